@@ -1,0 +1,8 @@
+//go:build unix
+
+package redistest
+
+import "syscall"
+
+func (p *process) stop() error { return p.signal(syscall.SIGSTOP) }
+func (p *process) cont() error { return p.signal(syscall.SIGCONT) }
