@@ -56,8 +56,8 @@ func (p *Proxy) Close() {
 	go func() { p.wg.Wait(); close(ended) }()
 	select {
 	case <-ended:
-	case <-time.After(10 * time.Second):
-		p.t.Errorf("redistest: proxy for %s has not ended after 10 s: does a callback of OnRequest or OnReply block?", p.target)
+	case <-time.After(3 * time.Second):
+		p.t.Errorf("redistest: proxy for %s has not ended after 3 s: does a callback of OnRequest or OnReply block?", p.target)
 	}
 }
 
