@@ -99,7 +99,7 @@ func TestAProviderThatCannotLeavesItToAProcess(t *testing.T) {
 func TestWithoutAnyServerTheOneLineSaysEveryReason(t *testing.T) {
 	noServer(t)
 	afresh(t)
-	redistest.Register(func() (string, func(), error) { return "", nil, errors.New("no engine answers") })
+	redistest.Register(func() (string, func(), error) { return "", nil, errors.New("no engine answers\nanywhere") })
 	got := outcome(t, func(t testing.TB) { redistest.URL(t) })
 	assert.Empty(t, got.fatal)
 	assert.NotContains(t, got.skip, "\n")
