@@ -1,0 +1,346 @@
+package hooks
+
+import (
+	"bytes"
+	"errors"
+	"net"
+	"sync/atomic"
+	"syscall"
+	"time"
+)
+
+// Conn is a tracked connection: what go-redis gets from the Dialer. All of its
+// state is atomic or owned by the writing side, because writes, reads and
+// deadlines may come from different goroutines at once (VISIT-RULES 18).
+type Conn struct {
+	net.Conn // what was dialed: TCP, TLS, Unix socket or what a user's Dialer made
+
+	node    *Node
+	addr    string
+	id      uint64
+	created int64 // ns on the tracker's clock
+	spread  float64
+	below   net.Conn        // the connection below TLS, nil without TLS
+	raw     syscall.RawConn // of the socket, below TLS; nil where there is none
+	guard   guard
+
+	flags    atomic.Uint32
+	lastUsed atomic.Int64 // ns, last write to the network
+	in, out  atomic.Uint64
+	name     [2]atomic.Uint64 // last command
+	pool     atomic.Uint32    // Pool
+	order    atomic.Uint32    // what is to happen to it, see order.go
+	dirt     atomic.Uint32    // what scan found, for other goroutines
+	scan     scanner          // owned by the writing side
+	leased   atomic.Bool
+	cause    atomic.Pointer[error] // of an interruption
+	ended    atomic.Pointer[ending]
+	closed   atomic.Bool
+}
+
+// ending is why a connection ends; the first one counts.
+type ending struct {
+	reason Reason
+	err    error
+}
+
+const (
+	fCheckout    uint32 = 1 << iota // SetDeadline(zero) was the last call: go-redis took it from its idle list
+	fWriteStale                     // that SetDeadline has not been passed on for writes
+	fReadStale                      // ... for reads
+	fWrote                          // a byte of the current command was written
+	fOutstanding                    // a reply is owed for it
+	fReadSet                        // the read deadline of that reply has been set
+	fAwaiting                       // nothing has come back since the last write
+	fCanned                         // a visit's answer is to be read
+	fAnswered                       // it has been read: nothing may be read before the next write
+	fUnchecked                      // the guard let it through for a visit
+	fPushSeen                       // the server has sent a push frame: never answer for it
+	fReady                          // the handshake is over
+	fInterrupted                    // a ctx ended while a command was in flight
+	fWaking                         // a visit's real PING is in flight
+	fRead                           // something was read
+
+	slowWrite = fCheckout | fWriteStale | fCanned | fAnswered | fUnchecked | fInterrupted
+	slowRead  = fReadStale | fCanned | fAnswered | fInterrupted
+)
+
+var (
+	pong = []byte("+PONG\r\n")
+	ping = []byte("*1\r\n$4\r\nPING\r\n")
+
+	past = time.Unix(1, 0)
+
+	errDesync = errors.New("lifeguard/hooks: unexpected use of the connection during a visit")
+)
+
+func (c *Conn) has(f uint32) bool { return c.flags.Load()&f != 0 }
+func (c *Conn) set(f uint32)      { c.flags.Or(f) }
+func (c *Conn) unset(f uint32) {
+	if c.flags.Load()&f != 0 { // a load is cheaper than a locked instruction
+		c.flags.And(^f)
+	}
+}
+
+// change clears and sets flags in one step and returns what they were.
+func (c *Conn) change(clear, set uint32) uint32 {
+	for {
+		old := c.flags.Load()
+		next := old&^clear | set
+		if old == next || c.flags.CompareAndSwap(old, next) {
+			return old
+		}
+	}
+}
+
+// ID is unique among all connections of the process.
+func (c *Conn) ID() uint64 { return c.id }
+
+// Write sends a request, or answers a visit. Implements net.Conn.
+func (c *Conn) Write(b []byte) (int, error) {
+	if c.has(slowWrite) {
+		if err := c.beforeWrite(b); err != nil {
+			return 0, err
+		}
+	}
+	if len(b) == visitLen {
+		if v := visitIn(b); v != nil {
+			return c.visited(v, len(b))
+		}
+	}
+	if c.has(fReady) {
+		c.follow(b)
+	}
+	return c.send(b)
+}
+
+// send writes to the network.
+func (c *Conn) send(b []byte) (int, error) {
+	c.lastUsed.Store(c.node.t.now())
+	before := c.change(fReadSet, fWrote|fOutstanding|fAwaiting)
+	n, err := c.Conn.Write(b)
+	c.out.Add(uint64(n))
+	if err != nil {
+		if n == 0 && before&fWrote == 0 {
+			c.unset(fWrote | fOutstanding)
+		}
+		return n, c.fail(OpWrite, err)
+	}
+	return n, nil
+}
+
+// follow keeps track of the commands written.
+func (c *Conn) follow(b []byte) {
+	s := &c.scan
+	s.feed(b)
+	c.name[0].Store(s.last)
+	if s.more != 0 || c.name[1].Load() != 0 {
+		c.name[1].Store(s.more)
+	}
+	if uint32(s.dirt) != c.dirt.Load() {
+		c.dirt.Store(uint32(s.dirt))
+	}
+}
+
+// beforeWrite handles the rare states; an error means that nothing was written.
+func (c *Conn) beforeWrite(b []byte) error {
+	fl := c.flags.Load()
+	if fl&fInterrupted != 0 {
+		return c.fail(OpWrite, net.ErrClosed)
+	}
+	if fl&fCanned != 0 { // a reply that nobody read: replies would shift by one
+		c.end(ReasonError, errDesync)
+		return refuse(ReasonError)
+	}
+	c.unset(fCheckout | fAnswered | fUnchecked)
+	if fl&(fCheckout|fUnchecked) != 0 && !(len(b) == visitLen && visitIn(b) != nil) {
+		// The guard had no chance to refuse it (client-side cache over TLS, or a
+		// sweep is on): refuse it now, before anything is sent.
+		if r := c.refusal(); r != "" {
+			c.end(r, nil)
+			return refuse(r)
+		}
+		if alive, _ := c.peek(); !alive {
+			c.end(ReasonError, nil)
+			return refuse(ReasonError)
+		}
+	}
+	if fl&fWriteStale != 0 {
+		c.unset(fWriteStale)
+		return c.Conn.SetWriteDeadline(time.Time{})
+	}
+	return nil
+}
+
+// Read gives a reply, or the answer to a visit. Implements net.Conn.
+func (c *Conn) Read(b []byte) (int, error) {
+	if c.has(slowRead) {
+		if n, err := c.beforeRead(b); n > 0 || err != nil {
+			return n, err
+		}
+	}
+	n, err := c.Conn.Read(b)
+	if n > 0 {
+		c.in.Add(uint64(n))
+		fl := c.flags.Load()
+		if fl&fRead == 0 {
+			c.set(fRead)
+			c.pool.CompareAndSwap(0, uint32(c.node.poolOf(len(b))))
+		}
+		if fl&(fAwaiting|fWaking) != 0 {
+			c.flags.And(^(fAwaiting | fWaking))
+		}
+		if fl&fPushSeen == 0 && startsPush(b[:n]) {
+			c.set(fPushSeen)
+		}
+	}
+	if err != nil {
+		err = c.fail(OpRead, err)
+	}
+	return n, err
+}
+
+func (c *Conn) beforeRead(b []byte) (int, error) {
+	fl := c.flags.Load()
+	switch {
+	case fl&fInterrupted != 0:
+		return 0, c.fail(OpRead, net.ErrClosed)
+	case fl&fCanned != 0:
+		c.unset(fCanned)
+		if len(b) < len(pong) {
+			c.end(ReasonError, errDesync)
+			return 0, refuse(ReasonError)
+		}
+		c.set(fAnswered)
+		return copy(b, pong), nil
+	case fl&fAnswered != 0: // somebody wants more than the one answer
+		c.end(ReasonError, errDesync)
+		return 0, refuse(ReasonError)
+	}
+	if fl&fReadStale != 0 {
+		c.unset(fReadStale)
+		return 0, c.Conn.SetReadDeadline(time.Time{})
+	}
+	return 0, nil
+}
+
+// startsPush reports whether b holds the start of a RESP3 push frame. A value
+// that looks like one is taken for one: that costs a real PING, nothing else.
+func startsPush(b []byte) bool {
+	for off := 0; ; {
+		i := bytes.IndexByte(b[off:], '>')
+		if i < 0 {
+			return false
+		}
+		if i += off; i == 0 || b[i-1] == '\n' {
+			return true
+		}
+		off = i + 1
+	}
+}
+
+// SetDeadline implements net.Conn. With a zero time it is how go-redis's pool
+// begins its check of a connection that it takes from its idle list (pinned by
+// a contract test). It is passed on only when it matters: the deadlines of the
+// command that follows replace it.
+func (c *Conn) SetDeadline(t time.Time) error {
+	if t.IsZero() {
+		c.change(fWrote|fOutstanding|fReadSet|fAnswered|fAwaiting, fCheckout|fWriteStale|fReadStale)
+		return nil
+	}
+	c.unset(fCheckout | fWriteStale | fReadStale | fAnswered)
+	return c.deadline(c.Conn.SetDeadline(t))
+}
+
+// SetWriteDeadline implements net.Conn; go-redis calls it before each command.
+func (c *Conn) SetWriteDeadline(t time.Time) error {
+	c.unset(fWriteStale | fWrote)
+	return c.deadline(c.Conn.SetWriteDeadline(t))
+}
+
+// SetReadDeadline implements net.Conn; go-redis calls it before the replies of a
+// command, and again only when it looks for push frames after them.
+func (c *Conn) SetReadDeadline(t time.Time) error {
+	fl := c.flags.Load()
+	if fl&fWaking != 0 {
+		if limit := c.node.wakeLimit(); t.IsZero() || t.After(limit) {
+			t = limit
+		}
+	}
+	switch {
+	case fl&fOutstanding == 0:
+		c.unset(fReadStale | fAnswered)
+	case fl&fReadSet == 0:
+		c.change(fReadStale|fAnswered, fReadSet)
+	default:
+		c.change(fReadStale|fAnswered|fOutstanding|fReadSet, 0)
+	}
+	return c.deadline(c.Conn.SetReadDeadline(t))
+}
+
+// deadline makes sure that a deadline set late does not undo an interruption.
+func (c *Conn) deadline(err error) error {
+	if c.has(fInterrupted) {
+		_ = c.Conn.SetDeadline(past)
+	}
+	return err
+}
+
+// Interrupt makes a command in flight fail at once with cause, usually the error
+// of a ctx. The connection cannot be used afterwards. Safe for concurrent use.
+func (c *Conn) Interrupt(cause error) {
+	c.cause.CompareAndSwap(nil, &cause)
+	c.end(ReasonInterrupted, cause)
+	c.set(fInterrupted)
+	_ = c.Conn.SetDeadline(past)
+}
+
+// fail turns a network error into a typed one.
+func (c *Conn) fail(op Op, err error) error {
+	fl := c.flags.Load()
+	e := &ConnError{Op: op, Node: c.addr, ID: c.id, Age: time.Duration(c.node.t.now() - c.created),
+		Wrote: fl&fWrote != 0, Handshake: fl&fReady == 0, Err: err}
+	if fl&fInterrupted != 0 {
+		e.Self = true
+		if p := c.cause.Load(); p != nil {
+			e.Err = *p
+		}
+	} else if errors.Is(err, net.ErrClosed) {
+		e.Self = true
+	}
+	// A look for push frames may time out on a healthy connection.
+	var ne net.Error
+	timeout := errors.As(err, &ne) && ne.Timeout()
+	if !timeout || fl&fOutstanding != 0 || e.Handshake {
+		c.end(ReasonError, err)
+		c.node.t.failed(c, e, timeout, fl&fWaking != 0)
+	}
+	out := typed(e)
+	if c.node.t.cfg.Opaque && !e.Unsent() && (op == OpWrite || fl&fOutstanding != 0) {
+		return &opaqueError{out}
+	}
+	return out
+}
+
+// end notes why the connection will end. It does not close it: go-redis does.
+func (c *Conn) end(r Reason, err error) { c.ended.CompareAndSwap(nil, &ending{r, err}) }
+
+// Close implements net.Conn. It may run under go-redis's pool lock, so it takes
+// no lock of ours that anybody holds while calling go-redis (VISIT-RULES 17).
+func (c *Conn) Close() error {
+	if !c.closed.CompareAndSwap(false, true) {
+		return net.ErrClosed
+	}
+	c.node.t.left(c)
+	return c.Conn.Close()
+}
+
+// SetLeased says whether a lease holds the connection.
+func (c *Conn) SetLeased(on bool) { c.leased.Store(on) }
+
+// Dirty reports whether commands left state on the connection, and whether that
+// state can be undone (an open MULTI, watched keys) by Undo.
+func (c *Conn) Dirty() (dirty, undoable bool) {
+	d := dirt(c.dirt.Load())
+	return d != 0, d != 0 && d&^(dirtMulti|dirtWatch) == 0
+}

@@ -1,0 +1,110 @@
+package hooks
+
+import (
+	"context"
+	"crypto/tls"
+	"math/rand/v2"
+	"net"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+type dialFunc = func(ctx context.Context, network, addr string) (net.Conn, error)
+
+// baseDialer is what opens connections: the user's own Dialer, else go-redis's,
+// which sets TCP keepalive (FACTS T7). TLS is put on top of it here, because
+// go-redis's own TLS dial does not obey its ctx.
+func baseDialer(opt *redis.Options) dialFunc {
+	if opt.Dialer != nil {
+		return opt.Dialer
+	}
+	if opt.TLSConfig == nil {
+		return redis.NewDialer(&redis.Options{DialTimeout: opt.DialTimeout})
+	}
+	plain := redis.NewDialer(&redis.Options{DialTimeout: opt.DialTimeout})
+	conf := opt.TLSConfig
+	return func(ctx context.Context, network, addr string) (net.Conn, error) {
+		c, err := plain(ctx, network, addr)
+		if err != nil {
+			return nil, err
+		}
+		conf := conf
+		if conf.ServerName == "" && !conf.InsecureSkipVerify { // as crypto/tls.Dial does
+			conf = conf.Clone()
+			conf.ServerName = addr
+			if i := strings.LastIndex(addr, ":"); i >= 0 {
+				conf.ServerName = addr[:i]
+			}
+		}
+		t := tls.Client(c, conf)
+		if err := t.HandshakeContext(ctx); err != nil {
+			_ = c.Close()
+			return nil, err
+		}
+		return t, nil
+	}
+}
+
+var lastID atomic.Uint64
+
+// dial is the Dialer that go-redis calls.
+func (n *Node) dial(ctx context.Context, network, addr string) (net.Conn, error) {
+	n.dialing.Add(1)
+	defer n.dialing.Add(-1)
+	n.dials.Add(1)
+	start := n.t.now()
+	c, err := n.base(ctx, network, addr)
+	took := time.Duration(n.t.now() - start)
+	if err != nil {
+		n.failures.Add(1)
+		n.lastDial.Store(&DialFailure{n.t.Now(), err})
+		n.full.Store(true)
+		n.t.Emit(Event{Kind: DialFailed, Node: addr, Took: took, Err: err})
+		return nil, typed(&ConnError{Op: OpDial, Node: addr, Err: err})
+	}
+	n.lastDial.Store(nil)
+	n.full.Store(false)
+	tracked := n.track(c, addr)
+	n.t.Emit(Event{Kind: Dialed, Node: addr, ConnID: tracked.id, Took: took})
+	return n.faced(tracked), nil
+}
+
+// track makes the tracked connection.
+func (n *Node) track(nc net.Conn, addr string) *Conn {
+	now := n.t.now()
+	c := &Conn{Conn: nc, node: n, addr: addr, id: lastID.Add(1), created: now, spread: rand.Float64()}
+	c.lastUsed.Store(now)
+	socket := nc
+	if u, ok := nc.(interface{ NetConn() net.Conn }); ok {
+		c.below = u.NetConn()
+		socket = c.below
+	}
+	if s, ok := socket.(syscall.Conn); ok {
+		if raw, err := s.SyscallConn(); err == nil {
+			c.raw = raw
+		}
+	}
+	c.guard.c = c
+	c.guard.call = func(fd uintptr) { c.guard.look(fd) }
+	n.t.conns.Store(c.id, c)
+	n.t.count.Add(1)
+	return c
+}
+
+// faced shows go-redis those methods of the connection that it may see: it finds
+// them by type (FACTS T8).
+func (n *Node) faced(c *Conn) net.Conn {
+	cached := n.opt.Protocol != 2 && (n.opt.ClientSideCache != nil || n.opt.ClientSideCacheConfig != nil)
+	_, socket := c.Conn.(syscall.Conn)
+	switch {
+	case !cached || socket:
+		return checkedConn{c}
+	case c.below != nil:
+		return tlsConn{c}
+	}
+	return c
+}

@@ -1,0 +1,131 @@
+package hooks
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"time"
+)
+
+// Op names the step at which a connection failed.
+type Op string
+
+const (
+	OpDial  Op = "dial"
+	OpWrite Op = "write"
+	OpRead  Op = "read"
+)
+
+// ConnError is the error of one connection. It wraps the error of the network
+// or of the context, so errors.Is(err, io.EOF), errors.As(err, *net.Error) and
+// the like hold as they do without lifeguard. It is immutable.
+type ConnError struct {
+	Op        Op            // dial, write or read
+	Node      string        // address that was dialed
+	ID        uint64        // id of the connection, 0 for a failed dial
+	Age       time.Duration // age of the connection when it failed
+	Wrote     bool          // a byte of the current command had been written
+	Handshake bool          // it failed before the connection was ready for its first command
+	Self      bool          // we or the caller's own ctx ended it: says nothing about the server
+	Err       error         // the cause
+}
+
+func (e *ConnError) Error() string {
+	switch {
+	case e.Op == OpDial:
+		return fmt.Sprintf("lifeguard/hooks: dial %s: %v", e.Node, e.Err)
+	case e.Handshake:
+		return fmt.Sprintf("lifeguard/hooks: handshake with %s (connection %d): %v", e.Node, e.ID, e.Err)
+	}
+	sent := "nothing sent"
+	if e.Wrote {
+		sent = "command sent"
+	}
+	return fmt.Sprintf("lifeguard/hooks: %s %s (connection %d, age %v, %s): %v",
+		e.Op, e.Node, e.ID, e.Age.Round(time.Millisecond), sent, e.Err)
+}
+
+func (e *ConnError) Unwrap() error { return e.Err }
+
+// Unsent reports that no byte of the caller's command left the process, so that
+// sending it again is always safe.
+func (e *ConnError) Unsent() bool { return e.Op == OpDial || e.Handshake || !e.Wrote }
+
+// netConnError is a ConnError whose cause is a net.Error, so that callers which
+// test err.(net.Error) without errors.As still find one.
+type netConnError struct {
+	*ConnError
+	net net.Error
+}
+
+func (e *netConnError) Unwrap() error   { return e.ConnError }
+func (e *netConnError) Timeout() bool   { return e.net.Timeout() }
+func (e *netConnError) Temporary() bool { return e.net.Timeout() }
+
+// typed gives a ConnError the face that its cause has.
+func typed(e *ConnError) error {
+	var ne net.Error
+	if errors.As(e.Err, &ne) {
+		return &netConnError{e, ne}
+	}
+	return e
+}
+
+// opaqueError hides what an error is from go-redis, which then repeats nothing
+// (FACTS L4: ClusterClient resends on EOF and timeouts whatever MaxRetries
+// says). It has no Unwrap, no Timeout and no Is on purpose. Real gives the error
+// behind it; the outermost hook puts that back before callers see it.
+type opaqueError struct{ real error }
+
+func (e *opaqueError) Error() string { return e.real.Error() }
+func (e *opaqueError) Real() error   { return e.real }
+
+// Unsent is always false: a reply was outstanding.
+func (e *opaqueError) Unsent() bool { return false }
+
+// Reveal returns the error behind an opaque one anywhere in err's chain, else
+// err itself. Safe for nil.
+func Reveal(err error) error {
+	var o *opaqueError
+	if err != nil && errors.As(err, &o) {
+		return o.real
+	}
+	return err
+}
+
+// refusal is what a visit or the checkout guard answers with when a connection
+// is to end. A plain error: one with Timeout() or Unwrap would be retried by
+// go-redis, and its text becomes a metric label, so there is one constant text
+// per reason (VISIT-RULES 13).
+type refusal struct{ reason Reason }
+
+func (e *refusal) Error() string { return "lifeguard: connection ended: " + string(e.reason) }
+
+// Unsent is always true: nothing is written to a connection that is refused.
+func (e *refusal) Unsent() bool { return true }
+
+var refusals = func() map[Reason]*refusal {
+	m := make(map[Reason]*refusal)
+	for _, r := range []Reason{ReasonAge, ReasonIdle, ReasonHeartbeat, ReasonSuspect, ReasonReadOnly, ReasonDirty,
+		ReasonReset, ReasonError, ReasonLeak, ReasonShutdown, ReasonDiscarded, ReasonInterrupted, ReasonPool} {
+		m[r] = &refusal{r}
+	}
+	return m
+}()
+
+func refuse(r Reason) error {
+	if e := refusals[r]; e != nil {
+		return e
+	}
+	return refusals[ReasonReset]
+}
+
+// RefusedFor returns the reason for which a connection was ended instead of
+// being used, if err says so. The command was not sent.
+func RefusedFor(err error) (Reason, bool) {
+	var r *refusal
+	if errors.As(err, &r) {
+		return r.reason, true
+	}
+	return "", false
+}

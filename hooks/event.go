@@ -1,0 +1,146 @@
+package hooks
+
+import (
+	"fmt"
+	"log/slog"
+	"runtime/debug"
+	"sync"
+	"time"
+)
+
+// Reason says why a connection ended.
+type Reason string
+
+const (
+	ReasonAge         Reason = "age"         // older than its maximum age
+	ReasonIdle        Reason = "idle"        // idle for too long, or surplus
+	ReasonHeartbeat   Reason = "heartbeat"   // did not answer a heartbeat
+	ReasonSuspect     Reason = "suspect"     // did not answer after a sibling had failed
+	ReasonReadOnly    Reason = "readonly"    // its server became a replica
+	ReasonDirty       Reason = "dirty"       // state was left on it (MULTI, SELECT, AUTH ...)
+	ReasonReset       Reason = "reset"       // Reset or EvictIdle was called
+	ReasonError       Reason = "error"       // a network or protocol error
+	ReasonLeak        Reason = "leak"        // its lease was dropped without Release
+	ReasonShutdown    Reason = "shutdown"    // the client was closed
+	ReasonDiscarded   Reason = "discarded"   // a lease's Discard was called
+	ReasonInterrupted Reason = "interrupted" // a ctx ended while a command was in flight on a lease
+	ReasonPool        Reason = "pool"        // go-redis ended it for a reason of its own
+)
+
+// EventKind says what happened.
+type EventKind int
+
+const (
+	Dialed     EventKind = iota + 1 // a connection was opened
+	DialFailed                      // a connection could not be opened
+	Acquired                        // a lease was given out
+	Released                        // a lease was given back
+	Leaked                          // a lease is held for too long, or was dropped without Release
+	Reclaimed                       // a leaked lease came back, or was taken back
+	Closed                          // a connection ended
+)
+
+func (k EventKind) String() string {
+	names := [...]string{"unknown", "dialed", "dial_failed", "acquired", "released", "leaked", "reclaimed", "closed"}
+	if k < 0 || int(k) >= len(names) {
+		k = 0
+	}
+	return names[k]
+}
+
+// Event is one thing that happened to a connection or a lease. It is a value;
+// the receiver may keep it. Fields that do not apply are zero.
+type Event struct {
+	Kind     EventKind
+	Time     time.Time
+	Node     string        // address of the server
+	ConnID   uint64        // id of the connection
+	Reason   Reason        // Closed: why
+	Age      time.Duration // Closed: how old the connection got
+	Idle     time.Duration // Closed: since its last traffic
+	BytesIn  uint64        // Closed: read from the server
+	BytesOut uint64        // Closed: written to the server
+	Took     time.Duration // Dialed, DialFailed: how long it took; Released: how long the lease was held
+	Err      error         // DialFailed: why; Closed with ReasonError: the error
+	Label    string        // leases: the label given
+	Site     string        // leases: file:line of the Acquire
+	Stack    string        // Leaked: stack of the Acquire, where stacks are on
+}
+
+// String is a short line for a log.
+func (e Event) String() string {
+	s := fmt.Sprintf("%s %s connection %d", e.Kind, e.Node, e.ConnID)
+	switch e.Kind {
+	case Closed:
+		s += fmt.Sprintf(" reason=%s age=%v idle=%v", e.Reason, e.Age.Round(time.Millisecond), e.Idle.Round(time.Millisecond))
+	case DialFailed:
+		s += fmt.Sprintf(" after %v: %v", e.Took.Round(time.Millisecond), e.Err)
+	case Leaked, Acquired, Released, Reclaimed:
+		s += " at " + e.Site
+	}
+	return s
+}
+
+// eventQueue hands events to one handler, in order, on a goroutine that lives
+// only while there is something to hand over. put is called under go-redis's
+// pool lock (VISIT-RULES 17), so it appends and nothing else.
+type eventQueue struct {
+	handler func(Event)
+	log     *slog.Logger
+
+	mu      sync.Mutex
+	pending []Event
+	running bool
+	dropped uint64
+}
+
+// maxPendingEvents bounds the memory that a handler which never returns can cost.
+const maxPendingEvents = 1 << 16
+
+func (q *eventQueue) put(e Event) {
+	if q.handler == nil {
+		return
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if len(q.pending) >= maxPendingEvents {
+		q.dropped++
+		return
+	}
+	q.pending = append(q.pending, e)
+	if !q.running {
+		q.running = true
+		go q.drain()
+	}
+}
+
+func (q *eventQueue) drain() {
+	for {
+		q.mu.Lock()
+		batch := q.pending
+		q.pending = nil
+		dropped := q.dropped
+		q.dropped = 0
+		if len(batch) == 0 {
+			q.running = false
+			q.mu.Unlock()
+			return
+		}
+		q.mu.Unlock()
+		if dropped > 0 {
+			q.log.Warn("lifeguard: event handler is too slow, events were dropped", "dropped", dropped)
+		}
+		for _, e := range batch {
+			q.call(e)
+		}
+	}
+}
+
+func (q *eventQueue) call(e Event) {
+	defer func() {
+		if p := recover(); p != nil {
+			q.log.Error("lifeguard: event handler panicked", "panic", p, "event", e.String(), "stack", string(debug.Stack()))
+		}
+	}()
+	q.handler(e)
+}

@@ -1,0 +1,132 @@
+package hooks
+
+import (
+	"context"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// Holder is the owner of a leased connection. It is asked about every command
+// that runs on its redis.Conn.
+type Holder interface {
+	// Begin is called before a command; an error means that it is not sent.
+	Begin(ctx context.Context) (Watch, error)
+	// End is called after it and returns the error for the caller.
+	End(w Watch, err error) error
+}
+
+// Watch is what a Holder remembers of one command: how to stop watching its ctxs.
+type Watch struct{ Command, Lease func() bool }
+
+// Hook is the outermost hook of a managed client. It must be the first one that
+// is added. It lets visits pass by everything else and asks the Holder of a
+// leased Conn about its commands.
+type Hook struct {
+	// Process runs a command that belongs to no lease; nil: next runs it.
+	Process func(ctx context.Context, cmd redis.Cmder, next redis.ProcessHook) error
+	// Pipeline does the same for pipelines and transactions.
+	Pipeline func(ctx context.Context, cmds []redis.Cmder, next redis.ProcessPipelineHook) error
+	// Failed turns an error into what the caller is to see; nil: itself.
+	Failed func(ctx context.Context, err error) error
+}
+
+// DialHook wraps nothing: go-redis skips hooks that return nil.
+func (h *Hook) DialHook(redis.DialHook) redis.DialHook { return nil }
+
+// ProcessHook is called by go-redis once for every Client and every Conn, so
+// what it returns belongs to one of them.
+func (h *Hook) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	s := &scope{hook: h, next: next}
+	return s.process
+}
+
+// scope is the hook on one Client or Conn.
+type scope struct {
+	hook   *Hook
+	next   redis.ProcessHook
+	holder Holder // set by the visit that leases a Conn, before anybody else has it
+}
+
+func (s *scope) process(ctx context.Context, cmd redis.Cmder) error {
+	if v := visitOf(cmd); v != nil {
+		if v.kind == visitAcquire {
+			s.holder = v.holder
+		}
+		return s.next(ctx, cmd)
+	}
+	if s.holder != nil {
+		w, err := s.holder.Begin(ctx)
+		if err == nil {
+			err = s.holder.End(w, Reveal(s.next(ctx, cmd)))
+		}
+		return err
+	}
+	var err error
+	if s.hook.Process != nil {
+		err = s.hook.Process(ctx, cmd, s.next)
+	} else {
+		err = s.next(ctx, cmd)
+	}
+	if err != nil {
+		err = s.hook.fail(ctx, err)
+	}
+	return err
+}
+
+func (h *Hook) fail(ctx context.Context, err error) error {
+	err = Reveal(err)
+	if h.Failed != nil {
+		err = h.Failed(ctx, err)
+	}
+	return err
+}
+
+// ProcessPipelineHook does the same for pipelines and transactions. Those of a
+// leased Conn are watched by their owner.
+func (h *Hook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(ctx context.Context, cmds []redis.Cmder) error {
+		var err error
+		if h.Pipeline != nil {
+			err = h.Pipeline(ctx, cmds, next)
+		} else {
+			err = next(ctx, cmds)
+		}
+		if err == nil {
+			return nil
+		}
+		for _, cmd := range cmds {
+			if e := cmd.Err(); e != nil {
+				if shown := h.fail(ctx, e); shown != e {
+					cmd.SetErr(shown)
+				}
+			}
+		}
+		return h.fail(ctx, err)
+	}
+}
+
+// Unvisited wraps a hook so that it sees no visit, only commands.
+func Unvisited(h redis.Hook) redis.Hook { return unvisited{h} }
+
+type unvisited struct{ hook redis.Hook }
+
+func (u unvisited) DialHook(next redis.DialHook) redis.DialHook {
+	return u.hook.DialHook(next)
+}
+
+func (u unvisited) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	inner := u.hook.ProcessHook(next)
+	if inner == nil {
+		return nil
+	}
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		if visitOf(cmd) != nil {
+			return next(ctx, cmd)
+		}
+		return inner(ctx, cmd)
+	}
+}
+
+func (u unvisited) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return u.hook.ProcessPipelineHook(next)
+}

@@ -1,0 +1,78 @@
+package hooks
+
+// An order says what is to happen to a connection that go-redis holds idle. It
+// is kept per connection, so that no single sweep has to be complete. The
+// checkout guard obeys hard orders, visits obey all of them.
+
+const (
+	orderNone uint32 = iota
+	orderWake        // visit: send a real PING
+	orderSoft        // visit: discard; a caller who comes first may still use it
+	orderHard        // visit and guard: never use it again
+)
+
+var reasonCodes = []Reason{"", ReasonAge, ReasonIdle, ReasonHeartbeat, ReasonSuspect, ReasonReadOnly, ReasonDirty,
+	ReasonReset, ReasonError, ReasonLeak, ReasonShutdown, ReasonDiscarded, ReasonInterrupted, ReasonPool}
+
+func packOrder(level uint32, r Reason) uint32 {
+	for i, x := range reasonCodes {
+		if x == r {
+			return level | uint32(i)<<8
+		}
+	}
+	return level
+}
+
+func unpackOrder(o uint32) (level uint32, r Reason) { return o & 0xff, reasonCodes[o>>8] }
+
+// give replaces an order by a stronger one.
+func (c *Conn) give(level uint32, r Reason) {
+	for {
+		old := c.order.Load()
+		if old&0xff >= level {
+			return
+		}
+		if c.order.CompareAndSwap(old, packOrder(level, r)) {
+			return
+		}
+	}
+}
+
+// withdraw takes a wake or soft order back.
+func (c *Conn) withdraw(level uint32) {
+	if old := c.order.Load(); old&0xff == level {
+		c.order.CompareAndSwap(old, orderNone)
+	}
+}
+
+// Condemn makes go-redis end the connection at its next checkout or visit, with
+// reason r. Safe for concurrent use.
+func (c *Conn) Condemn(r Reason) { c.give(orderHard, r) }
+
+// refusal returns why the connection must not be used, "" if it may be.
+func (c *Conn) refusal() Reason {
+	if e := c.ended.Load(); e != nil {
+		return e.reason
+	}
+	if level, r := unpackOrder(c.order.Load()); level == orderHard {
+		return r
+	}
+	if c.dirt.Load() != 0 && !c.leased.Load() {
+		return ReasonDirty
+	}
+	if limit := c.maxAge(); limit > 0 && c.node.t.now()-c.created >= limit && !c.node.closedToNew() {
+		return ReasonAge
+	}
+	return ""
+}
+
+// maxAge is the age in ns at which this connection must not be given out any
+// more, 0 for none. The spread was drawn once, at its birth, so a change of the
+// maximum at run time keeps the connections spread out.
+func (c *Conn) maxAge() int64 {
+	limit := c.node.t.maxAge.Load()
+	if limit <= 0 {
+		return 0
+	}
+	return limit - int64(float64(c.node.t.jitter.Load())*c.spread)
+}

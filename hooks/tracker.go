@@ -1,0 +1,189 @@
+package hooks
+
+import (
+	"io"
+	"log/slog"
+	"sort"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Config is what a Tracker is made with. The zero value works.
+type Config struct {
+	OnEvent func(Event)      // called in order on one goroutine at a time; nil: no events are made
+	Logger  *slog.Logger     // nil: silent
+	Now     func() time.Time // a clock for tests; nil: the real one
+	// Opaque hides network errors from go-redis while a reply is owed, so that
+	// nothing below the outermost hook repeats a command. That hook must put
+	// the real error back with Reveal.
+	Opaque bool
+	// WakeTimeout is how long a real PING of a visit may take. Default 1 s.
+	WakeTimeout time.Duration
+}
+
+// Tracker knows every open connection of one managed client, on all its nodes.
+// It is safe for concurrent use and starts nothing by itself.
+type Tracker struct {
+	cfg    Config
+	base   time.Time
+	events eventQueue
+	conns  sync.Map // id -> *Conn; no lock is held while a sampler looks at it
+	count  atomic.Int64
+	closed atomic.Bool
+
+	maxAge        atomic.Int64 // ns, 0: none
+	jitter        atomic.Int64 // ns, how much of maxAge is drawn per connection
+	validateAfter atomic.Int64 // ns, negative: never
+
+	onFail atomic.Pointer[func(Failure)]
+	ends   endCounters
+}
+
+// Failure is a connection that failed.
+type Failure struct {
+	Conn    *Conn
+	Err     *ConnError
+	Timeout bool // a deadline passed without an answer
+	Waking  bool // it was our own PING that failed
+}
+
+// NewTracker makes a tracker. It never fails.
+func NewTracker(cfg Config) *Tracker {
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.NewTextHandler(io.Discard, nil))
+	}
+	if cfg.WakeTimeout <= 0 {
+		cfg.WakeTimeout = time.Second
+	}
+	t := &Tracker{cfg: cfg, base: time.Now()}
+	if cfg.Now != nil {
+		t.base = cfg.Now()
+	}
+	t.validateAfter.Store(-1)
+	t.events = eventQueue{handler: cfg.OnEvent, log: cfg.Logger}
+	return t
+}
+
+// now is the time since the tracker was made, in ns. Monotonic.
+func (t *Tracker) now() int64 {
+	if t.cfg.Now != nil {
+		return int64(t.cfg.Now().Sub(t.base))
+	}
+	return int64(time.Since(t.base))
+}
+
+func (t *Tracker) wall(ns int64) time.Time { return t.base.Add(time.Duration(ns)).Round(0) }
+
+// Now is the tracker's clock.
+func (t *Tracker) Now() time.Time { return t.wall(t.now()) }
+
+// Emit hands an event to the handler, in order with those of connections.
+func (t *Tracker) Emit(e Event) {
+	if t.events.handler == nil {
+		return
+	}
+	if e.Time.IsZero() {
+		e.Time = t.Now()
+	}
+	t.events.put(e)
+}
+
+// Observed reports whether anybody listens to events.
+func (t *Tracker) Observed() bool { return t.events.handler != nil }
+
+// Len is the number of open connections.
+func (t *Tracker) Len() int { return int(t.count.Load()) }
+
+// Range calls f for every open connection until it returns false. f may do
+// anything.
+func (t *Tracker) Range(f func(*Conn) bool) {
+	t.conns.Range(func(_, v any) bool { return f(v.(*Conn)) })
+}
+
+// Conns describes every open connection, the oldest first.
+func (t *Tracker) Conns() []ConnInfo {
+	out := make([]ConnInfo, 0, t.Len())
+	t.Range(func(c *Conn) bool {
+		out = append(out, c.Info())
+		return true
+	})
+	sort.Slice(out, func(i, j int) bool { return out[i].ID < out[j].ID })
+	return out
+}
+
+// Shut tells the tracker that its client is being closed, so that connections
+// which end from now on end for that.
+func (t *Tracker) Shut() { t.closed.Store(true) }
+
+// left takes a connection out of the books. It runs under go-redis's pool lock.
+func (t *Tracker) left(c *Conn) {
+	if _, known := t.conns.LoadAndDelete(c.id); known {
+		t.count.Add(-1)
+	}
+	why := ending{reason: ReasonPool}
+	if e := c.ended.Load(); e != nil {
+		why = *e
+	} else if t.closed.Load() {
+		why.reason = ReasonShutdown
+	} else if level, r := unpackOrder(c.order.Load()); level >= orderSoft {
+		why.reason = r
+	} else if alive, _ := c.peek(); !alive {
+		why.reason = ReasonError // found dead by go-redis's own check
+	}
+	t.ends.add(why.reason)
+	if !t.Observed() {
+		return
+	}
+	now := t.now()
+	t.Emit(Event{Kind: Closed, Node: c.addr, ConnID: c.id, Reason: why.reason, Err: why.err,
+		Age: time.Duration(now - c.created), Idle: time.Duration(now - c.lastUsed.Load()),
+		BytesIn: c.in.Load(), BytesOut: c.out.Load()})
+}
+
+func (t *Tracker) failed(c *Conn, e *ConnError, timeout, waking bool) {
+	if f := t.onFail.Load(); f != nil && !e.Self && !t.closed.Load() {
+		(*f)(Failure{c, e, timeout, waking})
+	}
+}
+
+// OnFailure sets the function that hears of every connection that failed by
+// itself. It may be called from any goroutine and must not block or call go-redis.
+func (t *Tracker) OnFailure(f func(Failure)) { t.onFail.Store(&f) }
+
+// SetMaxAge sets the age after which connections are not given out any more, for
+// open connections too. 0 or negative: none. Each connection takes off a share
+// of jitter (a part of d, 0 to 1) that was drawn once, at its birth.
+func (t *Tracker) SetMaxAge(d time.Duration, jitter float64) {
+	d = max(d, 0)
+	t.jitter.Store(int64(float64(d) * min(max(jitter, 0), 1)))
+	t.maxAge.Store(int64(d))
+}
+
+// SetValidateAfter sets the idle time after which a lease gets a connection only
+// after a real PING. 0: always, negative: never (the default).
+func (t *Tracker) SetValidateAfter(d time.Duration) { t.validateAfter.Store(int64(d)) }
+
+// Ended counts the connections that ended, by reason.
+func (t *Tracker) Ended() map[Reason]uint64 { return t.ends.read() }
+
+// endCounters counts without a lock: add runs under go-redis's pool lock.
+type endCounters [16]atomic.Uint64
+
+func (e *endCounters) add(r Reason) {
+	for i, x := range reasonCodes {
+		if x == r {
+			e[i].Add(1)
+		}
+	}
+}
+
+func (e *endCounters) read() map[Reason]uint64 {
+	m := make(map[Reason]uint64, len(reasonCodes))
+	for i, r := range reasonCodes {
+		if n := e[i].Load(); i > 0 && n > 0 {
+			m[r] = n
+		}
+	}
+	return m
+}

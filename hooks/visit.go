@@ -1,0 +1,265 @@
+package hooks
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"strconv"
+	"sync"
+	"sync/atomic"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// visitKind says what a visit is for.
+type visitKind uint8
+
+const (
+	visitReady   visitKind = iota // the handshake is over
+	visitSweep                    // maintenance: obey the connection's orders
+	visitAcquire                  // a lease: take the connection if it is good
+	visitUndo                     // end the transaction or the watches that were left open
+	visitEnd                      // end the connection
+)
+
+// visit is one visit under way, and the command that makes it. go-redis writes
+// its token to the connection it picks; the connection finds the visit by it and
+// puts itself in.
+type visit struct {
+	kind   visitKind
+	cmd    *redis.StatusCmd
+	token  []byte
+	on     atomic.Bool
+	conn   *Conn // the connection that was visited
+	woken  bool  // a real PING was sent
+	holder Holder
+}
+
+// MarshalBinary is how go-redis asks an argument for its bytes.
+func (v *visit) MarshalBinary() ([]byte, error) { return v.token, nil }
+
+// A visit on the wire: PING with the process's secret and the number of the visit.
+const (
+	secretLen = 32
+	numberLen = 8
+	tokenLen  = secretLen + numberLen
+	visitLen  = 4 + 4 + 6 + 5 + tokenLen + 2 // see visitHead; at most 64, see Node.Install
+)
+
+var visitHead = func() []byte {
+	var b [secretLen / 2]byte
+	_, _ = rand.Read(b[:]) // never fails (crypto/rand)
+	return fmt.Appendf(nil, "*2\r\n$4\r\nping\r\n$%d\r\n%s", tokenLen, hex.EncodeToString(b[:]))
+}()
+
+// visits has every visit that was ever made, by number; they are used again.
+var visits struct {
+	all  atomic.Pointer[[]*visit]
+	mu   sync.Mutex
+	free []*visit
+}
+
+func newVisit(kind visitKind) *visit {
+	visits.mu.Lock()
+	defer visits.mu.Unlock()
+	var v *visit
+	if n := len(visits.free); n > 0 {
+		v = visits.free[n-1]
+		visits.free = visits.free[:n-1]
+	} else {
+		v = &visit{}
+		var all []*visit
+		if p := visits.all.Load(); p != nil {
+			all = *p
+		}
+		secret := visitHead[len(visitHead)-secretLen:]
+		v.token = fmt.Appendf(bytes.Clone(secret), "%0*x", numberLen, len(all))
+		v.cmd = redis.NewStatusCmd(context.Background(), "ping", v)
+		all = append(all[:len(all):len(all)], v)
+		visits.all.Store(&all)
+	}
+	v.kind, v.conn, v.woken, v.holder = kind, nil, false, nil
+	v.cmd.SetErr(nil)
+	v.cmd.SetVal("")
+	v.on.Store(true)
+	return v
+}
+
+func (v *visit) done() {
+	v.on.Store(false)
+	v.conn, v.holder = nil, nil
+	visits.mu.Lock()
+	visits.free = append(visits.free, v)
+	visits.mu.Unlock()
+}
+
+// visitIn finds the visit that b is, nil if it is anything else. Only a whole,
+// exact visit in one write counts.
+func visitIn(b []byte) *visit {
+	if !bytes.HasPrefix(b, visitHead) {
+		return nil
+	}
+	n, err := strconv.ParseUint(string(b[len(visitHead):len(visitHead)+numberLen]), 16, 32)
+	all := visits.all.Load()
+	if err != nil || all == nil || n >= uint64(len(*all)) {
+		return nil
+	}
+	if v := (*all)[n]; v.on.Load() {
+		return v
+	}
+	return nil
+}
+
+// visitOf finds the visit that a command is, nil if it is anything else.
+func visitOf(cmd redis.Cmder) *visit {
+	if args := cmd.Args(); len(args) == 2 {
+		if v, ok := args[1].(*visit); ok {
+			return v
+		}
+	}
+	return nil
+}
+
+// visited decides about the connection that a visit found.
+func (c *Conn) visited(v *visit, n int) (int, error) {
+	v.conn = c
+	if v.kind == visitReady {
+		c.scan.reset()
+		c.dirt.Store(0)
+		c.change(fWrote, fReady|fCanned)
+		return n, nil
+	}
+	if v.kind == visitUndo {
+		return c.undo(v, n)
+	}
+	r := c.refusal()
+	level, why := unpackOrder(c.order.Load())
+	if r == "" && level == orderSoft && v.kind == visitSweep {
+		r = why
+	}
+	alive, pending := c.peek()
+	if r == "" && !alive {
+		r = ReasonError
+	}
+	if r != "" {
+		c.end(r, nil)
+		return 0, refuse(r)
+	}
+	wake := level == orderWake || pending || c.has(fPushSeen)
+	if v.kind == visitAcquire && !wake {
+		after := c.node.t.validateAfter.Load()
+		wake = after >= 0 && c.node.t.now()-c.lastUsed.Load() >= after
+	}
+	if !wake {
+		c.change(fWrote, fCanned)
+		return n, nil
+	}
+	v.woken = true
+	c.withdraw(orderWake)
+	c.set(fWaking)
+	if _, err := c.send(ping); err != nil {
+		return 0, err
+	}
+	return n, nil
+}
+
+// undo sends the command that ends an open transaction or watches.
+func (c *Conn) undo(v *visit, n int) (int, error) {
+	cmd := unwatch
+	if c.scan.dirt&dirtMulti != 0 {
+		cmd = discard // ends the watches too
+	}
+	v.woken = true
+	c.set(fWaking)
+	if _, err := c.send(cmd); err != nil {
+		return 0, err
+	}
+	c.scan.dirt &^= dirtMulti | dirtWatch
+	c.dirt.Store(uint32(c.scan.dirt))
+	return n, nil
+}
+
+var (
+	discard = []byte("*1\r\n$7\r\nDISCARD\r\n")
+	unwatch = []byte("*1\r\n$7\r\nUNWATCH\r\n")
+)
+
+// Undo ends the transaction or the watches that were left on c, which conn
+// holds: one round trip of at most Config.WakeTimeout. After an error the
+// connection must be ended.
+func Undo(conn *redis.Conn, c *Conn) error {
+	v := newVisit(visitUndo)
+	defer v.done()
+	if err := conn.Process(context.Background(), v.cmd); err != nil {
+		return err
+	}
+	if v.conn != c || v.cmd.Val() != "OK" {
+		return errUnrecognised
+	}
+	return nil
+}
+
+// End makes go-redis remove the connection c when conn, which holds it, is
+// closed. No network traffic.
+func End(conn *redis.Conn, c *Conn, r Reason) {
+	c.Condemn(r)
+	v := newVisit(visitEnd)
+	defer v.done()
+	_ = conn.Process(context.Background(), v.cmd)
+}
+
+var (
+	// ErrWouldWait is returned by visits that find no connection at once.
+	ErrWouldWait = errors.New("lifeguard/hooks: no connection is free")
+
+	errUnrecognised = errors.New("lifeguard/hooks: a visit was not recognised: something between go-redis and the tracked connection changes what is written")
+)
+
+// noWait is a ctx that lets a command take a free slot of the pool but never
+// wait for one: go-redis asks for Done once before it tries the free slot, and
+// again only where it would wait (FACTS L4c, pinned by a contract test).
+type noWait struct {
+	context.Context
+	asked atomic.Bool
+}
+
+var closedChan = func() chan struct{} {
+	ch := make(chan struct{})
+	close(ch)
+	return ch
+}()
+
+func (c *noWait) Done() <-chan struct{} {
+	if c.asked.Swap(true) {
+		return closedChan
+	}
+	return nil
+}
+
+func (c *noWait) Err() error {
+	if c.asked.Load() {
+		return ErrWouldWait
+	}
+	return nil
+}
+
+// check tells whether a visit that ended without an error did what it was for.
+// Any complete reply to a real PING means alive, an error reply too (an ACL may
+// forbid PING, VISIT-RULES 15); QUEUED means that a transaction is open.
+func (v *visit) check(err error) error {
+	var reply redis.Error
+	if err != nil && (!v.woken || !errors.As(err, &reply)) {
+		return err
+	}
+	switch {
+	case v.conn == nil:
+		return errUnrecognised
+	case v.cmd.Val() == "QUEUED":
+		v.conn.Condemn(ReasonDirty)
+		return refuse(ReasonDirty)
+	}
+	return nil
+}

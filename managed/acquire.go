@@ -1,0 +1,190 @@
+package managed
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"sync/atomic"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/lifeguard-redis/lifeguard/hooks"
+)
+
+// ErrSelfDeadlock is returned by an Acquire that could only wait for a lease
+// which its own caller holds.
+var ErrSelfDeadlock = errors.New("lifeguard/managed: self-deadlock: the pool is full and this caller already holds a lease")
+
+// Acquire leases a connection: it is taken out of the pool for this caller alone
+// until Release. It waits for a free slot as a command does, at most for
+// Options.PoolTimeout or WithAcquireTimeout. An idle connection costs no network
+// traffic, unless it has been idle for longer than WithValidateAfter.
+//
+// The lease belongs to ctx: when ctx ends, a command in flight on the lease is
+// interrupted, its connection is discarded, and further commands fail. A ctx
+// given to a single command interrupts that command in the same way. To bound
+// only the wait for a connection, use WithAcquireTimeout.
+//
+// Errors: *ExhaustedError (errors.Is redis.ErrPoolTimeout) if no slot became
+// free, ErrSelfDeadlock, redis.ErrClosed, ctx's, or the error of the dial.
+func (c *Client) Acquire(ctx context.Context) (*Conn, error) { return c.acquire(ctx, false) }
+
+// TryAcquire is Acquire, but never waits for a free slot: if the pool is full
+// it returns an *ExhaustedError at once. It may dial if there is room.
+func (c *Client) TryAcquire(ctx context.Context) (*Conn, error) { return c.acquire(ctx, true) }
+
+// AcquireFunc runs fn with a lease and releases it afterwards, also when fn
+// panics. (*Conn).Context() is ctx marked with the lease: an Acquire with it on a
+// full pool fails at once with ErrSelfDeadlock. Returns the error of the Acquire
+// or of fn.
+func (c *Client) AcquireFunc(ctx context.Context, fn func(*Conn) error) error {
+	conn, err := c.acquire(ctx, false)
+	if err != nil {
+		return err
+	}
+	defer conn.Release()
+	conn.ctx = conn.Context()
+	return fn(conn)
+}
+
+var lastLease atomic.Uint64
+
+// acquire is called by the public functions only: it takes its caller's caller
+// for the site of the lease.
+func (c *Client) acquire(ctx context.Context, try bool) (*Conn, error) {
+	if c.core.closed.Load() || c.own.closed.Load() {
+		return nil, redis.ErrClosed
+	}
+	mine, _ := ctx.Value(heldKey{c.core}).(*lease)
+	nested := mine != nil && mine.state.Load() == held
+	wait := ctx
+	if d := c.core.set.acquireTimeout; d > 0 {
+		var cancel context.CancelFunc
+		wait, cancel = context.WithTimeout(ctx, d)
+		defer cancel()
+	}
+	start := time.Now()
+	l := &lease{core: c.core, node: c.node, ctx: ctx}
+	var err error
+	if try || nested {
+		err = c.takeNow(wait, l)
+	} else {
+		err = c.take(wait, l)
+	}
+	if err != nil {
+		switch full := c.full(); {
+		case nested && errors.Is(err, hooks.ErrWouldWait):
+			site, _ := mine.stack()
+			return nil, fmt.Errorf("%w, taken %v ago at %s (PoolSize is %d)", ErrSelfDeadlock,
+				mine.since().Round(time.Millisecond), site, c.Options().PoolSize)
+		case errors.Is(err, hooks.ErrWouldWait):
+			return nil, c.exhausted(redis.ErrPoolTimeout, 0)
+		case errors.Is(err, redis.ErrPoolTimeout):
+			return nil, c.exhausted(err, time.Since(start))
+		case full && wait.Err() != nil && errors.Is(err, wait.Err()):
+			return nil, c.exhausted(err, time.Since(start))
+		}
+		return nil, err
+	}
+	l.id = lastLease.Add(1)
+	l.start = c.core.tracker.Now()
+	if label, ok := ctx.Value(labelKey{}).(string); ok {
+		l.label = label
+	}
+	if c.core.set.stacks == StackSite {
+		l.depth = runtime.Callers(3, l.pcs[:1])
+	} else {
+		l.depth = runtime.Callers(3, l.pcs[:])
+	}
+	l.tracked.SetLeased(true)
+	c.core.leases.add(l)
+	profile.Add(l, 2)
+	conn := &Conn{Conn: l.conn, lease: l}
+	runtime.SetFinalizer(conn, forgotten)
+	if c.core.tracker.Observed() {
+		c.core.tracker.Emit(l.event(hooks.Acquired))
+	}
+	if c.core.closed.Load() { // closed meanwhile: its leases have been let go of
+		conn.Release()
+		return nil, redis.ErrClosed
+	}
+	return conn, nil
+}
+
+// forgotten runs on the goroutine of all finalizers, which must not wait.
+func forgotten(c *Conn) { go c.lease.collected() }
+
+// take gets a connection for l, waiting for a slot. A connection that turns out
+// to be bad is replaced by the next one.
+func (c *Client) take(ctx context.Context, l *lease) error {
+	const tries = 5
+	for i := 1; ; i++ {
+		conn := c.Client.Conn()
+		tracked, err := c.node.Acquire(ctx, conn, l)
+		if err == nil {
+			l.conn, l.tracked = conn, tracked
+			return nil
+		}
+		_ = conn.Close()
+		err = hooks.Reveal(err)
+		if i == tries || ctx.Err() != nil || !replaceable(err) {
+			return err
+		}
+	}
+}
+
+// replaceable reports whether an Acquire failed because of the connection it
+// got, so that the next one may be good.
+func replaceable(err error) bool {
+	if _, refused := hooks.RefusedFor(err); refused {
+		return true
+	}
+	var ce *hooks.ConnError
+	return errors.As(err, &ce) && ce.Op != hooks.OpDial && !ce.Handshake
+}
+
+// takeNow is take without ever waiting for a slot. Where there is room but no
+// idle connection, go-redis dials one in the background (FACTS L4c); it waits
+// for that dial alone.
+func (c *Client) takeNow(ctx context.Context, l *lease) error {
+	const look = 200 * time.Microsecond
+	var timer *time.Timer
+	for {
+		_, before := c.node.Dials()
+		err := c.take(hooks.NoWait(ctx), l)
+		if !errors.Is(err, hooks.ErrWouldWait) {
+			return err
+		}
+		for first := true; first || c.node.Dialing() > 0 && c.node.Main().Idle == 0; first = false {
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			if _, failed := c.node.Dials(); failed > before {
+				if f := c.node.LastDialFailure(); f != nil {
+					return f.Err
+				}
+			}
+			if c.node.Dialing() == 0 && c.full() {
+				return hooks.ErrWouldWait
+			}
+			if timer == nil {
+				timer = time.NewTimer(look)
+				defer timer.Stop()
+			} else {
+				timer.Reset(look)
+			}
+			select {
+			case <-ctx.Done():
+			case <-timer.C:
+			}
+		}
+	}
+}
+
+// full reports whether every slot of the main pool is in use.
+func (c *Client) full() bool {
+	n := c.node.Main()
+	return n.Idle == 0 && n.InUse >= c.Options().PoolSize
+}

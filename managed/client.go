@@ -1,0 +1,171 @@
+package managed
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/lifeguard-redis/lifeguard/hooks"
+)
+
+// Client is a go-redis client whose connections are watched over. It is a
+// redis.UniversalClient and safe for concurrent use.
+type Client struct {
+	*redis.Client
+	core *core
+	node *hooks.Node
+	hook *hooks.Hook
+	own  *handle
+}
+
+// core is what all handles and clones of one client share.
+type core struct {
+	set     settings
+	tracker *hooks.Tracker
+	leases  leaseList
+	closed  atomic.Bool
+}
+
+// handle is one owner's right to close a shared client.
+type handle struct {
+	once   sync.Once
+	closed atomic.Bool
+	close  func() error // nil: close the client itself
+	err    error
+}
+
+// New makes a client. It opens nothing: connections are dialed when they are
+// needed. opt is cloned, never changed. Invalid options give an error that names
+// the option and its value.
+func New(opt *redis.Options, opts ...Option) (*Client, error) {
+	if err := validate(opt); err != nil {
+		return nil, err
+	}
+	core, err := newCore(opts)
+	if err != nil {
+		return nil, err
+	}
+	clone := *opt
+	node := core.tracker.NewNode(&clone)
+	rdb, err := construct(&clone)
+	if err != nil {
+		return nil, err
+	}
+	hook := core.newHook(node, rdb.Options())
+	rdb.AddHook(hook)
+	node.Bind(rdb)
+	return &Client{Client: rdb, core: core, node: node, hook: hook, own: &handle{}}, nil
+}
+
+// newHook makes the outermost hook of the client of one node.
+func (c *core) newHook(n *hooks.Node, opt *redis.Options) *hooks.Hook {
+	return &hooks.Hook{Failed: func(_ context.Context, err error) error {
+		if errors.Is(err, redis.ErrPoolTimeout) {
+			return c.exhausted(n, opt.PoolSize, err, opt.PoolTimeout)
+		}
+		return err
+	}}
+}
+
+// construct calls redis.NewClient and turns its panics into errors.
+func construct(opt *redis.Options) (rdb *redis.Client, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("lifeguard/managed: go-redis refuses these options: %v", p)
+		}
+	}()
+	return redis.NewClient(opt), nil
+}
+
+func newCore(opts []Option) (*core, error) {
+	c := &core{set: defaults()}
+	for _, o := range opts {
+		if o == nil {
+			return nil, errors.New("lifeguard/managed: a nil Option was given")
+		}
+		if err := o(&c.set); err != nil {
+			return nil, err
+		}
+	}
+	c.tracker = hooks.NewTracker(hooks.Config{OnEvent: c.set.onEvent, Logger: c.set.log, Now: c.set.now})
+	c.tracker.SetValidateAfter(c.set.validateAfter)
+	c.leases.core = c
+	return c, nil
+}
+
+// NewClient is New for those who replace redis.NewClient: it panics where New
+// returns an error.
+func NewClient(opt *redis.Options, opts ...Option) *Client {
+	c, err := New(opt, opts...)
+	if err != nil {
+		panic(err)
+	}
+	return c
+}
+
+// Open makes a client from a URL as redis.ParseURL takes it, connects and sends
+// a PING, so that a wrong address or password shows at once. ctx bounds that.
+// Errors name the address, never the password.
+func Open(ctx context.Context, url string, opts ...Option) (*Client, error) {
+	opt, err := parseURL(url)
+	if err != nil {
+		return nil, err
+	}
+	c, err := New(opt, opts...)
+	if err != nil {
+		return nil, err
+	}
+	if err := c.Ping(ctx).Err(); err != nil {
+		_ = c.Close()
+		return nil, fmt.Errorf("lifeguard/managed: open %s: %w", c.Options().Addr, err)
+	}
+	return c, nil
+}
+
+// AddHook adds a hook, as in go-redis. It sees commands, never visits.
+func (c *Client) AddHook(hook redis.Hook) { c.Client.AddHook(hooks.Unvisited(hook)) }
+
+// WithTimeout returns a clone with another read and write timeout that shares
+// the pools, as in go-redis. Unlike go-redis's it keeps the management; hooks of
+// the user's own it does not have, as in go-redis. Closing it closes the client.
+func (c *Client) WithTimeout(d time.Duration) *Client {
+	clone := c.Client.WithTimeout(d)
+	clone.AddHook(c.hook)
+	return &Client{Client: clone, core: c.core, node: c.node, hook: c.hook, own: c.own}
+}
+
+// Conns describes every open connection, the oldest first: those of the main and
+// of the pipeline pool and those of pub/sub.
+func (c *Client) Conns() []hooks.ConnInfo { return c.core.tracker.Conns() }
+
+// Close closes the client at once, as in go-redis: commands in flight fail, and
+// a second Close returns redis.ErrClosed. Leases that are still held are
+// released; commands on them fail.
+func (c *Client) Close() error {
+	if c.own.close == nil {
+		return c.closeNow()
+	}
+	again := true
+	c.own.once.Do(func() {
+		again = false
+		c.own.closed.Store(true)
+		c.own.err = c.own.close()
+	})
+	if again {
+		return redis.ErrClosed
+	}
+	return c.own.err
+}
+
+func (c *Client) closeNow() error {
+	c.core.closed.Store(true)
+	c.core.tracker.Shut()
+	err := c.Client.Close()
+	c.core.leases.closed()
+	return err
+}

@@ -1,0 +1,88 @@
+package managed
+
+import (
+	"log/slog"
+	"runtime/pprof"
+	"time"
+
+	"github.com/lifeguard-redis/lifeguard/hooks"
+)
+
+// profile shows the leases that are held by the stack of their Acquire, as
+// runtime/pprof profile "lifeguard.leases".
+var profile = func() *pprof.Profile {
+	const name = "lifeguard.leases"
+	if p := pprof.Lookup(name); p != nil {
+		return p
+	}
+	return pprof.NewProfile(name)
+}()
+
+// watch starts the timer that looks for leases held too long, unless it runs.
+// The caller holds the lock.
+func (ll *leaseList) watch(d time.Duration) {
+	if ll.ticking || ll.core.set.leakThreshold <= 0 {
+		return
+	}
+	ll.ticking = true
+	if ll.timer == nil {
+		ll.timer = time.AfterFunc(d, ll.report)
+	} else {
+		ll.timer.Reset(d)
+	}
+}
+
+// report tells of every lease that has been held for longer than the threshold,
+// once each, and sees to it that it runs again when the next one may have been.
+func (ll *leaseList) report() {
+	threshold := ll.core.set.leakThreshold
+	now := ll.core.tracker.Now()
+	next := threshold
+	var leaks []*lease
+	ll.mu.Lock()
+	for l := ll.first; l != nil; l = l.next {
+		age := now.Sub(l.start)
+		if age < threshold {
+			next = threshold - age
+			break // the rest is younger
+		}
+		if l.reported.CompareAndSwap(false, true) {
+			leaks = append(leaks, l)
+		}
+	}
+	ll.ticking = false
+	if ll.last != nil && !ll.last.reported.Load() {
+		ll.watch(max(next, time.Millisecond))
+	}
+	ll.mu.Unlock()
+	for _, l := range leaks {
+		l.tell(slog.LevelWarn, hooks.Leaked, "lifeguard: a lease is held for longer than the leak threshold; is a Release missing?")
+	}
+}
+
+// tell logs and emits what happened to a lease.
+func (l *lease) tell(level slog.Level, kind hooks.EventKind, text string) {
+	i := l.info(l.core.tracker.Now())
+	l.core.set.log.Log(nil, level, text, "held", i.Age, "site", i.Site, "label", i.Label, //nolint:staticcheck // slog takes a nil ctx
+		"connection", i.Conn.ID, "node", i.Conn.Node, "last_command", i.Conn.LastCommand, "stack", i.Stack)
+	e := l.event(kind)
+	e.Stack = i.Stack
+	l.core.tracker.Emit(e)
+}
+
+func (l *lease) event(kind hooks.EventKind) hooks.Event {
+	site, _ := l.stack()
+	info := l.tracked.Info()
+	return hooks.Event{Kind: kind, Node: info.Node, ConnID: info.ID, Label: l.label, Site: site,
+		Took: l.core.tracker.Now().Sub(l.start)}
+}
+
+// collected takes back a lease whose Conn was dropped without Release.
+func (l *lease) collected() {
+	if l.state.Load() != held {
+		return
+	}
+	l.reported.Store(true)
+	l.tell(slog.LevelError, hooks.Leaked, "lifeguard: a lease was dropped without Release; its connection is given up")
+	l.end(dropped)
+}

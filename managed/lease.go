@@ -1,0 +1,231 @@
+package managed
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"sort"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/lifeguard-redis/lifeguard/hooks"
+)
+
+// lease is the record of one leased connection. The caller's Conn points to it,
+// never the other way round, so that a Conn which is dropped can be collected.
+type lease struct {
+	core    *core
+	id      uint64
+	conn    *redis.Conn
+	tracked *hooks.Conn
+	node    *hooks.Node
+	ctx     context.Context // of the Acquire
+	label   string
+	start   time.Time
+	pcs     [24]uintptr
+	depth   int
+
+	state    atomic.Uint32
+	inFlight atomic.Int32
+	reported atomic.Bool
+
+	prev, next *lease // in leaseList
+}
+
+const (
+	held uint32 = iota
+	released
+	discarded
+	dropped // the Conn was collected
+)
+
+// Begin implements hooks.Holder: a command is about to run on the lease.
+func (l *lease) Begin(ctx context.Context) (hooks.Watch, error) {
+	var w hooks.Watch
+	l.inFlight.Add(1)
+	if err := l.usable(ctx); err != nil {
+		l.inFlight.Add(-1)
+		return w, err
+	}
+	if ctx.Done() != nil {
+		w.Command = context.AfterFunc(ctx, func() { l.tracked.Interrupt(ctx.Err()) })
+	}
+	if l.ctx != ctx && l.ctx.Done() != nil {
+		w.Lease = context.AfterFunc(l.ctx, func() { l.tracked.Interrupt(l.ctx.Err()) })
+	}
+	return w, nil
+}
+
+func (l *lease) usable(ctx context.Context) error {
+	if l.state.Load() != held {
+		return ErrReleased
+	}
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("lifeguard/managed: not sent: %w", err)
+	}
+	if err := l.ctx.Err(); err != nil {
+		return fmt.Errorf("lifeguard/managed: not sent, the ctx of the lease has ended: %w", err)
+	}
+	return nil
+}
+
+// End implements hooks.Holder.
+func (l *lease) End(w hooks.Watch, err error) error {
+	if w.Command != nil {
+		w.Command()
+	}
+	if w.Lease != nil {
+		w.Lease()
+	}
+	l.inFlight.Add(-1)
+	if err != nil && errors.Is(err, redis.ErrClosed) && l.state.Load() != held {
+		return ErrReleased
+	}
+	return err
+}
+
+// LeaseInfo describes a lease that is held. It is a value.
+type LeaseInfo struct {
+	ID       uint64 // unique in the process
+	Site     string // file:line of the Acquire
+	Stack    string // of the Acquire, one frame a line; only Site with StackSite
+	Label    string // given with WithLabel
+	Acquired time.Time
+	Age      time.Duration
+	Reported bool // it has been reported as held for too long
+	InFlight bool // a command is running on it
+	Conn     hooks.ConnInfo
+}
+
+// String is a short line for a log or an error.
+func (i LeaseInfo) String() string {
+	s := fmt.Sprintf("lease %d held %v", i.ID, i.Age.Round(time.Millisecond))
+	if i.Label != "" {
+		s += fmt.Sprintf(" (%s)", i.Label)
+	}
+	if i.Site != "" {
+		s += " by " + i.Site
+	}
+	if i.Conn.LastCommand != "" {
+		s += ", last command " + i.Conn.LastCommand
+	}
+	return s
+}
+
+func (l *lease) info(now time.Time) LeaseInfo {
+	i := LeaseInfo{ID: l.id, Label: l.label, Acquired: l.start, Age: now.Sub(l.start), Reported: l.reported.Load(),
+		InFlight: l.inFlight.Load() > 0, Conn: l.tracked.Info()}
+	i.Site, i.Stack = l.stack()
+	return i
+}
+
+// stack resolves the frames that were kept; that is too slow for Acquire itself.
+func (l *lease) stack() (site, all string) {
+	if l.depth == 0 {
+		return "", ""
+	}
+	var b strings.Builder
+	frames := runtime.CallersFrames(l.pcs[:l.depth])
+	for {
+		f, more := frames.Next()
+		if f.Function != "" && !strings.HasPrefix(f.Function, "runtime.") {
+			if site == "" {
+				site = fmt.Sprintf("%s:%d", f.File, f.Line)
+			}
+			fmt.Fprintf(&b, "%s\n\t%s:%d\n", f.Function, f.File, f.Line)
+		}
+		if !more {
+			return site, b.String()
+		}
+	}
+}
+
+// leaseList has the leases that are held, the oldest first.
+type leaseList struct {
+	core        *core
+	mu          sync.Mutex
+	first, last *lease
+	n           int
+	timer       *time.Timer // runs only while leases are held
+	ticking     bool
+}
+
+func (ll *leaseList) add(l *lease) {
+	ll.mu.Lock()
+	defer ll.mu.Unlock()
+	if l.prev = ll.last; l.prev != nil {
+		l.prev.next = l
+	} else {
+		ll.first = l
+	}
+	ll.last = l
+	ll.n++
+	ll.watch(ll.core.set.leakThreshold)
+}
+
+func (ll *leaseList) remove(l *lease) {
+	ll.mu.Lock()
+	defer ll.mu.Unlock()
+	if l.prev != nil {
+		l.prev.next = l.next
+	} else {
+		ll.first = l.next
+	}
+	if l.next != nil {
+		l.next.prev = l.prev
+	} else {
+		ll.last = l.prev
+	}
+	l.prev, l.next = nil, nil
+	ll.n--
+}
+
+func (ll *leaseList) all() []*lease {
+	ll.mu.Lock()
+	defer ll.mu.Unlock()
+	out := make([]*lease, 0, ll.n)
+	for l := ll.first; l != nil; l = l.next {
+		out = append(out, l)
+	}
+	return out
+}
+
+// closed lets go of the leases of a client that was closed.
+func (ll *leaseList) closed() {
+	ll.mu.Lock()
+	if ll.timer != nil {
+		ll.timer.Stop()
+	}
+	ll.mu.Unlock()
+	for _, l := range ll.all() {
+		l.end(released)
+	}
+}
+
+// Leases describes the leases that are held, the oldest first: who holds what,
+// since when, and what for.
+func (c *Client) Leases() []LeaseInfo { return c.core.leases.infos() }
+
+func (ll *leaseList) infos() []LeaseInfo {
+	now := ll.core.tracker.Now()
+	all := ll.all()
+	out := make([]LeaseInfo, len(all))
+	for i, l := range all {
+		out[i] = l.info(now)
+	}
+	sort.SliceStable(out, func(i, j int) bool { return out[i].Acquired.Before(out[j].Acquired) })
+	return out
+}
+
+type labelKey struct{}
+
+// WithLabel names the leases that are acquired with the ctx it returns, for
+// Leases, leak reports and exhaustion errors.
+func WithLabel(ctx context.Context, label string) context.Context {
+	return context.WithValue(ctx, labelKey{}, label)
+}

@@ -1,0 +1,60 @@
+package managed
+
+import (
+	"sync"
+)
+
+// shared holds the clients of Shared, by URL.
+var shared struct {
+	sync.Mutex
+	byURL map[string]*sharedClient
+}
+
+type sharedClient struct {
+	client *Client
+	users  int
+}
+
+// Shared returns a handle on the one client of this process for url, so that
+// packages which do not know of each other share one pool. The first caller
+// makes it, with its options; those of later callers are not looked at. Each
+// handle is to be closed once; the last Close closes the client. Nothing is
+// dialed. URLs are compared as text.
+func Shared(url string, opts ...Option) (*Client, error) {
+	shared.Lock()
+	defer shared.Unlock()
+	s := shared.byURL[url]
+	if s == nil {
+		opt, err := parseURL(url)
+		if err != nil {
+			return nil, err
+		}
+		c, err := New(opt, opts...)
+		if err != nil {
+			return nil, err
+		}
+		s = &sharedClient{client: c}
+		if shared.byURL == nil {
+			shared.byURL = make(map[string]*sharedClient)
+		}
+		shared.byURL[url] = s
+	}
+	s.users++
+	c := *s.client
+	c.own = &handle{close: func() error { return leaveShared(url, s) }}
+	return &c, nil
+}
+
+func leaveShared(url string, s *sharedClient) error {
+	shared.Lock()
+	s.users--
+	last := s.users == 0
+	if last {
+		delete(shared.byURL, url)
+	}
+	shared.Unlock()
+	if !last {
+		return nil
+	}
+	return s.client.closeNow()
+}
