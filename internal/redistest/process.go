@@ -33,6 +33,7 @@ type process struct {
 
 	mu    sync.Mutex
 	cmd   *exec.Cmd
+	still bool     // stopped by a signal
 	alive *os.File // the read end of a pipe whose write end only the server holds
 }
 
@@ -126,16 +127,24 @@ func (p *process) killLocked() {
 	p.cmd.Process.Kill()
 	p.cmd.Wait() // SIGKILL ends it even when it is stopped
 	p.alive.Close()
-	p.cmd, p.alive = nil, nil
+	p.cmd, p.alive, p.still = nil, nil, false
 }
 
-func (p *process) signal(sig os.Signal) error {
+// signal sends the signal that stops the process, or lets it go on.
+func (p *process) signal(sig os.Signal, still bool) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.cmd == nil {
 		return fmt.Errorf("redistest: signal %v: %s is not running", sig, p.bin)
 	}
+	p.still = still
 	return p.cmd.Process.Signal(sig)
+}
+
+func (p *process) running() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.cmd != nil && !p.still
 }
 
 // remove ends the process and its folder.

@@ -23,6 +23,7 @@ type Server struct {
 	addr     string
 	admin    string
 	password string
+	bus      string // the port of the cluster bus
 	tls      *tls.Config
 
 	judgeOnce sync.Once
@@ -66,22 +67,26 @@ func startServer(t testing.TB, bin string, ca *authority, args []string) *Server
 	return s
 }
 
-// launch starts a server on free ports, on other ones when somebody else was
-// quicker.
 func launch(bin string, ca *authority, args []string) (*Server, error) {
+	return onFreePorts(func(ports []int) (*Server, error) { return launchOn(ports, bin, ca, args) })
+}
+
+// onFreePorts starts a server on free ports, on other ones when somebody else
+// was quicker to take them.
+func onFreePorts(start func(ports []int) (*Server, error)) (*Server, error) {
 	for try := 1; ; try++ {
-		s, err := launchOnce(bin, ca, args)
+		ports, err := freePorts(3)
+		if err != nil {
+			return nil, err
+		}
+		s, err := start(ports)
 		if err == nil || !errors.Is(err, errPortTaken) || try == portTries {
 			return s, err
 		}
 	}
 }
 
-func launchOnce(bin string, ca *authority, args []string) (*Server, error) {
-	ports, err := freePorts(3)
-	if err != nil {
-		return nil, err
-	}
+func launchOn(ports []int, bin string, ca *authority, args []string) (*Server, error) {
 	proc, err := newProcess(bin)
 	if err != nil {
 		return nil, err
@@ -96,7 +101,8 @@ func launchOnce(bin string, ca *authority, args []string) (*Server, error) {
 		switch {
 		case a == "--cluster-enabled":
 			// The bus is otherwise at port+10000, in the range of outgoing connections.
-			proc.args = append(proc.args, "--cluster-port", strconv.Itoa(ports[2]))
+			s.bus = strconv.Itoa(ports[2])
+			proc.args = append(proc.args, "--cluster-port", s.bus)
 		case a == "--requirepass" && i+1 < len(args):
 			s.password = args[i+1]
 		}
@@ -171,6 +177,9 @@ func (s *Server) Admin() *redis.Client {
 	})
 	return s.judge
 }
+
+// Running reports whether the server is neither killed nor paused by us.
+func (s *Server) Running() bool { return s.proc.running() }
 
 // Kill ends the server as a crash would (SIGKILL) and returns when it is gone.
 func (s *Server) Kill() { s.proc.kill() }

@@ -4,5 +4,5 @@ package redistest
 
 import "syscall"
 
-func (p *process) stop() error { return p.signal(syscall.SIGSTOP) }
-func (p *process) cont() error { return p.signal(syscall.SIGCONT) }
+func (p *process) stop() error { return p.signal(syscall.SIGSTOP, true) }
+func (p *process) cont() error { return p.signal(syscall.SIGCONT, false) }
