@@ -29,6 +29,7 @@ type Conn struct {
 	in, out  atomic.Uint64
 	name     [2]atomic.Uint64 // last command
 	pool     atomic.Uint32    // Pool
+	patience atomic.Int64     // ns, of the visit's PING in flight
 	order    atomic.Uint32    // what is to happen to it, see order.go
 	dirt     atomic.Uint32    // what scan found, for other goroutines
 	scan     scanner          // owned by the writing side
@@ -186,6 +187,9 @@ func (c *Conn) Read(b []byte) (int, error) {
 		if fl&fRead == 0 {
 			c.set(fRead)
 			c.pool.CompareAndSwap(0, uint32(c.node.poolOf(len(b))))
+			if fl&fReady == 0 && isFull(b[:n]) {
+				c.node.full.Store(true)
+			}
 		}
 		if fl&(fAwaiting|fWaking) != 0 {
 			c.flags.And(^(fAwaiting | fWaking))
@@ -222,6 +226,11 @@ func (c *Conn) beforeRead(b []byte) (int, error) {
 		return 0, c.Conn.SetReadDeadline(time.Time{})
 	}
 	return 0, nil
+}
+
+// isFull recognises the only reply of a server that has reached its maxclients.
+func isFull(b []byte) bool {
+	return len(b) > 0 && b[0] == '-' && bytes.Contains(b, []byte("max number of clients"))
 }
 
 // startsPush reports whether b holds the start of a RESP3 push frame. A value
@@ -263,7 +272,11 @@ func (c *Conn) SetWriteDeadline(t time.Time) error {
 func (c *Conn) SetReadDeadline(t time.Time) error {
 	fl := c.flags.Load()
 	if fl&fWaking != 0 {
-		if limit := c.node.wakeLimit(); t.IsZero() || t.After(limit) {
+		patience := time.Duration(c.patience.Load())
+		if patience <= 0 {
+			patience = c.node.t.cfg.WakeTimeout
+		}
+		if limit := time.Now().Add(patience); t.IsZero() || t.After(limit) {
 			t = limit
 		}
 	}
@@ -289,8 +302,12 @@ func (c *Conn) deadline(err error) error {
 // Interrupt makes a command in flight fail at once with cause, usually the error
 // of a ctx. The connection cannot be used afterwards. Safe for concurrent use.
 func (c *Conn) Interrupt(cause error) {
-	c.cause.CompareAndSwap(nil, &cause)
 	c.end(ReasonInterrupted, cause)
+	c.interrupt(cause)
+}
+
+func (c *Conn) interrupt(cause error) {
+	c.cause.CompareAndSwap(nil, &cause)
 	c.set(fInterrupted)
 	_ = c.Conn.SetDeadline(past)
 }
@@ -313,6 +330,9 @@ func (c *Conn) fail(op Op, err error) error {
 	timeout := errors.As(err, &ne) && ne.Timeout()
 	if !timeout || fl&fOutstanding != 0 || e.Handshake {
 		c.end(ReasonError, err)
+		if e.Handshake && !e.Self {
+			c.node.full.Store(true)
+		}
 		c.node.t.failed(c, e, timeout, fl&fWaking != 0)
 	}
 	out := typed(e)
@@ -344,3 +364,29 @@ func (c *Conn) Dirty() (dirty, undoable bool) {
 	d := dirt(c.dirt.Load())
 	return d != 0, d != 0 && d&^(dirtMulti|dirtWatch) == 0
 }
+
+// Node returns the node the connection belongs to.
+func (c *Conn) Node() *Node { return c.node }
+
+// View is what maintenance needs to know of a connection, cheaply.
+type View struct {
+	Born     time.Duration // on the tracker's clock
+	LastUsed time.Duration // last write to the network
+	MaxAge   time.Duration // its own, 0 for none
+	Pool     Pool
+	Ready    bool // its handshake is over
+	Awaiting bool // nothing has come back since the last write
+	Leased   bool
+	PubSub   bool // subscribed or monitoring: never to be touched
+}
+
+// View is a cheap Info. Safe for concurrent use.
+func (c *Conn) View() View {
+	fl := c.flags.Load()
+	return View{Born: time.Duration(c.created), LastUsed: time.Duration(c.lastUsed.Load()),
+		MaxAge: time.Duration(c.maxAge()), Pool: Pool(c.pool.Load()), Ready: fl&fReady != 0,
+		Awaiting: fl&fAwaiting != 0, Leased: c.leased.Load(), PubSub: dirt(c.dirt.Load())&dirtSubscribe != 0}
+}
+
+// LastCommand is the name of the last command written, lower case.
+func (c *Conn) LastCommand() string { return unpackName(c.name[0].Load(), c.name[1].Load()) }

@@ -51,10 +51,30 @@ func baseDialer(opt *redis.Options) dialFunc {
 
 var lastID atomic.Uint64
 
-// dial is the Dialer that go-redis calls.
+// dial is the Dialer that go-redis calls. It never returns an error, see stillborn.
 func (n *Node) dial(ctx context.Context, network, addr string) (net.Conn, error) {
+	c, err := n.open(ctx, network, addr)
+	if err != nil {
+		return &stillborn{err: err, addr: addr, net: network}, nil
+	}
+	return n.faced(c), nil
+}
+
+// open dials one connection, unless the node is known to be away.
+func (n *Node) open(ctx context.Context, network, addr string) (*Conn, error) {
+	own := addr == n.addr // a maintenance notification may name another address
+	if own {
+		if err := n.gate.check(); err != nil {
+			return nil, typed(&ConnError{Op: OpDial, Node: addr, Err: err})
+		}
+	}
 	n.dialing.Add(1)
 	defer n.dialing.Add(-1)
+	leave, err := n.gate.enter(ctx)
+	if err != nil {
+		return nil, typed(&ConnError{Op: OpDial, Node: addr, Err: err})
+	}
+	defer leave()
 	n.dials.Add(1)
 	start := n.t.now()
 	c, err := n.base(ctx, network, addr)
@@ -64,13 +84,17 @@ func (n *Node) dial(ctx context.Context, network, addr string) (net.Conn, error)
 		n.lastDial.Store(&DialFailure{n.t.Now(), err})
 		n.full.Store(true)
 		n.t.Emit(Event{Kind: DialFailed, Node: addr, Took: took, Err: err})
+		if own {
+			err = n.gate.shut(err)
+		}
 		return nil, typed(&ConnError{Op: OpDial, Node: addr, Err: err})
 	}
-	n.lastDial.Store(nil)
-	n.full.Store(false)
 	tracked := n.track(c, addr)
 	n.t.Emit(Event{Kind: Dialed, Node: addr, ConnID: tracked.id, Took: took})
-	return n.faced(tracked), nil
+	if f := n.t.onDial.Load(); f != nil {
+		(*f)(tracked)
+	}
+	return tracked, nil
 }
 
 // track makes the tracked connection.
@@ -88,6 +112,7 @@ func (n *Node) track(nc net.Conn, addr string) *Conn {
 			c.raw = raw
 		}
 	}
+	setUserTimeout(socket, c.raw, n.t.cfg.UserTimeout)
 	c.guard.c = c
 	c.guard.call = func(fd uintptr) { c.guard.look(fd) }
 	n.t.conns.Store(c.id, c)

@@ -62,13 +62,19 @@ func (e *netConnError) Unwrap() error   { return e.ConnError }
 func (e *netConnError) Timeout() bool   { return e.net.Timeout() }
 func (e *netConnError) Temporary() bool { return e.net.Timeout() }
 
+// plainConnError is a ConnError for any other cause. It exists because go-redis
+// unwraps the error of a failed handshake once: that must not lose the ConnError.
+type plainConnError struct{ *ConnError }
+
+func (e *plainConnError) Unwrap() error { return e.ConnError }
+
 // typed gives a ConnError the face that its cause has.
 func typed(e *ConnError) error {
 	var ne net.Error
 	if errors.As(e.Err, &ne) {
 		return &netConnError{e, ne}
 	}
-	return e
+	return &plainConnError{e}
 }
 
 // opaqueError hides what an error is from go-redis, which then repeats nothing

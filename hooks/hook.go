@@ -2,6 +2,7 @@ package hooks
 
 import (
 	"context"
+	"sync/atomic"
 
 	"github.com/redis/go-redis/v9"
 )
@@ -19,15 +20,25 @@ type Holder interface {
 type Watch struct{ Command, Lease func() bool }
 
 // Hook is the outermost hook of a managed client. It must be the first one that
-// is added. It lets visits pass by everything else and asks the Holder of a
-// leased Conn about its commands.
+// is added, by Install. It lets visits pass by everything else, counts the
+// demand, and asks the Holder of a leased Conn about its commands.
 type Hook struct {
+	Node *Node
 	// Process runs a command that belongs to no lease; nil: next runs it.
 	Process func(ctx context.Context, cmd redis.Cmder, next redis.ProcessHook) error
 	// Pipeline does the same for pipelines and transactions.
 	Pipeline func(ctx context.Context, cmds []redis.Cmder, next redis.ProcessPipelineHook) error
 	// Failed turns an error into what the caller is to see; nil: itself.
 	Failed func(ctx context.Context, err error) error
+
+	adding atomic.Bool // a client's own chain is being built, not that of a Conn
+}
+
+// Install adds the hook to a client, or another hook behind it.
+func (h *Hook) Install(c *redis.Client, hook redis.Hook) {
+	h.adding.Store(true)
+	defer h.adding.Store(false)
+	c.AddHook(hook)
 }
 
 // DialHook wraps nothing: go-redis skips hooks that return nil.
@@ -36,7 +47,7 @@ func (h *Hook) DialHook(redis.DialHook) redis.DialHook { return nil }
 // ProcessHook is called by go-redis once for every Client and every Conn, so
 // what it returns belongs to one of them.
 func (h *Hook) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
-	s := &scope{hook: h, next: next}
+	s := &scope{hook: h, next: next, client: h.adding.Load()}
 	return s.process
 }
 
@@ -45,6 +56,7 @@ type scope struct {
 	hook   *Hook
 	next   redis.ProcessHook
 	holder Holder // set by the visit that leases a Conn, before anybody else has it
+	client bool   // a client's own chain: what comes this way is new work
 }
 
 func (s *scope) process(ctx context.Context, cmd redis.Cmder) error {
@@ -61,19 +73,44 @@ func (s *scope) process(ctx context.Context, cmd redis.Cmder) error {
 		}
 		return err
 	}
+	h, n := s.hook, s.hook.Node
+	n.main.enter()
+	defer n.main.leave()
+	if s.client {
+		if err := n.t.refusing.Load(); err != nil {
+			return *err
+		}
+	}
 	var err error
-	if s.hook.Process != nil {
-		err = s.hook.Process(ctx, cmd, s.next)
+	if h.Process != nil {
+		err = h.Process(ctx, cmd, s.next)
 	} else {
 		err = s.next(ctx, cmd)
 	}
 	if err != nil {
-		err = s.hook.fail(ctx, err)
+		return h.fail(ctx, err)
 	}
-	return err
+	if !n.tookWrites.Load() && writes(cmd.Name()) {
+		n.tookWrites.Store(true)
+	}
+	return nil
+}
+
+// writes knows the most common writes: enough to tell a node that takes writes
+// from a replica.
+func writes(name string) bool {
+	switch name {
+	case "set", "setex", "incr", "incrby", "decr", "del", "unlink", "expire", "hset", "hdel", "hincrby", "lpush", "rpush",
+		"lpop", "rpop", "sadd", "srem", "zadd", "zrem", "zincrby", "xadd", "getset", "setnx", "mset":
+		return true
+	}
+	return false
 }
 
 func (h *Hook) fail(ctx context.Context, err error) error {
+	if err == redis.Nil {
+		return err
+	}
 	err = Reveal(err)
 	if h.Failed != nil {
 		err = h.Failed(ctx, err)
@@ -84,7 +121,19 @@ func (h *Hook) fail(ctx context.Context, err error) error {
 // ProcessPipelineHook does the same for pipelines and transactions. Those of a
 // leased Conn are watched by their owner.
 func (h *Hook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	client := h.adding.Load()
 	return func(ctx context.Context, cmds []redis.Cmder) error {
+		n := h.Node
+		n.pipeline.enter()
+		defer n.pipeline.leave()
+		if client {
+			if err := n.t.refusing.Load(); err != nil {
+				for _, cmd := range cmds {
+					cmd.SetErr(*err)
+				}
+				return *err
+			}
+		}
 		var err error
 		if h.Pipeline != nil {
 			err = h.Pipeline(ctx, cmds, next)
@@ -96,14 +145,19 @@ func (h *Hook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Process
 		}
 		for _, cmd := range cmds {
 			if e := cmd.Err(); e != nil {
-				if shown := h.fail(ctx, e); shown != e {
-					cmd.SetErr(shown)
-				}
+				cmd.SetErr(h.fail(ctx, e))
 			}
 		}
 		return h.fail(ctx, err)
 	}
 }
+
+// TookWrites reports whether the node has executed a write, so that a READONLY
+// means that it changed its role. Forget makes it start anew.
+func (n *Node) TookWrites() bool { return n.tookWrites.Load() }
+
+// ForgetWrites makes TookWrites false until the next write.
+func (n *Node) ForgetWrites() { n.tookWrites.Store(false) }
 
 // Unvisited wraps a hook so that it sees no visit, only commands.
 func Unvisited(h redis.Hook) redis.Hook { return unvisited{h} }

@@ -3,6 +3,7 @@ package hooks
 import (
 	"context"
 	"errors"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -16,6 +17,9 @@ type Node struct {
 	opt  *redis.Options
 	addr string
 	base dialFunc
+	gate *gate
+
+	fresh redis.Options // as the user gave them
 
 	pipelineRead int // read buffer of the pipeline pool: how its connections are told apart
 
@@ -27,7 +31,10 @@ type Node struct {
 	dials    atomic.Uint64
 	failures atomic.Uint64
 	lastDial atomic.Pointer[DialFailure]
-	full     atomic.Bool // the last dial failed: end nothing that works
+	full     atomic.Bool // the last dial or handshake failed: end nothing that works
+
+	main, pipeline demand
+	tookWrites     atomic.Bool
 }
 
 // DialFailure is a dial that failed.
@@ -45,8 +52,14 @@ const minWriteBuffer = 64
 // connection. Give the client to Bind.
 func (t *Tracker) NewNode(opt *redis.Options) *Node {
 	n := &Node{t: t, opt: opt, addr: opt.Addr}
+	if n.addr == "" {
+		n.addr = "localhost:6379" // go-redis's default
+	}
 	n.base = baseDialer(opt)
+	n.gate = newGate(n)
+	n.fresh = *opt
 	opt.Dialer = n.dial
+	opt.DialerRetries = 1 // its loop of 5 x 100 ms would only hold up the pool; the prober tries on
 	opt.PoolFIFO = true
 	if opt.WriteBufferSize > 0 {
 		opt.WriteBufferSize = max(opt.WriteBufferSize, minWriteBuffer)
@@ -94,6 +107,26 @@ func (n *Node) Bind(c *redis.Client) {
 	n.maint.Store(m)
 }
 
+// Close ends what the node runs. Close the client itself too.
+func (n *Node) Close() { n.gate.stop() }
+
+func (n *Node) network() string {
+	switch {
+	case n.opt.Network != "":
+		return n.opt.Network
+	case strings.HasPrefix(n.addr, "/"):
+		return "unix"
+	}
+	return "tcp"
+}
+
+func (n *Node) dialTimeout() time.Duration {
+	if n.opt.DialTimeout > 0 {
+		return n.opt.DialTimeout
+	}
+	return 5 * time.Second // go-redis's default
+}
+
 // Addr is the address of the options the node was made with.
 func (n *Node) Addr() string { return n.addr }
 
@@ -119,8 +152,6 @@ func (n *Node) poolOf(readBuffer int) Pool {
 	}
 	return PoolMain
 }
-
-func (n *Node) wakeLimit() time.Time { return time.Now().Add(n.t.cfg.WakeTimeout) }
 
 // closedToNew reports whether the server takes no new connections at present:
 // then no working one is ended for its age (VISIT-RULES 9).
@@ -172,12 +203,14 @@ func (n *Node) Acquire(ctx context.Context, conn *redis.Conn, holder Holder) (*C
 func NoWait(ctx context.Context) context.Context { return &noWait{Context: ctx} }
 
 // Visit visits one idle connection of the main or the pipeline pool and lets it
-// obey its orders. It returns the connection it met (nil if none was free), and
-// whether go-redis removed it.
-func (n *Node) Visit(pool Pool) (met *Conn, removed bool, err error) {
+// obey its orders; a real PING may take patience, 0 for Config.WakeTimeout. It
+// returns the connection it met (nil if none was free), and whether go-redis
+// removed it.
+func (n *Node) Visit(pool Pool, patience time.Duration) (met *Conn, removed bool, err error) {
 	m := n.maint.Load()
 	v := newVisit(visitSweep)
 	defer v.done()
+	v.patience = patience
 	n.sweeping.Add(1)
 	defer n.sweeping.Add(-1)
 	ctx := NoWait(context.Background())
@@ -189,8 +222,43 @@ func (n *Node) Visit(pool Pool) (met *Conn, removed bool, err error) {
 		err = m.Process(ctx, v.cmd)
 	}
 	met, err = v.conn, v.check(err)
-	if errors.Is(err, ErrWouldWait) || errors.Is(err, errUnrecognised) {
+	if met == nil {
 		return nil, false, err
 	}
 	return met, err != nil, err
+}
+
+// Fresh opens a connection of its own to the node, sends a PING and closes it:
+// the witness that tells a dead connection from a slow server.
+func (n *Node) Fresh(ctx context.Context) error {
+	opt := n.fresh
+	opt.Addr, opt.Network = n.addr, n.network()
+	opt.Dialer = n.base
+	opt.PoolSize, opt.MinIdleConns, opt.MaxIdleConns, opt.MaxActiveConns = 1, 0, 0, 0
+	opt.PipelinePoolSize = -1
+	opt.MaxRetries, opt.DialerRetries = -1, 1
+	opt.Limiter, opt.ClientSideCache, opt.ClientSideCacheConfig = nil, nil, nil
+	opt.ContextTimeoutEnabled = true
+	if d, ok := ctx.Deadline(); ok {
+		left := max(time.Until(d), time.Millisecond)
+		opt.DialTimeout, opt.ReadTimeout, opt.WriteTimeout = left, left, left
+	}
+	c := redis.NewClient(&opt)
+	defer func() { _ = c.Close() }()
+	err := c.Ping(ctx).Err()
+	var reply redis.Error
+	if errors.As(err, &reply) && !redis.IsMaxClientsError(err) && !redis.IsLoadingError(err) {
+		err = nil // an answer is an answer (an ACL may forbid PING)
+	}
+	if err == nil {
+		n.full.Store(false)
+	}
+	return err
+}
+
+// Config asks the server for one of its settings. It never waits for a slot.
+func (n *Node) Config(name string) (string, error) {
+	ctx := NoWait(context.Background())
+	m, err := n.maint.Load().ConfigGet(ctx, name).Result()
+	return m[name], err
 }

@@ -49,6 +49,32 @@ func (c *Conn) withdraw(level uint32) {
 // reason r. Safe for concurrent use.
 func (c *Conn) Condemn(r Reason) { c.give(orderHard, r) }
 
+// Wake makes the next visit send a real PING. Safe for concurrent use.
+func (c *Conn) Wake() { c.give(orderWake, "") }
+
+// Retire makes the next visit end the connection, with reason r; a caller who
+// comes first may still use it. Safe for concurrent use.
+func (c *Conn) Retire(r Reason) { c.give(orderSoft, r) }
+
+// Spare takes back what Wake or Retire asked for.
+func (c *Conn) Spare() {
+	c.withdraw(orderWake)
+	c.withdraw(orderSoft)
+}
+
+// Due reports whether a visit has something to do on the connection.
+func (c *Conn) Due() bool {
+	return c.order.Load() != orderNone || c.dirt.Load() != 0 && !c.leased.Load()
+}
+
+// Kill ends the connection although a command is in flight on it, which fails
+// with cause. For connections that are known to be dead. Safe for concurrent use.
+func (c *Conn) Kill(r Reason, cause error) {
+	c.end(r, cause)
+	c.give(orderHard, r)
+	c.interrupt(cause)
+}
+
 // refusal returns why the connection must not be used, "" if it may be.
 func (c *Conn) refusal() Reason {
 	if e := c.ended.Load(); e != nil {

@@ -18,6 +18,10 @@ type Config struct {
 	// nothing below the outermost hook repeats a command. That hook must put
 	// the real error back with Reveal.
 	Opaque bool
+	// UserTimeout is how long bytes may stay unacknowledged by the peer's kernel
+	// before ours ends the connection (TCP_USER_TIMEOUT; Linux only). 0: the
+	// system's default, many minutes.
+	UserTimeout time.Duration
 	// WakeTimeout is how long a real PING of a visit may take. Default 1 s.
 	WakeTimeout time.Duration
 }
@@ -36,7 +40,10 @@ type Tracker struct {
 	jitter        atomic.Int64 // ns, how much of maxAge is drawn per connection
 	validateAfter atomic.Int64 // ns, negative: never
 
+	refusing atomic.Pointer[error] // set while the client shuts down
+
 	onFail atomic.Pointer[func(Failure)]
+	onDial atomic.Pointer[func(*Conn)]
 	ends   endCounters
 }
 
@@ -78,6 +85,9 @@ func (t *Tracker) wall(ns int64) time.Time { return t.base.Add(time.Duration(ns)
 // Now is the tracker's clock.
 func (t *Tracker) Now() time.Time { return t.wall(t.now()) }
 
+// Elapsed is the time on the tracker's clock, as in View. Monotonic.
+func (t *Tracker) Elapsed() time.Duration { return time.Duration(t.now()) }
+
 // Emit hands an event to the handler, in order with those of connections.
 func (t *Tracker) Emit(e Event) {
 	if t.events.handler == nil {
@@ -116,6 +126,16 @@ func (t *Tracker) Conns() []ConnInfo {
 // which end from now on end for that.
 func (t *Tracker) Shut() { t.closed.Store(true) }
 
+// Refuse makes new commands of the clients fail with err, unsent. Those of
+// leases, transactions and dials under way go on. nil: no more.
+func (t *Tracker) Refuse(err error) {
+	if err == nil {
+		t.refusing.Store(nil)
+		return
+	}
+	t.refusing.Store(&err)
+}
+
 // left takes a connection out of the books. It runs under go-redis's pool lock.
 func (t *Tracker) left(c *Conn) {
 	if _, known := t.conns.LoadAndDelete(c.id); known {
@@ -150,6 +170,10 @@ func (t *Tracker) failed(c *Conn, e *ConnError, timeout, waking bool) {
 // OnFailure sets the function that hears of every connection that failed by
 // itself. It may be called from any goroutine and must not block or call go-redis.
 func (t *Tracker) OnFailure(f func(Failure)) { t.onFail.Store(&f) }
+
+// OnDial sets the function that hears of every new connection, before its
+// handshake. It must not block or call go-redis.
+func (t *Tracker) OnDial(f func(*Conn)) { t.onDial.Store(&f) }
 
 // SetMaxAge sets the age after which connections are not given out any more, for
 // open connections too. 0 or negative: none. Each connection takes off a share

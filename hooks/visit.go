@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 )
@@ -29,13 +30,14 @@ const (
 // its token to the connection it picks; the connection finds the visit by it and
 // puts itself in.
 type visit struct {
-	kind   visitKind
-	cmd    *redis.StatusCmd
-	token  []byte
-	on     atomic.Bool
-	conn   *Conn // the connection that was visited
-	woken  bool  // a real PING was sent
-	holder Holder
+	kind     visitKind
+	cmd      *redis.StatusCmd
+	token    []byte
+	on       atomic.Bool
+	conn     *Conn // the connection that was visited
+	woken    bool  // a real PING was sent
+	holder   Holder
+	patience time.Duration // of a real PING
 }
 
 // MarshalBinary is how go-redis asks an argument for its bytes.
@@ -81,7 +83,7 @@ func newVisit(kind visitKind) *visit {
 		all = append(all[:len(all):len(all)], v)
 		visits.all.Store(&all)
 	}
-	v.kind, v.conn, v.woken, v.holder = kind, nil, false, nil
+	v.kind, v.conn, v.woken, v.holder, v.patience = kind, nil, false, nil, 0
 	v.cmd.SetErr(nil)
 	v.cmd.SetVal("")
 	v.on.Store(true)
@@ -130,6 +132,8 @@ func (c *Conn) visited(v *visit, n int) (int, error) {
 		c.scan.reset()
 		c.dirt.Store(0)
 		c.change(fWrote, fReady|fCanned)
+		c.node.lastDial.Store(nil)
+		c.node.full.Store(false)
 		return n, nil
 	}
 	if v.kind == visitUndo {
@@ -159,6 +163,7 @@ func (c *Conn) visited(v *visit, n int) (int, error) {
 	}
 	v.woken = true
 	c.withdraw(orderWake)
+	c.patience.Store(int64(v.patience))
 	c.set(fWaking)
 	if _, err := c.send(ping); err != nil {
 		return 0, err
@@ -173,6 +178,7 @@ func (c *Conn) undo(v *visit, n int) (int, error) {
 		cmd = discard // ends the watches too
 	}
 	v.woken = true
+	c.patience.Store(0)
 	c.set(fWaking)
 	if _, err := c.send(cmd); err != nil {
 		return 0, err

@@ -57,14 +57,14 @@ func New(opt *redis.Options, opts ...Option) (*Client, error) {
 		return nil, err
 	}
 	hook := core.newHook(node, rdb.Options())
-	rdb.AddHook(hook)
+	hook.Install(rdb, hook)
 	node.Bind(rdb)
 	return &Client{Client: rdb, core: core, node: node, hook: hook, own: &handle{}}, nil
 }
 
 // newHook makes the outermost hook of the client of one node.
 func (c *core) newHook(n *hooks.Node, opt *redis.Options) *hooks.Hook {
-	return &hooks.Hook{Failed: func(_ context.Context, err error) error {
+	return &hooks.Hook{Node: n, Failed: func(_ context.Context, err error) error {
 		if errors.Is(err, redis.ErrPoolTimeout) {
 			return c.exhausted(n, opt.PoolSize, err, opt.PoolTimeout)
 		}
@@ -128,14 +128,14 @@ func Open(ctx context.Context, url string, opts ...Option) (*Client, error) {
 }
 
 // AddHook adds a hook, as in go-redis. It sees commands, never visits.
-func (c *Client) AddHook(hook redis.Hook) { c.Client.AddHook(hooks.Unvisited(hook)) }
+func (c *Client) AddHook(hook redis.Hook) { c.hook.Install(c.Client, hooks.Unvisited(hook)) }
 
 // WithTimeout returns a clone with another read and write timeout that shares
 // the pools, as in go-redis. Unlike go-redis's it keeps the management; hooks of
 // the user's own it does not have, as in go-redis. Closing it closes the client.
 func (c *Client) WithTimeout(d time.Duration) *Client {
 	clone := c.Client.WithTimeout(d)
-	clone.AddHook(c.hook)
+	c.hook.Install(clone, c.hook)
 	return &Client{Client: clone, core: c.core, node: c.node, hook: c.hook, own: c.own}
 }
 
