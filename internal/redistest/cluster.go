@@ -196,6 +196,7 @@ func (c *Cluster) agreed(shard int) []*Server {
 		if !n.Running() {
 			continue
 		}
+		//lint:ignore SA1019 it is what go-redis's cluster client goes by
 		shape, err := n.Admin().ClusterSlots(context.Background()).Result()
 		if err != nil {
 			c.t.Fatalf("redistest: CLUSTER SLOTS on %s: %v", n.addr, err)
