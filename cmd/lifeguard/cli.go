@@ -1,0 +1,65 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/urfave/cli/v3"
+)
+
+// Exit codes.
+const (
+	exitOK     = 0
+	exitFailed = 1
+	exitUsage  = 2
+)
+
+// usageError is the fault of the command line.
+type usageError struct{ err error }
+
+func (e usageError) Error() string { return e.err.Error() }
+func (e usageError) Unwrap() error { return e.err }
+
+func misuse(format string, args ...any) error { return usageError{fmt.Errorf(format, args...)} }
+
+// run is the program: its exit code is what it returns.
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	root := &cli.Command{
+		Name:  "lifeguard",
+		Usage: "managed Redis connections, shown and examined",
+		Description: "Exit codes: 0 all went well (also when ended by Ctrl-C), 1 it did not, 2 the command line is wrong.\n" +
+			"Flags are taken with one dash or two.",
+		Commands:              []*cli.Command{demoCommand()},
+		EnableShellCompletion: true,
+		ConfigureShellCompletionCommand: func(c *cli.Command) {
+			c.Hidden = false
+			c.OnUsageError = onUsageError
+		},
+		Suggest:        true,
+		Writer:         stdout,
+		ErrWriter:      stderr,
+		ExitErrHandler: func(context.Context, *cli.Command, error) {}, // reported below
+		OnUsageError:   onUsageError,
+		Action: func(_ context.Context, c *cli.Command) error {
+			if name := c.Args().First(); name != "" {
+				return misuse("no command %q", name)
+			}
+			return cli.ShowRootCommandHelp(c)
+		},
+	}
+	err := root.Run(ctx, args)
+	if err == nil {
+		return exitOK
+	}
+	var usage usageError
+	if errors.As(err, &usage) {
+		fmt.Fprintf(stderr, "lifeguard: %v\nRun with --help for what there is.\n", err)
+		return exitUsage
+	}
+	fmt.Fprintf(stderr, "lifeguard: %v\n", err)
+	return exitFailed
+}
+
+func onUsageError(_ context.Context, _ *cli.Command, err error, _ bool) error { return usageError{err} }

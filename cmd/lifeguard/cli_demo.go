@@ -1,0 +1,53 @@
+package main
+
+import (
+	"context"
+	"net"
+	"time"
+
+	"github.com/urfave/cli/v3"
+
+	"github.com/lifeguard-redis/lifeguard/cmd/lifeguard/internal/demo"
+)
+
+func demoCommand() *cli.Command {
+	return &cli.Command{
+		Name:  "demo",
+		Usage: "shows what a managed client does, on an embedded server or on yours",
+		Description: "A managed client works under a mixed load of commands and leases, with a live table\n" +
+			"of its connections; meanwhile one mistake after the other is made, and shown how it\n" +
+			"is found. Nothing has to be installed. On a server of yours it writes keys that begin\n" +
+			"with lifeguard:demo: and deletes them at the end. Ctrl-C ends it early.\n\n" +
+			"Examples:\n" +
+			"   lifeguard demo\n" +
+			"   lifeguard demo -for 1m\n" +
+			"   lifeguard demo -addr localhost:6379\n" +
+			"   lifeguard demo -url rediss://user:password@redis.example.com:6380/0",
+		Flags: []cli.Flag{
+			&cli.DurationFlag{Name: "for", Value: 10 * time.Second, Usage: "how long to run"},
+			&cli.StringFlag{Name: "addr", Usage: "`HOST:PORT` of a server to use instead of the embedded one"},
+			&cli.StringFlag{Name: "url", Usage: "`URL` of a server to use: redis://, rediss:// (TLS) or unix://"},
+		},
+		OnUsageError: onUsageError,
+		Action: func(ctx context.Context, c *cli.Command) error {
+			cfg := demo.Config{For: c.Duration("for"), Addr: c.String("addr"), URL: c.String("url"), Out: c.Root().Writer}
+			switch {
+			case c.Args().Present():
+				return misuse("demo takes no argument, got %q", c.Args().First())
+			case cfg.For <= 0:
+				return misuse("-for %v: must be above 0", cfg.For)
+			case c.IsSet("addr") && c.IsSet("url"):
+				return misuse("-addr and -url exclude each other")
+			case c.IsSet("url"):
+				if err := demo.CheckURL(cfg.URL); err != nil {
+					return misuse("-url: %v", err)
+				}
+			case c.IsSet("addr"):
+				if _, _, err := net.SplitHostPort(cfg.Addr); err != nil {
+					return misuse("-addr %q: want host:port", cfg.Addr)
+				}
+			}
+			return demo.Run(ctx, cfg)
+		},
+	}
+}

@@ -1,0 +1,80 @@
+package demo_test
+
+import (
+	"bytes"
+	"context"
+	"os"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+
+	"github.com/lifeguard-redis/lifeguard/cmd/lifeguard/internal/demo"
+	"github.com/lifeguard-redis/lifeguard/internal/redistest"
+)
+
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) { redistest.Stop(); os.Exit(code) }))
+}
+
+// facts are what the demo must have shown.
+var facts = []string{
+	"1. Commands and leases, mixed", "LEASED TO", " main ", " pipeline ",
+	`Found: "nightly report" holds connection`, "demo.takeAndForget", "It came back after all",
+	"The garbage collector found it", "demo.takeAndDrop", "is closed (reason: leak)",
+	"3 of 3 connections in use", "import of orders", "export of invoices", "blpop in flight", "redis: connection pool timeout",
+	"TryAcquire does not wait", "self-deadlock",
+	"connections cut at once",
+	"Summary after", "leases, 0 failed", "0 leased", "connections cut: 0 failed commands",
+}
+
+func TestTheDemoShowsWhatItPromisesOnTheEmbeddedServer(t *testing.T) {
+	var out bytes.Buffer
+	began := time.Now()
+	require.NoError(t, demo.Run(t.Context(), demo.Config{For: time.Second, Out: &out}), out.String)
+	require.Greater(t, time.Since(began), 900*time.Millisecond)
+	for _, f := range facts {
+		require.Contains(t, out.String(), f)
+	}
+}
+
+func TestTheDemoShowsTheSameOnARealServerAndLeavesNoKeyBehind(t *testing.T) {
+	s := redistest.Start(t)
+	for _, cfg := range []demo.Config{{Addr: s.Addr()}, {URL: "redis://" + s.Addr() + "/1"}} {
+		var out bytes.Buffer
+		cfg.For, cfg.Out = time.Second, &out
+		require.NoError(t, demo.Run(t.Context(), cfg), out.String)
+		for _, f := range facts {
+			require.Contains(t, out.String(), f)
+		}
+		require.Contains(t, out.String(), s.Addr())
+	}
+	for db := range 2 {
+		opt := s.Options()
+		opt.DB = db
+		c := redis.NewClient(opt)
+		defer c.Close()
+		require.Zero(t, c.DBSize(t.Context()).Val())
+	}
+}
+
+func TestTheDemoEndsEarlyWithinAnyPhase(t *testing.T) {
+	for after := 50 * time.Millisecond; after < 2*time.Second; after += 350 * time.Millisecond {
+		var out bytes.Buffer
+		ctx, cancel := context.WithTimeout(t.Context(), after)
+		require.NoError(t, demo.Run(ctx, demo.Config{For: 2 * time.Second, Out: &out}), out.String())
+		cancel()
+		require.Contains(t, out.String(), "ended early as asked")
+		require.Contains(t, out.String(), "0 leased")
+	}
+}
+
+func TestAVeryShortDemoStillShowsEverything(t *testing.T) {
+	var out bytes.Buffer
+	require.NoError(t, demo.Run(t.Context(), demo.Config{For: time.Millisecond, Out: &out}), out.String)
+	for _, f := range []string{"demo.takeAndForget", "demo.takeAndDrop", "3 of 3 connections", "cut at once"} {
+		require.Contains(t, out.String(), f)
+	}
+}

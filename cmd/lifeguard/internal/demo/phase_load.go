@@ -1,0 +1,25 @@
+package demo
+
+import (
+	"context"
+	"errors"
+	"time"
+)
+
+// showLoad lets the load run, and shows the table of connections once where it
+// is not on the screen anyway.
+func showLoad(ctx context.Context, d *demo, budget time.Duration) error {
+	if !sleep(ctx, budget*9/10) {
+		return nil
+	}
+	if !d.screen.live {
+		d.screen.printf("%s", indent(d.table()))
+	}
+	switch {
+	case d.load.leases.Load() == 0:
+		return errors.New("no lease was taken")
+	case d.load.failed.Load() > 0:
+		return d.load.firstError()
+	}
+	return nil
+}

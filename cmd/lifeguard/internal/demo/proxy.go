@@ -1,0 +1,126 @@
+package demo
+
+import (
+	"context"
+	"net"
+	"sync"
+	"time"
+)
+
+// proxy stands between clients and the server, on loopback, and can cut what
+// goes through it, so that nobody else's connections suffer.
+type proxy struct {
+	upstream func(context.Context) (net.Conn, error)
+	ln       net.Listener
+	wg       sync.WaitGroup
+
+	mu     sync.Mutex
+	closed bool
+	links  map[*link]struct{}
+}
+
+// link is one connection through a proxy.
+type link struct {
+	down, up net.Conn
+	once     sync.Once
+}
+
+// cut ends both sides at once, with a reset towards the client.
+func (l *link) cut() {
+	l.once.Do(func() {
+		if t, ok := l.down.(*net.TCPConn); ok {
+			_ = t.SetLinger(0)
+		}
+		_ = l.down.Close()
+		_ = l.up.Close()
+	})
+}
+
+func startProxy(upstream func(context.Context) (net.Conn, error)) (*proxy, error) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, err
+	}
+	p := &proxy{upstream: upstream, ln: ln, links: make(map[*link]struct{})}
+	p.wg.Go(p.accept)
+	return p, nil
+}
+
+// dial is an Options.Dialer that goes through the proxy whatever the address is.
+func (p *proxy) dial(ctx context.Context, _, _ string) (net.Conn, error) {
+	d := net.Dialer{Timeout: answerWithin}
+	return d.DialContext(ctx, "tcp", p.ln.Addr().String())
+}
+
+// cutAll ends every connection and says how many there were.
+func (p *proxy) cutAll() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for l := range p.links {
+		l.cut()
+	}
+	return len(p.links)
+}
+
+func (p *proxy) close() {
+	p.mu.Lock()
+	p.closed = true
+	p.mu.Unlock()
+	_ = p.ln.Close()
+	p.cutAll()
+	p.wg.Wait()
+}
+
+func (p *proxy) accept() {
+	for {
+		down, err := p.ln.Accept()
+		if err != nil {
+			return
+		}
+		p.wg.Go(func() { p.serve(down) })
+	}
+}
+
+func (p *proxy) serve(down net.Conn) {
+	ctx, cancel := context.WithTimeout(context.Background(), answerWithin)
+	defer cancel()
+	up, err := p.upstream(ctx)
+	if err != nil {
+		_ = down.Close()
+		return
+	}
+	l := &link{down: down, up: up}
+	defer l.cut()
+	p.mu.Lock()
+	if p.closed {
+		p.mu.Unlock()
+		return
+	}
+	p.links[l] = struct{}{}
+	p.mu.Unlock()
+
+	p.wg.Go(func() { l.pass(down, up) })
+	l.pass(up, down)
+
+	p.mu.Lock()
+	delete(p.links, l)
+	p.mu.Unlock()
+}
+
+// pass copies one direction until it ends, and then ends the link.
+func (l *link) pass(from, to net.Conn) {
+	defer l.cut()
+	buf := make([]byte, 16<<10)
+	for {
+		n, err := from.Read(buf)
+		if n > 0 {
+			_ = to.SetWriteDeadline(time.Now().Add(answerWithin))
+			if _, err := to.Write(buf[:n]); err != nil {
+				return
+			}
+		}
+		if err != nil {
+			return
+		}
+	}
+}

@@ -1,0 +1,107 @@
+package demo
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/term"
+)
+
+// screen shows lines that stay and, on a terminal, below them a part that is
+// drawn again and again. Elsewhere a plain status line comes now and then.
+type screen struct {
+	w     io.Writer
+	fd    int
+	live  bool          // a terminal that can be redrawn
+	color bool          // live, and NO_COLOR is not set
+	every time.Duration // between two draws
+
+	mu    sync.Mutex
+	drawn []string // the live part, as it stands on the screen
+}
+
+func newScreen(w io.Writer, whole time.Duration) *screen {
+	s := &screen{w: w, every: max(min(whole/10, 5*time.Second), 100*time.Millisecond)}
+	if f, ok := w.(*os.File); ok && term.IsTerminal(int(f.Fd())) && os.Getenv("TERM") != "dumb" {
+		s.fd = int(f.Fd())
+		s.live = true
+		s.color = os.Getenv("NO_COLOR") == ""
+		s.every = 200 * time.Millisecond
+	}
+	return s
+}
+
+// printf adds lines that stay.
+func (s *screen) printf(format string, args ...any) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.write(s.erase() + fmt.Sprintf(format, args...) + strings.Join(s.drawn, ""))
+}
+
+// title begins a section.
+func (s *screen) title(text string) {
+	if s.color {
+		text = "\x1b[1m" + text + "\x1b[0m"
+	}
+	s.printf("\n%s\n", text)
+}
+
+// draw replaces the live part by status and table. Where nothing can be
+// replaced it adds the status alone.
+func (s *screen) draw(status string, table func() []string) {
+	if !s.live {
+		s.printf("  %s\n", status)
+		return
+	}
+	width, height, err := term.GetSize(s.fd)
+	if err != nil || width < 1 {
+		width, height = 80, 24
+	}
+	lines := append([]string{"", status}, table()...)
+	lines = lines[:min(len(lines), max(height-1, 1))]
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	out := s.erase()
+	s.drawn = s.drawn[:0]
+	for i, l := range lines {
+		l = clip("  "+l, width-1)
+		if s.color && i != 1 {
+			l = "\x1b[2m" + l + "\x1b[0m"
+		}
+		s.drawn = append(s.drawn, l+"\n")
+	}
+	s.write(out + strings.Join(s.drawn, ""))
+}
+
+// clear takes the live part away.
+func (s *screen) clear() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.write(s.erase())
+	s.drawn = nil
+}
+
+// erase is what takes the live part off the terminal.
+func (s *screen) erase() string {
+	if len(s.drawn) == 0 {
+		return ""
+	}
+	return fmt.Sprintf("\x1b[%dA\x1b[J", len(s.drawn))
+}
+
+func (s *screen) write(text string) {
+	if text != "" {
+		_, _ = io.WriteString(s.w, text)
+	}
+}
+
+func clip(s string, width int) string {
+	if r := []rune(s); len(r) > width {
+		return string(r[:max(width, 0)])
+	}
+	return s
+}

@@ -1,0 +1,42 @@
+package demo
+
+import (
+	"bytes"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+func TestOnATerminalTheLivePartIsRedrawnBelowTheLinesThatStay(t *testing.T) {
+	var out bytes.Buffer
+	s := newScreen(&out, time.Second)
+	require.False(t, s.live, "a buffer is not a terminal")
+	s.live, s.fd = true, -1
+	s.draw("status one", func() []string { return []string{"row", strings.Repeat("x", 200)} })
+	s.printf("stays\n")
+	s.draw("status two", func() []string { return nil })
+	s.clear()
+	s.printf("end\n")
+	long := "  " + strings.Repeat("x", 77) // cut at the width of the terminal
+	first := "  \n  status one\n  row\n" + long + "\n"
+	require.Equal(t, first+"\x1b[4A\x1b[Jstays\n"+first+"\x1b[4A\x1b[J  \n  status two\n\x1b[2A\x1b[Jend\n", out.String())
+}
+
+func TestElsewhereTheStatusComesAsAPlainLine(t *testing.T) {
+	var out bytes.Buffer
+	s := newScreen(&out, time.Second)
+	s.title("Title")
+	s.draw("status", func() []string { return []string{"row"} })
+	s.clear()
+	require.Equal(t, "\nTitle\n  status\n", out.String())
+}
+
+func TestLongErrorsAreWrapped(t *testing.T) {
+	text := wrap(strings.Repeat("word ", 60), "  ")
+	for _, l := range strings.Split(strings.TrimSpace(text), "\n") {
+		require.LessOrEqual(t, len(l), 100)
+	}
+	require.Equal(t, 60, strings.Count(text, "word"))
+}

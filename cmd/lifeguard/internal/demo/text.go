@@ -1,0 +1,61 @@
+package demo
+
+import (
+	"fmt"
+	"path"
+	"runtime"
+	"strings"
+	"time"
+)
+
+func ms(d time.Duration) time.Duration { return d.Round(time.Millisecond) }
+
+// sourceDir is where this package was compiled, as stacks show it.
+var sourceDir = func() string {
+	_, file, _, _ := runtime.Caller(0)
+	return path.Dir(file)
+}()
+
+// shorten leaves of the files of this package only their names.
+func shorten(s string) string { return strings.ReplaceAll(s, sourceDir+"/", "") }
+
+// stackOf makes an event's stack readable: one line per function of the demo.
+func stackOf(stack string) string {
+	var b strings.Builder
+	lines := strings.Split(strings.TrimSpace(stack), "\n")
+	for i := 0; i+1 < len(lines); i += 2 {
+		fn := lines[i]
+		fmt.Fprintf(&b, "    %-28s %s\n", fn[strings.LastIndex(fn, "/")+1:], path.Base(strings.TrimSpace(lines[i+1])))
+		if strings.HasSuffix(fn, "runPhases") {
+			break // what is below says nothing new
+		}
+	}
+	return b.String()
+}
+
+// wrap breaks text into lines of at most 100 characters.
+func wrap(text, margin string) string {
+	const width = 100
+	var b strings.Builder
+	line := margin
+	for _, word := range strings.Fields(text) {
+		if len(line)+1+len(word) > width && line != margin {
+			b.WriteString(line + "\n")
+			line = margin + "  "
+		}
+		if strings.TrimSpace(line) != "" {
+			line += " "
+		}
+		line += word
+	}
+	b.WriteString(line + "\n")
+	return b.String()
+}
+
+func indent(lines []string) string {
+	var b strings.Builder
+	for _, l := range lines {
+		b.WriteString("  " + l + "\n")
+	}
+	return b.String()
+}

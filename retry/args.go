@@ -1,0 +1,132 @@
+package retry
+
+import (
+	"strconv"
+	"strings"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// args reads a command's arguments, name included, as go-redis would write
+// them. It never panics, whatever the arguments are.
+type args []any
+
+// text returns argument i as the server will see it, and false if there is none
+// or if it takes user code to find out (encoding.BinaryMarshaler).
+func (a args) text(i int) (string, bool) {
+	if i < 0 || i >= len(a) {
+		return "", false
+	}
+	switch v := a[i].(type) {
+	case nil:
+		return "", true
+	case string:
+		return v, true
+	case *string:
+		if v == nil {
+			return "", true
+		}
+		return *v, true
+	case []byte:
+		return string(v), true
+	case bool:
+		if v {
+			return "1", true
+		}
+		return "0", true
+	case int:
+		return strconv.Itoa(v), true
+	case int8:
+		return strconv.FormatInt(int64(v), 10), true
+	case int16:
+		return strconv.FormatInt(int64(v), 10), true
+	case int32:
+		return strconv.FormatInt(int64(v), 10), true
+	case int64:
+		return strconv.FormatInt(v, 10), true
+	case uint:
+		return strconv.FormatUint(uint64(v), 10), true
+	case uint8:
+		return strconv.FormatUint(uint64(v), 10), true
+	case uint16:
+		return strconv.FormatUint(uint64(v), 10), true
+	case uint32:
+		return strconv.FormatUint(uint64(v), 10), true
+	case uint64:
+		return strconv.FormatUint(v, 10), true
+	case float32:
+		return strconv.FormatFloat(float64(v), 'f', -1, 64), true
+	case float64:
+		return strconv.FormatFloat(v, 'f', -1, 64), true
+	}
+	return "", false
+}
+
+// lower is text in lower case, "" if there is none.
+func (a args) lower(i int) string {
+	s, _ := a.text(i)
+	return strings.ToLower(s)
+}
+
+// is reports whether argument i is one of the given words, given in lower case.
+func (a args) is(i int, words ...string) bool {
+	s, ok := a.text(i)
+	if !ok {
+		return false
+	}
+	for _, w := range words {
+		if strings.EqualFold(s, w) {
+			return true
+		}
+	}
+	return false
+}
+
+// has reports whether one of the arguments from position from on is one of the
+// words, or cannot be read and so might be.
+func (a args) has(from int, words ...string) bool {
+	for i := from; i < len(a); i++ {
+		if _, ok := a.text(i); !ok || a.is(i, words...) {
+			return true
+		}
+	}
+	return false
+}
+
+// number returns argument i as an integer.
+func (a args) number(i int) (int64, bool) {
+	s, ok := a.text(i)
+	if !ok {
+		return 0, false
+	}
+	n, err := strconv.ParseInt(s, 10, 64)
+	return n, err == nil
+}
+
+// nameOf is the command's name in lower case, the subcommand included where the
+// server knows one: "get", "config|set". It is "" for a command without one.
+func nameOf(cmd redis.Cmder) (string, args) {
+	a := args(cmd.Args())
+	name := a.lower(0)
+	if len(a) > 1 {
+		if sub, ok := a.text(1); ok && len(sub) <= 32 {
+			full := name + "|" + strings.ToLower(sub)
+			if lookup(full) != nil || isContainer(name) {
+				return full, a
+			}
+		}
+	}
+	return name, a
+}
+
+// isContainer names the commands of which every form is a subcommand, so that a
+// subcommand newer than the table is not taken for the container.
+func isContainer(name string) bool {
+	switch name {
+	case "acl", "client", "cluster", "command", "commandlog", "config", "function", "latency", "memory",
+		"module", "object", "pubsub", "script", "sentinel", "slowlog", "xgroup", "xinfo",
+		"ft.config", "ft.cursor", "json.debug":
+		return true
+	}
+	return false
+}

@@ -1,0 +1,43 @@
+// Package retry sends again what is safe to send again, and nothing else. It is
+// a hook for any go-redis client:
+//
+//	rdb := redis.NewClient(&redis.Options{Addr: addr, MaxRetries: -1})
+//	hook, err := retry.Attach(rdb, retry.Default())
+//
+// # The rule
+//
+// A command that fails has one of three outcomes. Not sent: it is tried again.
+// Answered: that is the answer, unless the server said that it did not execute
+// the command (LOADING, READONLY, TRYAGAIN, CLUSTERDOWN, MASTERDOWN, max number of
+// clients). Unknown: it was sent and no reply came. Then it is sent again if it
+// is a read, or a write whose repetition changes nothing; otherwise the caller
+// gets [ErrUnknownOutcome], with the cause inside. [SafetyOf] knows every command
+// of Redis 8 and Valkey 8, [Idempotent], [Never] and [Bound] decide for one call.
+//
+// # What go-redis does by itself
+//
+// go-redis repeats every command on EOF and on timeouts, INCR as well. Its
+// retries have to be off: MaxRetries: -1 in Options and RingOptions. [Attach]
+// refuses a client on which they are on; AddHook with [NewHook] cannot know. A
+// ClusterClient repeats commands whatever MaxRetries is (it goes round for
+// MaxRedirects). It stops when the connection gives it an error that it cannot
+// recognise: connections may return an error with Real() error, which this hook
+// replaces by the error behind it. Without such connections the guarantee does
+// not hold for single commands on a ClusterClient; for its pipelines it does.
+//
+// # Pipelines
+//
+// A command that was answered is never sent again. The others are, if each of
+// them may be, and if repeating them together gives the same result: after GET k,
+// DEL k a second GET would find nothing, so that pair is not repeated. MULTI/EXEC
+// is sent again as a whole: if nothing of it was sent, or if all of it may be
+// repeated. What may not be repeated ends with ErrUnknownOutcome.
+//
+// # Waiting
+//
+// While a node is away, nothing is sent, so trying costs no attempt and nothing
+// of the budget. It ends with the deadline of ctx, with the node's breaker, or
+// for a ctx without a deadline after [AwayLimit]. A wait that does not fit into
+// ctx is not begun: the caller gets the last error at once. The wait for a
+// connection of the pool is go-redis's own, and is not repeated.
+package retry

@@ -1,0 +1,118 @@
+package retry
+
+import (
+	"errors"
+	"fmt"
+	"time"
+)
+
+// ErrUnknownOutcome is what errors.Is finds in the error of a write that may or
+// may not have been carried out: it was sent, no reply came, and it was not sent
+// again because it may not be repeated, or because the attempts ended.
+// The error is an [*UnknownOutcomeError].
+//
+// An error without it says that the command was not carried out, or is the
+// server's own answer.
+var ErrUnknownOutcome = errors.New("lifeguard/retry: outcome unknown")
+
+// UnknownOutcomeError is the error of a command that may have been carried out.
+// It holds no arguments and no keys.
+type UnknownOutcomeError struct {
+	Command  string // its name, as in "incr" or "config|set"
+	Attempts int    // how often it was tried, at least 1
+	Cause    error  // why there is no reply to the last attempt; errors.Is and As find it
+}
+
+func (e *UnknownOutcomeError) Error() string {
+	return fmt.Sprintf("lifeguard/retry: %s: outcome unknown after %s: %v", e.Command, count(e.Attempts, "attempt"), e.Cause)
+}
+
+// Is reports whether target is ErrUnknownOutcome.
+func (e *UnknownOutcomeError) Is(target error) bool { return target == ErrUnknownOutcome }
+
+// Unwrap returns the cause.
+func (e *UnknownOutcomeError) Unwrap() error { return e.Cause }
+
+// ErrBreakerOpen is what errors.Is finds in the error of a command that was not
+// sent because its node has been failing for too long. The error is a
+// [*BreakerOpenError].
+var ErrBreakerOpen = errors.New("lifeguard/retry: breaker open")
+
+// BreakerOpenError is returned at once while a node's breaker is open. Nothing
+// was sent.
+type BreakerOpenError struct {
+	Node  string    // the name that the breaker was given, "" for the one of a single client
+	Since time.Time // when it opened
+	Cause error     // the failure that opened it; errors.Is and As find it
+}
+
+func (e *BreakerOpenError) Error() string {
+	node := e.Node
+	if node == "" {
+		node = "the server"
+	}
+	return fmt.Sprintf("lifeguard/retry: breaker open for %s since %s: %v", node, e.Since.Format(time.RFC3339Nano), e.Cause)
+}
+
+// Is reports whether target is ErrBreakerOpen.
+func (e *BreakerOpenError) Is(target error) bool { return target == ErrBreakerOpen }
+
+// Unwrap returns the cause.
+func (e *BreakerOpenError) Unwrap() error { return e.Cause }
+
+// Unsent is always true.
+func (e *BreakerOpenError) Unsent() bool { return true }
+
+// dialError marks what comes from a dial: a TLS handshake can fail with a bare EOF.
+type dialError struct{ err error }
+
+func (e *dialError) Error() string { return e.err.Error() }
+func (e *dialError) Unwrap() error { return e.err }
+func (e *dialError) Unsent() bool  { return true }
+
+// handshakeError marks what comes from HELLO, AUTH and their like: the command
+// that the connection was made for has not been written. Unwrap returns a slice
+// because go-redis strips one layer of errors.Unwrap from these.
+type handshakeError struct{ err error }
+
+func (e *handshakeError) Error() string   { return e.err.Error() }
+func (e *handshakeError) Unwrap() []error { return []error{e.err} }
+func (e *handshakeError) Unsent() bool    { return true }
+
+// Timeout keeps go-redis's own view of the error, which asks without errors.As.
+func (e *handshakeError) Timeout() bool {
+	var t interface{ Timeout() bool }
+	return errors.As(e.err, &t) && t.Timeout()
+}
+
+// Temporary makes it a net.Error, as the error it stands for mostly is.
+func (e *handshakeError) Temporary() bool { return e.Timeout() }
+
+// waitError is the last failure of a command whose caller gave up waiting.
+type waitError struct{ ctx, last error }
+
+func (e *waitError) Error() string   { return fmt.Sprintf("%v, after: %v", e.ctx, e.last) }
+func (e *waitError) Unwrap() []error { return []error{e.ctx, e.last} }
+
+// nodeError is an error on its way from a node's hook through a cluster's own
+// retries to the outer hook. It has no Unwrap, so that the cluster does not try
+// again by itself, and still says the two things that callers of a Watch, which
+// no outer hook sees, may ask.
+type nodeError struct {
+	real    error
+	unknown bool
+	open    bool
+}
+
+func (e *nodeError) Error() string { return e.real.Error() }
+func (e *nodeError) Real() error   { return e.real }
+func (e *nodeError) Is(target error) bool {
+	return target == ErrUnknownOutcome && e.unknown || target == ErrBreakerOpen && e.open
+}
+
+func count(n int, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return fmt.Sprintf("%d %ss", n, noun)
+}

@@ -1,0 +1,483 @@
+package retry
+
+import (
+	"context"
+	"log/slog"
+	"net"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/sony/gobreaker/v2"
+)
+
+// Hook repeats commands according to a Policy. It should be the first hook of
+// its client, so that the others see each attempt. It is safe for concurrent use
+// and starts no goroutine. Make it with NewHook or Attach.
+type Hook struct {
+	policy  Policy
+	invalid error
+	log     *slog.Logger
+	count   counters
+	breaker *breaker
+	// fanout: the client sends to several nodes, each of which has a hook of Node.
+	fanout atomic.Bool
+}
+
+var _ redis.Hook = (*Hook)(nil)
+
+// NewHook returns a hook for a Client, FailoverClient or Conn; for a
+// ClusterClient or Ring see [Hook.Node], or use [Attach], which knows them all.
+// With a policy that does not pass [Policy.Validate] every command fails with
+// the error of that.
+func NewHook(policy Policy, opts ...Option) *Hook {
+	h := &Hook{policy: policy.withDefaults(), invalid: policy.Validate()}
+	for _, opt := range opts {
+		if opt != nil {
+			opt(h)
+		}
+	}
+	h.breaker = newBreaker("", policy.Breaker, h.breakerChanged)
+	return h
+}
+
+// Stats returns the hook's counters as they are now. Those of its nodes are in them.
+func (h *Hook) Stats() Stats { return h.count.snapshot() }
+
+// DialHook marks failures to dial, so that nothing is taken for sent that was not.
+func (h *Hook) DialHook(next redis.DialHook) redis.DialHook { return markDial(next) }
+
+func markDial(next redis.DialHook) redis.DialHook {
+	return func(ctx context.Context, network, addr string) (net.Conn, error) {
+		conn, err := next(ctx, network, addr)
+		if err != nil {
+			err = &dialError{err}
+		}
+		return conn, err
+	}
+}
+
+// ProcessHook repeats single commands.
+func (h *Hook) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		if isHandshake(cmd) {
+			return handshake(cmd, next(ctx, cmd))
+		}
+		if h.invalid != nil {
+			return h.invalid
+		}
+		if err := ctx.Err(); err != nil {
+			return err // before anything was sent, so it is no unknown outcome
+		}
+		h.count.calls.Add(1)
+		h.policy.Budget.deposit(1)
+		if h.policy.PerAttempt > 0 || !h.breaker.clean() || h.fanout.Load() {
+			return h.process(ctx, cmd, next, h.once(ctx, cmd, next))
+		}
+		// The usual way allocates nothing.
+		err := next(ctx, cmd)
+		if err == nil || err == redis.Nil {
+			if !h.breaker.clean() {
+				h.breaker.record(failure{outcome: Answered})
+			}
+			return err
+		}
+		f := h.understand(ctx, cmd, err)
+		h.record(f)
+		return h.process(ctx, cmd, next, f)
+	}
+}
+
+// progress counts what one call has done so far.
+type progress struct {
+	tries int // attempts
+	sent  int // attempts in which something was sent
+	idle  int // attempts in a row in which nothing was
+	since time.Time
+}
+
+// process goes on after the first attempt until there is an end.
+func (h *Hook) process(ctx context.Context, cmd redis.Cmder, next redis.ProcessHook, f failure) error {
+	if f.outcome == Answered && f.kind == final {
+		return f.err
+	}
+	p := progress{tries: 1}
+	marks := marksOf(ctx)
+	applied := false // an earlier attempt may have been carried out
+	for f.kind != final && h.mayGoOn(ctx, cmd, f, marks) {
+		a := Attempt{Command: name(cmd), Commands: 1, Safety: h.policy.Classify(cmd)}
+		if ok, err := h.pause(ctx, &p, f, a); !ok {
+			f.err = err
+			break
+		}
+		applied = applied || f.outcome == Unknown
+		cmd.SetErr(errUnanswered) // see below, and so that an old error is not taken for a new one
+		p.tries++
+		last := f
+		f = h.once(ctx, cmd, next)
+		if f.err == errUnanswered || f.err != nil && isDead(f.err) {
+			// The next hook does not send again: the full-duplex auto-pipeline only
+			// waits for what was sent before, and a Conn is not used after a failure.
+			f = last
+			break
+		}
+	}
+	err := f.err
+	if err != nil && err != redis.Nil && (applied || f.outcome == Unknown) {
+		err = h.unknown(ctx, cmd, err, p.tries)
+	}
+	cmd.SetErr(err) // for methods of ClusterClient that ignore what a hook returns
+	return err
+}
+
+// once makes one attempt.
+func (h *Hook) once(ctx context.Context, cmd redis.Cmder, next redis.ProcessHook) failure {
+	end, err := h.admit()
+	if err != nil {
+		return classify(err)
+	}
+	if end != nil {
+		defer func() { end(failure{outcome: Unknown}) }() // if next panics
+	}
+	actx := ctx
+	if h.policy.PerAttempt > 0 {
+		var cancel context.CancelFunc
+		actx, cancel = context.WithTimeout(ctx, h.policy.PerAttempt)
+		defer cancel()
+	}
+	err = next(actx, cmd)
+	if err == nil && h.fanout.Load() {
+		// ClusterClient.DBSize, ScriptLoad and a few more leave it there.
+		if e := cmd.Err(); e != errUnanswered {
+			err = e
+		}
+	}
+	f := h.understand(ctx, cmd, err)
+	if end != nil {
+		end(f)
+	} else {
+		h.record(f)
+	}
+	return f
+}
+
+// admit asks the breaker. Its end may be called twice; the first call counts.
+func (h *Hook) admit() (end func(failure), err error) {
+	if h.fanout.Load() {
+		return nil, nil // the nodes have their own
+	}
+	return h.ask(h.breaker)
+}
+
+func (h *Hook) ask(b *breaker) (end func(failure), err error) {
+	done, err := b.allow()
+	if err != nil {
+		h.count.breakerRefusals.Add(1)
+		return nil, err
+	}
+	if done == nil {
+		return nil, nil
+	}
+	ended := false
+	return func(f failure) {
+		if !ended {
+			ended = true
+			done(f)
+		}
+	}, nil
+}
+
+func (h *Hook) record(f failure) {
+	if !h.fanout.Load() {
+		h.breaker.record(f)
+	}
+}
+
+// understand is classify with what is known of a single command.
+func (h *Hook) understand(ctx context.Context, cmd redis.Cmder, err error) failure {
+	f := classify(reveal(err))
+	if f.kind == final && f.outcome == Unknown && f.err != nil {
+		switch s := f.err.Error(); {
+		case strings.HasPrefix(s, textMarshal):
+			f.outcome = NotSent
+		case strings.HasPrefix(s, textParse):
+			f.outcome = Answered
+		}
+	}
+	if f.node && expired(ctx) && f.outcome == Unknown {
+		f.node = false // the caller's own limit says nothing about the node
+	}
+	if h.fanout.Load() && f.err != nil {
+		f = h.understandFan(cmd, f)
+	}
+	return f
+}
+
+// understandFan: a command that goes to several nodes may have been carried out
+// by some although the error of another one says that it was not.
+func (h *Hook) understandFan(cmd redis.Cmder, f failure) failure {
+	n, _ := nameOf(cmd)
+	row := lookup(n)
+	if row == nil || row.flags&fFan == 0 || f.outcome == Answered && f.kind == final || h.policy.Classify(cmd) != Unsafe {
+		return f
+	}
+	if f.outcome == NotSent {
+		f.outcome = Unknown
+	}
+	f.kind = final
+	return f
+}
+
+// mayGoOn decides whether a single command may be sent again after f.
+func (h *Hook) mayGoOn(ctx context.Context, cmd redis.Cmder, f failure, m mark) bool {
+	if m&markBound != 0 || expired(ctx) {
+		return false
+	}
+	if f.outcome == NotSent {
+		return true
+	}
+	if f.outcome == Answered {
+		return h.mayAskAgain(cmd, f, m)
+	}
+	return h.mayRepeat(cmd, m)
+}
+
+// mayRepeat: it may have been carried out.
+func (h *Hook) mayRepeat(cmd redis.Cmder, m mark) bool {
+	if m&markNever != 0 || cmd.NoRetry() {
+		return false
+	}
+	if n, _ := nameOf(cmd); isBound(n) {
+		return false
+	}
+	if m&markIdempotent != 0 {
+		return true
+	}
+	switch h.policy.Classify(cmd) {
+	case ReadOnly:
+		return true
+	case IdempotentWrite:
+		return h.policy.RepeatWrites
+	}
+	return false
+}
+
+// mayAskAgain: the server refused it, for now.
+func (h *Hook) mayAskAgain(cmd redis.Cmder, f failure, m mark) bool {
+	if m&markNever != 0 || cmd.NoRetry() {
+		return false
+	}
+	n, _ := nameOf(cmd)
+	if runsScript(n) {
+		return isServersOwn(f.err.Error()) || m&markIdempotent != 0
+	}
+	return !isBound(n)
+}
+
+// pause decides whether there is another attempt, and waits for it. If there is
+// none, it returns the error to end with.
+func (h *Hook) pause(ctx context.Context, p *progress, f failure, a Attempt) (bool, error) {
+	var wait time.Duration
+	deadline, hasDeadline := ctx.Deadline()
+	var gate waiter
+	switch f.kind {
+	case away, unwritten:
+		if p.idle == 0 {
+			p.since = time.Now()
+		} else if !hasDeadline && time.Since(p.since) >= AwayLimit {
+			return false, f.err
+		}
+		if f.kind == away {
+			gate = gateOf(f.err)
+		}
+		if p.idle > 0 || f.kind == away {
+			wait = h.policy.Backoff(p.idle + 1)
+		} // else another connection may do at once
+		p.idle++
+	default:
+		p.idle = 0
+		p.sent++
+		if h.policy.MaxAttempts > 0 && p.sent >= h.policy.MaxAttempts {
+			return false, f.err
+		}
+		wait = h.policy.Backoff(p.sent)
+	}
+	wait = max(wait, 0)
+	if gate == nil && hasDeadline && time.Until(deadline) <= wait {
+		return false, f.err
+	}
+	if (f.kind == lost || f.kind == notExecuted) && !h.policy.Budget.take(a.Commands) {
+		h.count.budget.Add(1)
+		return false, f.err
+	}
+	a.Number, a.Err, a.Outcome, a.Reason = p.tries, f.err, f.outcome, f.reason
+	if gate == nil {
+		a.Wait = wait
+	}
+	h.tell(ctx, a)
+	if gate != nil {
+		return h.waitGate(ctx, gate, p, f, wait, hasDeadline)
+	}
+	return sleep(ctx, wait, f.err)
+}
+
+// waitGate waits for the word of whoever watches the node.
+func (h *Hook) waitGate(ctx context.Context, gate waiter, p *progress, f failure, wait time.Duration, hasDeadline bool) (bool, error) {
+	wctx, limit := ctx, time.Duration(0)
+	if h.breaker != nil { // look again when it may open
+		if limit = h.breaker.left(); limit == 0 {
+			limit = h.breaker.after
+		}
+	}
+	if !hasDeadline {
+		rest := max(AwayLimit-time.Since(p.since), time.Millisecond)
+		if limit == 0 || rest < limit {
+			limit = rest
+		}
+	}
+	if limit > 0 {
+		var cancel context.CancelFunc
+		wctx, cancel = context.WithTimeout(ctx, max(limit, wait))
+		defer cancel()
+	}
+	err := gate.Wait(wctx)
+	switch {
+	case err == nil || ctx.Err() == nil && wctx.Err() != nil:
+		return true, nil
+	case ctx.Err() == context.Canceled:
+		return false, &waitError{ctx.Err(), f.err}
+	case ctx.Err() != nil:
+		return false, f.err
+	}
+	return sleep(ctx, wait, f.err) // it could not wait
+}
+
+func sleep(ctx context.Context, d time.Duration, last error) (bool, error) {
+	if d <= 0 {
+		if err := ctx.Err(); err != nil {
+			return false, &waitError{err, last}
+		}
+		return true, nil
+	}
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true, nil
+	case <-ctx.Done():
+		return false, &waitError{ctx.Err(), last}
+	}
+}
+
+// tell counts a retry and reports it.
+func (h *Hook) tell(ctx context.Context, a Attempt) {
+	h.count.retried(a.Reason, a.Commands)
+	if h.log != nil {
+		h.log.LogAttrs(ctx, slog.LevelDebug, "lifeguard/retry: sending again",
+			slog.String("command", a.Command), slog.Int("commands", a.Commands), slog.Int("attempt", a.Number),
+			slog.String("reason", string(a.Reason)), slog.String("outcome", a.Outcome.String()),
+			slog.Duration("wait", a.Wait), slog.Any("error", a.Err))
+	}
+	if h.policy.OnRetry == nil {
+		return
+	}
+	defer func() {
+		if r := recover(); r != nil && h.log != nil {
+			h.log.LogAttrs(ctx, slog.LevelError, "lifeguard/retry: panic in OnRetry", slog.Any("panic", r))
+		}
+	}()
+	h.policy.OnRetry(a)
+}
+
+// unknown makes the error of a command that may have been carried out. A read's
+// outcome is of no concern.
+func (h *Hook) unknown(ctx context.Context, cmd redis.Cmder, err error, tries int) error {
+	if h.policy.Classify(cmd) == ReadOnly {
+		return err
+	}
+	if isUnknown(err) {
+		return err
+	}
+	h.count.unknown.Add(1)
+	if h.log != nil {
+		h.log.LogAttrs(ctx, slog.LevelWarn, "lifeguard/retry: outcome unknown",
+			slog.String("command", name(cmd)), slog.Int("attempts", tries), slog.Any("error", err))
+	}
+	return &UnknownOutcomeError{Command: name(cmd), Attempts: tries, Cause: err}
+}
+
+func (h *Hook) breakerChanged(node string, from, to gobreaker.State) {
+	switch to {
+	case gobreaker.StateOpen:
+		h.count.breakerOpened.Add(1)
+	case gobreaker.StateClosed:
+		h.count.breakerClosed.Add(1)
+	}
+	if h.log != nil {
+		h.log.LogAttrs(context.Background(), slog.LevelWarn, "lifeguard/retry: breaker changed",
+			slog.String("node", node), slog.String("from", from.String()), slog.String("to", to.String()))
+	}
+}
+
+// expired reports whether the caller's own time is over. Timers may be late, so
+// the clock is asked, too.
+func expired(ctx context.Context) bool {
+	if ctx.Err() != nil {
+		return true
+	}
+	d, ok := ctx.Deadline()
+	return ok && !time.Now().Before(d)
+}
+
+func name(cmd redis.Cmder) string {
+	n, _ := nameOf(cmd)
+	if lookup(n) == nil && !known(n) {
+		// What looks like a subcommand of a container may be anything.
+		n, _, _ = strings.Cut(n, "|")
+	}
+	return n
+}
+
+// isHandshake recognises the commands with which go-redis sets up a connection;
+// they pass the hooks, too, inside of the command that needs the connection.
+// Trying them again is up to that command.
+func isHandshake(cmd redis.Cmder) bool {
+	a := cmd.Args()
+	if len(a) == 0 {
+		return false
+	}
+	s, ok := a[0].(string)
+	if !ok {
+		return false
+	}
+	switch len(s) {
+	case 4:
+		return strings.EqualFold(s, "auth")
+	case 5:
+		return strings.EqualFold(s, "hello")
+	case 6:
+		return strings.EqualFold(s, "client") || strings.EqualFold(s, "select")
+	case 8:
+		return strings.EqualFold(s, "readonly")
+	case 9:
+		return strings.EqualFold(s, "readwrite")
+	}
+	return false
+}
+
+// handshake marks the failure of a connection that was not ready yet. CLIENT is
+// a command of callers as well; only what go-redis sends by itself is marked.
+func handshake(cmd redis.Cmder, err error) error {
+	if err == nil {
+		return nil
+	}
+	err = reveal(err)
+	if f := classify(err); f.kind != lost && f.kind != unwritten {
+		return err
+	}
+	if a := args(cmd.Args()); a.is(0, "client") && !a.is(1, "setinfo", "setname", "tracking", "maint_notifications") {
+		return err
+	}
+	return &handshakeError{err}
+}

@@ -1,0 +1,197 @@
+package retry
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// Attach adds a new hook to a client, as its last one so far, so it should be
+// called before hooks are added that are to see each attempt. On a ClusterClient
+// or Ring the clients of the nodes get theirs, see [Hook.Node].
+//
+// It refuses a policy that is not valid, a client whose own retries are on, and
+// clients of other types.
+func Attach(rdb redis.UniversalClient, policy Policy, opts ...Option) (*Hook, error) {
+	if err := policy.Validate(); err != nil {
+		return nil, err
+	}
+	h := NewHook(policy, opts...)
+	switch c := rdb.(type) {
+	case *redis.Client:
+		if err := noRetries(c.Options().MaxRetries); err != nil {
+			return nil, err
+		}
+	case *redis.ClusterClient:
+		if err := noRetries(max(c.Options().MaxRetries, 0)); err != nil { // -1 here, 0 at the nodes
+			return nil, err
+		}
+		h.fanout.Store(true)
+		c.OnNewNode(func(node *redis.Client) { node.AddHook(h.Node(node.Options().Addr)) })
+	case *redis.Ring:
+		if err := noRetries(c.Options().MaxRetries); err != nil {
+			return nil, err
+		}
+		h.fanout.Store(true)
+		c.OnNewNode(func(node *redis.Client) { node.AddHook(h.Node(node.Options().Addr)) })
+	default:
+		return nil, fmt.Errorf("lifeguard/retry: cannot attach to a %T: add NewHook, and Hook.Node to its nodes", rdb)
+	}
+	rdb.AddHook(h)
+	return h, nil
+}
+
+func noRetries(n int) error {
+	if n == 0 {
+		return nil
+	}
+	return fmt.Errorf("lifeguard/retry: MaxRetries of the client is %d: go-redis would repeat writes; set it to -1", n)
+}
+
+// Node returns a hook for the client of one node of a ClusterClient or Ring, of
+// which h is the hook of the whole. It holds the node's breaker, marks failures
+// to dial, tells answered commands of a pipeline from others, and keeps the
+// cluster from sending a node's pipeline again by itself; it repeats nothing.
+// For the last of these a PING is added to pipelines of several commands: go-redis
+// sends all of them again if the first is answered by, say, TRYAGAIN, except if
+// one among them must not be repeated, as a command that streams its reply.
+//
+// name is for errors and logs. Add the hooks in OnNewNode, before the first use:
+//
+//	cluster.OnNewNode(func(c *redis.Client) { c.AddHook(hook.Node(c.Options().Addr)) })
+//	cluster.AddHook(hook)
+func (h *Hook) Node(name string) redis.Hook {
+	h.fanout.Store(true)
+	return &nodeHook{h: h, breaker: newBreaker(name, h.policy.Breaker, h.breakerChanged)}
+}
+
+type nodeHook struct {
+	h       *Hook
+	breaker *breaker
+}
+
+func (n *nodeHook) DialHook(next redis.DialHook) redis.DialHook { return markDial(next) }
+
+func (n *nodeHook) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		if isHandshake(cmd) {
+			return handshake(cmd, next(ctx, cmd))
+		}
+		end, err := n.h.ask(n.breaker)
+		if err != nil {
+			return &nodeError{real: err, open: true}
+		}
+		if end != nil {
+			defer func() { end(failure{outcome: Unknown}) }()
+		}
+		err = next(ctx, cmd)
+		if err == nil && end == nil && n.breaker.clean() {
+			return nil
+		}
+		f := classify(reveal(err))
+		if f.node && f.outcome == Unknown && expired(ctx) {
+			f.node = false
+		}
+		if end != nil {
+			end(f)
+		} else {
+			n.breaker.record(f)
+		}
+		return n.hide(cmd, err)
+	}
+}
+
+// hide keeps a hidden error hidden, and says what it means.
+func (n *nodeHook) hide(cmd redis.Cmder, err error) error {
+	var hd hidden
+	if err == nil || !errors.As(err, &hd) {
+		return err
+	}
+	if _, ok := err.(*nodeError); ok {
+		return err
+	}
+	real := reveal(err)
+	return &nodeError{real: real, unknown: OutcomeOf(real) == Unknown && n.h.policy.Classify(cmd) != ReadOnly}
+}
+
+func (n *nodeHook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(ctx context.Context, cmds []redis.Cmder) error {
+		if len(cmds) == 0 {
+			return next(ctx, cmds)
+		}
+		if allHandshake(cmds) {
+			err := next(ctx, cmds)
+			for _, cmd := range cmds {
+				if e := cmd.Err(); e != nil {
+					cmd.SetErr(handshake(cmd, e))
+				}
+			}
+			return handshake(cmds[0], err)
+		}
+		setAll(cmds, nil) // of an earlier attempt: go-redis keeps the first error
+		end, err := n.h.ask(n.breaker)
+		if err != nil {
+			return &nodeError{real: err, open: true}
+		}
+		if end != nil {
+			defer func() { end(failure{outcome: Unknown}) }()
+		}
+		tx := isTx(cmds) || len(cmds) > 2 && isTx(cmds[1:]) // after ASKING
+		if tx {
+			err = next(ctx, cmds)
+		} else {
+			err = n.pipeline(ctx, cmds, next)
+		}
+		f := worst(ctx, cmds)
+		if g := classify(reveal(err)); g.node || tx && g.outcome != Answered {
+			f = g // a cluster gives the commands of a transaction their errors later
+		}
+		if end != nil {
+			end(f)
+		} else {
+			n.breaker.record(f)
+		}
+		for _, cmd := range cmds {
+			if e := cmd.Err(); e != nil {
+				cmd.SetErr(n.hide(cmd, e))
+			}
+		}
+		return err
+	}
+}
+
+func (n *nodeHook) pipeline(ctx context.Context, cmds []redis.Cmder, next redis.ProcessPipelineHook) error {
+	send := cmds
+	var guard redis.Cmder
+	if len(cmds) > 1 && !holdsNoRetry(cmds) {
+		guard = redis.NewRawWriteToCmd(ctx, io.Discard, "ping")
+		send = append(cmds[:len(cmds):len(cmds)], guard)
+	}
+	setAll(send, errUnanswered)
+	err := settle(send, next(ctx, send))
+	if guard != nil && err != nil && isAnswer(err) && err == guard.Err() {
+		return firstErr(cmds) // the PING was refused, and is nobody's concern
+	}
+	return err
+}
+
+func holdsNoRetry(cmds []redis.Cmder) bool {
+	for _, cmd := range cmds {
+		if cmd.NoRetry() {
+			return true
+		}
+	}
+	return false
+}
+
+func firstErr(cmds []redis.Cmder) error {
+	for _, cmd := range cmds {
+		if err := cmd.Err(); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,474 @@
+package retry
+
+import (
+	"context"
+	"errors"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// errUnanswered marks a command of a pipeline until its reply is read. go-redis
+// gives the error of a pipeline to every command without one, those included
+// that had been answered before the connection was lost
+// (generalProcessPipelineFrom, redis.go); the mark is how they are told apart.
+var errUnanswered = errors.New("lifeguard/retry: not answered")
+
+// ProcessPipelineHook repeats pipelines and transactions.
+func (h *Hook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(ctx context.Context, cmds []redis.Cmder) error {
+		if len(cmds) == 0 {
+			return next(ctx, cmds)
+		}
+		if isHandshake(cmds[0]) && allHandshake(cmds) {
+			err := next(ctx, cmds)
+			for _, cmd := range cmds {
+				if e := cmd.Err(); e != nil {
+					cmd.SetErr(handshake(cmd, e))
+				}
+			}
+			return handshake(cmds[0], err)
+		}
+		if err := h.invalid; err != nil {
+			return fail(cmds, err)
+		}
+		if err := ctx.Err(); err != nil {
+			return fail(cmds, err)
+		}
+		c := pipeCall{h: h, ctx: ctx, cmds: cmds, body: cmds, next: next}
+		if isTx(cmds) {
+			c.tx, c.body = true, cmds[1:len(cmds)-1]
+		}
+		h.count.calls.Add(uint64(len(c.body)))
+		h.policy.Budget.deposit(len(c.body))
+		return c.run()
+	}
+}
+
+// pipeCall is one call of a pipeline.
+type pipeCall struct {
+	h     *Hook
+	ctx   context.Context
+	next  redis.ProcessPipelineHook
+	cmds  []redis.Cmder // with MULTI and EXEC, if it is a transaction
+	body  []redis.Cmder // without
+	tx    bool
+	marks mark
+
+	// Both are made at the first failure.
+	applied []bool    // an earlier attempt may have been carried out
+	fails   []failure // by command; the zero value is an answer
+}
+
+func (c *pipeCall) run() error {
+	err := c.once(c.cmds, c.body)
+	if !c.assess(c.body, nil) {
+		return reveal(err)
+	}
+	p := progress{tries: 1}
+	c.marks = marksOf(c.ctx)
+	c.applied = make([]bool, len(c.body))
+	for !expired(c.ctx) {
+		again, f, a := c.choose()
+		if len(again) == 0 {
+			break
+		}
+		if ok, err := c.h.pause(c.ctx, &p, f, a); !ok {
+			var w *waitError
+			if errors.As(err, &w) {
+				for _, i := range again {
+					c.fails[i].err = &waitError{w.ctx, c.fails[i].err}
+				}
+			}
+			break
+		}
+		send := make([]redis.Cmder, 0, len(again)+2)
+		if c.tx {
+			send = append(send, c.cmds[0])
+		}
+		for _, i := range again {
+			c.applied[i] = c.applied[i] || c.fails[i].outcome == Unknown
+			send = append(send, c.body[i])
+		}
+		body := send
+		if c.tx {
+			body = send[1:]
+			send = append(send, c.cmds[len(c.cmds)-1])
+		}
+		for _, cmd := range send {
+			cmd.SetErr(nil)
+		}
+		p.tries++
+		before := make([]failure, len(again))
+		for n, i := range again {
+			before[n] = c.fails[i]
+		}
+		c.once(send, body)
+		c.assess(body, again)
+		dead := false
+		for n, i := range again {
+			if f := c.fails[i]; f.err != nil && isDead(f.err) {
+				c.fails[i], dead = before[n], true // see process
+			}
+		}
+		if dead {
+			break
+		}
+	}
+	return c.finish(p.tries)
+}
+
+// once sends cmds, whose part without MULTI and EXEC is body, and leaves the
+// error of each command in it.
+func (c *pipeCall) once(cmds, body []redis.Cmder) error {
+	end, err := c.h.admit()
+	if err != nil {
+		return fail(body, err)
+	}
+	if end != nil {
+		defer func() { end(failure{outcome: Unknown}) }()
+	}
+	ctx := c.ctx
+	if d := c.h.policy.PerAttempt; d > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(c.ctx, d)
+		defer cancel()
+	}
+	if !c.tx && !c.h.fanout.Load() {
+		setAll(body, errUnanswered)
+		err = settle(body, c.next(ctx, cmds))
+	} else {
+		err = c.next(ctx, cmds)
+	}
+	if end == nil && c.h.breaker.clean() && err == nil {
+		return nil
+	}
+	f := worst(c.ctx, body)
+	if end != nil {
+		end(f)
+	} else {
+		c.h.record(f)
+	}
+	return err
+}
+
+// worst is the failure that the breaker is to hear of: that of a connection, if
+// there is one.
+func worst(ctx context.Context, cmds []redis.Cmder) failure {
+	w := failure{outcome: NotSent}
+	for _, cmd := range cmds {
+		f := classify(reveal(cmd.Err()))
+		if f.node && !(expired(ctx) && f.outcome == Unknown) {
+			return f
+		}
+		if f.outcome == Answered {
+			w = failure{outcome: Answered}
+		}
+	}
+	return w
+}
+
+func setAll(cmds []redis.Cmder, err error) {
+	for _, cmd := range cmds {
+		cmd.SetErr(err)
+	}
+}
+
+// settle turns marks into what happened, after cmds were sent together over one
+// connection and err was returned. Replies come in order: what is before the
+// last command that lost its mark was answered.
+func settle(cmds []redis.Cmder, err error) error {
+	first := len(cmds) // the first command that no reply was read for
+	for i, cmd := range cmds {
+		if cmd.Err() == errUnanswered {
+			first = i
+			break
+		}
+	}
+	broken := -1 // the one during whose reply the connection was lost
+	if first > 0 {
+		if e := cmds[first-1].Err(); e != nil && !isAnswer(e) {
+			broken = first - 1
+		}
+	}
+	for i := range max(broken, 0) {
+		if e := cmds[i].Err(); e != nil && !isAnswer(e) {
+			cmds[i].SetErr(nil)
+		}
+	}
+	rest := err
+	if broken >= 0 {
+		rest = cmds[broken].Err()
+	}
+	if err == errUnanswered || rest == errUnanswered {
+		rest = errHidden // a cluster without node hooks
+	}
+	for _, cmd := range cmds[first:] {
+		if cmd.Err() == errUnanswered {
+			cmd.SetErr(rest)
+		}
+	}
+	if err == errUnanswered {
+		err = errHidden
+	}
+	return err
+}
+
+// errHidden is the error of commands that a ClusterClient or Ring sent without
+// hooks on its nodes: theirs was lost on the way.
+var errHidden = errors.New("lifeguard/retry: a node of the cluster failed; its error is known only with retry.Attach or Hook.Node")
+
+func isAnswer(err error) bool {
+	var answer redis.Error
+	return errors.As(err, &answer)
+}
+
+// assess notes how each command of body ended; at gives their positions in
+// c.body, nil for all. It reports whether there is a failure at all.
+func (c *pipeCall) assess(body []redis.Cmder, at []int) bool {
+	for n, cmd := range body {
+		i := n
+		if at != nil {
+			i = at[n]
+		}
+		err := cmd.Err()
+		if err == nil {
+			if c.fails != nil {
+				c.fails[i] = failure{}
+			}
+			continue
+		}
+		f := classify(reveal(err))
+		if c.h.fanout.Load() {
+			f = c.h.understandFan(cmd, f)
+		}
+		if f.err != err {
+			cmd.SetErr(f.err)
+		}
+		if f.outcome == Answered && f.kind == final && c.fails == nil {
+			continue
+		}
+		if c.fails == nil {
+			c.fails = make([]failure, len(c.body))
+		}
+		c.fails[i] = f
+	}
+	return c.fails != nil
+}
+
+// failed reports whether command i still has no answer that counts.
+func (c *pipeCall) failed(i int) bool {
+	f := c.fails[i]
+	return f.err != nil && !(f.outcome == Answered && f.kind == final)
+}
+
+// choose picks the commands to send again. It returns the failure that stands
+// for them all: the least certain one.
+func (c *pipeCall) choose() (again []int, f failure, a Attempt) {
+	if c.marks&markBound != 0 {
+		return nil, f, a
+	}
+	var lostOnes, unsentOnes, refused []int
+	for i := range c.body {
+		switch {
+		case !c.failed(i):
+		case c.fails[i].outcome == Unknown:
+			lostOnes = append(lostOnes, i)
+		case c.fails[i].outcome == NotSent:
+			unsentOnes = append(unsentOnes, i)
+		default:
+			refused = append(refused, i)
+		}
+	}
+	if c.tx {
+		again = c.chooseTx(lostOnes, unsentOnes, refused)
+	} else {
+		again = c.chooseOpen(lostOnes, unsentOnes, refused)
+	}
+	a = Attempt{Command: "pipeline", Commands: len(again)}
+	if c.tx {
+		a.Command = "multi"
+	}
+	for n, i := range again {
+		if g := c.fails[i]; n == 0 || rank(g) > rank(f) {
+			f = g
+		}
+		a.Safety = max(a.Safety, c.h.policy.Classify(c.body[i]))
+	}
+	return again, f, a
+}
+
+// rank orders failures by how much a repetition costs.
+func rank(f failure) int {
+	switch f.kind {
+	case lost:
+		return 3
+	case notExecuted:
+		return 2
+	case away:
+		return 1
+	}
+	return 0
+}
+
+// chooseTx: a transaction is sent again whole, or not. On a Ring it is one per
+// shard, so those that were answered stay out of it. Answers are never asked for
+// again: the connection may have a WATCH that the transaction relied on.
+func (c *pipeCall) chooseTx(lostOnes, unsentOnes, refused []int) []int {
+	if len(refused) > 0 {
+		return nil
+	}
+	all := merge(lostOnes, unsentOnes)
+	for _, i := range all {
+		if c.fails[i].kind == final {
+			return nil
+		}
+	}
+	if len(lostOnes) == 0 {
+		return all
+	}
+	for i, cmd := range c.body {
+		if !c.failed(i) && cmd.Err() != nil {
+			return nil // refused before EXEC: alone, the others would not have been executed
+		}
+	}
+	if !c.mayRepeatAll(all) {
+		return nil
+	}
+	return all
+}
+
+func (c *pipeCall) chooseOpen(lostOnes, unsentOnes, refused []int) []int {
+	for _, cmd := range c.body {
+		n, _ := nameOf(cmd)
+		if isBound(n) && len(unsentOnes) < len(c.body) {
+			return nil // the rest of it is not the same on another connection
+		}
+	}
+	var again []int
+	for _, i := range unsentOnes {
+		if c.fails[i].kind != final {
+			again = append(again, i)
+		}
+	}
+	if len(lostOnes) > 0 && c.mayRepeatAll(lostOnes) {
+		again = merge(again, lostOnes)
+	}
+	return merge(again, c.inOrder(refused, lostOnes))
+}
+
+// mayRepeatAll: as safe as the weakest, and as their sequence.
+func (c *pipeCall) mayRepeatAll(at []int) bool {
+	for _, i := range at {
+		if c.fails[i].kind == final || !c.h.mayRepeat(c.body[i], c.marks) {
+			return false
+		}
+	}
+	return c.marks&markIdempotent != 0 || repeatable(c.body, at)
+}
+
+// inOrder keeps of the commands that were refused for now those that no later
+// command on the same keys has overtaken.
+func (c *pipeCall) inOrder(refused, lostOnes []int) []int {
+	if len(refused) == 0 {
+		return nil
+	}
+	isLost := make(map[int]bool, len(lostOnes))
+	for _, i := range lostOnes {
+		isLost[i] = true
+	}
+	var keep []int
+	var done keySet
+	for i := len(c.body) - 1; i >= 0; i-- {
+		cmd := c.body[i]
+		sc := classOf(cmd).scope
+		switch {
+		case !c.failed(i) || isLost[i]:
+			done.add(cmd, sc)
+		case c.fails[i].outcome == Answered:
+			if !c.h.mayAskAgain(cmd, c.fails[i], c.marks) || done.touches(cmd, sc) {
+				done.add(cmd, sc) // stays behind, and so do earlier ones on its keys
+				continue
+			}
+			keep = append(keep, i)
+		}
+	}
+	for l, r := 0, len(keep)-1; l < r; l, r = l+1, r-1 {
+		keep[l], keep[r] = keep[r], keep[l]
+	}
+	return keep
+}
+
+// merge merges two ascending lists.
+func merge(a, b []int) []int {
+	if len(a) == 0 {
+		return b
+	}
+	if len(b) == 0 {
+		return a
+	}
+	out := make([]int, 0, len(a)+len(b))
+	for len(a) > 0 && len(b) > 0 {
+		if a[0] < b[0] {
+			out, a = append(out, a[0]), a[1:]
+		} else {
+			out, b = append(out, b[0]), b[1:]
+		}
+	}
+	return append(append(out, a...), b...)
+}
+
+// finish gives each command its error, and returns the first one.
+func (c *pipeCall) finish(tries int) error {
+	var first error
+	for i, cmd := range c.body {
+		err := cmd.Err()
+		if f := c.fails[i]; f.err != nil {
+			err = f.err
+			if f.outcome == Unknown || c.applied[i] && err != redis.Nil {
+				err = c.h.unknown(c.ctx, cmd, err, tries)
+			}
+			cmd.SetErr(err)
+		}
+		if first == nil {
+			first = err
+		}
+	}
+	if c.tx {
+		for _, cmd := range []redis.Cmder{c.cmds[0], c.cmds[len(c.cmds)-1]} {
+			if first == nil || cmd.Err() != nil {
+				cmd.SetErr(first)
+			}
+		}
+	}
+	return first
+}
+
+// fail gives all commands the same error, and returns it.
+func fail(cmds []redis.Cmder, err error) error {
+	setAll(cmds, err)
+	return err
+}
+
+func isTx(cmds []redis.Cmder) bool {
+	return len(cmds) >= 2 && args(cmds[0].Args()).is(0, "multi") && args(cmds[len(cmds)-1].Args()).is(0, "exec")
+}
+
+func allHandshake(cmds []redis.Cmder) bool {
+	for _, cmd := range cmds {
+		if !isHandshake(cmd) {
+			return false
+		}
+	}
+	return true
+}
+
+func isUnknown(err error) bool { return errors.Is(err, ErrUnknownOutcome) }
+
+// gateOf finds who watches the node that is away.
+func gateOf(err error) waiter {
+	var w waiter
+	if errors.As(err, &w) {
+		return w
+	}
+	return nil
+}

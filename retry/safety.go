@@ -1,0 +1,116 @@
+package retry
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// Safety says what sending a command a second time does, if the server carried
+// out the first one.
+type Safety int
+
+const (
+	// ReadOnly commands change nothing, however often they run.
+	ReadOnly Safety = iota
+	// IdempotentWrite commands leave the same state behind when they run twice in a
+	// row. Two things can still be seen: another client's write in between is
+	// overwritten (A's SET, B's SET, A's SET again), and a reply that counts what
+	// changed may say 0 the second time (DEL, HSET, SADD, SREM, ZADD ...). See
+	// [Policy.RepeatWrites] and [Never].
+	IdempotentWrite
+	// Unsafe commands do something again when they run again (INCR, LPUSH), give
+	// away something that is then lost (BLPOP, GETDEL), decide something by their
+	// reply (SET NX), are bound to their connection, or are not known.
+	Unsafe
+)
+
+// String returns "read-only", "idempotent" or "unsafe".
+func (s Safety) String() string {
+	switch s {
+	case ReadOnly:
+		return "read-only"
+	case IdempotentWrite:
+		return "idempotent"
+	case Unsafe:
+		return "unsafe"
+	}
+	return fmt.Sprintf("Safety(%d)", int(s))
+}
+
+// Classifier says how safe a command is to repeat. It is called only after a
+// failure, possibly by several goroutines at a time, and must not keep cmd.
+// [SafetyOf] is the default, and can be called from one's own.
+type Classifier func(cmd redis.Cmder) Safety
+
+// SafetyOf classifies a command by what Redis 8 and Valkey 8 say about it, by a
+// list of writes whose repetition changes nothing, and by its arguments: SET k v
+// is IdempotentWrite, SET k v NX is Unsafe. A command that is not known is Unsafe.
+// It looks at nothing but the arguments and does not change cmd.
+func SafetyOf(cmd redis.Cmder) Safety { return classOf(cmd).safety }
+
+// class is what is known about one command.
+type class struct {
+	safety Safety
+	// constant: an IdempotentWrite whose effect does not depend on what was
+	// there before. A sequence of those may be repeated in any company.
+	constant bool
+	scope    scope
+}
+
+// scope says which data a command may touch.
+type scope uint8
+
+const (
+	scopeAll  scope = iota // any key
+	scopeArgs              // keys that are among its arguments
+	scopeKeys              // the keys that the table points at
+	scopeNone              // no key at all
+)
+
+func classOf(cmd redis.Cmder) class {
+	name, a := nameOf(cmd)
+	row := lookup(name)
+	c := class{safety: Unsafe, scope: scopeOf(name, row)}
+	if v, ok := decide(name, a); ok {
+		c.safety, c.constant = v.split()
+		return c
+	}
+	if row != nil && row.flags&(fRead|fWrite) == fRead {
+		c.safety = ReadOnly
+	}
+	return c
+}
+
+// known reports whether a command has a class of its own rather than the one of
+// unknown commands: a read by its flags, or anything that was decided by hand.
+func known(name string) bool {
+	if _, ok := decide(name, nil); ok {
+		return true
+	}
+	row := lookup(name)
+	return row != nil && row.flags&(fRead|fWrite) == fRead
+}
+
+func scopeOf(name string, row *command) scope {
+	switch name {
+	case "dbsize", "keys", "scan", "randomkey", "sort", "sort_ro", "eval_ro", "evalsha_ro", "fcall_ro",
+		"flushall", "flushdb", "swapdb", "function|restore":
+		return scopeAll
+	}
+	switch {
+	case strings.HasPrefix(name, "json.") || strings.HasPrefix(name, "bf.") || strings.HasPrefix(name, "cf.") ||
+		strings.HasPrefix(name, "cms.") || strings.HasPrefix(name, "topk.") || strings.HasPrefix(name, "tdigest."):
+		return scopeArgs
+	case row == nil:
+		return scopeAll
+	case row.flags&fMovable != 0:
+		return scopeArgs
+	case row.first > 0:
+		return scopeKeys
+	case row.flags&fWrite != 0:
+		return scopeAll
+	}
+	return scopeNone
+}
