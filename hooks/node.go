@@ -33,6 +33,9 @@ type Node struct {
 	lastDial atomic.Pointer[DialFailure]
 	full     atomic.Bool // the last dial or handshake failed: end nothing that works
 
+	tell    atomic.Bool  // the next write is to be told of
+	silence atomic.Int64 // ns without traffic after which the server closes a connection, 0 unknown
+
 	main, pipeline demand
 	tookWrites     atomic.Bool
 }
@@ -72,8 +75,11 @@ func (t *Tracker) NewNode(opt *redis.Options) *Node {
 		if n.pipelineRead <= 0 {
 			n.pipelineRead = max(opt.ReadBufferSize, redis.DefaultPipelineBufferSize)
 		}
-		if n.pipelineRead == opt.ReadBufferSize || n.pipelineRead == defaultReadBuffer {
-			n.pipelineRead += 64 // the two pools must differ, or nothing tells them apart
+		// The two pools must differ, or nothing tells them apart. Very small sizes
+		// are all made the same by go-redis.
+		n.pipelineRead = max(n.pipelineRead, 256)
+		for n.pipelineRead == opt.ReadBufferSize || n.pipelineRead == defaultReadBuffer {
+			n.pipelineRead += 64
 		}
 		opt.PipelineReadBufferSize = n.pipelineRead
 	}
@@ -153,9 +159,16 @@ func (n *Node) poolOf(readBuffer int) Pool {
 	return PoolMain
 }
 
-// closedToNew reports whether the server takes no new connections at present:
+// ClosedToNew reports whether the server took no new connection when last asked:
 // then no working one is ended for its age (VISIT-RULES 9).
-func (n *Node) closedToNew() bool { return n.full.Load() }
+func (n *Node) ClosedToNew() bool { return n.full.Load() }
+
+// TellOfUse makes the tracker's OnUse be called at the next command, once.
+func (n *Node) TellOfUse() { n.tell.Store(true) }
+
+// SetSilence sets the time without traffic after which a connection is not given
+// out without a PING. 0: none.
+func (n *Node) SetSilence(d time.Duration) { n.silence.Store(int64(d)) }
 
 // Counts are truthful numbers of a go-redis pool.
 type Counts struct {
