@@ -100,7 +100,7 @@ func TestThereIsACompletionForEachShell(t *testing.T) {
 	for _, shell := range []string{"bash", "zsh", "fish", "pwsh"} {
 		code, stdout, _ := call(t, "completion", shell)
 		require.Equal(t, exitOK, code, shell)
-		require.Contains(t, stdout, "lifeguard", shell)
+		require.Contains(t, stdout, "--generate-shell-completion", shell)
 	}
 }
 

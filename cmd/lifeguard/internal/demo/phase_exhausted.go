@@ -64,14 +64,14 @@ func showExhausted(ctx context.Context, d *demo, budget time.Duration) error {
 	began := time.Now()
 	_, err = c.TryAcquire(ctx)
 	if !errors.As(err, &full) {
-		return fmt.Errorf("TryAcquire gave %v, want an *ExhaustedError", err)
+		return fmt.Errorf("got %v from TryAcquire, want an *ExhaustedError", err)
 	}
 	d.screen.printf("  TryAcquire does not wait: the same answer after %v.\n", time.Since(began).Round(time.Microsecond))
 
 	began = time.Now()
 	_, err = c.Acquire(two.Context())
 	if !errors.Is(err, managed.ErrSelfDeadlock) {
-		return fmt.Errorf("Acquire by a holder gave %v, want %w", err, managed.ErrSelfDeadlock)
+		return fmt.Errorf("a holder got %v from Acquire, want %w", err, managed.ErrSelfDeadlock)
 	}
 	d.screen.printf("  Whoever holds a lease and asks for one more would wait for itself. After %v:\n%s",
 		time.Since(began).Round(time.Microsecond), wrap(shorten(err.Error()), "    "))
@@ -91,5 +91,5 @@ func blocking(ctx context.Context, c *managed.Client) error {
 			return ctx.Err()
 		}
 	}
-	return errors.New("BLPOP was not sent within 2 s")
+	return errors.New("no BLPOP was sent within 2 s")
 }
