@@ -174,3 +174,13 @@ func TestTheServerAndItsFolderEndWithTheTest(t *testing.T) {
 	_, err = os.Stat(sock)
 	require.ErrorIs(t, err, os.ErrNotExist)
 }
+
+func TestAValkeyServerIsOne(t *testing.T) {
+	s := redistest.StartValkey(t)
+	info, err := s.Admin().InfoMap(ctx, "server").Result()
+	require.NoError(t, err)
+	assert.Equal(t, "valkey", info["Server"]["server_name"])
+	assert.True(t, s.Running())
+	s.Kill()
+	assert.False(t, s.Running())
+}
