@@ -38,7 +38,16 @@ type rig struct {
 	*redis.Client
 	node    *hooks.Node
 	tracker *hooks.Tracker
+	hook    *hooks.Hook
 	events  *eventLog
+}
+
+// AddHook adds a user's hook, as package managed does.
+func (r *rig) AddHook(h redis.Hook) { r.hook.Install(r.Client, hooks.Unvisited(h)) }
+
+// visit visits one idle connection.
+func (r *rig) visit(p hooks.Pool) (met *hooks.Conn, removed bool, err error) {
+	return r.node.Visit(p, 0)
 }
 
 // newRig makes a client of opt, which is changed. Retries are off unless
@@ -58,11 +67,13 @@ func newRig(t testing.TB, opt *redis.Options, cfg hooks.Config) *rig {
 	tr := hooks.NewTracker(cfg)
 	n := tr.NewNode(opt)
 	c := redis.NewClient(opt)
-	c.AddHook(&hooks.Hook{})
+	h := &hooks.Hook{Node: n}
+	h.Install(c, h)
 	n.Bind(c)
-	r := &rig{Client: c, node: n, tracker: tr, events: log}
+	r := &rig{Client: c, node: n, tracker: tr, hook: h, events: log}
 	t.Cleanup(func() {
 		tr.Shut()
+		n.Close()
 		_ = c.Close()
 	})
 	return r
@@ -161,16 +172,6 @@ func (l *eventLog) wantClosed(t testing.TB, id uint64, want hooks.Reason) hooks.
 		t.Errorf("connection %d was closed for %q, want %q (%v)", id, found.Reason, want, found)
 	}
 	return found
-}
-
-func must[T any](v T, err error) func(t testing.TB) T {
-	return func(t testing.TB) T {
-		t.Helper()
-		if err != nil {
-			t.Fatal(err)
-		}
-		return v
-	}
 }
 
 // call is one call of a method of a net.Conn.

@@ -1,0 +1,4 @@
+package hooks
+
+// CountsOf is how Main and Pipeline count.
+var CountsOf = counts
