@@ -57,6 +57,9 @@ func (c *Client) acquire(ctx context.Context, try bool) (*Conn, error) {
 	if c.core.closed.Load() || c.own.closed.Load() {
 		return nil, redis.ErrClosed
 	}
+	if c.core.draining.Load() {
+		return nil, ErrShutdown
+	}
 	mine, _ := ctx.Value(heldKey{c.core}).(*lease)
 	nested := mine != nil && mine.state.Load() == held
 	wait := ctx
@@ -98,6 +101,7 @@ func (c *Client) acquire(ctx context.Context, try bool) (*Conn, error) {
 	} else {
 		l.depth = runtime.Callers(3, l.pcs[:])
 	}
+	l.node.Enter(hooks.PoolMain)
 	l.tracked.SetLeased(true)
 	c.core.leases.add(l)
 	profile.Add(l, 2)
@@ -165,6 +169,9 @@ func (c *Client) takeNow(ctx context.Context, l *lease) error {
 				if f := c.node.LastDialFailure(); f != nil {
 					return f.Err
 				}
+			}
+			if away := c.node.Away(); away != nil { // no dial is tried meanwhile
+				return &hooks.ConnError{Op: hooks.OpDial, Node: c.node.Addr(), Err: away}
 			}
 			if c.node.Dialing() == 0 && c.full() {
 				return hooks.ErrWouldWait

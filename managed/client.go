@@ -25,10 +25,12 @@ type Client struct {
 
 // core is what all handles and clones of one client share.
 type core struct {
-	set     settings
-	tracker *hooks.Tracker
-	leases  leaseList
-	closed  atomic.Bool
+	set      settings
+	tracker  *hooks.Tracker
+	leases   leaseList
+	maintain *maintainer
+	draining atomic.Bool // Shutdown was called
+	closed   atomic.Bool
 }
 
 // handle is one owner's right to close a shared client.
@@ -46,11 +48,12 @@ func New(opt *redis.Options, opts ...Option) (*Client, error) {
 	if err := validate(opt); err != nil {
 		return nil, err
 	}
-	core, err := newCore(opts)
+	core, err := newCore(opts, opt)
 	if err != nil {
 		return nil, err
 	}
 	clone := *opt
+	clone.ConnMaxIdleTime, clone.ConnMaxLifetime, clone.ConnMaxLifetimeJitter = -1, 0, 0 // ours, see maintain.go
 	node := core.tracker.NewNode(&clone)
 	rdb, err := construct(&clone)
 	if err != nil {
@@ -59,14 +62,20 @@ func New(opt *redis.Options, opts ...Option) (*Client, error) {
 	hook := core.newHook(node, rdb.Options())
 	hook.Install(rdb, hook)
 	node.Bind(rdb)
+	core.maintain.add(node, opt.MinIdleConns)
 	return &Client{Client: rdb, core: core, node: node, hook: hook, own: &handle{}}, nil
 }
 
 // newHook makes the outermost hook of the client of one node.
 func (c *core) newHook(n *hooks.Node, opt *redis.Options) *hooks.Hook {
 	return &hooks.Hook{Node: n, Failed: func(_ context.Context, err error) error {
-		if errors.Is(err, redis.ErrPoolTimeout) {
+		switch {
+		case errors.Is(err, redis.ErrPoolTimeout):
 			return c.exhausted(n, opt.PoolSize, err, opt.PoolTimeout)
+		case redis.IsReadOnlyError(err):
+			if s := c.maintain.of(n); s != nil {
+				s.readOnly()
+			}
 		}
 		return err
 	}}
@@ -82,7 +91,7 @@ func construct(opt *redis.Options) (rdb *redis.Client, err error) {
 	return redis.NewClient(opt), nil
 }
 
-func newCore(opts []Option) (*core, error) {
+func newCore(opts []Option, opt *redis.Options) (*core, error) {
 	c := &core{set: defaults()}
 	for _, o := range opts {
 		if o == nil {
@@ -92,8 +101,14 @@ func newCore(opts []Option) (*core, error) {
 			return nil, err
 		}
 	}
-	c.tracker = hooks.NewTracker(hooks.Config{OnEvent: c.set.onEvent, Logger: c.set.log, Now: c.set.now})
+	c.set.fill(opt)
+	c.tracker = hooks.NewTracker(hooks.Config{OnEvent: c.set.onEvent, Logger: c.set.log, Now: c.set.now, Wall: c.set.wall,
+		UserTimeout: c.set.suspicion.UserTimeout})
 	c.tracker.SetValidateAfter(c.set.validateAfter)
+	c.tracker.SetMaxAge(c.set.maxAge, c.set.maxAgeJitter)
+	c.maintain = newMaintainer(c)
+	c.maintain.maxIdle.Store(int64(c.set.maxIdle))
+	c.maintain.heartbeat.Store(int64(c.set.heartbeat))
 	c.leases.core = c
 	return c, nil
 }
@@ -165,6 +180,10 @@ func (c *Client) Close() error {
 func (c *Client) closeNow() error {
 	c.core.closed.Store(true)
 	c.core.tracker.Shut()
+	c.core.maintain.close()
+	for _, s := range c.core.maintain.list() {
+		s.node.Close()
+	}
 	err := c.Client.Close()
 	c.core.leases.closed()
 	return err

@@ -76,6 +76,7 @@ func (l *lease) end(how uint32) bool {
 		return false
 	}
 	l.core.leases.remove(l)
+	l.node.Leave(hooks.PoolMain)
 	profile.Remove(l)
 	busy := l.inFlight.Load() > 0
 	dirty, undoable := l.tracked.Dirty()

@@ -3,7 +3,6 @@ package managed
 import (
 	"errors"
 	"fmt"
-	"sort"
 	"strings"
 	"time"
 
@@ -84,13 +83,7 @@ func (c *core) exhausted(n *hooks.Node, size int, cause error, waited time.Durat
 	now := n.Main()
 	e := &ExhaustedError{Addr: n.Addr(), PoolSize: size, InUse: now.InUse, Waiting: now.Waiting, Waited: waited,
 		Leases: c.leases.infos(), Cause: cause}
-	c.tracker.Range(func(conn *hooks.Conn) bool {
-		if i := conn.Info(); i.State == hooks.StateBusy && i.Pool != hooks.PoolPipeline {
-			e.InFlight = append(e.InFlight, i)
-		}
-		return true
-	})
-	sort.Slice(e.InFlight, func(i, j int) bool { return e.InFlight[i].Idle > e.InFlight[j].Idle })
+	e.InFlight = c.busy(n)
 	e.Other = max(0, e.InUse-len(e.Leases)-len(e.InFlight))
 	if f := n.LastDialFailure(); f != nil {
 		e.LastDialError = f.Err

@@ -5,6 +5,8 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/redis/go-redis/v9"
+
 	"github.com/lifeguard-redis/lifeguard/hooks"
 )
 
@@ -19,15 +21,47 @@ type settings struct {
 	stacks         StackMode
 	acquireTimeout time.Duration
 	validateAfter  time.Duration
-	now            func() time.Time
+	maxAge         time.Duration
+	maxAgeJitter   float64
+	maxIdle        time.Duration
+	heartbeat      time.Duration
+	suspicion      SuspicionPolicy
+	now, wall      func() time.Time // clocks of tests
 }
+
+const unset = time.Duration(-1 << 62)
 
 func defaults() settings {
 	return settings{
 		log:           slog.Default(),
 		leakThreshold: time.Minute,
 		validateAfter: 30 * time.Second,
+		maxAge:        unset,
+		maxAgeJitter:  -1,
+		maxIdle:       unset,
+		heartbeat:     -1,
 	}
+}
+
+// fill puts in what go-redis's options say where no option of ours was given.
+func (s *settings) fill(opt *redis.Options) {
+	if s.maxAge == unset {
+		s.maxAge = opt.ConnMaxLifetime
+	}
+	if s.maxAgeJitter < 0 {
+		s.maxAgeJitter = 0.1
+		if opt.ConnMaxLifetimeJitter > 0 && opt.ConnMaxLifetime > 0 {
+			s.maxAgeJitter = min(1, float64(opt.ConnMaxLifetimeJitter)/float64(opt.ConnMaxLifetime))
+		}
+	}
+	if s.maxIdle == unset {
+		s.maxIdle = opt.ConnMaxIdleTime
+		if s.maxIdle == 0 {
+			s.maxIdle = 30 * time.Minute // go-redis's default
+		}
+	}
+	s.maxAge, s.maxIdle = max(s.maxAge, 0), max(s.maxIdle, 0)
+	s.suspicion = s.suspicion.filled(opt)
 }
 
 func bad(option string, value any, why string) error {
@@ -106,4 +140,63 @@ func WithAcquireTimeout(d time.Duration) Option {
 // 0: every Acquire sends a PING. Negative: none does.
 func WithValidateAfter(d time.Duration) Option {
 	return func(s *settings) error { s.validateAfter = d; return nil }
+}
+
+// WithMaxAge sets the age at which a connection is ended: it is never given out
+// past it, and when idle it is ended a little before. Default:
+// Options.ConnMaxLifetime, which is none. 0: none. Negative is an error. While
+// the server takes no new connections, none is ended for its age.
+func WithMaxAge(d time.Duration) Option {
+	return func(s *settings) error {
+		if d < 0 {
+			return bad("WithMaxAge", d, "must not be negative; 0 for none")
+		}
+		s.maxAge = d
+		return nil
+	}
+}
+
+// WithMaxAgeJitter spreads the ends of connections that were opened together:
+// each lives for its maximum age less a random part of this fraction of it, drawn
+// once. Default: Options.ConnMaxLifetimeJitter, else 0.1. 0: none. Outside of 0
+// to 1 is an error.
+func WithMaxAgeJitter(fraction float64) Option {
+	return func(s *settings) error {
+		if !(fraction >= 0 && fraction <= 1) {
+			return bad("WithMaxAgeJitter", fraction, "must be between 0 and 1")
+		}
+		s.maxAgeJitter = fraction
+		return nil
+	}
+}
+
+// WithMaxIdle sets how long connections are kept that nobody needs: the pool
+// shrinks to the peak of concurrent use over that time plus MinIdleConns, in
+// silence to MinIdleConns. Default: Options.ConnMaxIdleTime, which is 30 minutes,
+// negative for never. 0: they are kept. Negative is an error.
+func WithMaxIdle(d time.Duration) Option {
+	return func(s *settings) error {
+		if d < 0 {
+			return bad("WithMaxIdle", d, "must not be negative; 0 to keep connections")
+		}
+		s.maxIdle = d
+		return nil
+	}
+}
+
+// WithHeartbeat sets the silence after which an idle connection gets a real PING,
+// so that neither the server nor a load balancer closes it. Default: automatic,
+// 3/4 of the server's `timeout` where it has one and may be asked for it, else
+// none. 0: none. Negative: automatic.
+func WithHeartbeat(d time.Duration) Option {
+	return func(s *settings) error { s.heartbeat = max(d, -1); return nil }
+}
+
+// WithSuspicion sets what follows from the failure of one connection for its
+// siblings. Default: SuspicionPolicy{}, which is on.
+func WithSuspicion(p SuspicionPolicy) Option {
+	return func(s *settings) error {
+		s.suspicion = p
+		return p.validate()
+	}
 }

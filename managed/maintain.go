@@ -1,0 +1,324 @@
+package managed
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/lifeguard-redis/lifeguard/hooks"
+)
+
+// maintainer keeps the pools of one client right with nobody calling: it ends
+// connections that are too old or not needed, wakes those that have been silent
+// for too long, and looks after the siblings of one that failed. One goroutine,
+// which sleeps until something is due; it starts with the first connection and
+// ends with the client.
+type maintainer struct {
+	core      *core
+	maxIdle   atomic.Int64 // ns, 0: none
+	heartbeat atomic.Int64 // ns, 0: none, negative: automatic
+
+	kick   chan struct{}
+	ctx    context.Context
+	cancel context.CancelFunc
+	once   sync.Once
+	done   sync.WaitGroup
+
+	mu    sync.Mutex
+	nodes []*nodeState
+}
+
+// nodeState is what the maintainer remembers of one node. It belongs to the
+// maintainer's goroutine but for the atomics.
+type nodeState struct {
+	m        *maintainer
+	node     *hooks.Node
+	minIdle  int
+	main     poolState
+	pipeline poolState
+	suspect  suspicion
+
+	lastReadOnly atomic.Int64
+
+	looked   time.Duration // when the last survey was made
+	visiting sync.Mutex    // held by whoever visits: one idle connection at a time
+
+	learned     bool // the server's timeout has been asked for
+	learnAgain  atomic.Bool
+	automatic   time.Duration // heartbeat by the server's timeout, 0 none
+	retryLearn  time.Duration // not before, on the tracker's clock
+	retryDialed time.Duration // when a server that took nobody new was asked last
+}
+
+const (
+	tickBudget = 2 * time.Millisecond // work of one tick
+	tickPause  = 2 * time.Millisecond // between ticks of one round
+	frozen     = 3 * time.Second      // a timer later than that means that the process did not run
+	never      = time.Duration(1<<63 - 1)
+)
+
+func newMaintainer(c *core) *maintainer {
+	m := &maintainer{core: c, kick: make(chan struct{}, 1)}
+	m.ctx, m.cancel = context.WithCancel(context.Background())
+	c.tracker.OnDial(func(*hooks.Conn) { m.wake() })
+	c.tracker.OnUse(m.wake)
+	c.tracker.OnFailure(m.failed)
+	return m
+}
+
+func (m *maintainer) add(n *hooks.Node, minIdle int) *nodeState {
+	s := &nodeState{m: m, node: n, minIdle: minIdle}
+	s.main.pool, s.pipeline.pool = hooks.PoolMain, hooks.PoolPipeline
+	m.mu.Lock()
+	m.nodes = append(m.nodes, s)
+	m.mu.Unlock()
+	return s
+}
+
+func (m *maintainer) list() []*nodeState {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return append([]*nodeState(nil), m.nodes...)
+}
+
+func (m *maintainer) of(n *hooks.Node) *nodeState {
+	for _, s := range m.list() {
+		if s.node == n {
+			return s
+		}
+	}
+	return nil
+}
+
+// wake makes the maintainer look again; it starts it if need be. It never blocks
+// and may be called under go-redis's locks.
+func (m *maintainer) wake() {
+	select {
+	case m.kick <- struct{}{}:
+	default:
+	}
+	m.once.Do(func() {
+		if m.ctx.Err() == nil {
+			m.done.Add(1)
+			go m.run()
+		}
+	})
+}
+
+func (m *maintainer) close() {
+	m.once.Do(func() {}) // never start any more
+	m.cancel()
+}
+
+func (m *maintainer) run() {
+	defer m.done.Done()
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	var planned time.Time
+	for {
+		select {
+		case <-m.ctx.Done():
+			return
+		case <-timer.C:
+			if !planned.IsZero() && time.Since(planned) > frozen {
+				m.core.tracker.Distrust() // the process stood still
+			}
+		case <-m.kick:
+		}
+		planned = time.Time{}
+		if next := m.round(); next == never {
+			timer.Stop()
+		} else {
+			next = max(next, tickPause)
+			planned = time.Now().Add(next)
+			timer.Reset(next)
+		}
+	}
+}
+
+// round does what is due now, at most tickBudget of it, and returns when to come
+// back.
+func (m *maintainer) round() time.Duration {
+	if m.core.tracker.Len() == 0 {
+		return never // the next dial kicks
+	}
+	next := never
+	m.core.tracker.LookAtClocks()
+	for _, s := range m.list() {
+		if m.ctx.Err() != nil {
+			return never
+		}
+		next = min(next, s.round())
+	}
+	return next
+}
+
+// round looks at every connection of the node, gives orders, and visits.
+func (s *nodeState) round() time.Duration {
+	m := s.m
+	now := m.core.tracker.Elapsed()
+	s.learn(now)
+	look := survey{s: s, now: now, next: never, heartbeat: s.heartbeat(), away: s.node.ClosedToNew(),
+		distrust: m.core.tracker.Unverified()}
+	m.core.tracker.Range(func(c *hooks.Conn) bool {
+		if c.Node() == s.node {
+			look.conn(c)
+		}
+		return true
+	})
+	next := look.next
+	if look.away && look.waiting {
+		next = min(next, s.askAgain(now))
+	}
+	next = min(next, s.main.shrink(s, &look), s.pipeline.shrink(s, &look))
+	next = min(next, s.suspect.look(s, &look))
+	s.looked = now
+	if !s.visiting.TryLock() {
+		return min(next, 20*time.Millisecond)
+	}
+	defer s.visiting.Unlock()
+	start := time.Now()
+	for _, p := range []*poolState{&s.main, &s.pipeline} {
+		if n := look.due[p.pool]; n > 0 && !s.visit(p.pool, n, start) {
+			next = min(next, tickPause)
+		} else if n > 0 {
+			next = min(next, 20*time.Millisecond) // some are busy: they may be idle soon
+		}
+	}
+	return next
+}
+
+// visit visits idle connections of a pool until those that are due have been
+// met, all have been met twice, or the tick's budget is spent; then it returns false.
+func (s *nodeState) visit(pool hooks.Pool, due int, start time.Time) bool {
+	for left := 2 * s.idle(pool); left > 0 && due > 0; left-- {
+		if s.m.ctx.Err() != nil || s.idle(pool) == 0 {
+			return true
+		}
+		if time.Since(start) > tickBudget {
+			return false
+		}
+		before := time.Now()
+		met, removed, err := s.node.Visit(pool, 0)
+		if met == nil {
+			return true // nothing is free now
+		}
+		if removed || !met.Due() {
+			due--
+		}
+		if err == nil || removed {
+			if took := time.Since(before); took > time.Millisecond {
+				start = start.Add(took) // waiting for an answer is not work
+			}
+		}
+	}
+	return true
+}
+
+func (s *nodeState) idle(p hooks.Pool) int {
+	if p == hooks.PoolPipeline {
+		return s.node.Pipeline().Idle
+	}
+	return s.node.Main().Idle
+}
+
+// survey is one look at all connections of a node.
+type survey struct {
+	s         *nodeState
+	now       time.Duration
+	heartbeat time.Duration
+	distrust  time.Duration // what was used last before that must answer
+	active    bool          // it was used since the last look
+	away      bool          // the server takes nobody new
+	waiting   bool          // something is not done because of that
+	next      time.Duration
+	due       [3]int
+	idle      [3][]*hooks.Conn // could be ended as surplus
+	total     [3]int
+	stuck     []*hooks.Conn // a reply is overdue
+}
+
+func (l *survey) conn(c *hooks.Conn) {
+	v := c.View()
+	if v.PubSub {
+		return
+	}
+	pool := v.Pool
+	if pool == hooks.PoolUnknown {
+		pool = hooks.PoolMain // dialed for MinIdleConns, not used yet
+	}
+	if v.LastUsed > l.s.looked {
+		l.active = true
+	}
+	if l.away {
+		c.Spare()
+	}
+	l.age(c, v)
+	l.silence(c, v)
+	if !c.Leaving() {
+		l.total[pool]++
+	}
+	if v.Awaiting && v.Ready {
+		l.overdue(c, v)
+	}
+	if c.Due() && !v.Leased {
+		l.due[pool]++ // go-redis says whether it is idle; only a visit can tell
+	} else if !v.Leased && !v.Awaiting {
+		l.idle[pool] = append(l.idle[pool], c)
+	}
+}
+
+// age retires connections a little before the age at which they are refused at
+// checkout, so that callers do not meet it.
+func (l *survey) age(c *hooks.Conn, v hooks.View) {
+	if v.MaxAge <= 0 {
+		return
+	}
+	soft := v.Born + v.MaxAge - min(50*time.Millisecond, v.MaxAge/10)
+	switch {
+	case l.now < soft:
+		l.at(soft)
+	case l.away:
+		l.waiting = true
+	default:
+		c.Retire(hooks.ReasonAge)
+	}
+}
+
+// silence wakes connections without network traffic for the heartbeat's time.
+func (l *survey) silence(c *hooks.Conn, v hooks.View) {
+	if v.Leased || v.Awaiting {
+		return
+	}
+	if v.LastUsed < l.distrust {
+		c.Wake()
+	}
+	if l.heartbeat <= 0 {
+		return
+	}
+	if due := v.LastUsed + l.heartbeat; l.now < due {
+		l.at(due)
+	} else {
+		c.Wake()
+	}
+}
+
+// at notes that something is due at t.
+func (l *survey) at(t time.Duration) { l.next = min(l.next, max(t-l.now, 0)) }
+
+// askAgain asks a server that took nobody new whether it does now: only a new
+// connection can tell, and without callers nobody makes one.
+func (s *nodeState) askAgain(now time.Duration) time.Duration {
+	const every = time.Second
+	if wait := s.retryDialed + every - now; wait > 0 && s.retryDialed > 0 {
+		return wait
+	}
+	s.retryDialed = now
+	ctx, cancel := context.WithTimeout(s.m.ctx, every)
+	defer cancel()
+	if s.node.Fresh(ctx) == nil {
+		return 0
+	}
+	return every
+}

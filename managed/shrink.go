@@ -1,0 +1,92 @@
+package managed
+
+import (
+	"sort"
+	"time"
+
+	"github.com/lifeguard-redis/lifeguard/hooks"
+)
+
+// poolState decides how many connections one pool keeps, by the peak of its
+// demand over the max-idle time. It cannot go by the idle time of single
+// connections: the pool is a FIFO, which spreads the use over all of them.
+type poolState struct {
+	pool  hooks.Pool
+	peaks []peak        // of the window, each higher than the next
+	since time.Duration // when a surplus was first seen, 0 if there is none
+}
+
+type peak struct {
+	at time.Duration
+	n  int
+}
+
+// note adds the peak since the last look and forgets those that left the window.
+func (p *poolState) note(now, window time.Duration, n int) int {
+	for len(p.peaks) > 0 && p.peaks[len(p.peaks)-1].n <= n {
+		p.peaks = p.peaks[:len(p.peaks)-1]
+	}
+	p.peaks = append(p.peaks, peak{now, n})
+	for p.peaks[0].at < now-window {
+		p.peaks = p.peaks[1:]
+	}
+	return p.peaks[0].n
+}
+
+const maxShrinkTick = 400 * time.Millisecond
+
+// shrink retires the surplus of the pool: what is above the peak of concurrent
+// use in the window plus MinIdleConns. A visit itself makes go-redis refill
+// MinIdleConns, so a pool in use keeps one more, or it would end and dial one in
+// every look (VISIT-RULES 6); and a surplus must be seen in two looks.
+func (p *poolState) shrink(s *nodeState, l *survey) time.Duration {
+	window := time.Duration(s.m.maxIdle.Load())
+	total := l.total[p.pool]
+	if window <= 0 || total == 0 {
+		return never
+	}
+	recent := s.node.TakePeak(p.pool)
+	demand := p.note(l.now, window, recent)
+	keep := 0
+	if p.pool == hooks.PoolMain {
+		keep = s.minIdle
+	}
+	if demand > 0 || keep > 0 && l.heartbeat > 0 {
+		keep += max(demand, 1)
+	}
+	surplus := min(total-keep, len(l.idle[p.pool]))
+	if surplus <= 0 {
+		p.since = 0
+		return p.nextLook(l.now, window, recent, total > keep)
+	}
+	tick := min(max(window/20, 20*time.Millisecond), maxShrinkTick)
+	if p.since == 0 {
+		p.since = l.now
+	}
+	if wait := p.since + tick - l.now; wait > 0 {
+		return wait
+	}
+	if l.away {
+		l.waiting = true
+		return tick
+	}
+	idle := l.idle[p.pool]
+	sort.Slice(idle, func(i, j int) bool { return idle[i].View().LastUsed < idle[j].View().LastUsed })
+	for _, c := range idle[:surplus] {
+		c.Retire(hooks.ReasonIdle)
+		l.due[p.pool]++
+	}
+	return tick
+}
+
+// nextLook is when the pool can have become too large: while it is used the peak
+// has to be looked at often, in silence only when one leaves the window.
+func (p *poolState) nextLook(now, window time.Duration, recent int, more bool) time.Duration {
+	if recent > 0 || more {
+		return min(max(window/20, 20*time.Millisecond), maxShrinkTick)
+	}
+	if p.peaks[0].n == 0 {
+		return never // empty but for what it keeps; the next dial kicks
+	}
+	return max(p.peaks[0].at+window-now, 0) + time.Millisecond
+}

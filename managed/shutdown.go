@@ -1,0 +1,134 @@
+package managed
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sort"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/lifeguard-redis/lifeguard/hooks"
+)
+
+// ErrShutdown is returned by commands that come after Shutdown or CloseGracefully;
+// errors.Is with redis.ErrClosed holds too. They were not sent.
+var ErrShutdown error = shutdownError{}
+
+type shutdownError struct{}
+
+func (shutdownError) Error() string        { return "lifeguard/managed: the client is shutting down" }
+func (shutdownError) Is(target error) bool { return target == redis.ErrClosed }
+
+// HeldError says what Shutdown cut off when its ctx ended.
+type HeldError struct {
+	Leases   []LeaseInfo      // that were still held
+	InFlight []hooks.ConnInfo // connections with a command in flight and no lease
+	Err      error            // ctx's
+}
+
+func (e *HeldError) Error() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "lifeguard/managed: shut down with %d leases held and %d commands in flight", len(e.Leases), len(e.InFlight))
+	for _, l := range e.Leases {
+		fmt.Fprintf(&b, "; %v", l)
+	}
+	for _, c := range e.InFlight {
+		fmt.Fprintf(&b, "; %s in flight for %v", c.LastCommand, c.Idle.Round(time.Millisecond))
+	}
+	fmt.Fprintf(&b, ": %v", e.Err)
+	return b.String()
+}
+
+// Unwrap gives ctx's error.
+func (e *HeldError) Unwrap() error { return e.Err }
+
+// Shutdown is CloseGracefully with the result in a StatusCmd: use its Err(). It
+// is not the server's SHUTDOWN, which go-redis has under the same name (use Do for
+// that): a client that is a redis.UniversalClient must have a Shutdown with this
+// signature, and nobody should stop a server by wishing to stop a client.
+func (c *Client) Shutdown(ctx context.Context) *redis.StatusCmd {
+	cmd := redis.NewStatusCmd(ctx, "client-shutdown")
+	if err := c.CloseGracefully(ctx); err != nil {
+		cmd.SetErr(err)
+	} else {
+		cmd.SetVal("OK")
+	}
+	return cmd
+}
+
+// CloseGracefully closes the client gracefully: new commands and leases are refused with
+// ErrShutdown, commands in flight, transactions and leases may finish, then the
+// client is closed. When ctx ends first, it is closed all the same and the error
+// is a *HeldError that names who held what. Subscriptions do not hold it up. A
+// second call returns redis.ErrClosed. On a handle of Shared it is Close.
+func (c *Client) CloseGracefully(ctx context.Context) error {
+	if c.own.close != nil {
+		return c.Close()
+	}
+	if !c.core.draining.CompareAndSwap(false, true) || c.core.closed.Load() {
+		return redis.ErrClosed
+	}
+	c.core.tracker.Refuse(ErrShutdown)
+	var held *HeldError
+	for wait := 200 * time.Microsecond; !c.core.idle(); wait = min(2*wait, 20*time.Millisecond) {
+		select {
+		case <-ctx.Done():
+			held = c.core.holders(ctx.Err())
+		case <-time.After(wait):
+			continue
+		}
+		break
+	}
+	err := c.closeNow()
+	if held != nil {
+		return held
+	}
+	if errors.Is(err, redis.ErrClosed) {
+		return nil
+	}
+	return err
+}
+
+// idle reports whether nobody uses a connection.
+func (c *core) idle() bool {
+	for _, s := range c.maintain.list() {
+		if s.node.InFlight(hooks.PoolMain)+s.node.InFlight(hooks.PoolPipeline) > 0 {
+			return false
+		}
+	}
+	return len(c.leases.all()) == 0
+}
+
+func (c *core) holders(why error) *HeldError {
+	return &HeldError{Leases: c.leases.infos(), InFlight: c.busy(nil), Err: why}
+}
+
+// busy describes the connections with a command in flight and no lease, the
+// longest first; of one node's main pool, or of all.
+func (c *core) busy(n *hooks.Node) []hooks.ConnInfo {
+	var out []hooks.ConnInfo
+	c.tracker.Range(func(conn *hooks.Conn) bool {
+		if n != nil && conn.Node() != n {
+			return true
+		}
+		if i := conn.Info(); i.State == hooks.StateBusy && (n == nil || i.Pool != hooks.PoolPipeline) {
+			out = append(out, i)
+		}
+		return true
+	})
+	sort.Slice(out, func(i, j int) bool { return out[i].Idle > out[j].Idle })
+	return out
+}
+
+// Watch is redis.Client's; Shutdown waits for it.
+func (c *Client) Watch(ctx context.Context, fn func(*redis.Tx) error, keys ...string) error {
+	c.node.Enter(hooks.PoolMain)
+	defer c.node.Leave(hooks.PoolMain)
+	if c.core.draining.Load() {
+		return ErrShutdown
+	}
+	return c.Client.Watch(ctx, fn, keys...)
+}

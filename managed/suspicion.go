@@ -1,0 +1,277 @@
+package managed
+
+import (
+	"context"
+	"errors"
+	"net"
+	"sort"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/lifeguard-redis/lifeguard/hooks"
+)
+
+// SuspicionPolicy says what follows from the failure of one connection for its
+// siblings. The zero value is the default.
+type SuspicionPolicy struct {
+	// Off switches suspicion off: each connection fails on its own.
+	Off bool
+	// After is how long a reply may be overdue before it is found out whether
+	// the connection is half-open. Blocking commands are never overdue.
+	// Default 500 ms. Negative: only the caller's own timeout tells.
+	After time.Duration
+	// Patience is how long a suspect, and the fresh connection it is compared
+	// with, may take to answer a PING. Default 300 ms.
+	Patience time.Duration
+	// UserTimeout is how long bytes may stay unacknowledged by the other side's
+	// kernel before ours ends the connection (TCP_USER_TIMEOUT, Linux only).
+	// Default: Options.ReadTimeout if it is positive, else 10 s. Negative: the
+	// system's default.
+	UserTimeout time.Duration
+}
+
+func (p SuspicionPolicy) validate() error {
+	if p.Patience < 0 {
+		return bad("WithSuspicion", p.Patience, "Patience must not be negative")
+	}
+	return nil
+}
+
+func (p SuspicionPolicy) filled(opt *redis.Options) SuspicionPolicy {
+	if p.After == 0 {
+		p.After = 500 * time.Millisecond
+	}
+	if p.Patience == 0 {
+		p.Patience = 300 * time.Millisecond
+	}
+	if p.UserTimeout == 0 {
+		p.UserTimeout = 10 * time.Second
+		if opt.ReadTimeout > 0 {
+			p.UserTimeout = opt.ReadTimeout
+		} else if opt.ReadTimeout == 0 {
+			p.UserTimeout = 5 * time.Second // go-redis's default
+		}
+	}
+	if p.Off || p.UserTimeout < 0 {
+		p.UserTimeout = 0
+	}
+	return p
+}
+
+// suspicion is what is suspected of the connections of one node.
+type suspicion struct {
+	broken   atomic.Int64 // a connection failed then: what was used last before is suspect
+	timedOut atomic.Bool  // a caller's command timed out
+	running  atomic.Bool
+	proven   atomic.Int64  // half-open siblings were found then
+	again    time.Duration // do not compare before
+}
+
+// errHalfOpen is why commands on a half-open connection fail before their own
+// timeout. It is a timeout like that.
+type errHalfOpen struct{}
+
+func (errHalfOpen) Error() string {
+	return "no reply, while a fresh connection to the same server is answered: the connection is half-open"
+}
+func (errHalfOpen) Timeout() bool   { return true }
+func (errHalfOpen) Temporary() bool { return true }
+
+var _ net.Error = errHalfOpen{}
+
+// failed hears of every connection that failed by itself, on the goroutine of
+// the caller who met it.
+func (m *maintainer) failed(f hooks.Failure) {
+	s := m.of(f.Conn.Node())
+	if s == nil {
+		return
+	}
+	if !f.Timeout {
+		s.learnAgain.Store(true)
+	}
+	if m.core.set.suspicion.Off {
+		return
+	}
+	if f.Timeout && !f.Waking {
+		s.suspect.timedOut.Store(true)
+	} else {
+		s.suspect.broken.Store(int64(m.core.tracker.Elapsed()))
+	}
+	m.wake()
+}
+
+// overdue notes a connection whose reply is late.
+func (l *survey) overdue(c *hooks.Conn, v hooks.View) {
+	p := l.s.m.core.set.suspicion
+	if p.Off || p.After < 0 || blocking(c.LastCommand()) {
+		return
+	}
+	if due := v.LastUsed + p.After; l.now < due {
+		l.at(due)
+	} else {
+		l.stuck = append(l.stuck, c)
+	}
+}
+
+// blocking knows the commands that may wait in the server, and those that may
+// work there while it answers others.
+func blocking(name string) bool {
+	switch name {
+	case "blpop", "brpop", "brpoplpush", "blmove", "blmpop", "bzpopmin", "bzpopmax", "bzmpop", "xread", "xreadgroup",
+		"wait", "waitaof", "subscribe", "psubscribe", "ssubscribe", "monitor", "debug", "migrate", "save", "shutdown",
+		"failover", "":
+		return true
+	}
+	return strings.Contains(name, ".") // modules have threads of their own
+}
+
+// quickReads are answered in the order in which they and a later PING arrive, so
+// an answered PING on a fresh connection proves that they did not.
+func quickRead(name string) bool {
+	switch name {
+	case "get", "mget", "exists", "ttl", "pttl", "type", "strlen", "hget", "hmget", "hexists", "hlen", "llen", "lindex",
+		"scard", "sismember", "zcard", "zscore", "ping", "echo":
+		return true
+	}
+	return false
+}
+
+// look acts on what failed since the last look.
+func (u *suspicion) look(s *nodeState, l *survey) time.Duration {
+	p := s.m.core.set.suspicion
+	if p.Off {
+		return never
+	}
+	if at := time.Duration(u.broken.Swap(0)); at > 0 {
+		for pool, conns := range l.idle {
+			for _, c := range conns {
+				if c.View().LastUsed <= at && !c.Due() {
+					c.Wake()
+					l.due[pool]++
+				}
+			}
+		}
+	}
+	if at := time.Duration(u.proven.Load()); at > 0 && l.now-at < 3*time.Second {
+		u.kill(l.stuck, at)
+	} else if (len(l.stuck) > 0 || u.timedOut.Load()) && l.now >= u.again && u.running.CompareAndSwap(false, true) {
+		u.timedOut.Store(false)
+		u.again = l.now + time.Second
+		s.m.done.Add(1)
+		go func() {
+			defer s.m.done.Done()
+			defer u.running.Store(false)
+			u.compare(s, l.stuck)
+			s.m.wake()
+		}()
+	}
+	if p.After < 0 {
+		return never
+	}
+	if l.active || s.node.InFlight(hooks.PoolMain)+s.node.InFlight(hooks.PoolPipeline) > 0 {
+		return p.After / 2
+	}
+	s.node.TellOfUse()
+	return never
+}
+
+// kill ends connections that were made before half-open ones were found.
+func (u *suspicion) kill(conns []*hooks.Conn, at time.Duration) {
+	for _, c := range conns {
+		if c.View().Born < at {
+			c.Kill(hooks.ReasonSuspect, errHalfOpen{})
+		}
+	}
+}
+
+// compare asks a fresh connection; if that is answered, it asks the idle ones. A
+// suspect that then does not answer is half-open, and so are, for all we know,
+// those that were silent since. If the fresh one gets no answer either, the
+// server is slow or down, and the pool is left alone.
+func (u *suspicion) compare(s *nodeState, stuck []*hooks.Conn) {
+	const asked = 8
+	patience := s.m.core.set.suspicion.Patience
+	tracker := s.m.core.tracker
+	begin := tracker.Elapsed()
+	ctx, cancel := context.WithTimeout(s.m.ctx, patience)
+	err := s.node.Fresh(ctx)
+	cancel()
+	if err != nil {
+		return
+	}
+	s.visiting.Lock()
+	defer s.visiting.Unlock()
+	suspects := u.suspects(s, begin)
+	for _, c := range suspects[:min(asked, len(suspects))] {
+		c.Wake()
+	}
+	dead := false
+	for _, pool := range []hooks.Pool{hooks.PoolMain, hooks.PoolPipeline} {
+		for left := 2 * s.idle(pool); left > 0 && !dead && s.m.ctx.Err() == nil; left-- {
+			met, removed, err := s.node.Visit(pool, patience)
+			if met == nil {
+				break
+			}
+			var ne net.Error
+			dead = removed && errors.As(err, &ne) && ne.Timeout()
+		}
+	}
+	if !dead && len(suspects) == 0 {
+		for _, c := range stuck {
+			v := c.View()
+			dead = dead || v.Awaiting && v.LastUsed < begin && quickRead(c.LastCommand())
+		}
+	}
+	if !dead {
+		return
+	}
+	u.proven.Store(int64(tracker.Elapsed()))
+	for _, c := range u.suspects(s, begin) {
+		c.Condemn(hooks.ReasonSuspect)
+	}
+	for _, c := range stuck {
+		if v := c.View(); v.Awaiting && v.LastUsed < begin {
+			c.Kill(hooks.ReasonSuspect, errHalfOpen{})
+		}
+	}
+}
+
+// suspects are the connections that nothing was heard from since a time and that
+// nobody uses, the longest silent first.
+func (u *suspicion) suspects(s *nodeState, since time.Duration) []*hooks.Conn {
+	var out []*hooks.Conn
+	s.m.core.tracker.Range(func(c *hooks.Conn) bool {
+		v := c.View()
+		if c.Node() == s.node && v.Ready && !v.PubSub && !v.Leased && !v.Awaiting && v.LastUsed < since && !c.Leaving() {
+			out = append(out, c)
+		}
+		return true
+	})
+	sort.Slice(out, func(i, j int) bool { return out[i].View().LastUsed < out[j].View().LastUsed })
+	return out
+}
+
+// readOnly hears that a node refused a write because it is a replica. If it took
+// writes before, a failover has happened, and its older connections are retired:
+// a name that now leads elsewhere must be resolved again. Once a minute at most.
+func (s *nodeState) readOnly() {
+	if s.m.core.set.suspicion.Off || !s.node.TookWrites() {
+		return
+	}
+	now := s.m.core.tracker.Elapsed()
+	last := s.lastReadOnly.Load()
+	if last != 0 && now-time.Duration(last) < time.Minute || !s.lastReadOnly.CompareAndSwap(last, int64(now)) {
+		return
+	}
+	s.node.ForgetWrites()
+	s.m.core.tracker.Range(func(c *hooks.Conn) bool {
+		if v := c.View(); c.Node() == s.node && v.Born < now && !v.PubSub {
+			c.Condemn(hooks.ReasonReadOnly)
+		}
+		return true
+	})
+	s.m.wake()
+}

@@ -1,0 +1,182 @@
+package managed
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/lifeguard-redis/lifeguard/hooks"
+)
+
+// SetMaxAge changes the maximum age of connections at run time, for open ones
+// too; see WithMaxAge. 0 or negative: none. Effective at once.
+func (c *Client) SetMaxAge(d time.Duration) {
+	c.core.tracker.SetMaxAge(d, c.core.set.maxAgeJitter)
+	c.core.maintain.wake()
+}
+
+// SetMaxIdle changes the time over which the demand decides how many connections
+// are kept; see WithMaxIdle. 0 or negative: they are kept. Effective at once.
+func (c *Client) SetMaxIdle(d time.Duration) {
+	c.core.maintain.maxIdle.Store(int64(max(d, 0)))
+	c.core.maintain.wake()
+}
+
+// SetHeartbeat changes the silence after which a connection gets a PING; see
+// WithHeartbeat. 0: none. Negative: automatic. Effective at once.
+func (c *Client) SetHeartbeat(d time.Duration) {
+	c.core.maintain.heartbeat.Store(int64(d))
+	c.core.maintain.wake()
+}
+
+// Reset ends all connections, softly: idle ones now, those in use when they come
+// back. Pub/sub connections stay. It returns how many will end. ctx bounds how
+// long it waits for the idle ones; what is left is ended by itself.
+func (c *Client) Reset(ctx context.Context) int {
+	n := 0
+	c.core.tracker.Range(func(conn *hooks.Conn) bool {
+		if !conn.View().PubSub {
+			conn.Condemn(hooks.ReasonReset)
+			n++
+		}
+		return true
+	})
+	c.core.maintain.sweep(ctx)
+	c.core.maintain.wake()
+	return n
+}
+
+// EvictIdle ends the connections that are idle now and returns how many it
+// ended. go-redis opens new ones up to MinIdleConns. ctx bounds it.
+func (c *Client) EvictIdle(ctx context.Context) int {
+	before := c.core.tracker.Ended()[hooks.ReasonReset]
+	c.core.tracker.Range(func(conn *hooks.Conn) bool {
+		if v := conn.View(); !v.PubSub && !v.Leased && !v.Awaiting {
+			conn.Retire(hooks.ReasonReset)
+		}
+		return true
+	})
+	c.core.maintain.sweep(ctx)
+	c.core.tracker.Range(func(conn *hooks.Conn) bool { // those that were taken meanwhile are not idle
+		conn.Spare()
+		return true
+	})
+	return int(c.core.tracker.Ended()[hooks.ReasonReset] - before)
+}
+
+// sweep visits all idle connections of all nodes once, and those that are due
+// until none is.
+func (m *maintainer) sweep(ctx context.Context) {
+	for _, s := range m.list() {
+		s.sweep(ctx)
+	}
+}
+
+func (s *nodeState) sweep(ctx context.Context) {
+	s.visiting.Lock()
+	defer s.visiting.Unlock()
+	for _, pool := range []hooks.Pool{hooks.PoolMain, hooks.PoolPipeline} {
+		for left := 2 * s.idle(pool); left > 0 && ctx.Err() == nil && s.due(pool); left-- {
+			if met, _, _ := s.node.Visit(pool, 0); met == nil {
+				break
+			}
+		}
+	}
+}
+
+// due reports whether an idle connection of the pool is to be visited.
+func (s *nodeState) due(pool hooks.Pool) bool {
+	if s.idle(pool) == 0 {
+		return false
+	}
+	found := false
+	s.m.core.tracker.Range(func(c *hooks.Conn) bool {
+		v := c.View()
+		mine := v.Pool == pool || v.Pool == hooks.PoolUnknown && pool == hooks.PoolMain
+		found = c.Node() == s.node && mine && !v.Leased && !v.PubSub && c.Due()
+		return !found
+	})
+	return found
+}
+
+const (
+	warmAtOnce = 4 // connections opened side by side by Warm
+	warmPause  = time.Millisecond
+)
+
+// Warm opens connections of the main pool until n are open and ready: TCP, TLS,
+// HELLO and AUTH are done. It opens at most 4 at a time, and returns how many are
+// ready; with fewer than n, why. n above PoolSize is an error. Connections in
+// use count, and it never waits for one. They stay as long as MinIdleConns and
+// the max-idle rule let them.
+func (c *Client) Warm(ctx context.Context, n int) (int, error) {
+	if size := c.Options().PoolSize; n < 0 || n > size {
+		return 0, fmt.Errorf("lifeguard/managed: Warm(%d): must be between 0 and PoolSize, which is %d", n, size)
+	}
+	if c.core.closed.Load() || c.own.closed.Load() {
+		return 0, redis.ErrClosed
+	}
+	var (
+		mu   sync.Mutex
+		held []*redis.Conn
+		err  error
+		wg   sync.WaitGroup
+	)
+	defer func() {
+		for _, conn := range held {
+			_ = conn.Close()
+		}
+	}()
+	open := func() {
+		conn := c.Client.Conn()
+		_, e := c.node.Acquire(ctx, conn, nil)
+		mu.Lock()
+		defer mu.Unlock()
+		held = append(held, conn)
+		if e != nil && err == nil {
+			err = hooks.Reveal(e)
+		}
+	}
+	for {
+		if err == nil {
+			err = ctx.Err()
+		}
+		// Those taken here are ready; those in use elsewhere are, too.
+		room := min(warmAtOnce, n-len(held), c.Options().PoolSize-c.node.Main().InUse)
+		if err != nil || c.ready() >= n || room <= 0 {
+			break
+		}
+		for range room {
+			wg.Go(open)
+		}
+		wg.Wait()
+		time.Sleep(warmPause)
+	}
+	got := min(c.ready(), n)
+	if got == n {
+		return got, nil
+	}
+	if err == nil {
+		err = errors.New("every slot of the pool is in use")
+	}
+	return got, fmt.Errorf("lifeguard/managed: Warm: %d of %d connections are open: %w", got, n, err)
+}
+
+// ready counts the connections of the main pool whose handshake is over.
+func (c *Client) ready() int {
+	n := 0
+	c.core.tracker.Range(func(conn *hooks.Conn) bool {
+		if v := conn.View(); conn.Node() == c.node && v.Ready && v.Pool == hooks.PoolMain && !v.PubSub && !conn.Leaving() {
+			n++
+		}
+		return true
+	})
+	return n
+}
+
+// Endings counts the connections that ended since the client was made, by reason.
+func (c *Client) Endings() map[hooks.Reason]uint64 { return c.core.tracker.Ended() }
