@@ -118,6 +118,11 @@ func (c *Conn) Write(b []byte) (int, error) {
 // send writes to the network.
 func (c *Conn) send(b []byte) (int, error) {
 	c.lastUsed.Store(c.node.t.now())
+	if c.node.tell.Load() && c.node.tell.CompareAndSwap(true, false) {
+		if f := c.node.t.onUse.Load(); f != nil {
+			(*f)()
+		}
+	}
 	before := c.change(fReadSet, fWrote|fOutstanding|fAwaiting)
 	n, err := c.Conn.Write(b)
 	c.out.Add(uint64(n))
@@ -157,7 +162,7 @@ func (c *Conn) beforeWrite(b []byte) error {
 	if fl&(fCheckout|fUnchecked) != 0 && !(len(b) == visitLen && visitIn(b) != nil) {
 		// The guard had no chance to refuse it (client-side cache over TLS, or a
 		// sweep is on): refuse it now, before anything is sent.
-		if r := c.refusal(); r != "" {
+		if r := c.refusal(c.node.t.now()); r != "" {
 			c.end(r, nil)
 			return refuse(r)
 		}

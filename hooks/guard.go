@@ -46,7 +46,12 @@ func (c checkedConn) SyscallConn() (syscall.RawConn, error) {
 		c.set(fUnchecked)
 		return &c.guard, nil
 	}
-	if r := c.refusal(); r != "" {
+	now, _ := c.node.t.LookAtClocks()
+	r := c.refusal(int64(now))
+	if r == "" && c.doubtful(int64(now)) {
+		r = ReasonSuspect // nobody can wait for a PING here; maintenance asks the others
+	}
+	if r != "" {
 		c.end(r, nil)
 		return nil, refuse(r)
 	}

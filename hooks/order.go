@@ -62,6 +62,11 @@ func (c *Conn) Spare() {
 	c.withdraw(orderSoft)
 }
 
+// Leaving reports whether the connection will be ended as soon as it is idle.
+func (c *Conn) Leaving() bool {
+	return c.ended.Load() != nil || c.order.Load()&0xff >= orderSoft || c.dirt.Load() != 0 && !c.leased.Load()
+}
+
 // Due reports whether a visit has something to do on the connection.
 func (c *Conn) Due() bool {
 	return c.order.Load() != orderNone || c.dirt.Load() != 0 && !c.leased.Load()
@@ -76,7 +81,7 @@ func (c *Conn) Kill(r Reason, cause error) {
 }
 
 // refusal returns why the connection must not be used, "" if it may be.
-func (c *Conn) refusal() Reason {
+func (c *Conn) refusal(now int64) Reason {
 	if e := c.ended.Load(); e != nil {
 		return e.reason
 	}
@@ -86,10 +91,22 @@ func (c *Conn) refusal() Reason {
 	if c.dirt.Load() != 0 && !c.leased.Load() {
 		return ReasonDirty
 	}
-	if limit := c.maxAge(); limit > 0 && c.node.t.now()-c.created >= limit && !c.node.closedToNew() {
+	if limit := c.maxAge(); limit > 0 && now-c.created >= limit && !c.node.ClosedToNew() {
 		return ReasonAge
 	}
 	return ""
+}
+
+// doubtful reports whether the connection must answer a PING before it is used:
+// the clock jumped since its last use, or it was silent for longer than the
+// server allows.
+func (c *Conn) doubtful(now int64) bool {
+	used := c.lastUsed.Load()
+	if used < c.node.t.unverified.Load() {
+		return true
+	}
+	limit := c.node.silence.Load()
+	return limit > 0 && now-used >= limit
 }
 
 // maxAge is the age in ns at which this connection must not be given out any

@@ -13,7 +13,8 @@ import (
 type Config struct {
 	OnEvent func(Event)      // called in order on one goroutine at a time; nil: no events are made
 	Logger  *slog.Logger     // nil: silent
-	Now     func() time.Time // a clock for tests; nil: the real one
+	Now     func() time.Time // a clock for tests; nil: the real, monotonic one
+	Wall    func() time.Time // the wall clock that goes with it; nil: the real one
 	// Opaque hides network errors from go-redis while a reply is owed, so that
 	// nothing below the outermost hook repeats a command. That hook must put
 	// the real error back with Reveal.
@@ -40,10 +41,14 @@ type Tracker struct {
 	jitter        atomic.Int64 // ns, how much of maxAge is drawn per connection
 	validateAfter atomic.Int64 // ns, negative: never
 
+	offset     atomic.Int64 // ns, wall clock against monotonic clock when last looked at
+	unverified atomic.Int64 // ns on our clock: what was used last before that may be dead
+
 	refusing atomic.Pointer[error] // set while the client shuts down
 
 	onFail atomic.Pointer[func(Failure)]
 	onDial atomic.Pointer[func(*Conn)]
+	onUse  atomic.Pointer[func()]
 	ends   endCounters
 }
 
@@ -68,6 +73,8 @@ func NewTracker(cfg Config) *Tracker {
 		t.base = cfg.Now()
 	}
 	t.validateAfter.Store(-1)
+	_, wall := t.clocks()
+	t.offset.Store(wall)
 	t.events = eventQueue{handler: cfg.OnEvent, log: cfg.Logger}
 	return t
 }
@@ -79,6 +86,51 @@ func (t *Tracker) now() int64 {
 	}
 	return int64(time.Since(t.base))
 }
+
+// clocks returns now and by how much the wall clock is ahead of it.
+func (t *Tracker) clocks() (now, offset int64) {
+	if t.cfg.Now == nil && t.cfg.Wall == nil {
+		tm := time.Now()
+		now = int64(tm.Sub(t.base)) // monotonic
+		return now, tm.UnixNano() - now
+	}
+	now = t.now()
+	wall := time.Now
+	if t.cfg.Wall != nil {
+		wall = t.cfg.Wall
+	}
+	return now, wall().UnixNano() - now
+}
+
+// clockJumped is how far the wall clock must run ahead of the monotonic one to
+// count: the machine was suspended. Smaller steps are corrections of the clock.
+const clockJumped = 2 * time.Second
+
+// LookAtClocks returns now, and notes a jump of the wall clock: every connection
+// that was used last before it must answer a PING before it is used again.
+func (t *Tracker) LookAtClocks() (now time.Duration, jumped bool) {
+	n, offset := t.clocks()
+	old := t.offset.Load()
+	if d := offset - old; d > int64(clockJumped) || d < -int64(clockJumped) {
+		if t.offset.CompareAndSwap(old, offset) && d > 0 {
+			t.Distrust()
+			return time.Duration(n), true
+		}
+	}
+	return time.Duration(n), false
+}
+
+// Distrust makes every connection answer a PING before it is used again, unless
+// it is in use now.
+func (t *Tracker) Distrust() {
+	t.unverified.Store(t.now())
+	if f := t.onUse.Load(); f != nil {
+		(*f)()
+	}
+}
+
+// Unverified is the time, on the tracker's clock, of the last Distrust.
+func (t *Tracker) Unverified() time.Duration { return time.Duration(t.unverified.Load()) }
 
 func (t *Tracker) wall(ns int64) time.Time { return t.base.Add(time.Duration(ns)).Round(0) }
 
@@ -174,6 +226,11 @@ func (t *Tracker) OnFailure(f func(Failure)) { t.onFail.Store(&f) }
 // OnDial sets the function that hears of every new connection, before its
 // handshake. It must not block or call go-redis.
 func (t *Tracker) OnDial(f func(*Conn)) { t.onDial.Store(&f) }
+
+// OnUse sets the function that hears when a node that was asked to tell is used
+// again, and when connections must be verified. It must not block or call
+// go-redis.
+func (t *Tracker) OnUse(f func()) { t.onUse.Store(&f) }
 
 // SetMaxAge sets the age after which connections are not given out any more, for
 // open connections too. 0 or negative: none. Each connection takes off a share

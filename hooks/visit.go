@@ -139,7 +139,8 @@ func (c *Conn) visited(v *visit, n int) (int, error) {
 	if v.kind == visitUndo {
 		return c.undo(v, n)
 	}
-	r := c.refusal()
+	now := c.node.t.now()
+	r := c.refusal(now)
 	level, why := unpackOrder(c.order.Load())
 	if r == "" && level == orderSoft && v.kind == visitSweep {
 		r = why
@@ -152,10 +153,10 @@ func (c *Conn) visited(v *visit, n int) (int, error) {
 		c.end(r, nil)
 		return 0, refuse(r)
 	}
-	wake := level == orderWake || pending || c.has(fPushSeen)
+	wake := level == orderWake || pending || c.has(fPushSeen) || c.doubtful(now)
 	if v.kind == visitAcquire && !wake {
 		after := c.node.t.validateAfter.Load()
-		wake = after >= 0 && c.node.t.now()-c.lastUsed.Load() >= after
+		wake = after >= 0 && now-c.lastUsed.Load() >= after
 	}
 	if !wake {
 		c.change(fWrote, fCanned)
