@@ -36,6 +36,7 @@ type Conn struct {
 	leased   atomic.Bool
 	cause    atomic.Pointer[error] // of an interruption
 	ended    atomic.Pointer[ending]
+	first    atomic.Bool // it makes the first handshake of its node
 	closed   atomic.Bool
 }
 
@@ -111,6 +112,8 @@ func (c *Conn) Write(b []byte) (int, error) {
 	}
 	if c.has(fReady) {
 		c.follow(b)
+	} else if c.out.Load() == 0 && c.node.first.enter() {
+		c.first.Store(true)
 	}
 	return c.send(b)
 }
@@ -356,6 +359,7 @@ func (c *Conn) Close() error {
 	if !c.closed.CompareAndSwap(false, true) {
 		return net.ErrClosed
 	}
+	c.shaken(false)
 	c.node.t.left(c)
 	return c.Conn.Close()
 }

@@ -66,6 +66,7 @@ func (s *scope) process(ctx context.Context, cmd redis.Cmder) error {
 		}
 		return s.next(ctx, cmd)
 	}
+	ctx = unhurried(ctx)
 	if s.holder != nil {
 		w, err := s.holder.Begin(ctx)
 		if err == nil {
@@ -123,6 +124,7 @@ func (h *Hook) fail(ctx context.Context, err error) error {
 func (h *Hook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
 	client := h.adding.Load()
 	return func(ctx context.Context, cmds []redis.Cmder) error {
+		ctx = unhurried(ctx)
 		n := h.Node
 		n.pipeline.enter()
 		defer n.pipeline.leave()

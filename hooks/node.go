@@ -13,11 +13,12 @@ import (
 // Node is one server as go-redis sees it: one redis.Client with its main and its
 // pipeline pool. It is safe for concurrent use.
 type Node struct {
-	t    *Tracker
-	opt  *redis.Options
-	addr string
-	base dialFunc
-	gate *gate
+	t     *Tracker
+	opt   *redis.Options
+	addr  string
+	base  dialFunc
+	gate  *gate
+	first *firstHandshake
 
 	fresh redis.Options // as the user gave them
 
@@ -60,6 +61,7 @@ func (t *Tracker) NewNode(opt *redis.Options) *Node {
 	}
 	n.base = baseDialer(opt)
 	n.gate = newGate(n)
+	n.first = newFirstHandshake(opt)
 	n.fresh = *opt
 	opt.Dialer = n.dial
 	opt.DialerRetries = 1 // its loop of 5 x 100 ms would only hold up the pool; the prober tries on
@@ -83,10 +85,13 @@ func (t *Tracker) NewNode(opt *redis.Options) *Node {
 		}
 		opt.PipelineReadBufferSize = n.pipelineRead
 	}
+	if get := opt.CredentialsProviderContext; get != nil {
+		opt.CredentialsProviderContext = func(ctx context.Context) (string, string, error) { return get(unhurried(ctx)) }
+	}
 	user := opt.OnConnect
 	opt.OnConnect = func(ctx context.Context, conn *redis.Conn) error {
 		if user != nil {
-			if err := user(ctx, conn); err != nil {
+			if err := user(unhurried(ctx), conn); err != nil {
 				return err
 			}
 		}

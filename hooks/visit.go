@@ -132,6 +132,7 @@ func (c *Conn) visited(v *visit, n int) (int, error) {
 		c.scan.reset()
 		c.dirt.Store(0)
 		c.change(fWrote, fReady|fCanned)
+		c.shaken(true)
 		c.node.lastDial.Store(nil)
 		c.node.full.Store(false)
 		return n, nil
@@ -251,6 +252,16 @@ func (c *noWait) Err() error {
 		return ErrWouldWait
 	}
 	return nil
+}
+
+// unhurried gives back the ctx that NoWait was given. A handshake runs with the
+// ctx of the visit that needed the connection, and hooks, an OnConnect or a
+// credentials provider of the user's must not take that for one that has ended.
+func unhurried(ctx context.Context) context.Context {
+	if h, ok := ctx.(*noWait); ok {
+		return h.Context
+	}
+	return ctx
 }
 
 // check tells whether a visit that ended without an error did what it was for.

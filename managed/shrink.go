@@ -54,10 +54,23 @@ func (p *poolState) shrink(s *nodeState, l *survey) time.Duration {
 	if demand > 0 || keep > 0 && l.heartbeat > 0 {
 		keep += max(demand, 1)
 	}
-	surplus := min(total-keep, len(l.idle[p.pool]))
+	// What is younger than the window has not had its chance to be needed.
+	idle := make([]*hooks.Conn, 0, 16)
+	grown := never
+	for _, c := range l.idle[p.pool] {
+		if v := c.View(); v.Born+window <= l.now {
+			idle = append(idle, c)
+		} else {
+			grown = min(grown, v.Born+window-l.now)
+		}
+	}
+	surplus := min(total-keep, len(idle))
 	if surplus <= 0 {
 		p.since = 0
-		return p.nextLook(l.now, window, recent, total > keep)
+		if total > keep && recent == 0 {
+			return max(grown, time.Millisecond)
+		}
+		return p.nextLook(l.now, window, recent)
 	}
 	tick := min(max(window/20, 20*time.Millisecond), maxShrinkTick)
 	if p.since == 0 {
@@ -70,7 +83,6 @@ func (p *poolState) shrink(s *nodeState, l *survey) time.Duration {
 		l.waiting = true
 		return tick
 	}
-	idle := l.idle[p.pool]
 	sort.Slice(idle, func(i, j int) bool { return idle[i].View().LastUsed < idle[j].View().LastUsed })
 	for _, c := range idle[:surplus] {
 		c.Retire(hooks.ReasonIdle)
@@ -81,8 +93,8 @@ func (p *poolState) shrink(s *nodeState, l *survey) time.Duration {
 
 // nextLook is when the pool can have become too large: while it is used the peak
 // has to be looked at often, in silence only when one leaves the window.
-func (p *poolState) nextLook(now, window time.Duration, recent int, more bool) time.Duration {
-	if recent > 0 || more {
+func (p *poolState) nextLook(now, window time.Duration, recent int) time.Duration {
+	if recent > 0 {
 		return min(max(window/20, 20*time.Millisecond), maxShrinkTick)
 	}
 	if p.peaks[0].n == 0 {
