@@ -336,7 +336,7 @@ func (c *Conn) fail(op Op, err error) error {
 	// A look for push frames may time out on a healthy connection.
 	var ne net.Error
 	timeout := errors.As(err, &ne) && ne.Timeout()
-	if !timeout || fl&fOutstanding != 0 || e.Handshake {
+	if !timeout || fl&fOutstanding != 0 {
 		c.end(ReasonError, err)
 		if e.Handshake && !e.Self {
 			c.node.full.Store(true)
