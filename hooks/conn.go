@@ -62,8 +62,9 @@ const (
 	fInterrupted                    // a ctx ended while a command was in flight
 	fWaking                         // a visit's real PING is in flight
 	fRead                           // something was read
+	fWoken                          // the read deadline is that of a visit's real PING
 
-	slowWrite = fCheckout | fWriteStale | fCanned | fAnswered | fUnchecked | fInterrupted
+	slowWrite = fCheckout | fWriteStale | fCanned | fAnswered | fUnchecked | fInterrupted | fWoken
 	slowRead  = fReadStale | fCanned | fAnswered | fInterrupted
 )
 
@@ -174,6 +175,9 @@ func (c *Conn) beforeWrite(b []byte) error {
 			return refuse(ReasonError)
 		}
 	}
+	if fl&fWoken != 0 {
+		c.change(fWoken, fReadStale)
+	}
 	if fl&fWriteStale != 0 {
 		c.unset(fWriteStale)
 		return c.Conn.SetWriteDeadline(time.Time{})
@@ -280,11 +284,7 @@ func (c *Conn) SetWriteDeadline(t time.Time) error {
 func (c *Conn) SetReadDeadline(t time.Time) error {
 	fl := c.flags.Load()
 	if fl&fWaking != 0 {
-		patience := time.Duration(c.patience.Load())
-		if patience <= 0 {
-			patience = c.node.t.cfg.WakeTimeout
-		}
-		if limit := time.Now().Add(patience); t.IsZero() || t.After(limit) {
+		if limit := c.wakeLimit(); t.IsZero() || t.After(limit) {
 			t = limit
 		}
 	}
@@ -297,6 +297,22 @@ func (c *Conn) SetReadDeadline(t time.Time) error {
 		c.change(fReadStale|fAnswered|fOutstanding|fReadSet, 0)
 	}
 	return c.deadline(c.Conn.SetReadDeadline(t))
+}
+
+// waken comes before a visit's real PING. Its answer is bounded here too, for
+// clients whose ReadTimeout of -2 makes go-redis set no read deadline at all.
+func (c *Conn) waken(patience time.Duration) {
+	c.patience.Store(int64(patience))
+	c.change(fReadStale, fWaking|fWoken)
+	_ = c.deadline(c.Conn.SetReadDeadline(c.wakeLimit()))
+}
+
+func (c *Conn) wakeLimit() time.Time {
+	patience := time.Duration(c.patience.Load())
+	if patience <= 0 {
+		patience = c.node.t.cfg.WakeTimeout
+	}
+	return time.Now().Add(patience)
 }
 
 // deadline makes sure that a deadline set late does not undo an interruption.

@@ -165,8 +165,7 @@ func (c *Conn) visited(v *visit, n int) (int, error) {
 	}
 	v.woken = true
 	c.withdraw(orderWake)
-	c.patience.Store(int64(v.patience))
-	c.set(fWaking)
+	c.waken(v.patience)
 	if _, err := c.send(ping); err != nil {
 		return 0, err
 	}
@@ -180,8 +179,7 @@ func (c *Conn) undo(v *visit, n int) (int, error) {
 		cmd = discard // ends the watches too
 	}
 	v.woken = true
-	c.patience.Store(0)
-	c.set(fWaking)
+	c.waken(0)
 	if _, err := c.send(cmd); err != nil {
 		return 0, err
 	}
