@@ -28,6 +28,7 @@ type Node struct {
 	maint  atomic.Pointer[redis.Client] // shares the pools, has no hooks and no Limiter
 
 	sweeping atomic.Int32
+	visiting atomic.Int32 // slots held for maintenance, in a moment free again
 	dialing  atomic.Int32
 	dials    atomic.Uint64
 	failures atomic.Uint64
@@ -229,6 +230,8 @@ func (n *Node) Visit(pool Pool, patience time.Duration) (met *Conn, removed bool
 	v := newVisit(visitSweep)
 	defer v.done()
 	v.patience = patience
+	n.visiting.Add(1)
+	defer n.visiting.Add(-1)
 	n.sweeping.Add(1)
 	defer n.sweeping.Add(-1)
 	ctx := NoWait(context.Background())
@@ -245,6 +248,11 @@ func (n *Node) Visit(pool Pool, patience time.Duration) (met *Conn, removed bool
 	}
 	return met, err != nil, err
 }
+
+// Visiting reports whether maintenance holds a slot of a pool at the moment: it
+// does so for one round trip at most, and callers are not to take the pool for
+// exhausted because of it.
+func (n *Node) Visiting() bool { return n.visiting.Load() > 0 }
 
 // Fresh opens a connection of its own to the node, sends a PING and closes it:
 // the witness that tells a dead connection from a slow server.
@@ -276,6 +284,8 @@ func (n *Node) Fresh(ctx context.Context) error {
 
 // Config asks the server for one of its settings. It never waits for a slot.
 func (n *Node) Config(name string) (string, error) {
+	n.visiting.Add(1)
+	defer n.visiting.Add(-1)
 	ctx := NoWait(context.Background())
 	m, err := n.maint.Load().ConfigGet(ctx, name).Result()
 	return m[name], err

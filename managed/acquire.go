@@ -173,7 +173,7 @@ func (c *Client) takeNow(ctx context.Context, l *lease) error {
 			if away := c.node.Away(); away != nil { // no dial is tried meanwhile
 				return &hooks.ConnError{Op: hooks.OpDial, Node: c.node.Addr(), Err: away}
 			}
-			if c.node.Dialing() == 0 && c.full() {
+			if c.node.Dialing() == 0 && c.full() && !c.node.Visiting() {
 				return hooks.ErrWouldWait
 			}
 			if timer == nil {
