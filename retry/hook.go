@@ -60,33 +60,37 @@ func markDial(next redis.DialHook) redis.DialHook {
 
 // ProcessHook repeats single commands.
 func (h *Hook) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
-	return func(ctx context.Context, cmd redis.Cmder) error {
-		if isHandshake(cmd) {
-			return handshake(cmd, next(ctx, cmd))
-		}
-		if h.invalid != nil {
-			return h.invalid
-		}
-		if err := ctx.Err(); err != nil {
-			return err // before anything was sent, so it is no unknown outcome
-		}
-		h.count.calls.Add(1)
-		h.policy.Budget.deposit(1)
-		if h.policy.PerAttempt > 0 || !h.breaker.clean() || h.fanout.Load() {
-			return h.process(ctx, cmd, next, h.once(ctx, cmd, next))
-		}
-		// The usual way allocates nothing.
-		err := next(ctx, cmd)
-		if err == nil || err == redis.Nil {
-			if !h.breaker.clean() {
-				h.breaker.record(failure{outcome: Answered})
-			}
-			return err
-		}
-		f := h.understand(ctx, cmd, err)
-		h.record(f)
-		return h.process(ctx, cmd, next, f)
+	return func(ctx context.Context, cmd redis.Cmder) error { return h.Process(ctx, cmd, next) }
+}
+
+// Process does what the hook of ProcessHook does, for hooks that have this one
+// inside.
+func (h *Hook) Process(ctx context.Context, cmd redis.Cmder, next redis.ProcessHook) error {
+	if isHandshake(cmd) {
+		return handshake(cmd, next(ctx, cmd))
 	}
+	if h.invalid != nil {
+		return h.invalid
+	}
+	if err := ctx.Err(); err != nil {
+		return err // before anything was sent, so it is no unknown outcome
+	}
+	h.count.calls.Add(1)
+	h.policy.Budget.deposit(1)
+	if h.policy.PerAttempt > 0 || !h.breaker.clean() || h.fanout.Load() {
+		return h.process(ctx, cmd, next, h.once(ctx, cmd, next))
+	}
+	// The usual way allocates nothing.
+	err := next(ctx, cmd)
+	if err == nil || err == redis.Nil {
+		if !h.breaker.clean() {
+			h.breaker.record(failure{outcome: Answered})
+		}
+		return err
+	}
+	f := h.understand(ctx, cmd, err)
+	h.record(f)
+	return h.process(ctx, cmd, next, f)
 }
 
 // progress counts what one call has done so far.

@@ -15,33 +15,37 @@ var errUnanswered = errors.New("lifeguard/retry: not answered")
 
 // ProcessPipelineHook repeats pipelines and transactions.
 func (h *Hook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
-	return func(ctx context.Context, cmds []redis.Cmder) error {
-		if len(cmds) == 0 {
-			return next(ctx, cmds)
-		}
-		if isHandshake(cmds[0]) && allHandshake(cmds) {
-			err := next(ctx, cmds)
-			for _, cmd := range cmds {
-				if e := cmd.Err(); e != nil {
-					cmd.SetErr(handshake(cmd, e))
-				}
-			}
-			return handshake(cmds[0], err)
-		}
-		if err := h.invalid; err != nil {
-			return fail(cmds, err)
-		}
-		if err := ctx.Err(); err != nil {
-			return fail(cmds, err)
-		}
-		c := pipeCall{h: h, ctx: ctx, cmds: cmds, body: cmds, next: next}
-		if isTx(cmds) {
-			c.tx, c.body = true, cmds[1:len(cmds)-1]
-		}
-		h.count.calls.Add(uint64(len(c.body)))
-		h.policy.Budget.deposit(len(c.body))
-		return c.run()
+	return func(ctx context.Context, cmds []redis.Cmder) error { return h.Pipeline(ctx, cmds, next) }
+}
+
+// Pipeline does what the hook of ProcessPipelineHook does, for hooks that have
+// this one inside.
+func (h *Hook) Pipeline(ctx context.Context, cmds []redis.Cmder, next redis.ProcessPipelineHook) error {
+	if len(cmds) == 0 {
+		return next(ctx, cmds)
 	}
+	if isHandshake(cmds[0]) && allHandshake(cmds) {
+		err := next(ctx, cmds)
+		for _, cmd := range cmds {
+			if e := cmd.Err(); e != nil {
+				cmd.SetErr(handshake(cmd, e))
+			}
+		}
+		return handshake(cmds[0], err)
+	}
+	if err := h.invalid; err != nil {
+		return fail(cmds, err)
+	}
+	if err := ctx.Err(); err != nil {
+		return fail(cmds, err)
+	}
+	c := pipeCall{h: h, ctx: ctx, cmds: cmds, body: cmds, next: next}
+	if isTx(cmds) {
+		c.tx, c.body = true, cmds[1:len(cmds)-1]
+	}
+	h.count.calls.Add(uint64(len(c.body)))
+	h.policy.Budget.deposit(len(c.body))
+	return c.run()
 }
 
 // pipeCall is one call of a pipeline.
