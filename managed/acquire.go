@@ -74,7 +74,7 @@ func (c *Client) acquire(ctx context.Context, try bool) (*Conn, error) {
 	if try || nested {
 		err = c.takeNow(wait, l)
 	} else {
-		err = c.take(wait, l)
+		err = c.takeWaiting(wait, l)
 	}
 	if err != nil {
 		switch full := c.full(); {
@@ -119,6 +119,27 @@ func (c *Client) acquire(ctx context.Context, try bool) (*Conn, error) {
 
 // forgotten runs on the goroutine of all finalizers, which must not wait.
 func forgotten(c *Conn) { go c.lease.collected() }
+
+// takeWaiting is take, but waits for a node that is away, as commands do; without
+// a deadline no longer than for a slot.
+func (c *Client) takeWaiting(ctx context.Context, l *lease) error {
+	var limit context.Context
+	for {
+		err := c.take(ctx, l)
+		var away *hooks.GateError
+		if !errors.As(err, &away) || ctx.Err() != nil {
+			return err
+		}
+		if limit == nil {
+			var cancel context.CancelFunc
+			limit, cancel = context.WithTimeout(ctx, c.Options().PoolTimeout)
+			defer cancel()
+		}
+		if away.Wait(limit) != nil || c.core.closed.Load() {
+			return err
+		}
+	}
+}
 
 // take gets a connection for l, waiting for a slot. A connection that turns out
 // to be bad is replaced by the next one.

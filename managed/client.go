@@ -11,16 +11,18 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/lifeguard-redis/lifeguard/hooks"
+	"github.com/lifeguard-redis/lifeguard/retry"
 )
 
 // Client is a go-redis client whose connections are watched over. It is a
 // redis.UniversalClient and safe for concurrent use.
 type Client struct {
 	*redis.Client
-	core *core
-	node *hooks.Node
-	hook *hooks.Hook
-	own  *handle
+	core  *core
+	node  *hooks.Node
+	hook  *hooks.Hook
+	retry *retry.Hook
+	own   *handle
 }
 
 // core is what all handles and clones of one client share.
@@ -54,21 +56,23 @@ func New(opt *redis.Options, opts ...Option) (*Client, error) {
 	}
 	clone := *opt
 	clone.ConnMaxIdleTime, clone.ConnMaxLifetime, clone.ConnMaxLifetimeJitter = -1, 0, 0 // ours, see maintain.go
+	clone.MaxRetries = -1                                                                // ours, see retry.go
 	node := core.tracker.NewNode(&clone)
 	rdb, err := construct(&clone)
 	if err != nil {
 		return nil, err
 	}
-	hook := core.newHook(node, rdb.Options())
+	again := core.retryHook(opt)
+	hook := core.newHook(node, rdb.Options(), again)
 	hook.Install(rdb, hook)
 	node.Bind(rdb)
 	core.maintain.add(node, opt.MinIdleConns)
-	return &Client{Client: rdb, core: core, node: node, hook: hook, own: &handle{}}, nil
+	return &Client{Client: rdb, core: core, node: node, hook: hook, retry: again, own: &handle{}}, nil
 }
 
 // newHook makes the outermost hook of the client of one node.
-func (c *core) newHook(n *hooks.Node, opt *redis.Options) *hooks.Hook {
-	return &hooks.Hook{Node: n, Failed: func(_ context.Context, err error) error {
+func (c *core) newHook(n *hooks.Node, opt *redis.Options, again *retry.Hook) *hooks.Hook {
+	return &hooks.Hook{Node: n, Process: again.Process, Pipeline: again.Pipeline, Failed: func(_ context.Context, err error) error {
 		switch {
 		case errors.Is(err, redis.ErrPoolTimeout):
 			return c.exhausted(n, opt.PoolSize, err, opt.PoolTimeout)
@@ -103,7 +107,7 @@ func newCore(opts []Option, opt *redis.Options) (*core, error) {
 	}
 	c.set.fill(opt)
 	c.tracker = hooks.NewTracker(hooks.Config{OnEvent: c.set.onEvent, Logger: c.set.log, Now: c.set.now, Wall: c.set.wall,
-		UserTimeout: c.set.suspicion.UserTimeout})
+		UserTimeout: c.set.suspicion.UserTimeout, Opaque: true})
 	c.tracker.SetValidateAfter(c.set.validateAfter)
 	c.tracker.SetMaxAge(c.set.maxAge, c.set.maxAgeJitter)
 	c.maintain = newMaintainer(c)
@@ -135,7 +139,7 @@ func Open(ctx context.Context, url string, opts ...Option) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := c.Ping(ctx).Err(); err != nil {
+	if err := c.Ping(retry.Bound(ctx)).Err(); err != nil { // no second try: what is wrong shall show at once
 		_ = c.Close()
 		return nil, fmt.Errorf("lifeguard/managed: open %s: %w", c.Options().Addr, err)
 	}
@@ -151,7 +155,7 @@ func (c *Client) AddHook(hook redis.Hook) { c.hook.Install(c.Client, hooks.Unvis
 func (c *Client) WithTimeout(d time.Duration) *Client {
 	clone := c.Client.WithTimeout(d)
 	c.hook.Install(clone, c.hook)
-	return &Client{Client: clone, core: c.core, node: c.node, hook: c.hook, own: c.own}
+	return &Client{Client: clone, core: c.core, node: c.node, hook: c.hook, retry: c.retry, own: c.own}
 }
 
 // Conns describes every open connection, the oldest first: those of the main and

@@ -8,6 +8,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/lifeguard-redis/lifeguard/hooks"
+	"github.com/lifeguard-redis/lifeguard/retry"
 )
 
 // Option changes how a managed client works. An invalid value makes New fail
@@ -26,6 +27,7 @@ type settings struct {
 	maxIdle        time.Duration
 	heartbeat      time.Duration
 	suspicion      SuspicionPolicy
+	retry          *retry.Policy
 	now, wall      func() time.Time // clocks of tests
 }
 

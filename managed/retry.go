@@ -1,0 +1,62 @@
+package managed
+
+import (
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/lifeguard-redis/lifeguard/hooks"
+	"github.com/lifeguard-redis/lifeguard/retry"
+)
+
+// WithRetry sets what is sent again, how often and when. Default: retry.Default()
+// with the limits of Options.MaxRetries, MinRetryBackoff and MaxRetryBackoff.
+// go-redis's own retries are always off: they repeat writes that may have been
+// carried out.
+func WithRetry(p retry.Policy) Option {
+	return func(s *settings) error {
+		if err := p.Validate(); err != nil {
+			return err
+		}
+		s.retry = &p
+		return nil
+	}
+}
+
+// retryPolicy takes go-redis's options for our limits.
+func retryPolicy(opt *redis.Options) retry.Policy {
+	p := retry.Default()
+	switch {
+	case opt.MaxRetries > 0:
+		p.MaxAttempts = opt.MaxRetries + 1
+	case opt.MaxRetries < 0:
+		p.MaxAttempts = 1
+	}
+	if opt.MinRetryBackoff != 0 || opt.MaxRetryBackoff != 0 {
+		base, limit := opt.MinRetryBackoff, opt.MaxRetryBackoff
+		if base == 0 {
+			base = min(8*time.Millisecond, max(limit, 0))
+		}
+		if limit == 0 {
+			limit = max(512*time.Millisecond, base)
+		}
+		p.Backoff = retry.FullJitter(base, limit)
+	}
+	return p
+}
+
+// retryHook makes the hook that repeats commands.
+func (c *core) retryHook(opt *redis.Options) *retry.Hook {
+	p := retryPolicy(opt)
+	if c.set.retry != nil {
+		p = *c.set.retry
+	}
+	return retry.NewHook(p, retry.WithLogger(c.set.log))
+}
+
+// RetryStats counts what was sent again, and why.
+func (c *Client) RetryStats() retry.Stats { return c.retry.Stats() }
+
+var _ interface {
+	Unsent() bool
+} = (*hooks.ConnError)(nil) // what package retry asks of errors
