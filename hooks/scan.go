@@ -21,6 +21,7 @@ const (
 type scanner struct {
 	args int // arguments of the current command still to come
 	skip int // bytes of the current argument still to come, its CRLF included
+	size int // its length, without
 	arg  int // index of the argument that follows
 
 	name  [16]byte // first argument of a command that may matter, upper case
@@ -132,7 +133,7 @@ func (s *scanner) begin(kind byte, n int) {
 		s.lose()
 		return
 	}
-	s.skip = n + 2
+	s.skip, s.size = n+2, n
 	switch {
 	case s.arg == 0:
 		s.coll = 1
@@ -170,7 +171,7 @@ func (s *scanner) argDone() {
 	case 1:
 		s.named()
 	case 2:
-		s.subN = trimCRLF(s.sub[:], s.subN)
+		s.subN = min(s.subN, s.size)
 	}
 	s.coll = 0
 	s.arg++
@@ -180,7 +181,7 @@ func (s *scanner) argDone() {
 }
 
 func (s *scanner) named() {
-	s.nameN = trimCRLF(s.name[:], s.nameN)
+	s.nameN = min(s.nameN, s.size)
 	clear(s.name[s.nameN:])
 	s.last = le64(s.name[:8])
 	s.more = le64(s.name[8:])
@@ -199,16 +200,6 @@ func le64(b []byte) uint64 {
 	_ = b[7]
 	return uint64(b[0]) | uint64(b[1])<<8 | uint64(b[2])<<16 | uint64(b[3])<<24 |
 		uint64(b[4])<<32 | uint64(b[5])<<40 | uint64(b[6])<<48 | uint64(b[7])<<56
-}
-
-func trimCRLF(b []byte, n int) int {
-	if n >= 2 && b[n-2] == '\r' {
-		return n - 2
-	}
-	if n >= 1 && b[n-1] == '\r' { // the array was full before the line feed
-		return n - 1
-	}
-	return n
 }
 
 func upper(b []byte) {
