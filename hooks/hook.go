@@ -26,6 +26,9 @@ type Hook struct {
 	Node *Node
 	// Process runs a command that belongs to no lease; nil: next runs it.
 	Process func(ctx context.Context, cmd redis.Cmder, next redis.ProcessHook) error
+	// Client does the same for the commands of a client itself, not those of a
+	// Conn or a transaction; nil: Process does.
+	Client func(ctx context.Context, cmd redis.Cmder, next redis.ProcessHook) error
 	// Pipeline does the same for pipelines and transactions.
 	Pipeline func(ctx context.Context, cmds []redis.Cmder, next redis.ProcessPipelineHook) error
 	// Failed turns an error into what the caller is to see; nil: itself.
@@ -83,9 +86,12 @@ func (s *scope) process(ctx context.Context, cmd redis.Cmder) error {
 		}
 	}
 	var err error
-	if h.Process != nil {
+	switch {
+	case s.client && h.Client != nil:
+		err = h.Client(ctx, cmd, s.next)
+	case h.Process != nil:
 		err = h.Process(ctx, cmd, s.next)
-	} else {
+	default:
 		err = s.next(ctx, cmd)
 	}
 	if err != nil {

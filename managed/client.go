@@ -18,11 +18,8 @@ import (
 // redis.UniversalClient and safe for concurrent use.
 type Client struct {
 	*redis.Client
-	core  *core
-	node  *hooks.Node
-	hook  *hooks.Hook
-	retry *retry.Hook
-	own   *handle
+	*unit
+	own *handle
 }
 
 // core is what all handles and clones of one client share.
@@ -54,45 +51,11 @@ func New(opt *redis.Options, opts ...Option) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	clone := *opt
-	clone.ConnMaxIdleTime, clone.ConnMaxLifetime, clone.ConnMaxLifetimeJitter = -1, 0, 0 // ours, see maintain.go
-	clone.MaxRetries = -1                                                                // ours, see retry.go
-	node := core.tracker.NewNode(&clone)
-	rdb, err := construct(&clone)
+	u, err := core.newUnit(opt)
 	if err != nil {
 		return nil, err
 	}
-	again := core.retryHook(opt)
-	hook := core.newHook(node, rdb.Options(), again)
-	hook.Install(rdb, hook)
-	node.Bind(rdb)
-	core.maintain.add(node, opt.MinIdleConns)
-	return &Client{Client: rdb, core: core, node: node, hook: hook, retry: again, own: &handle{}}, nil
-}
-
-// newHook makes the outermost hook of the client of one node.
-func (c *core) newHook(n *hooks.Node, opt *redis.Options, again *retry.Hook) *hooks.Hook {
-	return &hooks.Hook{Node: n, Process: again.Process, Pipeline: again.Pipeline, Failed: func(_ context.Context, err error) error {
-		switch {
-		case errors.Is(err, redis.ErrPoolTimeout):
-			return c.exhausted(n, opt.PoolSize, err, opt.PoolTimeout)
-		case redis.IsReadOnlyError(err):
-			if s := c.maintain.of(n); s != nil {
-				s.readOnly()
-			}
-		}
-		return err
-	}}
-}
-
-// construct calls redis.NewClient and turns its panics into errors.
-func construct(opt *redis.Options) (rdb *redis.Client, err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			err = fmt.Errorf("lifeguard/managed: go-redis refuses these options: %v", p)
-		}
-	}()
-	return redis.NewClient(opt), nil
+	return &Client{Client: u.rdb, unit: u, own: &handle{}}, nil
 }
 
 func newCore(opts []Option, opt *redis.Options) (*core, error) {
@@ -147,7 +110,13 @@ func Open(ctx context.Context, url string, opts ...Option) (*Client, error) {
 }
 
 // AddHook adds a hook, as in go-redis. It sees commands, never visits.
-func (c *Client) AddHook(hook redis.Hook) { c.hook.Install(c.Client, hooks.Unvisited(hook)) }
+func (c *Client) AddHook(hook redis.Hook) {
+	if c.Client != c.rdb { // a clone of WithTimeout
+		c.hook.Install(c.Client, hooks.Unvisited(hook))
+		return
+	}
+	c.unit.addHook(hook)
+}
 
 // WithTimeout returns a clone with another read and write timeout that shares
 // the pools, as in go-redis. Unlike go-redis's it keeps the management; hooks of
@@ -155,7 +124,7 @@ func (c *Client) AddHook(hook redis.Hook) { c.hook.Install(c.Client, hooks.Unvis
 func (c *Client) WithTimeout(d time.Duration) *Client {
 	clone := c.Client.WithTimeout(d)
 	c.hook.Install(clone, c.hook)
-	return &Client{Client: clone, core: c.core, node: c.node, hook: c.hook, retry: c.retry, own: c.own}
+	return &Client{Client: clone, unit: c.unit, own: c.own}
 }
 
 // Conns describes every open connection, the oldest first: those of the main and
@@ -185,10 +154,7 @@ func (c *Client) closeNow() error {
 	c.core.closed.Store(true)
 	c.core.tracker.Shut()
 	c.core.maintain.close()
-	for _, s := range c.core.maintain.list() {
-		s.node.Close()
-	}
-	err := c.Client.Close()
+	err := c.unit.close()
 	c.core.leases.closed()
 	return err
 }

@@ -28,6 +28,7 @@ type settings struct {
 	heartbeat      time.Duration
 	suspicion      SuspicionPolicy
 	retry          *retry.Policy
+	blockingPool   int
 	now, wall      func() time.Time // clocks of tests
 }
 

@@ -1,0 +1,103 @@
+package managed
+
+import (
+	"context"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/lifeguard-redis/lifeguard/hooks"
+)
+
+// WithBlockingPool gives blocking commands (BLPOP, XREAD BLOCK, WAIT ...) a pool
+// of their own with up to n connections, so that they do not hold those that
+// other commands wait for. Default: none; then a warning is logged when they hold
+// more than half of the pool. It opens nothing before the first blocking command.
+// Pipelines, transactions, leases and Watch stay where they are. n below 1 is an
+// error.
+func WithBlockingPool(n int) Option {
+	return func(s *settings) error {
+		if n < 1 {
+			return bad("WithBlockingPool", n, "must be at least 1")
+		}
+		s.blockingPool = n
+		return nil
+	}
+}
+
+// mayBlock reports whether a command may wait in the server.
+func mayBlock(cmd redis.Cmder) bool {
+	name := cmd.Name()
+	if len(name) < 4 {
+		return false
+	}
+	switch name[0] | 0x20 {
+	case 'b':
+		switch strings.ToLower(name) {
+		case "blpop", "brpop", "brpoplpush", "blmove", "blmpop", "bzpopmin", "bzpopmax", "bzmpop":
+			return true
+		}
+	case 'w':
+		switch strings.ToLower(name) {
+		case "wait", "waitaof":
+			return true
+		}
+	case 'x':
+		switch strings.ToLower(name) {
+		case "xread", "xreadgroup":
+			for _, a := range cmd.Args()[1:] {
+				if s, ok := a.(string); ok && strings.EqualFold(s, "block") {
+					return true
+				}
+			}
+		}
+	}
+	return false
+}
+
+// blockers looks after the blocking commands of one client.
+type blockers struct {
+	unit   *unit // their own pool, nil without WithBlockingPool
+	held   atomic.Int64
+	warned atomic.Int64 // ns on the tracker's clock
+}
+
+// warnEvery keeps the warning about blocking commands from becoming noise.
+const warnEvery = 10 * time.Minute
+
+// processBlocking runs a blocking command of the client itself.
+func (u *unit) processBlocking(ctx context.Context, cmd redis.Cmder, next redis.ProcessHook) error {
+	b := &u.blocking
+	if b.unit != nil {
+		u.node.Leave(hooks.PoolMain) // it is counted there
+		defer u.node.Enter(hooks.PoolMain)
+		return b.unit.rdb.Process(ctx, cmd)
+	}
+	held := b.held.Add(1)
+	defer b.held.Add(-1)
+	if size := u.rdb.Options().PoolSize; 2*held > int64(size) {
+		now := int64(u.core.tracker.Elapsed())
+		if last := b.warned.Load(); (last == 0 || now-last > int64(warnEvery)) && b.warned.CompareAndSwap(last, max(now, 1)) {
+			u.core.set.log.Warn("lifeguard: blocking commands hold more than half of the pool; give them one of their own with WithBlockingPool",
+				"blocking", held, "pool_size", size, "node", u.node.Addr())
+		}
+	}
+	return u.retry.Process(ctx, cmd, next)
+}
+
+// addBlockingPool gives the unit a second client for its blocking commands.
+func (u *unit) addBlockingPool(opt redis.Options, n int) error {
+	opt.PoolSize = n
+	opt.MinIdleConns, opt.MaxIdleConns, opt.MaxActiveConns, opt.MaxConcurrentDials = 0, 0, 0, 0
+	opt.PipelinePoolSize = -1
+	opt.ClientSideCache, opt.ClientSideCacheConfig = nil, nil
+	b := &unit{core: u.core, retry: u.retry}
+	if err := b.build(opt); err != nil {
+		return err
+	}
+	b.hook.Client = nil // it would come back here
+	u.blocking.unit = b
+	return nil
+}
