@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
-	"github.com/sony/gobreaker/v2"
 )
 
 // Hook repeats commands according to a Policy. It should be the first hook of
@@ -221,9 +220,11 @@ func (h *Hook) understand(ctx context.Context, cmd redis.Cmder, err error) failu
 // understandFan: a command that goes to several nodes may have been carried out
 // by some although the error of another one says that it was not.
 func (h *Hook) understandFan(cmd redis.Cmder, f failure) failure {
+	if f.outcome == Answered && f.kind == final {
+		return f
+	}
 	n, _ := nameOf(cmd)
-	row := lookup(n)
-	if row == nil || row.flags&fFan == 0 || f.outcome == Answered && f.kind == final || h.policy.Classify(cmd) != Unsafe {
+	if row := lookup(n); row == nil || row.flags&fFan == 0 || h.policy.Classify(cmd) != Unsafe {
 		return f
 	}
 	if f.outcome == NotSent {
@@ -279,151 +280,6 @@ func (h *Hook) mayAskAgain(cmd redis.Cmder, f failure, m mark) bool {
 	return !isBound(n)
 }
 
-// pause decides whether there is another attempt, and waits for it. If there is
-// none, it returns the error to end with.
-func (h *Hook) pause(ctx context.Context, p *progress, f failure, a Attempt) (bool, error) {
-	var wait time.Duration
-	deadline, hasDeadline := ctx.Deadline()
-	var gate waiter
-	switch f.kind {
-	case away, unwritten:
-		if p.idle == 0 {
-			p.since = time.Now()
-		} else if !hasDeadline && time.Since(p.since) >= AwayLimit {
-			return false, f.err
-		}
-		if f.kind == away {
-			gate = gateOf(f.err)
-		}
-		if p.idle > 0 || f.kind == away {
-			wait = h.policy.Backoff(p.idle + 1)
-		} // else another connection may do at once
-		p.idle++
-	default:
-		p.idle = 0
-		p.sent++
-		if h.policy.MaxAttempts > 0 && p.sent >= h.policy.MaxAttempts {
-			return false, f.err
-		}
-		wait = h.policy.Backoff(p.sent)
-	}
-	wait = max(wait, 0)
-	if gate == nil && hasDeadline && time.Until(deadline) <= wait {
-		return false, f.err
-	}
-	if (f.kind == lost || f.kind == notExecuted) && !h.policy.Budget.take(a.Commands) {
-		h.count.budget.Add(1)
-		return false, f.err
-	}
-	a.Number, a.Err, a.Outcome, a.Reason = p.tries, f.err, f.outcome, f.reason
-	if gate == nil {
-		a.Wait = wait
-	}
-	h.tell(ctx, a)
-	if gate != nil {
-		return h.waitGate(ctx, gate, p, f, wait, hasDeadline)
-	}
-	return sleep(ctx, wait, f.err)
-}
-
-// waitGate waits for the word of whoever watches the node.
-func (h *Hook) waitGate(ctx context.Context, gate waiter, p *progress, f failure, wait time.Duration, hasDeadline bool) (bool, error) {
-	wctx, limit := ctx, time.Duration(0)
-	if h.breaker != nil { // look again when it may open
-		if limit = h.breaker.left(); limit == 0 {
-			limit = h.breaker.after
-		}
-	}
-	if !hasDeadline {
-		rest := max(AwayLimit-time.Since(p.since), time.Millisecond)
-		if limit == 0 || rest < limit {
-			limit = rest
-		}
-	}
-	if limit > 0 {
-		var cancel context.CancelFunc
-		wctx, cancel = context.WithTimeout(ctx, max(limit, wait))
-		defer cancel()
-	}
-	err := gate.Wait(wctx)
-	switch {
-	case err == nil || ctx.Err() == nil && wctx.Err() != nil:
-		return true, nil
-	case ctx.Err() == context.Canceled:
-		return false, &waitError{ctx.Err(), f.err}
-	case ctx.Err() != nil:
-		return false, f.err
-	}
-	return sleep(ctx, wait, f.err) // it could not wait
-}
-
-func sleep(ctx context.Context, d time.Duration, last error) (bool, error) {
-	if d <= 0 {
-		if err := ctx.Err(); err != nil {
-			return false, &waitError{err, last}
-		}
-		return true, nil
-	}
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return true, nil
-	case <-ctx.Done():
-		return false, &waitError{ctx.Err(), last}
-	}
-}
-
-// tell counts a retry and reports it.
-func (h *Hook) tell(ctx context.Context, a Attempt) {
-	h.count.retried(a.Reason, a.Commands)
-	if h.log != nil {
-		h.log.LogAttrs(ctx, slog.LevelDebug, "lifeguard/retry: sending again",
-			slog.String("command", a.Command), slog.Int("commands", a.Commands), slog.Int("attempt", a.Number),
-			slog.String("reason", string(a.Reason)), slog.String("outcome", a.Outcome.String()),
-			slog.Duration("wait", a.Wait), slog.Any("error", a.Err))
-	}
-	if h.policy.OnRetry == nil {
-		return
-	}
-	defer func() {
-		if r := recover(); r != nil && h.log != nil {
-			h.log.LogAttrs(ctx, slog.LevelError, "lifeguard/retry: panic in OnRetry", slog.Any("panic", r))
-		}
-	}()
-	h.policy.OnRetry(a)
-}
-
-// unknown makes the error of a command that may have been carried out. A read's
-// outcome is of no concern.
-func (h *Hook) unknown(ctx context.Context, cmd redis.Cmder, err error, tries int) error {
-	if h.policy.Classify(cmd) == ReadOnly {
-		return err
-	}
-	if isUnknown(err) {
-		return err
-	}
-	h.count.unknown.Add(1)
-	if h.log != nil {
-		h.log.LogAttrs(ctx, slog.LevelWarn, "lifeguard/retry: outcome unknown",
-			slog.String("command", name(cmd)), slog.Int("attempts", tries), slog.Any("error", err))
-	}
-	return &UnknownOutcomeError{Command: name(cmd), Attempts: tries, Cause: err}
-}
-
-func (h *Hook) breakerChanged(node string, from, to gobreaker.State) {
-	switch to {
-	case gobreaker.StateOpen:
-		h.count.breakerOpened.Add(1)
-	case gobreaker.StateClosed:
-		h.count.breakerClosed.Add(1)
-	}
-	if h.log != nil {
-		h.log.LogAttrs(context.Background(), slog.LevelWarn, "lifeguard/retry: breaker changed",
-			slog.String("node", node), slog.String("from", from.String()), slog.String("to", to.String()))
-	}
-}
-
 // expired reports whether the caller's own time is over. Timers may be late, so
 // the clock is asked, too.
 func expired(ctx context.Context) bool {
@@ -441,47 +297,4 @@ func name(cmd redis.Cmder) string {
 		n, _, _ = strings.Cut(n, "|")
 	}
 	return n
-}
-
-// isHandshake recognises the commands with which go-redis sets up a connection;
-// they pass the hooks, too, inside of the command that needs the connection.
-// Trying them again is up to that command.
-func isHandshake(cmd redis.Cmder) bool {
-	a := cmd.Args()
-	if len(a) == 0 {
-		return false
-	}
-	s, ok := a[0].(string)
-	if !ok {
-		return false
-	}
-	switch len(s) {
-	case 4:
-		return strings.EqualFold(s, "auth")
-	case 5:
-		return strings.EqualFold(s, "hello")
-	case 6:
-		return strings.EqualFold(s, "client") || strings.EqualFold(s, "select")
-	case 8:
-		return strings.EqualFold(s, "readonly")
-	case 9:
-		return strings.EqualFold(s, "readwrite")
-	}
-	return false
-}
-
-// handshake marks the failure of a connection that was not ready yet. CLIENT is
-// a command of callers as well; only what go-redis sends by itself is marked.
-func handshake(cmd redis.Cmder, err error) error {
-	if err == nil {
-		return nil
-	}
-	err = reveal(err)
-	if f := classify(err); f.kind != lost && f.kind != unwritten {
-		return err
-	}
-	if a := args(cmd.Args()); a.is(0, "client") && !a.is(1, "setinfo", "setname", "tracking", "maint_notifications") {
-		return err
-	}
-	return &handshakeError{err}
 }

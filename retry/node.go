@@ -106,8 +106,11 @@ func (n *nodeHook) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 
 // hide keeps a hidden error hidden, and says what it means.
 func (n *nodeHook) hide(cmd redis.Cmder, err error) error {
+	if err == nil || err == redis.Nil {
+		return err
+	}
 	var hd hidden
-	if err == nil || !errors.As(err, &hd) {
+	if !errors.As(err, &hd) {
 		return err
 	}
 	if _, ok := err.(*nodeError); ok {
@@ -123,13 +126,7 @@ func (n *nodeHook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Pro
 			return next(ctx, cmds)
 		}
 		if allHandshake(cmds) {
-			err := next(ctx, cmds)
-			for _, cmd := range cmds {
-				if e := cmd.Err(); e != nil {
-					cmd.SetErr(handshake(cmd, e))
-				}
-			}
-			return handshake(cmds[0], err)
+			return handshakePipeline(cmds, next(ctx, cmds))
 		}
 		setAll(cmds, nil) // of an earlier attempt: go-redis keeps the first error
 		end, err := n.h.ask(n.breaker)

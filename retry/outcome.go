@@ -117,8 +117,11 @@ type failure struct {
 // reveal puts the real error in the place of a hidden one.
 func reveal(err error) error {
 	for range 4 {
+		if err == nil || err == redis.Nil {
+			return err // as most are; errors.As allocates
+		}
 		var h hidden
-		if err == nil || !errors.As(err, &h) {
+		if !errors.As(err, &h) {
 			return err
 		}
 		real := h.Real()
@@ -132,7 +135,7 @@ func reveal(err error) error {
 
 func classify(err error) failure {
 	f := failure{err: err, outcome: Unknown, kind: final}
-	if err == nil {
+	if err == nil || err == redis.Nil {
 		f.outcome = Answered
 		return f
 	}

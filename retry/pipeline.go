@@ -456,23 +456,3 @@ func fail(cmds []redis.Cmder, err error) error {
 func isTx(cmds []redis.Cmder) bool {
 	return len(cmds) >= 2 && args(cmds[0].Args()).is(0, "multi") && args(cmds[len(cmds)-1].Args()).is(0, "exec")
 }
-
-func allHandshake(cmds []redis.Cmder) bool {
-	for _, cmd := range cmds {
-		if !isHandshake(cmd) {
-			return false
-		}
-	}
-	return true
-}
-
-func isUnknown(err error) bool { return errors.Is(err, ErrUnknownOutcome) }
-
-// gateOf finds who watches the node that is away.
-func gateOf(err error) waiter {
-	var w waiter
-	if errors.As(err, &w) {
-		return w
-	}
-	return nil
-}

@@ -17,7 +17,7 @@ import (
 )
 
 var (
-	seeds    = flag.Int("retry.seeds", 400, "number of seeds of the property test")
+	seeds    = flag.Int("retry.seeds", 1500, "number of seeds of the property test")
 	seedFlag = flag.Uint64("retry.seed", 0, "one seed of the property test")
 )
 
@@ -93,7 +93,7 @@ func property(t *testing.T, s *redistest.Server, seed uint64) retry.Stats {
 	s.Admin().FlushDB(ctx)
 
 	opt := bare(s, proxy.Addr())
-	opt.ReadTimeout = 60 * time.Millisecond
+	opt.ReadTimeout = 25 * time.Millisecond
 	opt.PoolSize = 3
 	opt.DisableIdentity = true
 	p := quick()
@@ -117,7 +117,7 @@ func property(t *testing.T, s *redistest.Server, seed uint64) retry.Stats {
 	proxy.OnRequest(randomly(seed, 4+rnd.IntN(12), cuts...))
 	proxy.OnReply(randomly(seed^0xabcdef, 4+rnd.IntN(12), cuts...))
 	if rnd.IntN(4) == 0 {
-		proxy.ReplySlices(1 + rnd.IntN(20))
+		proxy.ReplySlices(20 + rnd.IntN(100))
 	}
 
 	l := ledger{map[string]bool{}, map[string]bool{}, map[string]bool{}}

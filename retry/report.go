@@ -1,0 +1,60 @@
+package retry
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/sony/gobreaker/v2"
+)
+
+// tell counts a retry and reports it.
+func (h *Hook) tell(ctx context.Context, a Attempt) {
+	h.count.retried(a.Reason, a.Commands)
+	if h.log != nil {
+		h.log.LogAttrs(ctx, slog.LevelDebug, "lifeguard/retry: sending again",
+			slog.String("command", a.Command), slog.Int("commands", a.Commands), slog.Int("attempt", a.Number),
+			slog.String("reason", string(a.Reason)), slog.String("outcome", a.Outcome.String()),
+			slog.Duration("wait", a.Wait), slog.Any("error", a.Err))
+	}
+	if h.policy.OnRetry == nil {
+		return
+	}
+	defer func() {
+		if r := recover(); r != nil && h.log != nil {
+			h.log.LogAttrs(ctx, slog.LevelError, "lifeguard/retry: panic in OnRetry", slog.Any("panic", r))
+		}
+	}()
+	h.policy.OnRetry(a)
+}
+
+// unknown makes the error of a command that may have been carried out. A read's
+// outcome is of no concern.
+func (h *Hook) unknown(ctx context.Context, cmd redis.Cmder, err error, tries int) error {
+	if h.policy.Classify(cmd) == ReadOnly {
+		return err
+	}
+	if errors.Is(err, ErrUnknownOutcome) {
+		return err
+	}
+	h.count.unknown.Add(1)
+	if h.log != nil {
+		h.log.LogAttrs(ctx, slog.LevelWarn, "lifeguard/retry: outcome unknown",
+			slog.String("command", name(cmd)), slog.Int("attempts", tries), slog.Any("error", err))
+	}
+	return &UnknownOutcomeError{Command: name(cmd), Attempts: tries, Cause: err}
+}
+
+func (h *Hook) breakerChanged(node string, from, to gobreaker.State) {
+	switch to {
+	case gobreaker.StateOpen:
+		h.count.breakerOpened.Add(1)
+	case gobreaker.StateClosed:
+		h.count.breakerClosed.Add(1)
+	}
+	if h.log != nil {
+		h.log.LogAttrs(context.Background(), slog.LevelWarn, "lifeguard/retry: breaker changed",
+			slog.String("node", node), slog.String("from", from.String()), slog.String("to", to.String()))
+	}
+}

@@ -1,0 +1,111 @@
+package retry
+
+import (
+	"context"
+	"errors"
+	"time"
+)
+
+// pause decides whether there is another attempt, and waits for it. If there is
+// none, it returns the error to end with.
+func (h *Hook) pause(ctx context.Context, p *progress, f failure, a Attempt) (bool, error) {
+	var wait time.Duration
+	deadline, hasDeadline := ctx.Deadline()
+	var gate waiter
+	switch f.kind {
+	case away, unwritten:
+		if p.idle == 0 {
+			p.since = time.Now()
+		} else if !hasDeadline && time.Since(p.since) >= AwayLimit {
+			return false, f.err
+		}
+		if f.kind == away {
+			gate = gateOf(f.err)
+		}
+		if p.idle > 0 || f.kind == away {
+			wait = h.policy.Backoff(p.idle + 1)
+		} // else another connection may do at once
+		p.idle++
+	default:
+		p.idle = 0
+		p.sent++
+		if h.policy.MaxAttempts > 0 && p.sent >= h.policy.MaxAttempts {
+			return false, f.err
+		}
+		wait = h.policy.Backoff(p.sent)
+	}
+	wait = max(wait, 0)
+	if gate == nil && hasDeadline && time.Until(deadline) <= wait {
+		return false, f.err
+	}
+	if (f.kind == lost || f.kind == notExecuted) && !h.policy.Budget.take(a.Commands) {
+		h.count.budget.Add(1)
+		return false, f.err
+	}
+	a.Number, a.Err, a.Outcome, a.Reason = p.tries, f.err, f.outcome, f.reason
+	if gate == nil {
+		a.Wait = wait
+	}
+	h.tell(ctx, a)
+	if gate != nil {
+		return h.waitGate(ctx, gate, p, f, wait, hasDeadline)
+	}
+	return sleep(ctx, wait, f.err)
+}
+
+// waitGate waits for the word of whoever watches the node.
+func (h *Hook) waitGate(ctx context.Context, gate waiter, p *progress, f failure, wait time.Duration, hasDeadline bool) (bool, error) {
+	wctx, limit := ctx, time.Duration(0)
+	if h.breaker != nil { // look again when it may open
+		if limit = h.breaker.left(); limit == 0 {
+			limit = h.breaker.after
+		}
+	}
+	if !hasDeadline {
+		rest := max(AwayLimit-time.Since(p.since), time.Millisecond)
+		if limit == 0 || rest < limit {
+			limit = rest
+		}
+	}
+	if limit > 0 {
+		var cancel context.CancelFunc
+		wctx, cancel = context.WithTimeout(ctx, max(limit, wait))
+		defer cancel()
+	}
+	err := gate.Wait(wctx)
+	switch {
+	case err == nil || ctx.Err() == nil && wctx.Err() != nil:
+		return true, nil
+	case ctx.Err() == context.Canceled:
+		return false, &waitError{ctx.Err(), f.err}
+	case ctx.Err() != nil:
+		return false, f.err
+	}
+	return sleep(ctx, wait, f.err) // it could not wait
+}
+
+func sleep(ctx context.Context, d time.Duration, last error) (bool, error) {
+	if d <= 0 {
+		if err := ctx.Err(); err != nil {
+			return false, &waitError{err, last}
+		}
+		return true, nil
+	}
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true, nil
+	case <-ctx.Done():
+		return false, &waitError{ctx.Err(), last}
+	}
+}
+
+// gateOf finds who watches the node that is away.
+func gateOf(err error) waiter {
+	var w waiter
+	if errors.As(err, &w) {
+		return w
+	}
+	return nil
+}
