@@ -194,7 +194,7 @@ func (c *Client) takeNow(ctx context.Context, l *lease) error {
 			if away := c.node.Away(); away != nil { // no dial is tried meanwhile
 				return &hooks.ConnError{Op: hooks.OpDial, Node: c.node.Addr(), Err: away}
 			}
-			if c.node.Dialing() == 0 && c.full() && !c.node.Visiting() {
+			if c.node.Dialing() == 0 && c.node.Exhausted(c.Options().PoolSize) {
 				return hooks.ErrWouldWait
 			}
 			if timer == nil {

@@ -76,9 +76,21 @@ func (l *lease) end(how uint32) bool {
 		return false
 	}
 	l.core.leases.remove(l)
-	l.node.Leave(hooks.PoolMain)
 	profile.Remove(l)
-	busy := l.inFlight.Load() > 0
+	if how != released && l.inFlight.Load() > 0 {
+		l.tracked.Interrupt(ErrReleased)
+	}
+	l.settle()
+	return true
+}
+
+// settle gives the connection back once the lease has ended and no command runs
+// on it: closing go-redis's Conn under a command would be a data race there.
+func (l *lease) settle() {
+	how := l.state.Load()
+	if how == held || l.inFlight.Load() > 0 || !l.settled.CompareAndSwap(false, true) {
+		return
+	}
 	dirty, undoable := l.tracked.Dirty()
 	reason := hooks.Reason("")
 	switch {
@@ -86,27 +98,20 @@ func (l *lease) end(how uint32) bool {
 		reason = hooks.ReasonDiscarded
 	case how == dropped:
 		reason = hooks.ReasonLeak
-	case dirty && (busy || !undoable):
+	case dirty && !undoable:
 		reason = hooks.ReasonDirty
 	case dirty:
 		if err := hooks.Undo(l.conn, l.tracked); err != nil {
 			reason = hooks.ReasonDirty
 		}
 	}
-	switch {
-	case reason == "":
-	case !busy:
+	if reason != "" {
 		hooks.End(l.conn, l.tracked, reason)
-	default:
-		l.tracked.Condemn(reason)
-		if how != released {
-			l.tracked.Interrupt(ErrReleased)
-		}
 	}
 	l.tracked.SetLeased(false)
 	_ = l.conn.Close()
+	l.node.Leave(hooks.PoolMain)
 	l.ended(how)
-	return true
 }
 
 // ended tells of the end where somebody wants to know.

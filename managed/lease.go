@@ -33,6 +33,8 @@ type lease struct {
 	state    atomic.Uint32
 	inFlight atomic.Int32
 	reported atomic.Bool
+	settled  atomic.Bool // the connection was given back
+	gone     atomic.Bool // the connection has been given back
 
 	prev, next *lease // in leaseList
 }
@@ -49,16 +51,37 @@ func (l *lease) Begin(ctx context.Context) (hooks.Watch, error) {
 	var w hooks.Watch
 	l.inFlight.Add(1)
 	if err := l.usable(ctx); err != nil {
-		l.inFlight.Add(-1)
+		l.done()
 		return w, err
 	}
 	if ctx.Done() != nil {
-		w.Command = context.AfterFunc(ctx, func() { l.tracked.Interrupt(ctx.Err()) })
+		w.Command = l.interruptAfter(ctx)
 	}
 	if l.ctx != ctx && l.ctx.Done() != nil {
-		w.Lease = context.AfterFunc(l.ctx, func() { l.tracked.Interrupt(l.ctx.Err()) })
+		w.Lease = l.interruptAfter(l.ctx)
 	}
 	return w, nil
+}
+
+// interruptAfter interrupts the connection when ctx ends, until the function
+// that it returns is called. That one sees to it that an interruption which has
+// begun is not still to come when the connection belongs to somebody else.
+func (l *lease) interruptAfter(ctx context.Context) func() bool {
+	stop := context.AfterFunc(ctx, func() { l.tracked.Interrupt(ctx.Err()) })
+	return func() bool {
+		if stop() {
+			return true
+		}
+		l.tracked.Interrupt(ctx.Err())
+		return false
+	}
+}
+
+// done ends what Begin began.
+func (l *lease) done() {
+	if l.inFlight.Add(-1) == 0 {
+		l.settle()
+	}
 }
 
 func (l *lease) usable(ctx context.Context) error {
@@ -82,7 +105,7 @@ func (l *lease) End(w hooks.Watch, err error) error {
 	if w.Lease != nil {
 		w.Lease()
 	}
-	l.inFlight.Add(-1)
+	l.done()
 	if err != nil && errors.Is(err, redis.ErrClosed) && l.state.Load() != held {
 		return ErrReleased
 	}

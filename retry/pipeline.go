@@ -11,7 +11,10 @@ import (
 // gives the error of a pipeline to every command without one, those included
 // that had been answered before the connection was lost
 // (generalProcessPipelineFrom, redis.go); the mark is how they are told apart.
-var errUnanswered = errors.New("lifeguard/retry: not answered")
+//
+// It has no text, so that hooks which print commands before they are sent print
+// what they print without it.
+var errUnanswered = errors.New("")
 
 // ProcessPipelineHook repeats pipelines and transactions.
 func (h *Hook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
