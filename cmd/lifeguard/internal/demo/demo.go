@@ -46,7 +46,7 @@ func Run(ctx context.Context, cfg Config) (err error) {
 		return stopped(ctx, err)
 	}
 	defer d.server.close()
-	if d.proxy, err = startProxy(d.server.dial); err != nil {
+	if d.proxy, err = startProxy(d.server.dial, nil); err != nil {
 		return err
 	}
 	defer d.proxy.close()

@@ -27,6 +27,7 @@ var facts = []string{
 	"3 of 3 connections in use", "import of orders", "export of invoices", "blpop in flight", "redis: connection pool timeout",
 	"TryAcquire does not wait", "self-deadlock",
 	"connections cut at once",
+	"calls of INCR", "executed twice", "the managed one 0 of",
 	"Summary after", "leases, 0 failed", "0 leased", "connections cut: 0 failed commands",
 }
 

@@ -21,6 +21,7 @@ var phases = []phase{
 	{"A lease that is dropped", 1, showDropped},
 	{"A pool that is exhausted", 2, showExhausted},
 	{"All connections cut", 2, showHealing},
+	{"INCR while requests and replies get lost", 3, showChaos},
 }
 
 // runPhases shares d over all phases. It ends early with ctx.

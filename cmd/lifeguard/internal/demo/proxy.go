@@ -10,6 +10,7 @@ import (
 // proxy stands between clients and the server, on loopback, and can cut what
 // goes through it, so that nobody else's connections suffer.
 type proxy struct {
+	lose     func() bool // whether a request or a reply is lost, and its connection; nil: none is
 	upstream func(context.Context) (net.Conn, error)
 	ln       net.Listener
 	wg       sync.WaitGroup
@@ -36,12 +37,12 @@ func (l *link) cut() {
 	})
 }
 
-func startProxy(upstream func(context.Context) (net.Conn, error)) (*proxy, error) {
+func startProxy(upstream func(context.Context) (net.Conn, error), lose func() bool) (*proxy, error) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, err
 	}
-	p := &proxy{upstream: upstream, ln: ln, links: make(map[*link]struct{})}
+	p := &proxy{lose: lose, upstream: upstream, ln: ln, links: make(map[*link]struct{})}
 	p.wg.Go(p.accept)
 	return p, nil
 }
@@ -99,21 +100,25 @@ func (p *proxy) serve(down net.Conn) {
 	p.links[l] = struct{}{}
 	p.mu.Unlock()
 
-	p.wg.Go(func() { l.pass(down, up) })
-	l.pass(up, down)
+	p.wg.Go(func() { p.pass(l, down, up) })
+	p.pass(l, up, down)
 
 	p.mu.Lock()
 	delete(p.links, l)
 	p.mu.Unlock()
 }
 
-// pass copies one direction until it ends, and then ends the link.
-func (l *link) pass(from, to net.Conn) {
+// pass copies one direction until it ends, and then ends the link. What is lost
+// is lost whole: the server never sees half a request.
+func (p *proxy) pass(l *link, from, to net.Conn) {
 	defer l.cut()
 	buf := make([]byte, 16<<10)
 	for {
 		n, err := from.Read(buf)
 		if n > 0 {
+			if p.lose != nil && p.lose() {
+				return
+			}
 			_ = to.SetWriteDeadline(time.Now().Add(answerWithin))
 			if _, err := to.Write(buf[:n]); err != nil {
 				return
