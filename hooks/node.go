@@ -28,7 +28,8 @@ type Node struct {
 	maint  atomic.Pointer[redis.Client] // shares the pools, has no hooks and no Limiter
 
 	sweeping atomic.Int32
-	visiting atomic.Int32 // slots held for maintenance, in a moment free again
+	began    atomic.Uint64 // times that maintenance took a slot, for one round trip
+	over     atomic.Uint64 // times that it gave it back
 	dialing  atomic.Int32
 	dials    atomic.Uint64
 	failures atomic.Uint64
@@ -230,8 +231,8 @@ func (n *Node) Visit(pool Pool, patience time.Duration) (met *Conn, removed bool
 	v := newVisit(visitSweep)
 	defer v.done()
 	v.patience = patience
-	n.visiting.Add(1)
-	defer n.visiting.Add(-1)
+	n.began.Add(1)
+	defer n.over.Add(1)
 	n.sweeping.Add(1)
 	defer n.sweeping.Add(-1)
 	ctx := NoWait(context.Background())
@@ -249,10 +250,16 @@ func (n *Node) Visit(pool Pool, patience time.Duration) (met *Conn, removed bool
 	return met, err != nil, err
 }
 
-// Visiting reports whether maintenance holds a slot of a pool at the moment: it
-// does so for one round trip at most, and callers are not to take the pool for
-// exhausted because of it.
-func (n *Node) Visiting() bool { return n.visiting.Load() > 0 }
+// Exhausted reports whether callers hold all slots of the main pool. What
+// maintenance holds is free again after one round trip and does not count.
+func (n *Node) Exhausted(size int) bool {
+	over := n.over.Load()
+	if n.began.Load() != over {
+		return false
+	}
+	c := n.Main()
+	return c.Idle == 0 && c.InUse >= size && n.began.Load() == over
+}
 
 // Fresh opens a connection of its own to the node, sends a PING and closes it:
 // the witness that tells a dead connection from a slow server.
@@ -284,8 +291,8 @@ func (n *Node) Fresh(ctx context.Context) error {
 
 // Config asks the server for one of its settings. It never waits for a slot.
 func (n *Node) Config(name string) (string, error) {
-	n.visiting.Add(1)
-	defer n.visiting.Add(-1)
+	n.began.Add(1)
+	defer n.over.Add(1)
 	ctx := NoWait(context.Background())
 	m, err := n.maint.Load().ConfigGet(ctx, name).Result()
 	return m[name], err

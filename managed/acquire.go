@@ -188,7 +188,7 @@ func (c *Client) takeNow(ctx context.Context, l *lease) error {
 			}
 			if _, failed := c.node.Dials(); failed > before {
 				if f := c.node.LastDialFailure(); f != nil {
-					return f.Err
+					return &hooks.ConnError{Op: hooks.OpDial, Node: c.node.Addr(), Err: f.Err}
 				}
 			}
 			if away := c.node.Away(); away != nil { // no dial is tried meanwhile

@@ -104,6 +104,8 @@ func (l *lease) settle() {
 		if err := hooks.Undo(l.conn, l.tracked); err != nil {
 			reason = hooks.ReasonDirty
 		}
+	case l.tracked.Leaving():
+		reason = l.tracked.Info().Ending
 	}
 	if reason != "" {
 		hooks.End(l.conn, l.tracked, reason)
