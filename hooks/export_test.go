@@ -1,5 +1,10 @@
 package hooks
 
+import (
+	"net"
+	"strings"
+)
+
 // CountsOf is how Main and Pipeline count.
 var CountsOf = counts
 
@@ -10,4 +15,54 @@ func VisitHead() []byte { return visitHead }
 func (n *Node) Sweep() (end func()) {
 	n.sweeping.Add(1)
 	return func() { n.sweeping.Add(-1) }
+}
+
+// Scanner is the request scanner.
+type Scanner struct{ s scanner }
+
+// NewScanner returns one at the start of a stream.
+func NewScanner() *Scanner { return &Scanner{} }
+
+// Feed follows b.
+func (s *Scanner) Feed(b []byte) { s.s.feed(b) }
+
+// Last is the name of the last command.
+func (s *Scanner) Last() string { return unpackName(s.s.last, s.s.more) }
+
+// Left is what is left on the connection, in words.
+func (s *Scanner) Left() string {
+	var words []string
+	for _, x := range []struct {
+		bit  dirt
+		word string
+	}{{dirtLost, "lost"}, {dirtMulti, "multi"}, {dirtNext, "next"}, {dirtSession, "session"}, {dirtSubscribe, "subscribe"}, {dirtWatch, "watch"}} {
+		if s.s.dirt&x.bit != 0 {
+			words = append(words, x.word)
+		}
+	}
+	return strings.Join(words, " ")
+}
+
+// PushSeen reports whether the connection has ever delivered a push frame.
+func (c *Conn) PushSeen() bool { return c.has(fPushSeen) }
+
+// NewVisit is a visit as bytes, and the end of it.
+func NewVisit() (b []byte, done func()) {
+	v := newVisit(visitSweep)
+	b = append([]byte(nil), visitHead[:len(visitHead)-secretLen]...)
+	b = append(append(b, v.token...), '\r', '\n')
+	return b, v.done
+}
+
+// Canned reports whether nc is about to answer a visit.
+func Canned(nc net.Conn) bool {
+	switch c := nc.(type) {
+	case checkedConn:
+		return c.has(fCanned)
+	case tlsConn:
+		return c.has(fCanned)
+	case *Conn:
+		return c.has(fCanned)
+	}
+	return false
 }
