@@ -21,9 +21,21 @@
 // refuses a client on which they are on; AddHook with [NewHook] cannot know. A
 // ClusterClient repeats commands whatever MaxRetries is (it goes round for
 // MaxRedirects). It stops when the connection gives it an error that it cannot
-// recognise: connections may return an error with Real() error, which this hook
-// replaces by the error behind it. Without such connections the guarantee does
-// not hold for single commands on a ClusterClient; for its pipelines it does.
+// recognise (below). Without such connections the guarantee does not hold on a
+// ClusterClient for single commands; for pipelines of several it does.
+//
+// # What errors can say
+//
+// Connections, dialers and hooks below this one can tell it more than go-redis
+// does, by methods of their errors, which are looked for with errors.As:
+//
+//   - Unsent() bool: whether nothing of the command was written (true), or some of
+//     it was (false). It makes an error a failure of the connection.
+//   - Real() error: the error behind one that go-redis is not to recognise. A
+//     connection returns such an error from Read while a reply is outstanding; it
+//     must have neither Timeout nor Unwrap. Callers see the real one.
+//   - Wait(context.Context) error: the node is away and nothing was sent. Wait
+//     returns nil when it may be tried again; it is called instead of a backoff.
 //
 // # Pipelines
 //

@@ -18,6 +18,7 @@ type Hook struct {
 	policy  Policy
 	invalid error
 	log     *slog.Logger
+	node    string
 	count   counters
 	breaker *breaker
 	// fanout: the client sends to several nodes, each of which has a hook of Node.
@@ -37,7 +38,7 @@ func NewHook(policy Policy, opts ...Option) *Hook {
 			opt(h)
 		}
 	}
-	h.breaker = newBreaker("", policy.Breaker, h.breakerChanged)
+	h.breaker = newBreaker(h.node, policy.Breaker, h.breakerChanged)
 	return h
 }
 
@@ -149,20 +150,24 @@ func (h *Hook) once(ctx context.Context, cmd redis.Cmder, next redis.ProcessHook
 		actx, cancel = context.WithTimeout(ctx, h.policy.PerAttempt)
 		defer cancel()
 	}
-	err = next(actx, cmd)
-	if err == nil && h.fanout.Load() {
-		// ClusterClient.DBSize, ScriptLoad and a few more leave it there.
-		if e := cmd.Err(); e != errUnanswered {
-			err = e
-		}
-	}
-	f := h.understand(ctx, cmd, err)
+	f := h.understand(ctx, cmd, h.left(cmd, next(actx, cmd)))
 	if end != nil {
 		end(f)
 	} else {
 		h.record(f)
 	}
 	return f
+}
+
+// left is err, or the error left in the command: ClusterClient.DBSize,
+// ScriptLoad and a few more return none.
+func (h *Hook) left(cmd redis.Cmder, err error) error {
+	if err == nil && h.fanout.Load() {
+		if e := cmd.Err(); e != errUnanswered {
+			return e
+		}
+	}
+	return err
 }
 
 // admit asks the breaker. Its end may be called twice; the first call counts.

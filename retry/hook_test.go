@@ -483,7 +483,7 @@ func TestABreakerOpensAfterItsTimeAndOneProbeClosesIt(t *testing.T) {
 	p := quick()
 	p.Breaker = retry.BreakerPolicy{After: 300 * time.Millisecond, Probe: 100 * time.Millisecond}
 	var logged bytes.Buffer
-	rdb, h := attach(t, bare(s, s.Addr()), p, retry.WithLogger(slog.New(slog.NewTextHandler(&logged, nil))))
+	rdb, h := attach(t, bare(s, s.Addr()), p, retry.WithLogger(slog.New(slog.NewTextHandler(&logged, nil))), retry.WithNode("it"))
 	ctx := within(t, 20*time.Second)
 	if err := rdb.Ping(ctx).Err(); err != nil {
 		t.Fatal(err)
@@ -496,7 +496,7 @@ func TestABreakerOpensAfterItsTimeAndOneProbeClosesIt(t *testing.T) {
 	}
 	err = rdb.Incr(ctx, "k").Err()
 	var open *retry.BreakerOpenError
-	if !errors.As(err, &open) || open.Since.Before(start) || open.Cause == nil || retry.OutcomeOf(err) != retry.NotSent {
+	if !errors.As(err, &open) || open.Since.Before(start) || open.Cause == nil || open.Node != "it" || retry.OutcomeOf(err) != retry.NotSent {
 		t.Fatalf("%v", err)
 	}
 	var op *net.OpError

@@ -106,3 +106,7 @@ type Option func(*Hook)
 // WithLogger makes the hook log retries at level Debug, unknown outcomes and
 // changes of breakers at Warn. Nil, the default, logs nothing.
 func WithLogger(l *slog.Logger) Option { return func(h *Hook) { h.log = l } }
+
+// WithNode names the server of a single client in the errors and logs of its
+// breaker. The default is no name.
+func WithNode(name string) Option { return func(h *Hook) { h.node = name } }

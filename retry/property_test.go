@@ -76,7 +76,7 @@ func TestTheServersStateIsWhatCallersWereTold(t *testing.T) {
 		if ran++; t.Failed() {
 			t.Fatalf("again with: go test ./retry -run %s -retry.seed %d", t.Name(), seed)
 		}
-		if time.Since(start) > 40*time.Second {
+		if time.Since(start) > 25*time.Second {
 			break
 		}
 	}
