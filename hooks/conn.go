@@ -352,7 +352,9 @@ func (c *Conn) fail(op Op, err error) error {
 	// A look for push frames may time out on a healthy connection.
 	var ne net.Error
 	timeout := errors.As(err, &ne) && ne.Timeout()
-	if !timeout || fl&fOutstanding != 0 {
+	// A subscriber waits for what may never come.
+	quiet := dirt(c.dirt.Load())&dirtSubscribe != 0
+	if !timeout || fl&fOutstanding != 0 && !quiet {
 		c.end(ReasonError, err)
 		if e.Handshake && !e.Self {
 			c.node.full.Store(true)
@@ -360,7 +362,7 @@ func (c *Conn) fail(op Op, err error) error {
 		c.node.t.failed(c, e, timeout, fl&fWaking != 0)
 	}
 	out := typed(e)
-	if c.node.t.cfg.Opaque && !e.Unsent() && (op == OpWrite || fl&fOutstanding != 0) {
+	if c.node.t.cfg.Opaque && !e.Unsent() && !quiet && (op == OpWrite || fl&fOutstanding != 0) {
 		return &opaqueError{out}
 	}
 	return out
