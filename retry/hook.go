@@ -77,11 +77,11 @@ func (h *Hook) Process(ctx context.Context, cmd redis.Cmder, next redis.ProcessH
 	}
 	h.count.calls.Add(1)
 	h.policy.Budget.deposit(1)
-	if h.policy.PerAttempt > 0 || !h.breaker.clean() || h.fanout.Load() {
+	if h.policy.PerAttempt > 0 || !h.breaker.clean() {
 		return h.process(ctx, cmd, next, h.once(ctx, cmd, next))
 	}
 	// The usual way allocates nothing.
-	err := next(ctx, cmd)
+	err := h.left(cmd, next(ctx, cmd))
 	if err == nil || err == redis.Nil {
 		if !h.breaker.clean() {
 			h.breaker.record(failure{outcome: Answered})
