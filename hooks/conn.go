@@ -319,6 +319,7 @@ func (c *Conn) wakeLimit() time.Time {
 func (c *Conn) deadline(err error) error {
 	if c.has(fInterrupted) {
 		_ = c.Conn.SetDeadline(past)
+		return nil // the write or read that follows says why
 	}
 	return err
 }
@@ -334,6 +335,13 @@ func (c *Conn) interrupt(cause error) {
 	c.cause.CompareAndSwap(nil, &cause)
 	c.set(fInterrupted)
 	_ = c.Conn.SetDeadline(past)
+	// The server must know now, not when the lease ends: until then it would hand
+	// a BLPOP what is pushed, for nobody to read.
+	if c.below != nil {
+		_ = c.below.Close() // TLS would wait for its goodbye
+	} else {
+		_ = c.Conn.Close()
+	}
 }
 
 // fail turns a network error into a typed one.
