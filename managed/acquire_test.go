@@ -405,6 +405,23 @@ func TestASelfDeadlockIsFoundAtOnce(t *testing.T) {
 	full(t, c, 2)
 }
 
+func TestMaintenanceNeverMakesThePoolLookFull(t *testing.T) {
+	s := redistest.Start(t)
+	// A heartbeat this quick visits the idle connections all the time.
+	c := client(t, sized(s, 2, soon), managed.WithHeartbeat(time.Millisecond))
+	require.NoError(t, c.AcquireFunc(t.Context(), func(outer *managed.Conn) error {
+		for range 1000 {
+			conn, err := c.TryAcquire(t.Context())
+			require.NoError(t, err)
+			conn.Release()
+			conn, err = c.Acquire(outer.Context())
+			require.NoError(t, err)
+			conn.Release()
+		}
+		return nil
+	}))
+}
+
 func TestASelfDeadlockIsNotFoundWhereThereIsNone(t *testing.T) {
 	s := redistest.Start(t)
 	c := client(t, sized(s, 3, soon))

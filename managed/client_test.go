@@ -231,7 +231,7 @@ type spy struct {
 func (s *spy) note(cmd redis.Cmder) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.cmds = append(s.cmds, cmd.String())
+	s.cmds = append(s.cmds, fmt.Sprint(cmd.Args()))
 }
 
 func (s *spy) seen() []string {
