@@ -14,6 +14,15 @@ type guard struct {
 	c    *Conn
 	look func(fd uintptr) bool // go-redis's look at the socket, while in Read
 	call func(fd uintptr)      // runs look; made once
+	peek peeker
+}
+
+// peeker is where a look at a socket leaves what it saw.
+type peeker struct {
+	buf [5]byte
+	n   int
+	err error
+	fn  func(fd uintptr)
 }
 
 // checkedConn is a tracked connection whose checkouts are guarded. go-redis
@@ -65,6 +74,7 @@ func (g *guard) Read(look func(fd uintptr) bool) error {
 	if c.has(fUnchecked) || c.raw == nil {
 		return nil
 	}
+	c.set(fChecked)
 	if c.below != nil {
 		if alive, _ := c.peek(); !alive {
 			c.end(ReasonError, nil)
@@ -103,11 +113,14 @@ const (
 
 // peek looks at the socket without taking anything from it. pending means that
 // bytes are waiting. A connection without a socket counts as alive.
-func (c *Conn) peek() (alive, pending bool) {
+func (c *Conn) peek() (alive, pending bool) { return c.peekWith(&c.guard.peek) }
+
+// peekWith is for those who do not hold the connection.
+func (c *Conn) peekWith(p *peeker) (alive, pending bool) {
 	if c.raw == nil {
 		return true, false
 	}
-	b, eof, err := peekSocket(c.raw)
+	b, eof, err := p.peekSocket(c.raw)
 	switch {
 	case eof || err != nil:
 		return false, false

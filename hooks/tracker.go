@@ -200,7 +200,7 @@ func (t *Tracker) left(c *Conn) {
 		why.reason = ReasonShutdown
 	} else if level, r := unpackOrder(c.order.Load()); level >= orderSoft {
 		why.reason = r
-	} else if alive, _ := c.peek(); !alive {
+	} else if alive, _ := c.peekWith(new(peeker)); !alive {
 		why.reason = ReasonError // found dead by go-redis's own check
 	}
 	t.ends.add(why.reason)

@@ -146,7 +146,10 @@ func (c *Conn) visited(v *visit, n int) (int, error) {
 	if r == "" && level == orderSoft && v.kind == visitSweep {
 		r = why
 	}
-	alive, pending := c.peek()
+	alive, pending := true, false
+	if !c.has(fChecked) { // go-redis's own check has just done it
+		alive, pending = c.peek()
+	}
 	if r == "" && !alive {
 		r = ReasonError
 	}
@@ -266,8 +269,7 @@ func unhurried(ctx context.Context) context.Context {
 // Any complete reply to a real PING means alive, an error reply too (an ACL may
 // forbid PING, VISIT-RULES 15); QUEUED means that a transaction is open.
 func (v *visit) check(err error) error {
-	var reply redis.Error
-	if err != nil && (!v.woken || !errors.As(err, &reply)) {
+	if err != nil && !(v.woken && isReply(err)) {
 		return err
 	}
 	switch {
@@ -278,4 +280,9 @@ func (v *visit) check(err error) error {
 		return refuse(ReasonDirty)
 	}
 	return nil
+}
+
+func isReply(err error) bool {
+	var reply redis.Error
+	return errors.As(err, &reply)
 }

@@ -126,8 +126,8 @@ func (c *Client) takeWaiting(ctx context.Context, l *lease) error {
 	var limit context.Context
 	for {
 		err := c.take(ctx, l)
-		var away *hooks.GateError
-		if !errors.As(err, &away) || ctx.Err() != nil {
+		away := awayOf(err)
+		if away == nil || ctx.Err() != nil {
 			return err
 		}
 		if limit == nil {
@@ -139,6 +139,14 @@ func (c *Client) takeWaiting(ctx context.Context, l *lease) error {
 			return err
 		}
 	}
+}
+
+func awayOf(err error) *hooks.GateError {
+	var away *hooks.GateError
+	if err == nil || !errors.As(err, &away) {
+		return nil
+	}
+	return away
 }
 
 // take gets a connection for l, waiting for a slot. A connection that turns out
