@@ -68,6 +68,8 @@ func (n *Node) open(ctx context.Context, network, addr string) (*Conn, error) {
 			return nil, typed(&ConnError{Op: OpDial, Node: addr, Err: err})
 		}
 	}
+	ctx, cancel := context.WithTimeout(ctx, n.dialTimeout()) // go-redis bounds the dials of its pools, not those of pub/sub
+	defer cancel()
 	n.dialing.Add(1)
 	defer n.dialing.Add(-1)
 	leave, err := n.gate.enter(ctx)
