@@ -66,3 +66,6 @@ func Canned(nc net.Conn) bool {
 	}
 	return false
 }
+
+// Peek looks at the socket.
+func (c *Conn) Peek() (alive, pending bool) { return c.peek() }
