@@ -4,6 +4,7 @@
 //
 //	go test -count=1 -timeout 30m -v ./integration_test/bench -measure
 //
-// from the root of the repository. Without -measure the same code runs for a
+// from the root of the repository; -write puts the table into
+// docs/PERFORMANCE.md. Without -measure the same code runs for a
 // moment only, as a test of itself.
 package bench

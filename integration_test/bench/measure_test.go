@@ -25,9 +25,9 @@ import (
 
 var (
 	measure = flag.Bool("measure", false, "measure for real; otherwise everything runs for a moment only")
-	rounds  = flag.Int("rounds", 40, "rounds of bare, managed and bare again, for each line of the table")
-	slice   = flag.Duration("slice", 200*time.Millisecond, "how long each of the three runs in a round")
-	out     = flag.String("out", "", "file to write the table to, besides the log")
+	rounds  = flag.Int("rounds", 60, "rounds of bare, managed and bare again, for each line of the table")
+	slice   = flag.Duration("slice", 100*time.Millisecond, "how long each of the three runs in a round")
+	write   = flag.Bool("write", false, "put the table into docs/PERFORMANCE.md, besides the log")
 )
 
 func TestMain(m *testing.M) {
@@ -246,10 +246,25 @@ func TestTheCostIsMeasuredBesideTheBareClient(t *testing.T) {
 	}), loop(t, 1, nothing)))
 
 	t.Logf("\n%s", table.String())
-	if *out != "" {
-		if err := os.WriteFile(*out, []byte(table.String()), 0o644); err != nil {
-			t.Fatal(err)
-		}
+	if *write {
+		replaceTable(t, "../../docs/PERFORMANCE.md", table.String())
+	}
+}
+
+// replaceTable puts a new table into a file, in place of what is between the marks.
+func replaceTable(t *testing.T, file, table string) {
+	const begin, end = "<!-- begin of the table -->\n", "<!-- end of the table -->\n"
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	before, rest, found := strings.Cut(string(text), begin)
+	_, after, found2 := strings.Cut(rest, end)
+	if !found || !found2 {
+		t.Fatalf("%s has no place for the table", file)
+	}
+	if err := os.WriteFile(file, []byte(before+begin+table+end+after), 0o644); err != nil {
+		t.Fatal(err)
 	}
 }
 

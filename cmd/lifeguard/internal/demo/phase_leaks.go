@@ -14,7 +14,7 @@ import (
 const foundWithin = 5 * time.Second
 
 // showHeld keeps a lease for longer than the leak threshold.
-func showHeld(ctx context.Context, d *demo, _ time.Duration) error {
+func showHeld(ctx context.Context, d *demo, budget time.Duration) error {
 	const label = "nightly report"
 	d.screen.printf("  A job leases a connection and does not give it back. Leak threshold: %v.\n", d.leak)
 	conn, err := takeAndForget(managed.WithLabel(ctx, label), d)
@@ -27,6 +27,9 @@ func showHeld(ctx context.Context, d *demo, _ time.Duration) error {
 		return err
 	}
 	d.screen.printf("  Found: %q holds connection %d for %v. It was taken here:\n%s", e.Label, e.ConnID, ms(e.Took), stackOf(e.Stack))
+	if !sleep(ctx, budget/5) {
+		return nil
+	}
 	conn.Release()
 	if e, err = d.watch.await(ctx, hooks.Reclaimed, label, foundWithin); err != nil {
 		return err
