@@ -34,8 +34,9 @@ type scanner struct {
 	headN int
 	coll  int // 0 nothing, 1 collecting name, 2 collecting sub
 
-	lost bool
-	dirt dirt
+	lost   bool
+	reauth bool // AUTH is go-redis's own, with new credentials of the same user
+	dirt   dirt
 	last uint64 // first 8 bytes of the last command's name, as written
 	more uint64 // the next 8
 }
@@ -215,6 +216,9 @@ func upper(b []byte) {
 func (s *scanner) apply() {
 	upper(s.name[:s.nameN])
 	upper(s.sub[:s.subN])
+	if s.reauth && string(s.name[:s.nameN]) == "AUTH" {
+		return
+	}
 	switch string(s.name[:s.nameN]) {
 	case "MULTI":
 		s.dirt |= dirtMulti

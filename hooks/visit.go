@@ -130,6 +130,7 @@ func (c *Conn) visited(v *visit, n int) (int, error) {
 	v.conn = c
 	if v.kind == visitReady {
 		c.scan.reset()
+		c.scan.reauth = c.node.opt.StreamingCredentialsProvider != nil
 		c.dirt.Store(0)
 		c.change(fWrote, fReady|fCanned)
 		c.shaken(true)
