@@ -37,8 +37,8 @@ type scanner struct {
 	lost   bool
 	reauth bool // AUTH is go-redis's own, with new credentials of the same user
 	dirt   dirt
-	last uint64 // first 8 bytes of the last command's name, as written
-	more uint64 // the next 8
+	last   uint64 // first 8 bytes of the last command's name, as written
+	more   uint64 // the next 8
 }
 
 // feed follows b. It never fails: a stream that it cannot follow is marked lost.
