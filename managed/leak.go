@@ -1,6 +1,7 @@
 package managed
 
 import (
+	"context"
 	"log/slog"
 	"runtime/pprof"
 	"time"
@@ -63,7 +64,7 @@ func (ll *leaseList) report() {
 // tell logs and emits what happened to a lease.
 func (l *lease) tell(level slog.Level, kind hooks.EventKind, text string) {
 	i := l.info(l.core.tracker.Now())
-	l.core.set.log.Log(nil, level, text, "held", i.Age, "site", i.Site, "label", i.Label, //nolint:staticcheck // slog takes a nil ctx
+	l.core.set.log.Log(context.Background(), level, text, "held", i.Age, "site", i.Site, "label", i.Label,
 		"connection", i.Conn.ID, "node", i.Conn.Node, "last_command", i.Conn.LastCommand, "stack", i.Stack)
 	e := l.event(kind)
 	e.Stack = i.Stack
