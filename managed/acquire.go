@@ -29,88 +29,98 @@ var ErrSelfDeadlock = errors.New("lifeguard/managed: self-deadlock: the pool is 
 //
 // Errors: *ExhaustedError (errors.Is redis.ErrPoolTimeout) if no slot became
 // free, ErrSelfDeadlock, redis.ErrClosed, ctx's, or the error of the dial.
-func (c *Client) Acquire(ctx context.Context) (*Conn, error) { return c.acquire(ctx, false) }
+func (c *Client) Acquire(ctx context.Context) (*Conn, error) {
+	return c.acquire(ctx, c.own, c.Client, false)
+}
 
 // TryAcquire is Acquire, but never waits for a free slot: if the pool is full
 // it returns an *ExhaustedError at once. It may dial if there is room.
-func (c *Client) TryAcquire(ctx context.Context) (*Conn, error) { return c.acquire(ctx, true) }
+func (c *Client) TryAcquire(ctx context.Context) (*Conn, error) {
+	return c.acquire(ctx, c.own, c.Client, true)
+}
 
 // AcquireFunc runs fn with a lease and releases it afterwards, also when fn
 // panics. (*Conn).Context() is ctx marked with the lease: an Acquire with it on a
 // full pool fails at once with ErrSelfDeadlock. Returns the error of the Acquire
 // or of fn.
 func (c *Client) AcquireFunc(ctx context.Context, fn func(*Conn) error) error {
-	conn, err := c.acquire(ctx, false)
+	conn, err := c.acquire(ctx, c.own, c.Client, false)
 	if err != nil {
 		return err
 	}
-	defer conn.Release()
-	conn.ctx = conn.Context()
-	return fn(conn)
+	return conn.run(fn)
+}
+
+// run is the part of AcquireFunc after the Acquire.
+func (c *Conn) run(fn func(*Conn) error) error {
+	defer c.Release()
+	c.ctx = c.Context()
+	return fn(c)
 }
 
 var lastLease atomic.Uint64
 
-// acquire is called by the public functions only: it takes its caller's caller
-// for the site of the lease.
-func (c *Client) acquire(ctx context.Context, try bool) (*Conn, error) {
-	if c.core.closed.Load() || c.own.closed.Load() {
+// acquire leases a connection of rdb, the unit's client or a clone of it. It is
+// called by the public functions only: it takes its caller's caller for the site
+// of the lease.
+func (u *unit) acquire(ctx context.Context, own *handle, rdb *redis.Client, try bool) (*Conn, error) {
+	if u.core.closed.Load() || own.closed.Load() {
 		return nil, redis.ErrClosed
 	}
-	if c.core.draining.Load() {
+	if u.core.draining.Load() {
 		return nil, ErrShutdown
 	}
-	mine, _ := ctx.Value(heldKey{c.core}).(*lease)
+	mine, _ := ctx.Value(heldKey{u.core}).(*lease)
 	nested := mine != nil && mine.state.Load() == held
 	wait := ctx
-	if d := c.core.set.acquireTimeout; d > 0 {
+	if d := u.core.set.acquireTimeout; d > 0 {
 		var cancel context.CancelFunc
 		wait, cancel = context.WithTimeout(ctx, d)
 		defer cancel()
 	}
 	start := time.Now()
-	l := &lease{core: c.core, node: c.node, ctx: ctx}
+	l := &lease{core: u.core, node: u.node, ctx: ctx}
 	var err error
 	if try || nested {
-		err = c.takeNow(wait, l)
+		err = u.takeNow(wait, rdb, l)
 	} else {
-		err = c.takeWaiting(wait, l)
+		err = u.takeWaiting(wait, rdb, l)
 	}
 	if err != nil {
-		switch full := c.full(); {
+		switch full := u.full(); {
 		case nested && errors.Is(err, hooks.ErrWouldWait):
 			site, _ := mine.stack()
 			return nil, fmt.Errorf("%w, taken %v ago at %s (PoolSize is %d)", ErrSelfDeadlock,
-				mine.since().Round(time.Millisecond), site, c.Options().PoolSize)
+				mine.since().Round(time.Millisecond), site, u.rdb.Options().PoolSize)
 		case errors.Is(err, hooks.ErrWouldWait):
-			return nil, c.exhausted(redis.ErrPoolTimeout, 0)
+			return nil, u.exhausted(redis.ErrPoolTimeout, 0)
 		case errors.Is(err, redis.ErrPoolTimeout):
-			return nil, c.exhausted(err, time.Since(start))
+			return nil, u.exhausted(err, time.Since(start))
 		case full && wait.Err() != nil && errors.Is(err, wait.Err()):
-			return nil, c.exhausted(err, time.Since(start))
+			return nil, u.exhausted(err, time.Since(start))
 		}
 		return nil, err
 	}
 	l.id = lastLease.Add(1)
-	l.start = c.core.tracker.Now()
+	l.start = u.core.tracker.Now()
 	if label, ok := ctx.Value(labelKey{}).(string); ok {
 		l.label = label
 	}
-	if c.core.set.stacks == StackSite {
+	if u.core.set.stacks == StackSite {
 		l.depth = runtime.Callers(3, l.pcs[:1])
 	} else {
 		l.depth = runtime.Callers(3, l.pcs[:])
 	}
 	l.node.Enter(hooks.PoolMain)
 	l.tracked.SetLeased(true)
-	c.core.leases.add(l)
+	u.core.leases.add(l)
 	profile.Add(l, 2)
 	conn := &Conn{Conn: l.conn, lease: l}
 	runtime.SetFinalizer(conn, forgotten)
-	if c.core.tracker.Observed() {
-		c.core.tracker.Emit(l.event(hooks.Acquired))
+	if u.core.tracker.Observed() {
+		u.core.tracker.Emit(l.event(hooks.Acquired))
 	}
-	if c.core.closed.Load() { // closed meanwhile: its leases have been let go of
+	if u.core.closed.Load() { // closed meanwhile: its leases have been let go of
 		conn.Release()
 		return nil, redis.ErrClosed
 	}
@@ -122,20 +132,20 @@ func forgotten(c *Conn) { go c.lease.collected() }
 
 // takeWaiting is take, but waits for a node that is away, as commands do; without
 // a deadline no longer than for a slot.
-func (c *Client) takeWaiting(ctx context.Context, l *lease) error {
+func (u *unit) takeWaiting(ctx context.Context, rdb *redis.Client, l *lease) error {
 	var limit context.Context
 	for {
-		err := c.take(ctx, l)
+		err := u.take(ctx, rdb, l)
 		away := awayOf(err)
 		if away == nil || ctx.Err() != nil {
 			return err
 		}
 		if limit == nil {
 			var cancel context.CancelFunc
-			limit, cancel = context.WithTimeout(ctx, c.Options().PoolTimeout)
+			limit, cancel = context.WithTimeout(ctx, u.rdb.Options().PoolTimeout)
 			defer cancel()
 		}
-		if away.Wait(limit) != nil || c.core.closed.Load() {
+		if away.Wait(limit) != nil || u.core.closed.Load() {
 			return err
 		}
 	}
@@ -151,11 +161,11 @@ func awayOf(err error) *hooks.GateError {
 
 // take gets a connection for l, waiting for a slot. A connection that turns out
 // to be bad is replaced by the next one.
-func (c *Client) take(ctx context.Context, l *lease) error {
+func (u *unit) take(ctx context.Context, rdb *redis.Client, l *lease) error {
 	const tries = 5
 	for i := 1; ; i++ {
-		conn := c.Client.Conn()
-		tracked, err := c.node.Acquire(ctx, conn, l)
+		conn := rdb.Conn()
+		tracked, err := u.node.Acquire(ctx, conn, l)
 		if err == nil {
 			l.conn, l.tracked = conn, tracked
 			return nil
@@ -181,28 +191,28 @@ func replaceable(err error) bool {
 // takeNow is take without ever waiting for a slot. Where there is room but no
 // idle connection, go-redis dials one in the background (FACTS L4c); it waits
 // for that dial alone.
-func (c *Client) takeNow(ctx context.Context, l *lease) error {
+func (u *unit) takeNow(ctx context.Context, rdb *redis.Client, l *lease) error {
 	const look = 200 * time.Microsecond
 	var timer *time.Timer
 	for {
-		_, before := c.node.Dials()
-		err := c.take(hooks.NoWait(ctx), l)
+		_, before := u.node.Dials()
+		err := u.take(hooks.NoWait(ctx), rdb, l)
 		if !errors.Is(err, hooks.ErrWouldWait) {
 			return err
 		}
-		for first := true; first || c.node.Dialing() > 0 && c.node.Main().Idle == 0; first = false {
+		for first := true; first || u.node.Dialing() > 0 && u.node.Main().Idle == 0; first = false {
 			if ctx.Err() != nil {
 				return ctx.Err()
 			}
-			if _, failed := c.node.Dials(); failed > before {
-				if f := c.node.LastDialFailure(); f != nil {
-					return &hooks.ConnError{Op: hooks.OpDial, Node: c.node.Addr(), Err: f.Err}
+			if _, failed := u.node.Dials(); failed > before {
+				if f := u.node.LastDialFailure(); f != nil {
+					return &hooks.ConnError{Op: hooks.OpDial, Node: u.node.Addr(), Err: f.Err}
 				}
 			}
-			if away := c.node.Away(); away != nil { // no dial is tried meanwhile
-				return &hooks.ConnError{Op: hooks.OpDial, Node: c.node.Addr(), Err: away}
+			if away := u.node.Away(); away != nil { // no dial is tried meanwhile
+				return &hooks.ConnError{Op: hooks.OpDial, Node: u.node.Addr(), Err: away}
 			}
-			if c.node.Dialing() == 0 && c.node.Exhausted(c.Options().PoolSize) {
+			if u.node.Dialing() == 0 && u.node.Exhausted(u.rdb.Options().PoolSize) {
 				return hooks.ErrWouldWait
 			}
 			if timer == nil {
@@ -220,7 +230,7 @@ func (c *Client) takeNow(ctx context.Context, l *lease) error {
 }
 
 // full reports whether every slot of the main pool is in use.
-func (c *Client) full() bool {
-	n := c.node.Main()
-	return n.Idle == 0 && n.InUse >= c.Options().PoolSize
+func (u *unit) full() bool {
+	n := u.node.Main()
+	return n.Idle == 0 && n.InUse >= u.rdb.Options().PoolSize
 }

@@ -71,8 +71,8 @@ func (e *ExhaustedError) Is(target error) bool { return target == redis.ErrPoolT
 // Unwrap gives what go-redis or ctx said.
 func (e *ExhaustedError) Unwrap() error { return e.Cause }
 
-func (c *Client) exhausted(cause error, waited time.Duration) error {
-	return c.core.exhausted(c.node, c.Options().PoolSize, cause, waited)
+func (u *unit) exhausted(cause error, waited time.Duration) error {
+	return u.core.exhausted(u.node, u.rdb.Options().PoolSize, cause, waited)
 }
 
 func (c *core) exhausted(n *hooks.Node, size int, cause error, waited time.Duration) error {
