@@ -156,7 +156,7 @@ func (s *scanner) collect(b []byte) {
 // stateful lists, by first letter, the first 8 letters of the commands that apply looks at.
 var stateful = func() (t [26][]uint64) {
 	for _, name := range []string{"MULTI", "EXEC", "DISCARD", "WATCH", "UNWATCH", "SUBSCRIBE", "PSUBSCRIBE", "SSUBSCRIBE",
-		"MONITOR", "SYNC", "PSYNC", "SELECT", "AUTH", "HELLO", "RESET", "READONLY", "READWRITE", "QUIT", "REPLCONF",
+		"UNSUBSCRIBE", "PUNSUBSCRIBE", "SUNSUBSCRIBE", "MONITOR", "SYNC", "PSYNC", "SELECT", "AUTH", "HELLO", "RESET", "READONLY", "READWRITE", "QUIT", "REPLCONF",
 		"ASKING", "CLIENT", "SCRIPT"} {
 		var b [8]byte
 		copy(b[:], name)
@@ -232,13 +232,15 @@ func (s *scanner) apply() {
 		}
 	case "SUBSCRIBE", "PSUBSCRIBE", "SSUBSCRIBE", "MONITOR", "SYNC", "PSYNC":
 		s.dirt |= dirtSubscribe
+	case "UNSUBSCRIBE", "PUNSUBSCRIBE", "SUNSUBSCRIBE": // a reply for each channel, of which a caller reads one
+		s.dirt |= dirtSession
 	case "SELECT", "AUTH", "HELLO", "RESET", "READONLY", "READWRITE", "QUIT", "REPLCONF":
 		s.dirt |= dirtSession
 	case "ASKING":
 		s.dirt |= dirtNext
 	case "CLIENT":
 		switch string(s.sub[:s.subN]) {
-		case "TRACKING", "REPLY", "SETNAME", "NO-EVICT", "NO-TOUCH", "CAPA", "IMPORT-SOURCE", "MAINT_NOTIFICATI":
+		case "TRACKING", "REPLY", "SETNAME", "SETINFO", "NO-EVICT", "NO-TOUCH", "CAPA", "IMPORT-SOURCE", "MAINT_NOTIFICATI":
 			s.dirt |= dirtSession
 		case "CACHING":
 			s.dirt |= dirtNext

@@ -50,7 +50,10 @@ var scanTable = []struct {
 	{"SUBSCRIBE a", "subscribe", "subscribe"},
 	{"PSUBSCRIBE a", "subscribe", "psubscribe"},
 	{"SSUBSCRIBE a", "subscribe", "ssubscribe"},
-	{"SUBSCRIBE a; UNSUBSCRIBE a", "subscribe", "unsubscribe"},
+	{"SUBSCRIBE a; UNSUBSCRIBE a", "session subscribe", "unsubscribe"},
+	{"UNSUBSCRIBE", "session", "unsubscribe"},
+	{"PUNSUBSCRIBE a b", "session", "punsubscribe"},
+	{"SUNSUBSCRIBE a", "session", "sunsubscribe"},
 	{"MONITOR", "subscribe", "monitor"},
 	{"SYNC", "subscribe", "sync"},
 	{"PSYNC ? -1", "subscribe", "psync"},
@@ -73,6 +76,7 @@ var scanTable = []struct {
 	{"CLIENT SETNAME x", "session", "client"},
 	{"CLIENT NO-EVICT ON", "session", "client"},
 	{"CLIENT NO-TOUCH ON", "session", "client"},
+	{"CLIENT SETINFO LIB-NAME x", "session", "client"},
 	{"CLIENT CAPA redirect", "session", "client"},
 	{"CLIENT IMPORT-SOURCE ON", "session", "client"},
 	{"CLIENT MAINT_NOTIFICATIONS ON", "session", "client"},
@@ -264,13 +268,13 @@ func refLeft(cmds [][]string) string {
 			}
 		case "SUBSCRIBE", "PSUBSCRIBE", "SSUBSCRIBE", "MONITOR", "SYNC", "PSYNC":
 			left["subscribe"] = true
-		case "SELECT", "AUTH", "HELLO", "RESET", "READONLY", "READWRITE", "QUIT", "REPLCONF":
+		case "UNSUBSCRIBE", "PUNSUBSCRIBE", "SUNSUBSCRIBE", "SELECT", "AUTH", "HELLO", "RESET", "READONLY", "READWRITE", "QUIT", "REPLCONF":
 			left["session"] = true
 		case "ASKING":
 			left["next"] = true
 		case "CLIENT":
 			switch sub {
-			case "TRACKING", "REPLY", "SETNAME", "NO-EVICT", "NO-TOUCH", "CAPA", "IMPORT-SOURCE", "MAINT_NOTIFICATI":
+			case "TRACKING", "REPLY", "SETNAME", "SETINFO", "NO-EVICT", "NO-TOUCH", "CAPA", "IMPORT-SOURCE", "MAINT_NOTIFICATI":
 				left["session"] = true
 			case "CACHING":
 				left["next"] = true
@@ -342,12 +346,11 @@ var harmless = map[string]string{
 	"client|getname": "reads", "client|getredir": "reads", "client|help": "reads", "client|id": "reads", "client|info": "reads",
 	"client|list": "reads", "client|trackinginfo": "reads", "client|kill": "acts on others", "client|pause": "acts on the server",
 	"client|unpause": "acts on the server", "client|unblock": "acts on others",
-	"client|setinfo": "a label of the library, shown in CLIENT LIST only",
 	// transactions
 	"unwatch": "undoes", "exec": "undoes", "discard": "undoes",
 	// pubsub
-	"publish": "", "spublish": "", "unsubscribe": "undoes in part; the connection stays marked", "punsubscribe": "as unsubscribe",
-	"sunsubscribe": "as unsubscribe", "pubsub": "reads", "pubsub|channels": "reads", "pubsub|help": "reads", "pubsub|numpat": "reads",
+	"publish": "", "spublish": "",
+	"pubsub": "reads", "pubsub|channels": "reads", "pubsub|help": "reads", "pubsub|numpat": "reads",
 	"pubsub|numsub": "reads", "pubsub|shardchannels": "reads", "pubsub|shardnumsub": "reads",
 	// of other groups, with flags as if
 	"client": "its subcommands count",
