@@ -238,12 +238,24 @@ func (w *limitedWriter) Write(b []byte) (int, error) {
 
 // FACTS L4. What is below would be executed two or three times without Opaque.
 func TestAnOpaqueErrorKeepsGoRedisFromRepeatingAnIncrWhoseReplyIsLost(t *testing.T) {
+	plain := redistest.Start(t)
+	cluster := redistest.Start(t, "--cluster-enabled", "yes")
+	if err := cluster.Admin().Do(bg, "CLUSTER", "ADDSLOTSRANGE", 0, 16383).Err(); err != nil {
+		t.Fatal(err)
+	}
+	redistest.Eventually(t, "the cluster is up", soon, func() bool {
+		return strings.Contains(cluster.Admin().ClusterInfo(bg).Val(), "cluster_state:ok")
+	})
 	for _, opaque := range []bool{true, false} {
 		repeated := 0
 		for _, kind := range []string{"Client", "ClusterClient", "Ring"} {
 			for _, how := range []string{"command", "pipeline", "transaction", "timeout"} {
 				t.Run(fmt.Sprintf("%s %s opaque=%v", kind, how, opaque), func(t *testing.T) {
-					n, err := loseReplies(t, kind, how, opaque)
+					s := plain
+					if kind == "ClusterClient" {
+						s = cluster
+					}
+					n, err := loseReplies(t, s, kind, how, opaque)
 					if opaque && n != 1 {
 						t.Errorf("an INCR whose reply was lost was executed %d times, want once", n)
 					}
@@ -276,21 +288,9 @@ func TestAnOpaqueErrorKeepsGoRedisFromRepeatingAnIncrWhoseReplyIsLost(t *testing
 
 // loseReplies loses the replies of an INCR twice, or holds them back, and says
 // how often it was executed and what the caller saw.
-func loseReplies(t *testing.T, kind, how string, opaque bool) (int64, error) {
+func loseReplies(t *testing.T, s *redistest.Server, kind, how string, opaque bool) (int64, error) {
 	t.Helper()
-	var args []string
-	if kind == "ClusterClient" {
-		args = []string{"--cluster-enabled", "yes"}
-	}
-	s := redistest.Start(t, args...)
-	if kind == "ClusterClient" {
-		if err := s.Admin().Do(bg, "CLUSTER", "ADDSLOTSRANGE", 0, 16383).Err(); err != nil {
-			t.Fatal(err)
-		}
-		redistest.Eventually(t, "the cluster is up", soon, func() bool {
-			return strings.Contains(s.Admin().ClusterInfo(bg).Val(), "cluster_state:ok")
-		})
-	}
+	key := redistest.UniqueKey(t, "n")
 	p := redistest.NewProxy(t, s.Addr())
 	tr := hooks.NewTracker(hooks.Config{Opaque: opaque})
 	newClient := func(o *redis.Options) *redis.Client {
@@ -355,15 +355,15 @@ func loseReplies(t *testing.T, kind, how string, opaque bool) (int64, error) {
 	var err error
 	switch how {
 	case "pipeline":
-		_, err = c.Pipelined(bg, func(p redis.Pipeliner) error { p.Incr(bg, "n"); return nil })
+		_, err = c.Pipelined(bg, func(p redis.Pipeliner) error { p.Incr(bg, key); return nil })
 	case "transaction":
-		_, err = c.TxPipelined(bg, func(p redis.Pipeliner) error { p.Incr(bg, "n"); return nil })
+		_, err = c.TxPipelined(bg, func(p redis.Pipeliner) error { p.Incr(bg, key); return nil })
 	default:
-		err = c.Incr(bg, "n").Err()
+		err = c.Incr(bg, key).Err()
 	}
 	p.OnReply(nil)
 	p.OnRequest(nil)
-	n, gerr := s.Admin().Get(bg, "n").Int64()
+	n, gerr := s.Admin().Get(bg, key).Int64()
 	if gerr != nil {
 		t.Fatal(gerr)
 	}
