@@ -240,3 +240,37 @@ func silentListener(t *testing.T) string {
 	t.Cleanup(func() { _ = ln.Close(); <-done })
 	return ln.Addr().String()
 }
+
+// What waits on a TLS socket may be a push frame: that is for the server's
+// answer to sort out, not a sign of death.
+func TestAPushThatWaitsOnATLSConnectionIsDeliveredByAVisit(t *testing.T) {
+	eachTLS(t, func(t *testing.T, s *redistest.Server, opt *redis.Options) {
+		if opt.Protocol == 2 || opt.ClientSideCacheConfig != nil {
+			return // no pushes, or the drainer of the cache reads them first
+		}
+		r, got := trackedRig(t, opt)
+		for i := range 5 {
+			key := redistest.UniqueKey(t, fmt.Sprint(i))
+			if err := r.Get(bg, key).Err(); err != redis.Nil {
+				t.Fatal(err)
+			}
+			c := r.only(t)
+			if err := s.Admin().Set(bg, key, "x", 0).Err(); err != nil {
+				t.Fatal(err)
+			}
+			redistest.Eventually(t, "the push waits on the socket", soon, func() bool {
+				alive, pending := c.Peek()
+				if !alive {
+					t.Fatal("a connection with a push on its socket is taken for dead")
+				}
+				return pending
+			})
+			if _, removed, err := r.visit(hooks.PoolMain); removed || err != nil {
+				t.Errorf("a visit of a connection with a push on its socket: removed %v, %v", removed, err)
+			}
+			if !got.have(key) || r.only(t) != c {
+				t.Errorf("the visit did not deliver the push: %v", got.keys)
+			}
+		}
+	})
+}

@@ -7,6 +7,7 @@ import (
 	"io"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -665,5 +666,54 @@ func TestAVisitThatIsNotRecognisedSaysSo(t *testing.T) {
 	defer conn.Close()
 	if _, err := r.node.Acquire(bg, conn, nil); err == nil || !strings.Contains(err.Error(), "not recognised") {
 		t.Errorf("an Acquire on another client's Conn: %v", err)
+	}
+}
+
+// VISIT-RULES 2: a look for push frames on a connection in use sees the socket,
+// whatever is ordered for it.
+func TestOnlyACheckoutIsGuarded(t *testing.T) {
+	for _, secure := range []bool{false, true} {
+		s := redistest.Start(t)
+		if secure {
+			s = redistest.StartTLS(t)
+		}
+		opt := s.Options()
+		r := newRig(t, opt, hooks.Config{})
+		nc, err := opt.Dialer(bg, "tcp", s.Addr())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer nc.Close()
+		r.only(t).Condemn(hooks.ReasonReset)
+		look := func() error {
+			raw, err := nc.(syscall.Conn).SyscallConn()
+			if err != nil {
+				return err
+			}
+			seen := false
+			if err := raw.Read(func(uintptr) bool { seen = true; return true }); err != nil {
+				return err
+			}
+			if !seen {
+				return errors.New("the look never reached the socket")
+			}
+			return nil
+		}
+		_ = nc.SetReadDeadline(time.Time{})
+		if err := look(); err != nil {
+			t.Errorf("TLS %v: a look at a condemned connection in use: %v, want the socket", secure, err)
+		}
+		_ = nc.SetDeadline(time.Time{})
+		if err := look(); !refused(err) {
+			t.Errorf("TLS %v: a checkout of a condemned connection: %v, want a refusal", secure, err)
+		}
+		if err := look(); err != nil {
+			t.Errorf("TLS %v: a second look after the checkout: %v, want the socket", secure, err)
+		}
+		_ = nc.SetDeadline(time.Time{})
+		_ = nc.SetDeadline(time.Now().Add(soon))
+		if err := look(); err != nil {
+			t.Errorf("TLS %v: a look after a real deadline was set: %v, want the socket", secure, err)
+		}
 	}
 }
