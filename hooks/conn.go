@@ -37,6 +37,7 @@ type Conn struct {
 	cause    atomic.Pointer[error] // of an interruption
 	ended    atomic.Pointer[ending]
 	first    atomic.Bool // it makes the first handshake of its node
+	seat     func()      // gives back its place in the budget of connections
 	closed   atomic.Bool
 }
 
@@ -388,6 +389,7 @@ func (c *Conn) Close() error {
 	}
 	c.shaken(false)
 	c.node.t.left(c)
+	c.seat()
 	return c.Conn.Close()
 }
 
@@ -413,7 +415,7 @@ type View struct {
 	Ready    bool // its handshake is over
 	Awaiting bool // nothing has come back since the last write
 	Leased   bool
-	PubSub   bool // subscribed or monitoring: never to be touched
+	PubSub   bool // subscribed, monitoring or a Sentinel's: never to be touched
 }
 
 // View is a cheap Info. Safe for concurrent use.
@@ -421,7 +423,7 @@ func (c *Conn) View() View {
 	fl := c.flags.Load()
 	return View{Born: time.Duration(c.created), LastUsed: time.Duration(c.lastUsed.Load()),
 		MaxAge: time.Duration(c.maxAge()), Pool: Pool(c.pool.Load()), Ready: fl&fReady != 0,
-		Awaiting: fl&fAwaiting != 0, Leased: c.leased.Load(), PubSub: dirt(c.dirt.Load())&dirtSubscribe != 0}
+		Awaiting: fl&fAwaiting != 0, Leased: c.leased.Load(), PubSub: dirt(c.dirt.Load())&dirtSubscribe != 0 || Pool(c.pool.Load()) == PoolSentinel}
 }
 
 // LastCommand is the name of the last command written, lower case.

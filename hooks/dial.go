@@ -62,6 +62,9 @@ func (n *Node) dial(ctx context.Context, network, addr string) (net.Conn, error)
 
 // open dials one connection, unless the node is known to be away.
 func (n *Node) open(ctx context.Context, network, addr string) (*Conn, error) {
+	if n.t.closed.Load() {
+		return nil, redis.ErrClosed
+	}
 	own := addr == n.addr // a maintenance notification may name another address
 	if own {
 		if err := n.gate.check(); err != nil {
@@ -70,6 +73,7 @@ func (n *Node) open(ctx context.Context, network, addr string) (*Conn, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, n.dialTimeout()) // go-redis bounds the dials of its pools, not those of pub/sub
 	defer cancel()
+	defer context.AfterFunc(n.gate.ctx, cancel)() // the end of the client ends its dials
 	n.dialing.Add(1)
 	defer n.dialing.Add(-1)
 	leave, err := n.gate.enter(ctx)
@@ -77,11 +81,16 @@ func (n *Node) open(ctx context.Context, network, addr string) (*Conn, error) {
 		return nil, typed(&ConnError{Op: OpDial, Node: addr, Err: err})
 	}
 	defer leave()
+	seat, err := n.t.seat(ctx, n)
+	if err != nil {
+		return nil, typed(&ConnError{Op: OpDial, Node: addr, Err: err})
+	}
 	n.dials.Add(1)
 	start := n.t.now()
 	c, err := n.base(ctx, network, addr)
 	took := time.Duration(n.t.now() - start)
 	if err != nil {
+		seat()
 		n.failures.Add(1)
 		n.lastDial.Store(&DialFailure{n.t.Now(), err})
 		n.full.Store(true)
@@ -91,7 +100,11 @@ func (n *Node) open(ctx context.Context, network, addr string) (*Conn, error) {
 		}
 		return nil, typed(&ConnError{Op: OpDial, Node: addr, Err: err})
 	}
-	tracked := n.track(c, addr)
+	tracked := n.track(c, addr, seat)
+	if n.t.closed.Load() { // closed meanwhile: nobody would close it
+		_ = tracked.Close()
+		return nil, redis.ErrClosed
+	}
 	n.t.Emit(Event{Kind: Dialed, Node: addr, ConnID: tracked.id, Took: took})
 	if f := n.t.onDial.Load(); f != nil {
 		(*f)(tracked)
@@ -100,9 +113,9 @@ func (n *Node) open(ctx context.Context, network, addr string) (*Conn, error) {
 }
 
 // track makes the tracked connection.
-func (n *Node) track(nc net.Conn, addr string) *Conn {
+func (n *Node) track(nc net.Conn, addr string, seat func()) *Conn {
 	now := n.t.now()
-	c := &Conn{Conn: nc, node: n, addr: addr, id: lastID.Add(1), created: now, spread: rand.Float64()}
+	c := &Conn{Conn: nc, node: n, addr: addr, id: lastID.Add(1), created: now, spread: rand.Float64(), seat: seat}
 	c.lastUsed.Store(now)
 	socket := nc
 	if u, ok := nc.(interface{ NetConn() net.Conn }); ok {

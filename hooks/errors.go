@@ -86,18 +86,27 @@ type opaqueError struct{ real error }
 func (e *opaqueError) Error() string { return e.real.Error() }
 func (e *opaqueError) Real() error   { return e.real }
 
-// Unsent is always false: a reply was outstanding.
-func (e *opaqueError) Unsent() bool { return false }
+// Unsent says of the error behind it whether the command was not sent.
+func (e *opaqueError) Unsent() bool {
+	var u interface{ Unsent() bool }
+	return errors.As(e.real, &u) && u.Unsent()
+}
 
-// Reveal returns the error behind an opaque one anywhere in err's chain, else
-// err itself. Safe for nil.
+// Reveal returns the error behind those in err's chain that hide one (that have a
+// method Real), else err itself. Safe for nil.
 func Reveal(err error) error {
-	var o *opaqueError
-	if err != nil && errors.As(err, &o) {
-		return o.real
+	for range 4 {
+		var hidden interface{ Real() error }
+		if err == nil || !errors.As(err, &hidden) {
+			return err
+		}
+		err = hidden.Real()
 	}
 	return err
 }
+
+// Hide makes err opaque: go-redis repeats nothing because of it. Reveal undoes it.
+func Hide(err error) error { return &opaqueError{err} }
 
 // refusal is what a visit or the checkout guard answers with when a connection
 // is to end. A plain error: one with Timeout() or Unwrap would be retried by

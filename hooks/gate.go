@@ -97,8 +97,19 @@ func (g *gate) check() error {
 	return g.errLocked()
 }
 
-func (g *gate) errLocked() *GateError {
-	return &GateError{Node: g.n.addr, Since: g.since, Err: g.cause, gate: g, open: g.open}
+// awayError is a GateError without Wait.
+type awayError struct{ gate *GateError }
+
+func (e *awayError) Error() string { return e.gate.Error() }
+func (e *awayError) Unwrap() error { return e.gate.Err }
+func (e *awayError) Unsent() bool  { return true }
+
+func (g *gate) errLocked() error {
+	e := &GateError{Node: g.n.addr, Since: g.since, Err: g.cause, gate: g, open: g.open}
+	if g.n.noWait {
+		return &awayError{e}
+	}
+	return e
 }
 
 // shut notes a failed dial; the first one starts the prober. It returns the error

@@ -2,6 +2,7 @@ package hooks
 
 import (
 	"context"
+	"net"
 	"sync/atomic"
 
 	"github.com/redis/go-redis/v9"
@@ -34,6 +35,10 @@ type Hook struct {
 	// Failed turns an error into what the caller is to see; nil: itself.
 	Failed func(ctx context.Context, err error) error
 
+	// Inner says that this is the hook of one node of a cluster or ring, and that
+	// there is another one outside which reveals errors.
+	Inner bool
+
 	adding atomic.Bool // a client's own chain is being built, not that of a Conn
 }
 
@@ -44,8 +49,21 @@ func (h *Hook) Install(c *redis.Client, hook redis.Hook) {
 	c.AddHook(hook)
 }
 
-// DialHook wraps nothing: go-redis skips hooks that return nil.
-func (h *Hook) DialHook(redis.DialHook) redis.DialHook { return nil }
+// DialHook wraps nothing, for go-redis skips hooks that return nil; but where a
+// dial can fail before it reaches our Dialer (a Sentinel has to name the master
+// first), that failure becomes a stillborn connection here.
+func (h *Hook) DialHook(next redis.DialHook) redis.DialHook {
+	if h.Node == nil || !h.Node.resolves {
+		return nil
+	}
+	return func(ctx context.Context, network, addr string) (net.Conn, error) {
+		c, err := next(ctx, network, addr)
+		if err != nil {
+			return &stillborn{err: typed(&ConnError{Op: OpDial, Node: addr, Err: err}), addr: addr, net: network}, nil
+		}
+		return c, nil
+	}
+}
 
 // ProcessHook is called by go-redis once for every Client and every Conn, so
 // what it returns belongs to one of them.
@@ -118,7 +136,9 @@ func (h *Hook) fail(ctx context.Context, err error) error {
 	if err == redis.Nil {
 		return err
 	}
-	err = Reveal(err)
+	if !h.Inner {
+		err = Reveal(err)
+	}
 	if h.Failed != nil {
 		err = h.Failed(ctx, err)
 	}

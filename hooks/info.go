@@ -13,9 +13,10 @@ const (
 	PoolUnknown  Pool = iota // nothing was read from it yet
 	PoolMain                 // single commands, transactions of Watch, leases; pub/sub connections too
 	PoolPipeline             // pipelines
+	PoolSentinel             // a connection to a Sentinel: never visited, never ended by maintenance
 )
 
-func (p Pool) String() string { return [...]string{"unknown", "main", "pipeline"}[p%3] }
+func (p Pool) String() string { return [...]string{"unknown", "main", "pipeline", "sentinel"}[p%4] }
 
 // State says what a connection is doing.
 type State int

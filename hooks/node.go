@@ -20,6 +20,10 @@ type Node struct {
 	gate  *gate
 	first *firstHandshake
 
+	resolves bool                   // its address is found out at each dial, by Sentinels
+	master   atomic.Pointer[string] // the address that was dialed last, then
+	noWait   bool                   // its callers do not wait for it: another node may take over
+
 	fresh redis.Options // as the user gave them
 
 	pipelineRead int // read buffer of the pipeline pool: how its connections are told apart
@@ -140,6 +144,49 @@ func (n *Node) dialTimeout() time.Duration {
 	return 5 * time.Second // go-redis's default
 }
 
+// NewFailoverNode is NewNode for a client whose Sentinels say where its master
+// is. The Dialer that it puts into opt dials the Sentinels too; their connections
+// are known by the size of their read buffer, which go-redis fixes at 4 KiB.
+func (t *Tracker) NewFailoverNode(opt *redis.Options) *Node {
+	if opt.ReadBufferSize == sentinelReadBuffer {
+		opt.ReadBufferSize += 64
+	}
+	n := t.NewNode(opt)
+	n.resolves, n.noWait = true, true
+	return n
+}
+
+// sentinelReadBuffer is the read buffer of go-redis's Sentinel clients
+// (sentinelOptions, sentinel.go).
+const sentinelReadBuffer = 4096
+
+// NoWaiting makes commands that meet the node while it is away fail at once
+// instead of waiting for its return: in a cluster another node may take over.
+func (n *Node) NoWaiting() { n.noWait = true }
+
+// reached notes the address of a master that was dialed. When it changes, a
+// failover has happened: all connections to the old one are ended.
+func (n *Node) reached(addr string) {
+	old := n.master.Swap(&addr)
+	if old == nil || *old == addr {
+		return
+	}
+	n.t.Range(func(c *Conn) bool {
+		if c.node == n && c.addr == *old && Pool(c.pool.Load()) != PoolSentinel {
+			c.Condemn(ReasonReadOnly)
+		}
+		return true
+	})
+}
+
+// dialed is the address for a connection of our own.
+func (n *Node) dialed() string {
+	if m := n.master.Load(); n.resolves && m != nil {
+		return *m
+	}
+	return n.addr
+}
+
 // Addr is the address of the options the node was made with.
 func (n *Node) Addr() string { return n.addr }
 
@@ -160,7 +207,10 @@ func (n *Node) Dialing() int { return int(n.dialing.Load()) }
 func (n *Node) Dials() (tried, failed uint64) { return n.dials.Load(), n.failures.Load() }
 
 func (n *Node) poolOf(readBuffer int) Pool {
-	if n.pipelineRead > 0 && readBuffer == n.pipelineRead {
+	switch {
+	case n.resolves && readBuffer == sentinelReadBuffer:
+		return PoolSentinel
+	case n.pipelineRead > 0 && readBuffer == n.pipelineRead:
 		return PoolPipeline
 	}
 	return PoolMain
@@ -222,6 +272,15 @@ func (n *Node) Acquire(ctx context.Context, conn *redis.Conn, holder Holder) (*C
 // (which then goes on in the background), the error is ErrWouldWait.
 func NoWait(ctx context.Context) context.Context { return &noWait{Context: ctx} }
 
+// Gone reports whether the node's client has been closed. It uses no connection.
+func (n *Node) Gone() bool {
+	v := newVisit(visitSweep)
+	defer v.done()
+	ctx := &noWait{Context: context.Background()}
+	ctx.asked.Store(true) // end before anything is taken
+	return errors.Is(n.maint.Load().Process(ctx, v.cmd), redis.ErrClosed)
+}
+
 // Visit visits one idle connection of the main or the pipeline pool and lets it
 // obey its orders; a real PING may take patience, 0 for Config.WakeTimeout. It
 // returns the connection it met (nil if none was free), and whether go-redis
@@ -265,7 +324,7 @@ func (n *Node) Exhausted(size int) bool {
 // the witness that tells a dead connection from a slow server.
 func (n *Node) Fresh(ctx context.Context) error {
 	opt := n.fresh
-	opt.Addr, opt.Network = n.addr, n.network()
+	opt.Addr, opt.Network = n.dialed(), n.network()
 	opt.Dialer = n.base
 	opt.PoolSize, opt.MinIdleConns, opt.MaxIdleConns, opt.MaxActiveConns = 1, 0, 0, 0
 	opt.PipelinePoolSize = -1

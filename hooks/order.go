@@ -91,7 +91,7 @@ func (c *Conn) refusal(now int64) Reason {
 	if c.dirt.Load() != 0 && !c.leased.Load() {
 		return ReasonDirty
 	}
-	if limit := c.maxAge(); limit > 0 && now-c.created >= limit && !c.node.ClosedToNew() {
+	if limit := c.maxAge(); limit > 0 && now-c.created >= limit && !c.node.ClosedToNew() && Pool(c.pool.Load()) != PoolSentinel {
 		return ReasonAge
 	}
 	return ""

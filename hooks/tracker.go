@@ -1,6 +1,8 @@
 package hooks
 
 import (
+	"context"
+	"errors"
 	"io"
 	"log/slog"
 	"sort"
@@ -19,6 +21,9 @@ type Config struct {
 	// nothing below the outermost hook repeats a command. That hook must put
 	// the real error back with Reveal.
 	Opaque bool
+	// ConnLimit is how many connections may be open at once, over all nodes and
+	// pools. 0: no limit.
+	ConnLimit int
 	// UserTimeout is how long bytes may stay unacknowledged by the peer's kernel
 	// before ours ends the connection (TCP_USER_TIMEOUT; Linux only). 0: the
 	// system's default, many minutes.
@@ -45,6 +50,9 @@ type Tracker struct {
 	unverified atomic.Int64 // ns on our clock: what was used last before that may be dead
 
 	refusing atomic.Pointer[error] // set while the client shuts down
+
+	budget chan struct{} // a place for each connection, nil without a limit
+	full   atomic.Pointer[func(*Node)]
 
 	onFail atomic.Pointer[func(Failure)]
 	onDial atomic.Pointer[func(*Conn)]
@@ -75,6 +83,9 @@ func NewTracker(cfg Config) *Tracker {
 	t.validateAfter.Store(-1)
 	_, wall := t.clocks()
 	t.offset.Store(wall)
+	if cfg.ConnLimit > 0 {
+		t.budget = make(chan struct{}, cfg.ConnLimit)
+	}
 	t.events = eventQueue{handler: cfg.OnEvent, log: cfg.Logger}
 	return t
 }
@@ -267,4 +278,48 @@ func (e *endCounters) read() map[Reason]uint64 {
 		}
 	}
 	return m
+}
+
+// ErrConnLimit is why a connection was not opened: as many as allowed are open.
+var ErrConnLimit = errors.New("lifeguard/hooks: the limit of open connections is reached")
+
+// seat takes a place in the budget of connections, waiting for one.
+func (t *Tracker) seat(ctx context.Context, n *Node) (leave func(), err error) {
+	if t.budget == nil {
+		return func() {}, nil
+	}
+	select {
+	case t.budget <- struct{}{}:
+		return t.unseat(), nil
+	default:
+	}
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		if f := t.full.Load(); f != nil {
+			(*f)(n)
+		}
+		select {
+		case t.budget <- struct{}{}:
+			return t.unseat(), nil
+		case <-ctx.Done():
+			return nil, ErrConnLimit
+		case <-tick.C:
+		}
+	}
+}
+
+func (t *Tracker) unseat() func() { return sync.OnceFunc(func() { <-t.budget }) }
+
+// OnFull sets the function that hears, again and again while that lasts, that a
+// node wants a connection and the limit is reached. It must not block.
+func (t *Tracker) OnFull(f func(*Node)) { t.full.Store(&f) }
+
+// CloseAll closes the connections that are still open after the client was closed:
+// go-redis forgets some (#3999).
+func (t *Tracker) CloseAll() {
+	t.Range(func(c *Conn) bool {
+		_ = c.Close()
+		return true
+	})
 }

@@ -134,6 +134,9 @@ func (c *Conn) visited(v *visit, n int) (int, error) {
 		c.dirt.Store(0)
 		c.change(fWrote, fReady|fCanned)
 		c.shaken(true)
+		if c.node.resolves && Pool(c.pool.Load()) != PoolSentinel {
+			c.node.reached(c.addr)
+		}
 		c.node.lastDial.Store(nil)
 		c.node.full.Store(false)
 		return n, nil

@@ -84,6 +84,9 @@ func (u *unit) processBlocking(ctx context.Context, cmd redis.Cmder, next redis.
 				"blocking", held, "pool_size", size, "node", u.node.Addr())
 		}
 	}
+	if u.inner {
+		return next(ctx, cmd)
+	}
 	return u.retry.Process(ctx, cmd, next)
 }
 
@@ -93,7 +96,7 @@ func (u *unit) addBlockingPool(opt redis.Options, n int) error {
 	opt.MinIdleConns, opt.MaxIdleConns, opt.MaxActiveConns, opt.MaxConcurrentDials = 0, 0, 0, 0
 	opt.PipelinePoolSize = -1
 	opt.ClientSideCache, opt.ClientSideCacheConfig = nil, nil
-	b := &unit{core: u.core, retry: u.retry}
+	b := &unit{core: u.core, retry: u.retry, make: u.make, inner: u.inner}
 	if err := b.build(opt); err != nil {
 		return err
 	}

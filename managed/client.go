@@ -28,7 +28,9 @@ type core struct {
 	tracker  *hooks.Tracker
 	leases   leaseList
 	maintain *maintainer
-	draining atomic.Bool // Shutdown was called
+	closer   func() error // closes go-redis's client
+	calls    func() int64 // commands under way outside of nodes, nil for none
+	draining atomic.Bool  // Shutdown was called
 	closed   atomic.Bool
 }
 
@@ -55,6 +57,7 @@ func New(opt *redis.Options, opts ...Option) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
+	core.closer = u.close
 	return &Client{Client: u.rdb, unit: u, own: &handle{}}, nil
 }
 
@@ -70,7 +73,7 @@ func newCore(opts []Option, opt *redis.Options) (*core, error) {
 	}
 	c.set.fill(opt)
 	c.tracker = hooks.NewTracker(hooks.Config{OnEvent: c.set.onEvent, Logger: c.set.log, Now: c.set.now, Wall: c.set.wall,
-		UserTimeout: c.set.suspicion.UserTimeout, Opaque: true})
+		UserTimeout: c.set.suspicion.UserTimeout, ConnLimit: c.set.connLimit, Opaque: true})
 	c.tracker.SetValidateAfter(c.set.validateAfter)
 	c.tracker.SetMaxAge(c.set.maxAge, c.set.maxAgeJitter)
 	c.maintain = newMaintainer(c)
@@ -102,7 +105,14 @@ func Open(ctx context.Context, url string, opts ...Option) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := c.Ping(retry.Bound(ctx)).Err(); err != nil { // no second try: what is wrong shall show at once
+	ping := make(chan error, 1)
+	go func() { ping <- c.Ping(retry.Bound(ctx)).Err() }() // no second try: what is wrong shall show at once
+	select {
+	case err = <-ping:
+	case <-ctx.Done(): // go-redis does not look at it while it connects
+		err = fmt.Errorf("no answer: %w", ctx.Err())
+	}
+	if err != nil {
 		_ = c.Close()
 		return nil, fmt.Errorf("lifeguard/managed: open %s: %w", c.Options().Addr, err)
 	}
@@ -150,11 +160,18 @@ func (c *Client) Close() error {
 	return c.own.err
 }
 
-func (c *Client) closeNow() error {
-	c.core.closed.Store(true)
-	c.core.tracker.Shut()
-	c.core.maintain.close()
-	err := c.unit.close()
-	c.core.leases.closed()
+func (c *Client) closeNow() error { return c.core.close() }
+
+// close closes everything at once.
+func (c *core) close() error {
+	c.closed.Store(true)
+	c.tracker.Shut()
+	c.maintain.close()
+	err := c.closer()
+	for _, s := range c.maintain.list() {
+		s.node.Close()
+	}
+	c.tracker.CloseAll()
+	c.leases.closed()
 	return err
 }

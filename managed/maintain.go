@@ -27,12 +27,15 @@ type maintainer struct {
 
 	mu    sync.Mutex
 	nodes []*nodeState
+
+	roomAsked atomic.Bool
 }
 
 // nodeState is what the maintainer remembers of one node. It belongs to the
 // maintainer's goroutine but for the atomics.
 type nodeState struct {
 	m        *maintainer
+	unit     *unit
 	node     *hooks.Node
 	minIdle  int
 	main     poolState
@@ -40,6 +43,8 @@ type nodeState struct {
 	suspect  suspicion
 
 	lastReadOnly atomic.Int64
+
+	lookedLeft time.Duration // when it was last asked whether the node left
 
 	looked   time.Duration // when the last survey was made
 	visiting sync.Mutex    // held by whoever visits: one idle connection at a time
@@ -63,12 +68,13 @@ func newMaintainer(c *core) *maintainer {
 	m.ctx, m.cancel = context.WithCancel(context.Background())
 	c.tracker.OnDial(func(*hooks.Conn) { m.wake() })
 	c.tracker.OnUse(m.wake)
+	c.tracker.OnFull(m.makeRoom)
 	c.tracker.OnFailure(m.failed)
 	return m
 }
 
-func (m *maintainer) add(n *hooks.Node, minIdle int) *nodeState {
-	s := &nodeState{m: m, node: n, minIdle: minIdle}
+func (m *maintainer) add(u *unit, minIdle int) *nodeState {
+	s := &nodeState{m: m, unit: u, node: u.node, minIdle: minIdle}
 	s.main.pool, s.pipeline.pool = hooks.PoolMain, hooks.PoolPipeline
 	m.mu.Lock()
 	m.nodes = append(m.nodes, s)
@@ -80,6 +86,18 @@ func (m *maintainer) list() []*nodeState {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return append([]*nodeState(nil), m.nodes...)
+}
+
+// drop forgets a node that left the cluster.
+func (m *maintainer) drop(s *nodeState) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for i, x := range m.nodes {
+		if x == s {
+			m.nodes = append(m.nodes[:i:i], m.nodes[i+1:]...)
+		}
+	}
+	s.node.Close()
 }
 
 func (m *maintainer) of(n *hooks.Node) *nodeState {
@@ -158,6 +176,10 @@ func (m *maintainer) round() time.Duration {
 func (s *nodeState) round() time.Duration {
 	m := s.m
 	now := m.core.tracker.Elapsed()
+	if s.left(now) {
+		m.drop(s)
+		return never
+	}
 	s.learn(now)
 	look := survey{s: s, now: now, next: never, heartbeat: s.heartbeat(), away: s.node.ClosedToNew(),
 		distrust: m.core.tracker.Unverified()}
@@ -187,6 +209,19 @@ func (s *nodeState) round() time.Duration {
 		}
 	}
 	return next
+}
+
+// left reports whether a cluster has closed the client of this node, because it
+// is no member any more. It looks every few seconds, when there is nothing else.
+func (s *nodeState) left(now time.Duration) bool {
+	if !s.unit.inner || now < s.lookedLeft+5*time.Second {
+		return false
+	}
+	s.lookedLeft = now
+	if n := s.node.Main(); n.Total > 0 {
+		return false
+	}
+	return s.node.Gone()
 }
 
 // visit visits idle connections of a pool until those that are due have been

@@ -29,6 +29,7 @@ type settings struct {
 	suspicion      SuspicionPolicy
 	retry          *retry.Policy
 	blockingPool   int
+	connLimit      int
 	now, wall      func() time.Time // clocks of tests
 }
 

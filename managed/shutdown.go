@@ -50,8 +50,12 @@ func (e *HeldError) Unwrap() error { return e.Err }
 // that): a client that is a redis.UniversalClient must have a Shutdown with this
 // signature, and nobody should stop a server by wishing to stop a client.
 func (c *Client) Shutdown(ctx context.Context) *redis.StatusCmd {
+	return shutdownCmd(ctx, c.CloseGracefully(ctx))
+}
+
+func shutdownCmd(ctx context.Context, err error) *redis.StatusCmd {
 	cmd := redis.NewStatusCmd(ctx, "client-shutdown")
-	if err := c.CloseGracefully(ctx); err != nil {
+	if err != nil {
 		cmd.SetErr(err)
 	} else {
 		cmd.SetVal("OK")
@@ -68,21 +72,28 @@ func (c *Client) CloseGracefully(ctx context.Context) error {
 	if c.own.close != nil {
 		return c.Close()
 	}
-	if !c.core.draining.CompareAndSwap(false, true) || c.core.closed.Load() {
+	return c.core.drain(ctx, func() { c.core.tracker.Refuse(ErrShutdown) })
+}
+
+// drain waits until nobody uses a connection, then closes.
+func (c *core) drain(ctx context.Context, refuse func()) error {
+	if !c.draining.CompareAndSwap(false, true) || c.closed.Load() {
 		return redis.ErrClosed
 	}
-	c.core.tracker.Refuse(ErrShutdown)
+	if refuse != nil {
+		refuse()
+	}
 	var held *HeldError
-	for wait := 200 * time.Microsecond; !c.core.idle(); wait = min(2*wait, 20*time.Millisecond) {
+	for wait := 200 * time.Microsecond; !c.idle(); wait = min(2*wait, 20*time.Millisecond) {
 		select {
 		case <-ctx.Done():
-			held = c.core.holders(ctx.Err())
+			held = c.holders(ctx.Err())
 		case <-time.After(wait):
 			continue
 		}
 		break
 	}
-	err := c.closeNow()
+	err := c.close()
 	if held != nil {
 		return held
 	}
@@ -94,6 +105,9 @@ func (c *Client) CloseGracefully(ctx context.Context) error {
 
 // idle reports whether nobody uses a connection.
 func (c *core) idle() bool {
+	if c.calls != nil && c.calls() > 0 {
+		return false
+	}
 	for _, s := range c.maintain.list() {
 		if s.node.InFlight(hooks.PoolMain)+s.node.InFlight(hooks.PoolPipeline) > 0 {
 			return false

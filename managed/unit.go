@@ -3,7 +3,6 @@ package managed
 import (
 	"context"
 	"errors"
-	"fmt"
 
 	"github.com/redis/go-redis/v9"
 
@@ -18,6 +17,8 @@ type unit struct {
 	node  *hooks.Node
 	hook  *hooks.Hook
 	retry *retry.Hook
+	make  func(*redis.Options) *redis.Client // nil: redis.NewClient
+	inner bool                               // a node of a cluster or ring: an outer hook repeats
 
 	blocking blockers
 }
@@ -41,28 +42,50 @@ func (c *core) newUnit(opt *redis.Options) (*unit, error) {
 // retries is switched off: it is done here.
 func (u *unit) build(opt redis.Options) error {
 	minIdle := opt.MinIdleConns
-	opt.ConnMaxIdleTime, opt.ConnMaxLifetime, opt.ConnMaxLifetimeJitter = -1, 0, 0
-	opt.MaxRetries = -1
+	tame(&opt)
 	u.node = u.core.tracker.NewNode(&opt)
-	var err error
-	if u.rdb, err = construct(&opt); err != nil {
+	if u.inner {
+		u.node.NoWaiting()
+	}
+	make := u.make
+	if make == nil {
+		make = redis.NewClient
+	}
+	rdb, err := constructed(func() *redis.Client { return make(&opt) })
+	if err != nil {
 		return err
 	}
-	u.hook = &hooks.Hook{Node: u.node, Process: u.retry.Process, Client: u.process, Pipeline: u.retry.Pipeline, Failed: u.failed}
-	u.hook.Install(u.rdb, u.hook)
-	u.node.Bind(u.rdb)
-	u.core.maintain.add(u.node, minIdle)
+	u.bind(rdb, minIdle)
 	return nil
 }
 
-// construct calls redis.NewClient and turns its panics into errors.
-func construct(opt *redis.Options) (rdb *redis.Client, err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			err = fmt.Errorf("lifeguard/managed: go-redis refuses these options: %v", p)
-		}
-	}()
-	return redis.NewClient(opt), nil
+// tame switches off what is done here instead.
+func tame(opt *redis.Options) {
+	opt.ConnMaxIdleTime, opt.ConnMaxLifetime, opt.ConnMaxLifetimeJitter = -1, 0, 0
+	opt.MaxRetries = -1
+}
+
+// bind completes the unit with its client.
+func (u *unit) bind(rdb *redis.Client, minIdle int) {
+	u.rdb = rdb
+	u.hook = &hooks.Hook{Node: u.node, Inner: u.inner, Failed: u.failed}
+	u.hook.Install(rdb, u.hook)
+	if u.inner {
+		u.hook.Client = u.processInner
+		u.hook.Install(rdb, hooks.Unvisited(u.retry.Node(u.node.Addr())))
+	} else {
+		u.hook.Process, u.hook.Client, u.hook.Pipeline = u.retry.Process, u.process, u.retry.Pipeline
+	}
+	u.node.Bind(rdb)
+	u.core.maintain.add(u, minIdle)
+}
+
+// processInner runs a command on a node of a cluster or ring.
+func (u *unit) processInner(ctx context.Context, cmd redis.Cmder, next redis.ProcessHook) error {
+	if mayBlock(cmd) {
+		return u.processBlocking(ctx, cmd, next)
+	}
+	return next(ctx, cmd)
 }
 
 // process runs a command of the client itself.
@@ -78,7 +101,11 @@ func (u *unit) failed(_ context.Context, err error) error {
 	switch {
 	case errors.Is(err, redis.ErrPoolTimeout):
 		opt := u.rdb.Options()
-		return u.core.exhausted(u.node, opt.PoolSize, err, opt.PoolTimeout)
+		err = u.core.exhausted(u.node, opt.PoolSize, err, opt.PoolTimeout)
+		if u.inner {
+			err = hooks.Hide(err) // a cluster would wait again, and again
+		}
+		return err
 	case redis.IsReadOnlyError(err):
 		if s := u.core.maintain.of(u.node); s != nil {
 			s.readOnly()

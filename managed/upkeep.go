@@ -14,58 +14,68 @@ import (
 
 // SetMaxAge changes the maximum age of connections at run time, for open ones
 // too; see WithMaxAge. 0 or negative: none. Effective at once.
-func (c *Client) SetMaxAge(d time.Duration) {
-	c.core.tracker.SetMaxAge(d, c.core.set.maxAgeJitter)
-	c.core.maintain.wake()
+func (c *Client) SetMaxAge(d time.Duration) { c.core.setMaxAge(d) }
+
+func (c *core) setMaxAge(d time.Duration) {
+	c.tracker.SetMaxAge(d, c.set.maxAgeJitter)
+	c.maintain.wake()
 }
 
 // SetMaxIdle changes the time over which the demand decides how many connections
 // are kept; see WithMaxIdle. 0 or negative: they are kept. Effective at once.
-func (c *Client) SetMaxIdle(d time.Duration) {
-	c.core.maintain.maxIdle.Store(int64(max(d, 0)))
-	c.core.maintain.wake()
+func (c *Client) SetMaxIdle(d time.Duration) { c.core.setMaxIdle(d) }
+
+func (c *core) setMaxIdle(d time.Duration) {
+	c.maintain.maxIdle.Store(int64(max(d, 0)))
+	c.maintain.wake()
 }
 
 // SetHeartbeat changes the silence after which a connection gets a PING; see
 // WithHeartbeat. 0: none. Negative: automatic. Effective at once.
-func (c *Client) SetHeartbeat(d time.Duration) {
-	c.core.maintain.heartbeat.Store(int64(d))
-	c.core.maintain.wake()
+func (c *Client) SetHeartbeat(d time.Duration) { c.core.setHeartbeat(d) }
+
+func (c *core) setHeartbeat(d time.Duration) {
+	c.maintain.heartbeat.Store(int64(d))
+	c.maintain.wake()
 }
 
 // Reset ends all connections, softly: idle ones now, those in use when they come
 // back. Pub/sub connections stay. It returns how many will end. ctx bounds how
 // long it waits for the idle ones; what is left is ended by itself.
-func (c *Client) Reset(ctx context.Context) int {
+func (c *Client) Reset(ctx context.Context) int { return c.core.reset(ctx) }
+
+func (c *core) reset(ctx context.Context) int {
 	n := 0
-	c.core.tracker.Range(func(conn *hooks.Conn) bool {
+	c.tracker.Range(func(conn *hooks.Conn) bool {
 		if !conn.View().PubSub {
 			conn.Condemn(hooks.ReasonReset)
 			n++
 		}
 		return true
 	})
-	c.core.maintain.sweep(ctx)
-	c.core.maintain.wake()
+	c.maintain.sweep(ctx)
+	c.maintain.wake()
 	return n
 }
 
 // EvictIdle ends the connections that are idle now and returns how many it
 // ended. go-redis opens new ones up to MinIdleConns. ctx bounds it.
-func (c *Client) EvictIdle(ctx context.Context) int {
-	before := c.core.tracker.Ended()[hooks.ReasonReset]
-	c.core.tracker.Range(func(conn *hooks.Conn) bool {
+func (c *Client) EvictIdle(ctx context.Context) int { return c.core.evictIdle(ctx) }
+
+func (c *core) evictIdle(ctx context.Context) int {
+	before := c.tracker.Ended()[hooks.ReasonReset]
+	c.tracker.Range(func(conn *hooks.Conn) bool {
 		if v := conn.View(); !v.PubSub && !v.Leased && !v.Awaiting {
 			conn.Retire(hooks.ReasonReset)
 		}
 		return true
 	})
-	c.core.maintain.sweep(ctx)
-	c.core.tracker.Range(func(conn *hooks.Conn) bool { // those that were taken meanwhile are not idle
+	c.maintain.sweep(ctx)
+	c.tracker.Range(func(conn *hooks.Conn) bool { // those that were taken meanwhile are not idle
 		conn.Spare()
 		return true
 	})
-	return int(c.core.tracker.Ended()[hooks.ReasonReset] - before)
+	return int(c.tracker.Ended()[hooks.ReasonReset] - before)
 }
 
 // sweep visits all idle connections of all nodes once, and those that are due
@@ -114,10 +124,17 @@ const (
 // use count, and it never waits for one. They stay as long as MinIdleConns and
 // the max-idle rule let them.
 func (c *Client) Warm(ctx context.Context, n int) (int, error) {
-	if size := c.Options().PoolSize; n < 0 || n > size {
+	if c.own.closed.Load() {
+		return 0, redis.ErrClosed
+	}
+	return c.unit.warm(ctx, c.Client, n)
+}
+
+func (u *unit) warm(ctx context.Context, rdb *redis.Client, n int) (int, error) {
+	if size := u.rdb.Options().PoolSize; n < 0 || n > size {
 		return 0, fmt.Errorf("lifeguard/managed: Warm(%d): must be between 0 and PoolSize, which is %d", n, size)
 	}
-	if c.core.closed.Load() || c.own.closed.Load() {
+	if u.core.closed.Load() {
 		return 0, redis.ErrClosed
 	}
 	var (
@@ -132,8 +149,8 @@ func (c *Client) Warm(ctx context.Context, n int) (int, error) {
 		}
 	}()
 	open := func() {
-		conn := c.Client.Conn()
-		_, e := c.node.Acquire(ctx, conn, nil)
+		conn := rdb.Conn()
+		_, e := u.node.Acquire(ctx, conn, nil)
 		mu.Lock()
 		defer mu.Unlock()
 		held = append(held, conn)
@@ -146,8 +163,8 @@ func (c *Client) Warm(ctx context.Context, n int) (int, error) {
 			err = ctx.Err()
 		}
 		// Those taken here are ready; those in use elsewhere are, too.
-		room := min(warmAtOnce, n-len(held), c.Options().PoolSize-c.node.Main().InUse)
-		if err != nil || c.ready() >= n || room <= 0 {
+		room := min(warmAtOnce, n-len(held), u.rdb.Options().PoolSize-u.node.Main().InUse)
+		if err != nil || u.ready() >= n || room <= 0 {
 			break
 		}
 		for range room {
@@ -156,7 +173,7 @@ func (c *Client) Warm(ctx context.Context, n int) (int, error) {
 		wg.Wait()
 		time.Sleep(warmPause)
 	}
-	got := min(c.ready(), n)
+	got := min(u.ready(), n)
 	if got == n {
 		return got, nil
 	}
@@ -167,10 +184,10 @@ func (c *Client) Warm(ctx context.Context, n int) (int, error) {
 }
 
 // ready counts the connections of the main pool whose handshake is over.
-func (c *Client) ready() int {
+func (u *unit) ready() int {
 	n := 0
-	c.core.tracker.Range(func(conn *hooks.Conn) bool {
-		if v := conn.View(); conn.Node() == c.node && v.Ready && v.Pool == hooks.PoolMain && !v.PubSub && !conn.Leaving() {
+	u.core.tracker.Range(func(conn *hooks.Conn) bool {
+		if v := conn.View(); conn.Node() == u.node && v.Ready && v.Pool == hooks.PoolMain && !v.PubSub && !conn.Leaving() {
 			n++
 		}
 		return true

@@ -1,0 +1,162 @@
+package managed
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/lifeguard-redis/lifeguard/hooks"
+)
+
+// ClusterClient is a go-redis cluster client whose connections, on all nodes, are
+// watched over. It is a redis.UniversalClient and safe for concurrent use.
+type ClusterClient struct {
+	*redis.ClusterClient
+	*many
+}
+
+// NewCluster makes a cluster client. It opens nothing. opt is cloned, never
+// changed. Invalid options give an error that names the option and its value.
+func NewCluster(opt *redis.ClusterOptions, opts ...Option) (*ClusterClient, error) {
+	if opt == nil {
+		return nil, errors.New("lifeguard/managed: ClusterOptions: nil: give at least &redis.ClusterOptions{Addrs: ...}")
+	}
+	like := clusterLike(opt)
+	if err := validate(like); err != nil {
+		return nil, err
+	}
+	m, err := newMany(like, opts)
+	if err != nil {
+		return nil, err
+	}
+	clone := *opt
+	clone.MaxRetries = -1
+	make := clone.NewClient
+	clone.NewClient = func(node *redis.Options) *redis.Client { return m.node(node, make) }
+	rdb, err := constructed(func() *redis.ClusterClient { return redis.NewClusterClient(&clone) })
+	if err != nil {
+		return nil, err
+	}
+	m.attach(rdb, func() { rdb.ReloadState(context.Background()) })
+	return &ClusterClient{ClusterClient: rdb, many: m}, nil
+}
+
+// NewClusterClient is NewCluster for those who replace redis.NewClusterClient: it
+// panics where NewCluster returns an error.
+func NewClusterClient(opt *redis.ClusterOptions, opts ...Option) *ClusterClient {
+	return must(NewCluster(opt, opts...))
+}
+
+func must[T any](v T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return v
+}
+
+// constructed calls a constructor of go-redis and turns its panics into errors.
+func constructed[T any](construct func() T) (v T, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("lifeguard/managed: go-redis refuses these options: %v", p)
+		}
+	}()
+	return construct(), nil
+}
+
+// clusterLike has those of a cluster's options that are validated and taken over.
+func clusterLike(o *redis.ClusterOptions) *redis.Options {
+	return &redis.Options{PoolSize: o.PoolSize, MinIdleConns: o.MinIdleConns, MaxIdleConns: o.MaxIdleConns,
+		MaxActiveConns: o.MaxActiveConns, MaxRetries: o.MaxRetries, MaxConcurrentDials: o.MaxConcurrentDials,
+		ReadBufferSize: o.ReadBufferSize, WriteBufferSize: o.WriteBufferSize, Protocol: o.Protocol,
+		DialTimeout: o.DialTimeout, PoolTimeout: o.PoolTimeout, ReadTimeout: o.ReadTimeout, WriteTimeout: o.WriteTimeout,
+		MinRetryBackoff: o.MinRetryBackoff, MaxRetryBackoff: o.MaxRetryBackoff,
+		ConnMaxIdleTime: o.ConnMaxIdleTime, ConnMaxLifetime: o.ConnMaxLifetime, ConnMaxLifetimeJitter: o.ConnMaxLifetimeJitter}
+}
+
+// Acquire leases a connection to the master that owns key; see Client.Acquire.
+func (c *ClusterClient) Acquire(ctx context.Context, key string) (*Conn, error) {
+	u, err := c.owner(ctx, key)
+	if err != nil {
+		return nil, err
+	}
+	return u.acquire(ctx, c.own, u.rdb, false)
+}
+
+// TryAcquire is Acquire, but never waits for a free slot; see Client.TryAcquire.
+func (c *ClusterClient) TryAcquire(ctx context.Context, key string) (*Conn, error) {
+	u, err := c.owner(ctx, key)
+	if err != nil {
+		return nil, err
+	}
+	return u.acquire(ctx, c.own, u.rdb, true)
+}
+
+// AcquireFunc runs fn with a lease on the master that owns key and releases it
+// afterwards; see Client.AcquireFunc.
+func (c *ClusterClient) AcquireFunc(ctx context.Context, key string, fn func(*Conn) error) error {
+	u, err := c.owner(ctx, key)
+	if err != nil {
+		return err
+	}
+	conn, err := u.acquire(ctx, c.own, u.rdb, false)
+	if err != nil {
+		return err
+	}
+	return conn.run(fn)
+}
+
+func (c *ClusterClient) owner(ctx context.Context, key string) (*unit, error) {
+	if c.core.closed.Load() {
+		return nil, redis.ErrClosed
+	}
+	if c.core.draining.Load() {
+		return nil, ErrShutdown
+	}
+	rdb, err := c.MasterForKey(ctx, key)
+	if err != nil {
+		return nil, hooks.Reveal(err)
+	}
+	return c.unit(rdb)
+}
+
+// Watch is redis.ClusterClient's; Shutdown waits for it.
+func (c *ClusterClient) Watch(ctx context.Context, fn func(*redis.Tx) error, keys ...string) error {
+	return c.watch(func() error { return c.ClusterClient.Watch(ctx, fn, keys...) })
+}
+
+// Shutdown is CloseGracefully with the result in a StatusCmd; see Client.Shutdown.
+func (c *ClusterClient) Shutdown(ctx context.Context) *redis.StatusCmd {
+	return shutdownCmd(ctx, c.CloseGracefully(ctx))
+}
+
+// Close closes the client at once, as in go-redis.
+func (c *ClusterClient) Close() error { return c.core.close() }
+
+// Warm opens connections until each master has n that are ready; see Client.Warm.
+// It returns how many are ready on all of them.
+func (c *ClusterClient) Warm(ctx context.Context, n int) (int, error) {
+	units, err := c.masters(ctx)
+	if err != nil {
+		return 0, err
+	}
+	return c.warm(ctx, units, n)
+}
+
+func (c *ClusterClient) masters(ctx context.Context) ([]*unit, error) {
+	var mu sync.Mutex
+	var units []*unit
+	err := c.ForEachMaster(ctx, func(_ context.Context, rdb *redis.Client) error {
+		u, err := c.unit(rdb)
+		if err == nil {
+			mu.Lock()
+			units = append(units, u)
+			mu.Unlock()
+		}
+		return err
+	})
+	return units, hooks.Reveal(err)
+}

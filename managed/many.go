@@ -1,0 +1,253 @@
+package managed
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/lifeguard-redis/lifeguard/hooks"
+	"github.com/lifeguard-redis/lifeguard/retry"
+)
+
+// many is what a client of several nodes is made of: a unit for each node.
+type many struct {
+	core  *core
+	retry *retry.Hook
+	own   *handle
+	like  *redis.Options
+
+	client redis.UniversalClient
+	reload func()
+	calls  atomic.Int64 // commands under way
+	warned atomic.Bool
+}
+
+func newMany(like *redis.Options, opts []Option) (*many, error) {
+	m := &many{like: like, own: &handle{}}
+	core, err := newCore(opts, like)
+	if err != nil {
+		return nil, err
+	}
+	m.core = core
+	policy := retryPolicy(like)
+	if core.set.retry != nil {
+		policy = *core.set.retry
+	}
+	told := policy.OnRetry
+	policy.OnRetry = func(a retry.Attempt) {
+		m.stale(a.Reason)
+		if told != nil {
+			told(a)
+		}
+	}
+	m.retry = retry.NewHook(policy, retry.WithLogger(core.set.log))
+	core.calls = m.calls.Load
+	return m, nil
+}
+
+// node makes the client of one node. go-redis calls it when it meets a new one.
+func (m *many) node(opt *redis.Options, make func(*redis.Options) *redis.Client) *redis.Client {
+	u := &unit{core: m.core, retry: m.retry, make: make, inner: true}
+	if err := u.build(*opt); err != nil {
+		panic(err) // as redis.NewClient does
+	}
+	if n := m.core.set.blockingPool; n > 0 {
+		if err := u.addBlockingPool(*opt, n); err != nil {
+			panic(err)
+		}
+	}
+	m.warnOfLimit()
+	return u.rdb
+}
+
+// attach completes it with the client that go-redis made.
+func (m *many) attach(rdb redis.UniversalClient, reload func()) {
+	m.client, m.reload = rdb, reload
+	m.core.closer = rdb.Close
+	rdb.AddHook(&outer{m})
+}
+
+// stale asks for a new map of the cluster when a failure says that the old one
+// may be wrong. go-redis does that once a minute, and on MOVED (FACTS T17). It
+// does one at a time, 200 ms apart.
+func (m *many) stale(r retry.Reason) {
+	switch r {
+	case retry.ReasonDial, retry.ReasonLost, retry.ReasonReadOnly, retry.ReasonClusterDown, retry.ReasonMasterDown:
+		if m.reload != nil {
+			m.reload()
+		}
+	}
+}
+
+// outer is the outermost hook of a client of several nodes.
+type outer struct{ m *many }
+
+func (o *outer) DialHook(redis.DialHook) redis.DialHook { return nil }
+
+func (o *outer) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	m := o.m
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		m.calls.Add(1)
+		defer m.calls.Add(-1)
+		if m.core.draining.Load() {
+			return ErrShutdown
+		}
+		err := m.retry.Process(ctx, cmd, next)
+		if err != nil && err != redis.Nil {
+			err = m.failed(err)
+		}
+		return err
+	}
+}
+
+func (o *outer) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	m := o.m
+	return func(ctx context.Context, cmds []redis.Cmder) error {
+		m.calls.Add(1)
+		defer m.calls.Add(-1)
+		if m.core.draining.Load() {
+			for _, cmd := range cmds {
+				cmd.SetErr(ErrShutdown)
+			}
+			return ErrShutdown
+		}
+		err := m.retry.Pipeline(ctx, cmds, next)
+		if err == nil {
+			return nil
+		}
+		for _, cmd := range cmds {
+			if e := cmd.Err(); e != nil && e != redis.Nil {
+				cmd.SetErr(m.failed(e))
+			}
+		}
+		return m.failed(err)
+	}
+}
+
+// failed turns an error into what the caller is to see.
+func (m *many) failed(err error) error {
+	err = hooks.Reveal(err)
+	if retry.OutcomeOf(err) != retry.Answered {
+		m.stale(retry.ReasonDial)
+	}
+	return err
+}
+
+// warnOfLimit says once when the pools of all nodes cannot fit into the budget.
+func (m *many) warnOfLimit() {
+	limit := m.core.set.connLimit
+	if limit <= 0 || m.warned.Load() {
+		return
+	}
+	want, nodes := 0, 0
+	for _, s := range m.core.maintain.list() {
+		if s.unit == nil || s.unit.rdb == nil {
+			continue
+		}
+		nodes++
+		want += s.unit.size()
+	}
+	if want > limit && m.warned.CompareAndSwap(false, true) {
+		m.core.set.log.Warn("lifeguard: the pools of all nodes do not fit into WithConnLimit; callers will wait for connections of other nodes to be given up",
+			"limit", limit, "nodes", nodes, "pools", want)
+	}
+}
+
+// size is how many connections the pools of a unit may open.
+func (u *unit) size() int {
+	o := u.rdb.Options()
+	n := o.PoolSize
+	if o.PipelinePoolSize == 0 {
+		n += redis.DefaultPipelinePoolSize
+	} else if o.PipelinePoolSize > 0 {
+		n += o.PipelinePoolSize
+	}
+	return n
+}
+
+// unit finds the unit of a node's client.
+func (m *many) unit(rdb *redis.Client) (*unit, error) {
+	for _, s := range m.core.maintain.list() {
+		if s.unit != nil && s.unit.rdb == rdb {
+			return s.unit, nil
+		}
+	}
+	return nil, errors.New("lifeguard/managed: this node's client is not managed: it was not made by NewClient of the options")
+}
+
+// at finds the unit of an address.
+func (m *many) at(addr string) (*unit, error) {
+	for _, s := range m.core.maintain.list() {
+		if s.unit != nil && s.node.Addr() == addr {
+			return s.unit, nil
+		}
+	}
+	return nil, fmt.Errorf("lifeguard/managed: no node at %s is known to the client", addr)
+}
+
+func (m *many) watch(f func() error) error {
+	m.calls.Add(1)
+	defer m.calls.Add(-1)
+	if m.core.draining.Load() {
+		return ErrShutdown
+	}
+	return hooks.Reveal(f())
+}
+
+// AcquireNode leases a connection to the node at addr, as ConnInfo.Node names it.
+// The node must be known to the client.
+func (m *many) AcquireNode(ctx context.Context, addr string) (*Conn, error) {
+	u, err := m.at(addr)
+	if err != nil {
+		return nil, err
+	}
+	return u.acquire(ctx, m.own, u.rdb, false)
+}
+
+// Conns describes every open connection of all nodes, the oldest first.
+func (m *many) Conns() []hooks.ConnInfo { return m.core.tracker.Conns() }
+
+// Leases describes the leases that are held on all nodes, the oldest first.
+func (m *many) Leases() []LeaseInfo { return m.core.leases.infos() }
+
+// SetMaxAge changes the maximum age on all nodes; see Client.SetMaxAge.
+func (m *many) SetMaxAge(d time.Duration) { m.core.setMaxAge(d) }
+
+// SetMaxIdle changes the max-idle time on all nodes; see Client.SetMaxIdle.
+func (m *many) SetMaxIdle(d time.Duration) { m.core.setMaxIdle(d) }
+
+// SetHeartbeat changes the heartbeat on all nodes; see Client.SetHeartbeat.
+func (m *many) SetHeartbeat(d time.Duration) { m.core.setHeartbeat(d) }
+
+// Reset ends the connections of all nodes, softly; see Client.Reset.
+func (m *many) Reset(ctx context.Context) int { return m.core.reset(ctx) }
+
+// EvictIdle ends the idle connections of all nodes; see Client.EvictIdle.
+func (m *many) EvictIdle(ctx context.Context) int { return m.core.evictIdle(ctx) }
+
+// Endings counts the connections that ended, by reason.
+func (m *many) Endings() map[hooks.Reason]uint64 { return m.core.tracker.Ended() }
+
+// RetryStats counts what was sent again, and why.
+func (m *many) RetryStats() retry.Stats { return m.retry.Stats() }
+
+// CloseGracefully closes the client gracefully; see Client.CloseGracefully.
+func (m *many) CloseGracefully(ctx context.Context) error { return m.core.drain(ctx, nil) }
+
+// warm opens n connections on each of the units.
+func (m *many) warm(ctx context.Context, units []*unit, n int) (int, error) {
+	got := 0
+	var first error
+	for _, u := range units {
+		k, err := u.warm(ctx, u.rdb, n)
+		got += k
+		if err != nil && first == nil {
+			first = err
+		}
+	}
+	return got, first
+}

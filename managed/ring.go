@@ -1,0 +1,131 @@
+package managed
+
+import (
+	"context"
+	"errors"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/lifeguard-redis/lifeguard/hooks"
+)
+
+// Ring is a go-redis ring client whose connections, on all shards, are watched
+// over. It is a redis.UniversalClient and safe for concurrent use.
+type Ring struct {
+	*redis.Ring
+	*many
+}
+
+// NewRingClient makes a ring client. It opens nothing, but go-redis's own health
+// check of the shards starts at once. opt is cloned, never changed. Invalid
+// options give an error that names the option and its value.
+func NewRingClient(opt *redis.RingOptions, opts ...Option) (*Ring, error) {
+	if opt == nil {
+		return nil, errors.New("lifeguard/managed: RingOptions: nil: give at least &redis.RingOptions{Addrs: ...}")
+	}
+	like := ringLike(opt)
+	if err := validate(like); err != nil {
+		return nil, err
+	}
+	m, err := newMany(like, opts)
+	if err != nil {
+		return nil, err
+	}
+	clone := *opt
+	clone.MaxRetries = -1
+	make := clone.NewClient
+	clone.NewClient = func(node *redis.Options) *redis.Client { return m.node(node, make) }
+	rdb, err := constructed(func() *redis.Ring { return redis.NewRing(&clone) })
+	if err != nil {
+		return nil, err
+	}
+	m.attach(rdb, nil)
+	return &Ring{Ring: rdb, many: m}, nil
+}
+
+// NewRing is NewRingClient for those who replace redis.NewRing: it panics where
+// NewRingClient returns an error.
+func NewRing(opt *redis.RingOptions, opts ...Option) *Ring { return must(NewRingClient(opt, opts...)) }
+
+// ringLike has those of a ring's options that are validated and taken over.
+func ringLike(o *redis.RingOptions) *redis.Options {
+	return &redis.Options{PoolSize: o.PoolSize, MinIdleConns: o.MinIdleConns, MaxIdleConns: o.MaxIdleConns,
+		MaxActiveConns: o.MaxActiveConns, MaxRetries: o.MaxRetries, DB: o.DB,
+		ReadBufferSize: o.ReadBufferSize, WriteBufferSize: o.WriteBufferSize, Protocol: o.Protocol,
+		DialTimeout: o.DialTimeout, PoolTimeout: o.PoolTimeout, ReadTimeout: o.ReadTimeout, WriteTimeout: o.WriteTimeout,
+		MinRetryBackoff: o.MinRetryBackoff, MaxRetryBackoff: o.MaxRetryBackoff,
+		ConnMaxIdleTime: o.ConnMaxIdleTime, ConnMaxLifetime: o.ConnMaxLifetime, ConnMaxLifetimeJitter: o.ConnMaxLifetimeJitter}
+}
+
+// Acquire leases a connection to the shard that owns key; see Client.Acquire.
+func (r *Ring) Acquire(ctx context.Context, key string) (*Conn, error) {
+	u, err := r.owner(key)
+	if err != nil {
+		return nil, err
+	}
+	return u.acquire(ctx, r.own, u.rdb, false)
+}
+
+// TryAcquire is Acquire, but never waits for a free slot; see Client.TryAcquire.
+func (r *Ring) TryAcquire(ctx context.Context, key string) (*Conn, error) {
+	u, err := r.owner(key)
+	if err != nil {
+		return nil, err
+	}
+	return u.acquire(ctx, r.own, u.rdb, true)
+}
+
+// AcquireFunc runs fn with a lease on the shard that owns key and releases it
+// afterwards; see Client.AcquireFunc.
+func (r *Ring) AcquireFunc(ctx context.Context, key string, fn func(*Conn) error) error {
+	u, err := r.owner(key)
+	if err != nil {
+		return err
+	}
+	conn, err := u.acquire(ctx, r.own, u.rdb, false)
+	if err != nil {
+		return err
+	}
+	return conn.run(fn)
+}
+
+func (r *Ring) owner(key string) (*unit, error) {
+	if r.core.closed.Load() {
+		return nil, redis.ErrClosed
+	}
+	if r.core.draining.Load() {
+		return nil, ErrShutdown
+	}
+	rdb, err := r.GetShardClientForKey(key)
+	if err != nil {
+		return nil, hooks.Reveal(err)
+	}
+	return r.unit(rdb)
+}
+
+// Watch is redis.Ring's; Shutdown waits for it.
+func (r *Ring) Watch(ctx context.Context, fn func(*redis.Tx) error, keys ...string) error {
+	return r.watch(func() error { return r.Ring.Watch(ctx, fn, keys...) })
+}
+
+// Warm opens connections until each shard has n that are ready; see Client.Warm.
+// It returns how many are ready on all of them.
+func (r *Ring) Warm(ctx context.Context, n int) (int, error) {
+	var units []*unit
+	for _, rdb := range r.GetShardClients() {
+		u, err := r.unit(rdb)
+		if err != nil {
+			return 0, err
+		}
+		units = append(units, u)
+	}
+	return r.warm(ctx, units, n)
+}
+
+// Shutdown is CloseGracefully with the result in a StatusCmd; see Client.Shutdown.
+func (r *Ring) Shutdown(ctx context.Context) *redis.StatusCmd {
+	return shutdownCmd(ctx, r.CloseGracefully(ctx))
+}
+
+// Close closes the client at once, as in go-redis.
+func (r *Ring) Close() error { return r.core.close() }
