@@ -70,6 +70,10 @@ const (
 	slowRead  = fReadStale | fCanned | fAnswered | fInterrupted
 )
 
+// longestLook is how long go-redis waits for the rest of a push frame (50 ms),
+// and a little more.
+const longestLook = 60 * time.Millisecond
+
 var (
 	pong = []byte("+K\r\n") // a visit's answer; one letter, since that is a string without an allocation
 	ping = []byte("*1\r\n$4\r\nPING\r\n")
@@ -295,6 +299,8 @@ func (c *Conn) SetReadDeadline(t time.Time) error {
 		c.unset(fReadStale | fAnswered)
 	case fl&fReadSet == 0:
 		c.change(fReadStale|fAnswered, fReadSet)
+	case !t.IsZero() && time.Until(t) > longestLook: // full duplex: the next group of replies
+		c.unset(fReadStale | fAnswered)
 	default:
 		c.change(fReadStale|fAnswered|fOutstanding|fReadSet, 0)
 	}
