@@ -9,7 +9,7 @@ import (
 const (
 	// DefaultMaxAttempts is the number of times that a command is sent, the first
 	// one included.
-	DefaultMaxAttempts = 4
+	DefaultMaxAttempts = 8
 	// AwayLimit bounds the time that a call without a deadline waits for a node
 	// that is away, where no breaker ends it sooner.
 	AwayLimit = 30 * time.Second
@@ -21,7 +21,7 @@ const (
 type Policy struct {
 	// MaxAttempts is how often a command is sent at most, the first time
 	// included. Attempts in which nothing was sent do not count, nor does waiting
-	// for a server that is loading. Zero means 4, 1 means no retry, negative no limit.
+	// for a server that is loading. Zero means 8, 1 means no retry, negative no limit.
 	MaxAttempts int
 	// Backoff is the wait before each retry. Nil means DefaultBackoff.
 	Backoff Backoff
@@ -49,7 +49,7 @@ type Policy struct {
 }
 
 // Default returns the policy with every field set to what is used by default:
-// 4 attempts, full jitter from 8 to 512 ms, a budget of its own of 20 % and
+// 8 attempts, full jitter from 8 to 512 ms, a budget of its own of 20 % and
 // 10/s, SafetyOf, writes repeated where that changes nothing, a breaker after 5 s.
 func Default() Policy {
 	return Policy{
