@@ -455,3 +455,55 @@ func (c *readCounter) Read(b []byte) (int, error) {
 	c.n.Add(1)
 	return c.Conn.Read(b)
 }
+
+// Full duplex reads replies in groups, each with a deadline of its own.
+func TestAnOpaqueErrorKeepsFullDuplexFromRepeatingAnIncr(t *testing.T) {
+	s := redistest.Start(t)
+	for _, duplex := range []bool{true, false} {
+		for round := range 3 {
+			p := redistest.NewProxy(t, s.Addr())
+			opt := s.Options()
+			opt.Addr = p.Addr()
+			opt.MaxRetries = 3
+			opt.MinRetryBackoff, opt.MaxRetryBackoff = -1, -1
+			r := newRig(t, opt, hooks.Config{Opaque: true})
+			ap, err := r.AutoPipelineWithOptions(&redis.AutoPipelineOptions{FullDuplex: duplex})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := ap.Ping(bg).Err(); err != nil {
+				t.Fatal(err)
+			}
+			var cuts atomic.Int64
+			p.OnReply(func(_ int, b []byte) redistest.Action {
+				if bytes.Count(b, []byte(":")) > 1 && cuts.Add(1) <= 3 {
+					return redistest.HalfThenCut
+				}
+				return redistest.Forward
+			})
+			const n = 50
+			key := redistest.UniqueKey(t, "n")
+			var failed atomic.Int64
+			var wg sync.WaitGroup
+			for range n {
+				wg.Go(func() {
+					if ap.Incr(bg, key).Err() != nil {
+						failed.Add(1)
+					}
+				})
+			}
+			wg.Wait()
+			executed, err := s.Admin().Get(bg, key).Int64()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if executed > n || executed < n-failed.Load() {
+				t.Errorf("full duplex %v, round %d: %d INCR of which %d failed were executed %d times", duplex, round, n, failed.Load(), executed)
+			}
+			if cuts.Load() > 0 && failed.Load() == 0 {
+				t.Errorf("full duplex %v, round %d: replies were lost and nobody was told", duplex, round)
+			}
+			_ = ap.Close()
+		}
+	}
+}
