@@ -88,6 +88,8 @@ func (u *unit) acquire(ctx context.Context, own *handle, rdb *redis.Client, try 
 	}
 	if err != nil {
 		switch full := u.full(); {
+		case u.core.closed.Load():
+			return nil, redis.ErrClosed
 		case nested && errors.Is(err, hooks.ErrWouldWait):
 			site, _ := mine.stack()
 			return nil, fmt.Errorf("%w, taken %v ago at %s (PoolSize is %d)", ErrSelfDeadlock,
@@ -193,6 +195,9 @@ func replaceable(err error) bool {
 // for that dial alone.
 func (u *unit) takeNow(ctx context.Context, rdb *redis.Client, l *lease) error {
 	const look = 200 * time.Microsecond
+	if err := ctx.Err(); err != nil { // NoWait does not look at it
+		return err
+	}
 	var timer *time.Timer
 	for {
 		_, before := u.node.Dials()

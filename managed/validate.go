@@ -74,12 +74,13 @@ func parseURL(raw string) (*redis.Options, error) {
 	}
 	switch u.Scheme {
 	case "redis", "rediss", "unix":
-	default:
-		scheme := u.Scheme
-		if len(scheme) > 10 || scheme == "" || !strings.Contains(raw, "://") {
-			scheme = "none"
-		}
-		return nil, fmt.Errorf("lifeguard/managed: malformed URL: scheme %q: use redis://, rediss:// (TLS) or unix://", scheme)
+	case "http", "https", "tcp", "tls", "valkey", "valkeys":
+		return nil, fmt.Errorf("lifeguard/managed: malformed URL: scheme %q: use redis://, rediss:// (TLS) or unix://", u.Scheme)
+	default: // may be a piece of a password
+		return nil, errors.New("lifeguard/managed: malformed URL: no scheme that is known: use redis://, rediss:// (TLS) or unix://")
+	}
+	if u.Fragment != "" || u.Scheme == "unix" && u.Host != "" { // a password with # or /: the rest would be taken for an address
+		return nil, errors.New("lifeguard/managed: malformed URL: characters such as @ / : # % in a password must be percent-encoded")
 	}
 	opt, err := redis.ParseURL(raw)
 	if err != nil {
