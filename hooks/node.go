@@ -323,6 +323,19 @@ func (n *Node) Exhausted(size int) bool {
 // Fresh opens a connection of its own to the node, sends a PING and closes it:
 // the witness that tells a dead connection from a slow server.
 func (n *Node) Fresh(ctx context.Context) error {
+	err := n.alone(ctx, func(c *redis.Client) error { return c.Ping(ctx).Err() })
+	var reply redis.Error
+	if errors.As(err, &reply) && !redis.IsMaxClientsError(err) && !redis.IsLoadingError(err) {
+		err = nil // an answer is an answer (an ACL may forbid PING)
+	}
+	if err == nil {
+		n.full.Store(false)
+	}
+	return err
+}
+
+// alone runs f with a client of one connection that nobody else has.
+func (n *Node) alone(ctx context.Context, f func(*redis.Client) error) error {
 	opt := n.fresh
 	opt.Addr, opt.Network = n.dialed(), n.network()
 	opt.Dialer = n.base
@@ -337,15 +350,19 @@ func (n *Node) Fresh(ctx context.Context) error {
 	}
 	c := redis.NewClient(&opt)
 	defer func() { _ = c.Close() }()
-	err := c.Ping(ctx).Err()
-	var reply redis.Error
-	if errors.As(err, &reply) && !redis.IsMaxClientsError(err) && !redis.IsLoadingError(err) {
-		err = nil // an answer is an answer (an ACL may forbid PING)
-	}
-	if err == nil {
-		n.full.Store(false)
-	}
-	return err
+	return f(c)
+}
+
+// Slots asks the node for the slot map of its cluster, on a connection of its own
+// that may take patience.
+func (n *Node) Slots(patience time.Duration) (slots []redis.ClusterSlot, err error) {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	err = n.alone(ctx, func(c *redis.Client) error {
+		slots, err = c.ClusterSlots(ctx).Result()
+		return err
+	})
+	return slots, err
 }
 
 // Config asks the server for one of its settings. It never waits for a slot.

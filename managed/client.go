@@ -28,9 +28,10 @@ type core struct {
 	tracker  *hooks.Tracker
 	leases   leaseList
 	maintain *maintainer
-	closer   func() error // closes go-redis's client
-	calls    func() int64 // commands under way outside of nodes, nil for none
-	draining atomic.Bool  // Shutdown was called
+	closer   func() error          // closes go-redis's client
+	calls    func() int64          // commands under way outside of nodes, nil for none
+	demoted  func(*nodeState) bool // whether a node of a cluster is no master any more
+	draining atomic.Bool           // Shutdown was called
 	closed   atomic.Bool
 }
 

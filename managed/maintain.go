@@ -294,7 +294,7 @@ func (l *survey) conn(c *hooks.Conn) {
 	if !c.Leaving() {
 		l.total[pool]++
 	}
-	if v.Awaiting && v.Ready {
+	if v.Awaiting && (v.Ready || l.s.unit.inner) {
 		l.overdue(c, v)
 	}
 	if c.Due() && !v.Leased {

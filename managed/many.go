@@ -46,6 +46,7 @@ func newMany(like *redis.Options, opts []Option) (*many, error) {
 	}
 	m.retry = retry.NewHook(policy, retry.WithLogger(core.set.log))
 	core.calls = m.calls.Load
+	core.demoted = m.demoted
 	return m, nil
 }
 

@@ -106,7 +106,7 @@ func (m *maintainer) failed(f hooks.Failure) {
 // overdue notes a connection whose reply is late.
 func (l *survey) overdue(c *hooks.Conn, v hooks.View) {
 	p := l.s.m.core.set.suspicion
-	if p.Off || p.After < 0 || blocking(c.LastCommand()) {
+	if p.Off || p.After < 0 || v.Ready && blocking(c.LastCommand()) {
 		return
 	}
 	if due := v.LastUsed + p.After; l.now < due {
@@ -159,7 +159,7 @@ func (u *suspicion) look(s *nodeState, l *survey) time.Duration {
 		u.kill(l.stuck, at)
 	} else if (len(l.stuck) > 0 || u.timedOut.Load()) && l.now >= u.again && u.running.CompareAndSwap(false, true) {
 		u.timedOut.Store(false)
-		u.again = l.now + time.Second
+		u.again = l.now + s.compareEvery()
 		s.m.done.Add(1)
 		go func() {
 			defer s.m.done.Done()
@@ -200,6 +200,7 @@ func (u *suspicion) compare(s *nodeState, stuck []*hooks.Conn) {
 	err := s.node.Fresh(ctx)
 	cancel()
 	if err != nil {
+		s.unanswered()
 		return
 	}
 	s.visiting.Lock()

@@ -1,0 +1,105 @@
+package managed
+
+import (
+	"context"
+	"net"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/lifeguard-redis/lifeguard/hooks"
+)
+
+// A node that does not answer even a fresh connection is slow, or gone. Alone it
+// is waited for; in a cluster the others know whether it still is a master.
+
+// compareEvery is how long after one comparison the next one may follow.
+func (s *nodeState) compareEvery() time.Duration {
+	if s.unit.inner {
+		return 250 * time.Millisecond
+	}
+	return time.Second
+}
+
+// unanswered acts on a node that answers nobody.
+func (s *nodeState) unanswered() {
+	if !s.unit.inner || s.m.core.demoted == nil {
+		return
+	}
+	// A look at the slot map must not wait for this node while others could tell.
+	s.killAwaiting(func(c *hooks.Conn) bool { return c.LastCommand() == "cluster" })
+	if s.m.core.demoted(s) {
+		s.killAwaiting(func(*hooks.Conn) bool { return true })
+	}
+}
+
+// killAwaiting ends the connections of the node that wait for an overdue reply.
+func (s *nodeState) killAwaiting(which func(*hooks.Conn) bool) {
+	now := s.m.core.tracker.Elapsed()
+	s.m.core.tracker.Range(func(c *hooks.Conn) bool {
+		v := c.View()
+		if c.Node() == s.node && v.Awaiting && !v.PubSub && now-v.LastUsed >= s.m.core.set.suspicion.After && which(c) {
+			c.Kill(hooks.ReasonSuspect, errGone{})
+		}
+		return true
+	})
+}
+
+// errGone is why commands fail that wait for a node which is no master any more.
+type errGone struct{ errHalfOpen }
+
+func (errGone) Error() string {
+	return "no reply, and another node has taken over: the node is gone"
+}
+
+// demoted asks other nodes whether this one is still a master, and has the slot
+// map renewed if it is not.
+func (m *many) demoted(s *nodeState) bool {
+	cluster, ok := m.client.(*redis.ClusterClient)
+	if !ok {
+		return false
+	}
+	for _, other := range m.core.maintain.list() {
+		if other == s || other.unit == nil || !other.unit.inner || other.node.Away() != nil {
+			continue
+		}
+		slots, err := other.node.Slots(s.m.core.set.suspicion.Patience)
+		if err != nil || len(slots) == 0 {
+			continue
+		}
+		for _, slot := range slots {
+			if len(slot.Nodes) > 0 && sameAddr(slot.Nodes[0].Addr, s.node.Addr()) {
+				return false
+			}
+		}
+		m.renew(cluster)
+		return true
+	}
+	return false
+}
+
+// renew loads the slot map and waits for it a little.
+func (m *many) renew(cluster *redis.ClusterClient) {
+	ctx, cancel := context.WithTimeout(m.core.maintain.ctx, m.core.set.suspicion.Patience)
+	defer cancel()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_ = cluster.ForEachMaster(ctx, func(context.Context, *redis.Client) error { return nil }) // it reloads first
+	}()
+	select {
+	case <-done:
+	case <-ctx.Done():
+	}
+}
+
+// sameAddr compares an address of the slot map, whose host may be left out, with
+// one that was dialed.
+func sameAddr(listed, dialed string) bool {
+	if listed == dialed {
+		return true
+	}
+	h, p, err := net.SplitHostPort(listed)
+	_, q, err2 := net.SplitHostPort(dialed)
+	return err == nil && err2 == nil && p == q && (h == "" || h == "?")
+}
