@@ -154,8 +154,11 @@ func (u *unit) takeWaiting(ctx context.Context, rdb *redis.Client, l *lease) err
 }
 
 func awayOf(err error) *hooks.GateError {
+	if err == nil {
+		return nil // before away is allocated for errors.As
+	}
 	var away *hooks.GateError
-	if err == nil || !errors.As(err, &away) {
+	if !errors.As(err, &away) {
 		return nil
 	}
 	return away
