@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
+	"net"
 	"runtime"
 	"sync/atomic"
 	"time"
@@ -165,10 +167,11 @@ func awayOf(err error) *hooks.GateError {
 }
 
 // take gets a connection for l, waiting for a slot. A connection that turns out
-// to be bad is replaced by the next one.
+// to be bad is replaced by the next one: nothing of the caller's was sent. Those
+// that had ended already cost nothing, so that a pool full of them is no failure.
 func (u *unit) take(ctx context.Context, rdb *redis.Client, l *lease) error {
-	const tries = 5
-	for i := 1; ; i++ {
+	const tries = 8 // as the retries of commands
+	for failed, ended := 1, 0; ; {
 		conn := rdb.Conn()
 		tracked, err := u.node.Acquire(ctx, conn, l)
 		if err == nil {
@@ -177,20 +180,34 @@ func (u *unit) take(ctx context.Context, rdb *redis.Client, l *lease) error {
 		}
 		_ = conn.Close()
 		err = hooks.Reveal(err)
-		if i == tries || ctx.Err() != nil || !replaceable(err) {
+		if ctx.Err() != nil || !replaceable(err) {
 			return err
 		}
+		if _, refused := hooks.RefusedFor(err); refused && ended < u.rdb.Options().PoolSize {
+			ended++
+			continue
+		}
+		if failed == tries {
+			return err
+		}
+		time.Sleep(rand.N(time.Millisecond << min(failed, 5)))
+		failed++
 	}
 }
 
 // replaceable reports whether an Acquire failed because of the connection it
-// got, so that the next one may be good.
+// got, so that the next one may be good. A new one that times out is not: the
+// next would, too.
 func replaceable(err error) bool {
 	if _, refused := hooks.RefusedFor(err); refused {
 		return true
 	}
 	var ce *hooks.ConnError
-	return errors.As(err, &ce) && ce.Op != hooks.OpDial && !ce.Handshake
+	if !errors.As(err, &ce) || ce.Op == hooks.OpDial {
+		return false
+	}
+	var ne net.Error
+	return !ce.Handshake || !ce.Self && !(errors.As(ce.Err, &ne) && ne.Timeout())
 }
 
 // takeNow is take without ever waiting for a slot. Where there is room but no
