@@ -137,7 +137,8 @@ func (c *Conn) send(b []byte) (int, error) {
 	n, err := c.Conn.Write(b)
 	c.out.Add(uint64(n))
 	if err != nil {
-		if n == 0 && before&fWrote == 0 {
+		// In full duplex go-redis would repeat what it wrote before, too.
+		if n == 0 && before&(fWrote|fOutstanding) == 0 {
 			c.unset(fWrote | fOutstanding)
 		}
 		return n, c.fail(OpWrite, err)

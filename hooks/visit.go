@@ -132,7 +132,7 @@ func (c *Conn) visited(v *visit, n int) (int, error) {
 		c.scan.reset()
 		c.scan.reauth = c.node.opt.StreamingCredentialsProvider != nil
 		c.dirt.Store(0)
-		c.change(fWrote, fReady|fCanned)
+		c.change(fWrote|fOutstanding|fReadSet, fReady|fCanned)
 		c.shaken(true)
 		if c.node.resolves && Pool(c.pool.Load()) != PoolSentinel {
 			c.node.reached(c.addr)
@@ -167,7 +167,7 @@ func (c *Conn) visited(v *visit, n int) (int, error) {
 		wake = after >= 0 && now-c.lastUsed.Load() >= after
 	}
 	if !wake {
-		c.change(fWrote, fCanned)
+		c.change(fWrote|fOutstanding|fReadSet, fCanned)
 		return n, nil
 	}
 	v.woken = true
