@@ -317,7 +317,19 @@ func (n *Node) Exhausted(size int) bool {
 		return false
 	}
 	c := n.Main()
-	return c.Idle == 0 && c.InUse >= size && n.began.Load() == over
+	return c.Idle == 0 && c.InUse >= size && n.began.Load() == over && !n.newborn()
+}
+
+// newborn reports whether a connection was dialed a moment ago and not used yet:
+// go-redis counts it as in use until it has given it to somebody or called it idle.
+func (n *Node) newborn() bool {
+	const moment = 10 * time.Millisecond
+	found := false
+	n.t.Range(func(c *Conn) bool {
+		found = c.node == n && c.out.Load() == 0 && n.t.now()-c.created < int64(moment)
+		return !found
+	})
+	return found
 }
 
 // Fresh opens a connection of its own to the node, sends a PING and closes it:
