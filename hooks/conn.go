@@ -277,13 +277,13 @@ func (c *Conn) SetDeadline(t time.Time) error {
 		return nil
 	}
 	c.unset(fCheckout | fWriteStale | fReadStale | fAnswered)
-	return c.deadline(c.Conn.SetDeadline(t))
+	return c.deadline(OpWrite, c.Conn.SetDeadline(t))
 }
 
 // SetWriteDeadline implements net.Conn; go-redis calls it before each command.
 func (c *Conn) SetWriteDeadline(t time.Time) error {
 	c.unset(fWriteStale | fWrote)
-	return c.deadline(c.Conn.SetWriteDeadline(t))
+	return c.deadline(OpWrite, c.Conn.SetWriteDeadline(t))
 }
 
 // SetReadDeadline implements net.Conn; go-redis calls it before the replies of a
@@ -305,7 +305,7 @@ func (c *Conn) SetReadDeadline(t time.Time) error {
 	default:
 		c.change(fReadStale|fAnswered|fOutstanding|fReadSet, 0)
 	}
-	return c.deadline(c.Conn.SetReadDeadline(t))
+	return c.deadline(OpRead, c.Conn.SetReadDeadline(t))
 }
 
 // waken comes before a visit's real PING. Its answer is bounded here too, for
@@ -313,7 +313,7 @@ func (c *Conn) SetReadDeadline(t time.Time) error {
 func (c *Conn) waken(patience time.Duration) {
 	c.patience.Store(int64(patience))
 	c.change(fReadStale, fWaking|fWoken)
-	_ = c.deadline(c.Conn.SetReadDeadline(c.wakeLimit()))
+	_ = c.deadline(OpRead, c.Conn.SetReadDeadline(c.wakeLimit()))
 }
 
 func (c *Conn) wakeLimit() time.Time {
@@ -324,13 +324,20 @@ func (c *Conn) wakeLimit() time.Time {
 	return time.Now().Add(patience)
 }
 
-// deadline makes sure that a deadline set late does not undo an interruption.
-func (c *Conn) deadline(err error) error {
+// deadline makes sure that a deadline set late does not undo an interruption. It
+// fails on a connection that the other side of full duplex has closed meanwhile.
+func (c *Conn) deadline(op Op, err error) error {
 	if c.has(fInterrupted) {
 		_ = c.Conn.SetDeadline(past)
 		return nil // the write or read that follows says why
 	}
-	return err
+	if err == nil {
+		return nil
+	}
+	if c.has(fOutstanding) {
+		c.set(fWrote)
+	}
+	return c.fail(op, err)
 }
 
 // Interrupt makes a command in flight fail at once with cause, usually the error
@@ -357,7 +364,7 @@ func (c *Conn) interrupt(cause error) {
 func (c *Conn) fail(op Op, err error) error {
 	fl := c.flags.Load()
 	e := &ConnError{Op: op, Node: c.addr, ID: c.id, Age: time.Duration(c.node.t.now() - c.created),
-		Wrote: fl&fWrote != 0, Handshake: fl&fReady == 0, Err: err}
+		Wrote: fl&fWrote != 0 || op == OpRead && fl&fOutstanding != 0, Handshake: fl&fReady == 0, Err: err}
 	if fl&fInterrupted != 0 {
 		e.Self = true
 		if p := c.cause.Load(); p != nil {
