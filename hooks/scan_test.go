@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"maps"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -226,7 +227,7 @@ func refHeader(b []byte, kind byte) (n int, rest []byte, state int) {
 	}
 	if i > 1 {
 		v, err := strconv.ParseUint(string(b[1:i]), 10, 63)
-		if err != nil || v > 1<<40 || i > 22 {
+		if err != nil || v > 1<<40 {
 			return 0, nil, -1
 		}
 		n = int(v)
@@ -306,6 +307,9 @@ func FuzzScanner(f *testing.F) {
 			cut.Feed(rest[:n])
 			rest = rest[n:]
 		}
+		if longHeader.Match(b) {
+			return // nobody writes that: no panic is enough
+		}
 		cmds, ok := reference(b)
 		if !ok {
 			whole.Feed([]byte("\r\n")) // a header that is cut is judged at its end
@@ -319,9 +323,7 @@ func FuzzScanner(f *testing.F) {
 			t.Errorf("%q in pieces of %d: %q/%q, whole: %q/%q", b, piece, cut.Left(), cut.Last(), whole.Left(), whole.Last())
 		}
 		if strings.Contains(whole.Left(), "lost") {
-			if long := bytes.ContainsAny(b, "*$"); long && !refLong(b) {
-				t.Errorf("%q is well formed, the scanner lost it", b)
-			}
+			t.Errorf("%q is well formed, the scanner lost it", b)
 			return
 		}
 		// A command that is not whole may already have been begun: it clears "next".
@@ -332,12 +334,8 @@ func FuzzScanner(f *testing.F) {
 	})
 }
 
-// refLong reports whether b ends in the middle of a header that is longer than
-// any that makes sense: the scanner need not wait for its end.
-func refLong(b []byte) bool {
-	i := bytes.LastIndexAny(b, "*$")
-	return len(b)-i >= 20
-}
+// longHeader matches a header whose number has more digits than any length.
+var longHeader = regexp.MustCompile(`[*$][0-9]{18,}`)
 
 // Commands that may look as if they left something on the connection and do not.
 var harmless = map[string]string{
