@@ -26,11 +26,33 @@ func (s *nodeState) unanswered() {
 	if !s.unit.inner || s.m.core.demoted == nil {
 		return
 	}
-	// A look at the slot map must not wait for this node while others could tell.
-	s.killAwaiting(func(c *hooks.Conn) bool { return c.LastCommand() == "cluster" })
+	// A look at the slot map must not wait for this node while others could tell,
+	// neither for its reply nor for the handshake before it.
+	s.unit.silent.Store(int64(s.m.core.tracker.Elapsed() + silentFor))
+	s.killAwaiting(func(c *hooks.Conn) bool { return !c.View().Ready || c.LastCommand() == "cluster" })
 	if s.m.core.demoted(s) {
 		s.killAwaiting(func(*hooks.Conn) bool { return true })
 	}
+}
+
+// silentFor is how long a node that answered nobody is not asked for the slot map.
+const silentFor = 2 * time.Second
+
+// errSilent is why it is not: nothing was sent.
+type errSilent struct{}
+
+func (errSilent) Error() string { return "lifeguard/managed: the node answers nobody: ask another one" }
+func (errSilent) Unsent() bool  { return true }
+
+// asksSilent reports whether a command asks a node for the slot map that
+// answers nobody.
+func (u *unit) asksSilent(cmd redis.Cmder) bool {
+	until := u.silent.Load()
+	if until == 0 || cmd.Name() != "cluster" || int64(u.core.tracker.Elapsed()) > until {
+		return false
+	}
+	_, slots := cmd.(*redis.ClusterSlotsCmd)
+	return slots
 }
 
 // killAwaiting ends the connections of the node that wait for an overdue reply.

@@ -203,6 +203,7 @@ func (u *suspicion) compare(s *nodeState, stuck []*hooks.Conn) {
 		s.unanswered()
 		return
 	}
+	s.unit.silent.Store(0)
 	s.visiting.Lock()
 	defer s.visiting.Unlock()
 	suspects := u.suspects(s, begin)

@@ -3,6 +3,7 @@ package managed
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 
 	"github.com/redis/go-redis/v9"
 
@@ -21,6 +22,7 @@ type unit struct {
 	inner bool                               // a node of a cluster or ring: an outer hook repeats
 
 	blocking blockers
+	silent   atomic.Int64 // until then it is taken for one that answers nobody, ns on the tracker's clock
 }
 
 // newUnit makes a unit of a user's options, which it does not change.
@@ -84,6 +86,9 @@ func (u *unit) bind(rdb *redis.Client, minIdle int) {
 func (u *unit) processInner(ctx context.Context, cmd redis.Cmder, next redis.ProcessHook) error {
 	if mayBlock(cmd) {
 		return u.processBlocking(ctx, cmd, next)
+	}
+	if u.asksSilent(cmd) {
+		return errSilent{}
 	}
 	return next(ctx, cmd)
 }
