@@ -30,6 +30,7 @@ type Conn struct {
 	name     [2]atomic.Uint64 // last command
 	pool     atomic.Uint32    // Pool
 	patience atomic.Int64     // ns, of the visit's PING in flight
+	wokenFor atomic.Uint32    // why it was sent, packed as an order
 	order    atomic.Uint32    // what is to happen to it, see order.go
 	dirt     atomic.Uint32    // what scan found, for other goroutines
 	scan     scanner          // owned by the writing side
@@ -247,9 +248,11 @@ func (c *Conn) beforeRead(b []byte) (int, error) {
 	return 0, nil
 }
 
-// isFull recognises the only reply of a server that has reached its maxclients.
+// isFull recognises the first reply of a server that takes nobody new: it has
+// reached its maxclients, or the password that we know does not hold any more.
 func isFull(b []byte) bool {
-	return len(b) > 0 && b[0] == '-' && bytes.Contains(b, []byte("max number of clients"))
+	return len(b) > 0 && b[0] == '-' && (bytes.Contains(b, []byte("max number of clients")) ||
+		bytes.HasPrefix(b, []byte("-WRONGPASS")) || bytes.HasPrefix(b, []byte("-NOAUTH")))
 }
 
 // startsPush reports whether b holds the start of a RESP3 push frame. A value
@@ -310,8 +313,9 @@ func (c *Conn) SetReadDeadline(t time.Time) error {
 
 // waken comes before a visit's real PING. Its answer is bounded here too, for
 // clients whose ReadTimeout of -2 makes go-redis set no read deadline at all.
-func (c *Conn) waken(patience time.Duration) {
+func (c *Conn) waken(patience time.Duration, why Reason) {
 	c.patience.Store(int64(patience))
+	c.wokenFor.Store(packOrder(orderWake, why))
 	c.change(fReadStale, fWaking|fWoken)
 	_ = c.deadline(OpRead, c.Conn.SetReadDeadline(c.wakeLimit()))
 }
@@ -379,7 +383,11 @@ func (c *Conn) fail(op Op, err error) error {
 	// A subscriber waits for what may never come.
 	quiet := dirt(c.dirt.Load())&dirtSubscribe != 0
 	if !timeout || fl&fOutstanding != 0 && !quiet {
-		c.end(ReasonError, err)
+		why := ReasonError
+		if fl&fWaking != 0 {
+			_, why = unpackOrder(c.wokenFor.Load())
+		}
+		c.end(why, err)
 		if e.Handshake && !e.Self {
 			c.node.full.Store(true)
 		}

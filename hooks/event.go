@@ -61,7 +61,7 @@ type Event struct {
 	BytesIn  uint64        // Closed: read from the server
 	BytesOut uint64        // Closed: written to the server
 	Took     time.Duration // Dialed, DialFailed: how long it took; Released: how long the lease was held
-	Err      error         // DialFailed: why; Closed with ReasonError: the error
+	Err      error         // DialFailed: why; Closed: the error, if one was the cause
 	Label    string        // leases: the label given
 	Site     string        // leases: file:line of the Acquire
 	Stack    string        // Leaked: stack of the Acquire, where stacks are on

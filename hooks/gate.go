@@ -165,9 +165,19 @@ func (g *gate) probe() {
 			g.reopen() // the next dial is its own probe
 			return
 		}
-		wait := min(max(time.Since(start)/probeGrowth, probeFirst), probeLast)
-		timer.Reset(wait*3/4 + time.Duration(rand.Int64N(int64(wait/2))))
+		timer.Reset(probePause(time.Since(start), rand.Float64()))
 	}
+}
+
+// probePause is the pause before the next probe of an outage that has lasted for
+// so long; random is between 0 and 1.
+func probePause(outage time.Duration, random float64) time.Duration {
+	wait := outage / probeGrowth
+	if wait >= probeLast {
+		return probeLast + time.Duration(random*float64(probeLast)/4)
+	}
+	wait = max(wait, probeFirst)
+	return wait*3/4 + time.Duration(random*float64(wait)/2)
 }
 
 func (g *gate) reopen() {

@@ -40,6 +40,8 @@ type Node struct {
 	lastDial atomic.Pointer[DialFailure]
 	full     atomic.Bool // the last dial or handshake failed: end nothing that works
 
+	foundDead atomic.Bool
+
 	tell    atomic.Bool  // the next write is to be told of
 	silence atomic.Int64 // ns without traffic after which the server closes a connection, 0 unknown
 
@@ -334,20 +336,26 @@ func (n *Node) newborn() bool {
 
 // Fresh opens a connection of its own to the node, sends a PING and closes it:
 // the witness that tells a dead connection from a slow server.
+// While the node is away it asks nobody: the gate's prober does, alone.
 func (n *Node) Fresh(ctx context.Context) error {
-	err := n.alone(ctx, func(c *redis.Client) error { return c.Ping(ctx).Err() })
+	if err := n.Away(); err != nil {
+		return err
+	}
+	taken := false // the handshake is over: the server takes new connections
+	err := n.alone(ctx, &taken, func(c *redis.Client) error { return c.Ping(ctx).Err() })
 	var reply redis.Error
 	if errors.As(err, &reply) && !redis.IsMaxClientsError(err) && !redis.IsLoadingError(err) {
 		err = nil // an answer is an answer (an ACL may forbid PING)
 	}
-	if err == nil {
+	if err == nil && taken {
 		n.full.Store(false)
 	}
 	return err
 }
 
-// alone runs f with a client of one connection that nobody else has.
-func (n *Node) alone(ctx context.Context, f func(*redis.Client) error) error {
+// alone runs f with a client of one connection that nobody else has. taken says
+// whether its handshake came to an end.
+func (n *Node) alone(ctx context.Context, taken *bool, f func(*redis.Client) error) error {
 	opt := n.fresh
 	opt.Addr, opt.Network = n.dialed(), n.network()
 	opt.Dialer = n.base
@@ -356,6 +364,14 @@ func (n *Node) alone(ctx context.Context, f func(*redis.Client) error) error {
 	opt.MaxRetries, opt.DialerRetries = -1, 1
 	opt.Limiter, opt.ClientSideCache, opt.ClientSideCacheConfig = nil, nil, nil
 	opt.ContextTimeoutEnabled = true
+	user := opt.OnConnect
+	opt.OnConnect = func(ctx context.Context, conn *redis.Conn) error {
+		*taken = true
+		if user != nil {
+			return user(ctx, conn)
+		}
+		return nil
+	}
 	if d, ok := ctx.Deadline(); ok {
 		left := max(time.Until(d), time.Millisecond)
 		opt.DialTimeout, opt.ReadTimeout, opt.WriteTimeout = left, left, left
@@ -370,12 +386,16 @@ func (n *Node) alone(ctx context.Context, f func(*redis.Client) error) error {
 func (n *Node) Slots(patience time.Duration) (slots []redis.ClusterSlot, err error) {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	err = n.alone(ctx, func(c *redis.Client) error {
+	err = n.alone(ctx, new(bool), func(c *redis.Client) error {
 		slots, err = c.ClusterSlots(ctx).Result()
 		return err
 	})
 	return slots, err
 }
+
+// FoundDead reports, once, whether the peer was found to have closed a
+// connection that nobody used.
+func (n *Node) FoundDead() bool { return n.foundDead.Load() && n.foundDead.Swap(false) }
 
 // Config asks the server for one of its settings. It never waits for a slot.
 func (n *Node) Config(name string) (string, error) {

@@ -49,14 +49,19 @@ func (c *Conn) withdraw(level uint32) {
 // reason r. Safe for concurrent use.
 func (c *Conn) Condemn(r Reason) { c.give(orderHard, r) }
 
-// Wake makes the next visit send a real PING. Safe for concurrent use.
-func (c *Conn) Wake() { c.give(orderWake, "") }
+// Wake makes the next visit send a real PING; if that is not answered, the
+// connection ends with ReasonHeartbeat. Safe for concurrent use.
+func (c *Conn) Wake() { c.give(orderWake, ReasonHeartbeat) }
+
+// Suspect is Wake for a connection that may be dead: without an answer it ends
+// with ReasonSuspect. Safe for concurrent use.
+func (c *Conn) Suspect() { c.give(orderWake, ReasonSuspect) }
 
 // Retire makes the next visit end the connection, with reason r; a caller who
 // comes first may still use it. Safe for concurrent use.
 func (c *Conn) Retire(r Reason) { c.give(orderSoft, r) }
 
-// Spare takes back what Wake or Retire asked for.
+// Spare takes back what Wake, Suspect or Retire asked for.
 func (c *Conn) Spare() {
 	c.withdraw(orderWake)
 	c.withdraw(orderSoft)

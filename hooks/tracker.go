@@ -215,6 +215,12 @@ func (t *Tracker) left(c *Conn) {
 		why.reason = ReasonError // found dead by go-redis's own check
 	}
 	t.ends.add(why.reason)
+	if why.reason == ReasonError && why.err == nil && c.has(fReady) {
+		c.node.foundDead.Store(true)
+		if f := t.onUse.Load(); f != nil {
+			(*f)()
+		}
+	}
 	if !t.Observed() {
 		return
 	}
@@ -239,7 +245,7 @@ func (t *Tracker) OnFailure(f func(Failure)) { t.onFail.Store(&f) }
 func (t *Tracker) OnDial(f func(*Conn)) { t.onDial.Store(&f) }
 
 // OnUse sets the function that hears when a node that was asked to tell is used
-// again, and when connections must be verified. It must not block or call
+// again, when one was found closed, and when connections must be verified. It must not block or call
 // go-redis.
 func (t *Tracker) OnUse(f func()) { t.onUse.Store(&f) }
 

@@ -171,8 +171,15 @@ func (c *Conn) visited(v *visit, n int) (int, error) {
 		return n, nil
 	}
 	v.woken = true
+	switch {
+	case level == orderWake:
+	case c.doubtful(now):
+		why = ReasonSuspect
+	default:
+		why = ReasonHeartbeat
+	}
 	c.withdraw(orderWake)
-	c.waken(v.patience)
+	c.waken(v.patience, why)
 	if _, err := c.send(ping); err != nil {
 		return 0, err
 	}
@@ -186,7 +193,7 @@ func (c *Conn) undo(v *visit, n int) (int, error) {
 		cmd = discard // ends the watches too
 	}
 	v.woken = true
-	c.waken(0)
+	c.waken(0, ReasonError)
 	if _, err := c.send(cmd); err != nil {
 		return 0, err
 	}

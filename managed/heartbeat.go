@@ -28,7 +28,7 @@ func (s *nodeState) learn(now time.Duration) {
 	if s.learnAgain.Swap(false) {
 		s.learned = false
 	}
-	if s.learned || now < s.retryLearn || s.node.Main().Idle == 0 {
+	if s.learned || now < s.retryLearn || s.suspect.holds(now) || s.node.Main().Idle == 0 {
 		return
 	}
 	v, err := s.node.Config("timeout")

@@ -2,6 +2,8 @@ package managed
 
 import (
 	"context"
+	"errors"
+	"net"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -47,6 +49,9 @@ type nodeState struct {
 	lookedLeft time.Duration // when it was last asked whether the node left
 
 	looked   time.Duration // when the last survey was made
+	unmet    int           // sweeps in a row that did not meet all that was due
+	rest     [3]int        // what the last tick had no time for, by pool
+	then     time.Duration // when to come back after that
 	visiting sync.Mutex    // held by whoever visits: one idle connection at a time
 
 	learned     bool // the server's timeout has been asked for
@@ -59,7 +64,10 @@ type nodeState struct {
 const (
 	tickBudget = 2 * time.Millisecond // work of one tick
 	tickPause  = 2 * time.Millisecond // between ticks of one round
-	frozen     = 3 * time.Second      // a timer later than that means that the process did not run
+	retryPause = 20 * time.Millisecond
+	lookAgain  = 50 * time.Millisecond
+	agedAtOnce = 1000            // part of the maximum age within which ends are put together
+	frozen     = 3 * time.Second // a timer later than that means that the process did not run
 	never      = time.Duration(1<<63 - 1)
 )
 
@@ -115,6 +123,9 @@ func (m *maintainer) wake() {
 	select {
 	case m.kick <- struct{}{}:
 	default:
+	}
+	if m.core.tracker.Len() == 0 {
+		return // without connections there is nothing to do; the first one comes here
 	}
 	m.once.Do(func() {
 		if m.ctx.Err() == nil {
@@ -180,6 +191,14 @@ func (s *nodeState) round() time.Duration {
 		m.drop(s)
 		return never
 	}
+	if s.rest != [3]int{} && now-s.looked < lookAgain && !s.suspect.holds(now) {
+		return s.sweepOn(time.Now(), s.rest)
+	}
+	start := time.Now()
+	if s.node.FoundDead() {
+		s.learnAgain.Store(true)
+		s.suspect.broken.Store(int64(now))
+	}
 	s.learn(now)
 	look := survey{s: s, now: now, next: never, heartbeat: s.heartbeat(), away: s.node.ClosedToNew(),
 		distrust: m.core.tracker.Unverified()}
@@ -189,26 +208,51 @@ func (s *nodeState) round() time.Duration {
 		}
 		return true
 	})
-	next := look.next
+	look.old()
+	next := min(look.next, s.main.shrink(s, &look), s.pipeline.shrink(s, &look))
 	if look.away && look.waiting {
 		next = min(next, s.askAgain(now))
 	}
-	next = min(next, s.main.shrink(s, &look), s.pipeline.shrink(s, &look))
 	next = min(next, s.suspect.look(s, &look))
 	s.looked = now
+	if s.suspect.holds(now) {
+		return next // a PING of ours got no answer: it is being found out whether anybody does
+	}
+	s.then = next
+	return s.sweepOn(start, look.due)
+}
+
+// sweepOn visits what is due for the rest of the tick that began at start. What
+// it has no time for is left to the next one, which does without a look at all
+// connections if that was not long ago.
+func (s *nodeState) sweepOn(start time.Time, due [3]int) time.Duration {
 	if !s.visiting.TryLock() {
-		return min(next, 20*time.Millisecond)
+		return min(s.then, retryPause)
 	}
 	defer s.visiting.Unlock()
-	start := time.Now()
-	for _, p := range []*poolState{&s.main, &s.pipeline} {
-		if n := look.due[p.pool]; n > 0 && !s.visit(p.pool, n, start) {
-			next = min(next, tickPause)
-		} else if n > 0 {
-			next = min(next, 20*time.Millisecond) // some are busy: they may be idle soon
-		}
+	// The look is a part of the tick, but each tick gets somewhere.
+	if spent := time.Since(start); spent > tickBudget*3/4 {
+		start = start.Add(spent - tickBudget*3/4)
 	}
-	return next
+	unmet := 0
+	s.rest = [3]int{}
+	for _, p := range []hooks.Pool{hooks.PoolMain, hooks.PoolPipeline} {
+		left, done := s.visit(p, due[p], start)
+		if !done {
+			s.rest = due
+			s.rest[p] = left
+			return tickPause
+		}
+		due[p] = 0
+		unmet += left
+	}
+	if unmet == 0 {
+		s.unmet = 0
+		return s.then
+	}
+	// Somebody holds some: they may be idle soon, or not for a long time.
+	s.unmet++
+	return min(s.then, retryPause<<min(s.unmet-1, 5))
 }
 
 // left reports whether a cluster has closed the client of this node, because it
@@ -224,31 +268,41 @@ func (s *nodeState) left(now time.Duration) bool {
 	return s.node.Gone()
 }
 
-// visit visits idle connections of a pool until those that are due have been
-// met, all have been met twice, or the tick's budget is spent; then it returns false.
-func (s *nodeState) visit(pool hooks.Pool, due int, start time.Time) bool {
-	for left := 2 * s.idle(pool); left > 0 && due > 0; left-- {
+// visit visits idle connections of a pool until those that are due have been met
+// or all have been met twice, and returns how many were not met. When the tick's
+// budget is spent before that, done is false.
+func (s *nodeState) visit(pool hooks.Pool, due int, start time.Time) (left int, done bool) {
+	if due == 0 {
+		return 0, true
+	}
+	for visits := 2 * s.idle(pool); visits > 0 && due > 0; visits-- {
 		if s.m.ctx.Err() != nil || s.idle(pool) == 0 {
-			return true
+			break
 		}
 		if time.Since(start) > tickBudget {
-			return false
+			return due, false
 		}
-		before := time.Now()
+		before, from := time.Now(), s.m.core.tracker.Elapsed()
 		met, removed, err := s.node.Visit(pool, 0)
 		if met == nil {
-			return true // nothing is free now
+			break // nothing is free now
 		}
-		if removed || !met.Due() {
+		if removed || met.View().LastUsed >= from { // it was due, not just the next in the queue
 			due--
 		}
-		if err == nil || removed {
-			if took := time.Since(before); took > time.Millisecond {
-				start = start.Add(took) // waiting for an answer is not work
-			}
+		if took := time.Since(before); took > time.Millisecond {
+			start = start.Add(took) // waiting for an answer is not work
+		}
+		if removed && isTimeout(err) {
+			return due, false // think again before the next one costs as much
 		}
 	}
-	return true
+	return due, true
+}
+
+func isTimeout(err error) bool {
+	var ne net.Error
+	return errors.As(err, &ne) && ne.Timeout()
 }
 
 func (s *nodeState) idle(p hooks.Pool) int {
@@ -272,6 +326,8 @@ type survey struct {
 	idle      [3][]*hooks.Conn // could be ended as surplus
 	total     [3]int
 	stuck     []*hooks.Conn // a reply is overdue
+	aged      bool          // one is so old that it has to go
+	ageing    []*hooks.Conn // will be soon
 }
 
 func (l *survey) conn(c *hooks.Conn) {
@@ -297,7 +353,9 @@ func (l *survey) conn(c *hooks.Conn) {
 	if v.Awaiting && (v.Ready || l.s.unit.inner) {
 		l.overdue(c, v)
 	}
-	if c.Due() && !v.Leased {
+	if c.Due() && v.Awaiting && !v.Leased {
+		l.next = min(l.next, 5*retryPause) // it cannot be idle before its reply is there
+	} else if c.Due() && !v.Leased {
 		l.due[pool]++ // go-redis says whether it is idle; only a visit can tell
 	} else if !v.Leased && !v.Awaiting {
 		l.idle[pool] = append(l.idle[pool], c)
@@ -312,12 +370,32 @@ func (l *survey) age(c *hooks.Conn, v hooks.View) {
 	}
 	soft := v.Born + v.MaxAge - min(50*time.Millisecond, v.MaxAge/10)
 	switch {
+	case l.now < soft-v.MaxAge/agedAtOnce:
+		l.at(soft)
 	case l.now < soft:
 		l.at(soft)
+		l.ageing = append(l.ageing, c)
 	case l.away:
 		l.waiting = true
 	default:
+		l.aged = true
 		c.Retire(hooks.ReasonAge)
+	}
+}
+
+// old retires those that are nearly as old with those that are too old: in a
+// large pool each sweep for one alone would have to meet half of the others.
+func (l *survey) old() {
+	if !l.aged {
+		return
+	}
+	for _, c := range l.ageing {
+		if !c.Due() {
+			c.Retire(hooks.ReasonAge)
+			if v := c.View(); !v.Leased && !v.Awaiting {
+				l.due[max(v.Pool, hooks.PoolMain)]++
+			}
+		}
 	}
 }
 
@@ -327,7 +405,7 @@ func (l *survey) silence(c *hooks.Conn, v hooks.View) {
 		return
 	}
 	if v.LastUsed < l.distrust {
-		c.Wake()
+		c.Suspect()
 	}
 	if l.heartbeat <= 0 {
 		return

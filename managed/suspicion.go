@@ -64,7 +64,8 @@ func (p SuspicionPolicy) filled(opt *redis.Options) SuspicionPolicy {
 // suspicion is what is suspected of the connections of one node.
 type suspicion struct {
 	broken   atomic.Int64 // a connection failed then: what was used last before is suspect
-	timedOut atomic.Bool  // a caller's command timed out
+	timedOut atomic.Bool  // a caller's command timed out, or a PING of ours
+	silent   atomic.Int64 // a PING of ours timed out then: no more before a fresh connection is answered
 	running  atomic.Bool
 	proven   atomic.Int64  // half-open siblings were found then
 	again    time.Duration // do not compare before
@@ -95,12 +96,28 @@ func (m *maintainer) failed(f hooks.Failure) {
 	if m.core.set.suspicion.Off {
 		return
 	}
-	if f.Timeout && !f.Waking {
+	now := int64(m.core.tracker.Elapsed())
+	switch {
+	case !f.Timeout:
+		s.suspect.broken.Store(now)
+	case f.Waking:
+		s.suspect.silent.Store(now)
+		fallthrough
+	default:
 		s.suspect.timedOut.Store(true)
-	} else {
-		s.suspect.broken.Store(int64(m.core.tracker.Elapsed()))
 	}
 	m.wake()
+}
+
+// holdsFor bounds how long visits are held back for want of an answer: where
+// nobody new is let in there never is one.
+const holdsFor = 5 * time.Second
+
+// holds reports whether visits are to wait: a PING of ours timed out, and the
+// next one would cost another connection of a server that is only slow.
+func (u *suspicion) holds(now time.Duration) bool {
+	at := time.Duration(u.silent.Load())
+	return at > 0 && now-at < holdsFor
 }
 
 // overdue notes a connection whose reply is late.
@@ -149,42 +166,54 @@ func (u *suspicion) look(s *nodeState, l *survey) time.Duration {
 		for pool, conns := range l.idle {
 			for _, c := range conns {
 				if c.View().LastUsed <= at && !c.Due() {
-					c.Wake()
+					c.Suspect()
 					l.due[pool]++
 				}
 			}
 		}
 	}
-	if at := time.Duration(u.proven.Load()); at > 0 && l.now-at < 3*time.Second {
-		u.kill(l.stuck, at)
-	} else if (len(l.stuck) > 0 || u.timedOut.Load()) && l.now >= u.again && u.running.CompareAndSwap(false, true) {
-		u.timedOut.Store(false)
-		u.again = l.now + s.compareEvery()
-		s.m.done.Add(1)
-		go func() {
-			defer s.m.done.Done()
-			defer u.running.Store(false)
-			u.compare(s, l.stuck)
-			s.m.wake()
-		}()
-	}
-	if p.After < 0 {
-		return never
-	}
-	if l.active || s.node.InFlight(hooks.PoolMain)+s.node.InFlight(hooks.PoolPipeline) > 0 {
-		return p.After / 2
-	}
-	s.node.TellOfUse()
-	return never
-}
-
-// kill ends connections that were made before half-open ones were found.
-func (u *suspicion) kill(conns []*hooks.Conn, at time.Duration) {
-	for _, c := range conns {
-		if c.View().Born < at {
-			c.Kill(hooks.ReasonSuspect, errHalfOpen{})
+	next := never
+	stuck := u.kill(l.stuck, time.Duration(u.proven.Load()))
+	if len(stuck) > 0 || u.timedOut.Load() {
+		if wait := u.again - l.now; wait > 0 {
+			next = wait
+		} else if u.running.CompareAndSwap(false, true) {
+			u.timedOut.Store(false)
+			u.again = l.now + s.compareEvery()
+			s.m.done.Add(1)
+			go func() {
+				defer s.m.done.Done()
+				u.compare(s, stuck)
+				u.running.Store(false)
+				s.m.wake()
+			}()
 		}
 	}
+	if p.After < 0 {
+		return next
+	}
+	inUse := func() bool { return s.node.InFlight(hooks.PoolMain)+s.node.InFlight(hooks.PoolPipeline) > 0 }
+	if l.active || inUse() {
+		return min(next, p.After/2)
+	}
+	s.node.TellOfUse()
+	if inUse() { // it may have begun before it could tell
+		return min(next, p.After/2)
+	}
+	return next
+}
+
+// kill ends those whose command was sent before half-open connections were found
+// at a time, and returns the others: about these nothing is known yet.
+func (u *suspicion) kill(conns []*hooks.Conn, at time.Duration) (others []*hooks.Conn) {
+	for _, c := range conns {
+		if v := c.View(); at > 0 && v.Awaiting && v.LastUsed <= at {
+			c.Kill(hooks.ReasonSuspect, errHalfOpen{})
+		} else {
+			others = append(others, c)
+		}
+	}
+	return others
 }
 
 // compare asks a fresh connection; if that is answered, it asks the idle ones. A
@@ -192,39 +221,28 @@ func (u *suspicion) kill(conns []*hooks.Conn, at time.Duration) {
 // those that were silent since. If the fresh one gets no answer either, the
 // server is slow or down, and the pool is left alone.
 func (u *suspicion) compare(s *nodeState, stuck []*hooks.Conn) {
-	const asked = 8
-	patience := s.m.core.set.suspicion.Patience
 	tracker := s.m.core.tracker
 	begin := tracker.Elapsed()
-	ctx, cancel := context.WithTimeout(s.m.ctx, patience)
-	err := s.node.Fresh(ctx)
-	cancel()
-	if err != nil {
+	if err := s.ask(s.m.core.set.suspicion.Patience); err != nil {
+		u.undecided(err)
 		s.unanswered()
 		return
 	}
 	s.unit.silent.Store(0)
+	u.silent.Store(0)
 	s.visiting.Lock()
 	defer s.visiting.Unlock()
 	suspects := u.suspects(s, begin)
-	for _, c := range suspects[:min(asked, len(suspects))] {
-		c.Wake()
+	dead, err := u.probe(s, suspects)
+	if err != nil {
+		u.undecided(err)
+		return
 	}
-	dead := false
-	for _, pool := range []hooks.Pool{hooks.PoolMain, hooks.PoolPipeline} {
-		for left := 2 * s.idle(pool); left > 0 && !dead && s.m.ctx.Err() == nil; left-- {
-			met, removed, err := s.node.Visit(pool, patience)
-			if met == nil {
-				break
-			}
-			var ne net.Error
-			dead = removed && errors.As(err, &ne) && ne.Timeout()
-		}
-	}
-	if !dead && len(suspects) == 0 {
-		for _, c := range stuck {
-			v := c.View()
-			dead = dead || v.Awaiting && v.LastUsed < begin && quickRead(c.LastCommand())
+	for _, c := range stuck {
+		// The fresh connection asked later and was answered first.
+		if v := c.View(); v.Awaiting && v.LastUsed < begin && v.Pool == hooks.PoolMain && quickRead(c.LastCommand()) {
+			c.Kill(hooks.ReasonSuspect, errHalfOpen{})
+			dead = dead || len(suspects) == 0
 		}
 	}
 	if !dead {
@@ -239,6 +257,63 @@ func (u *suspicion) compare(s *nodeState, stuck []*hooks.Conn) {
 			c.Kill(hooks.ReasonSuspect, errHalfOpen{})
 		}
 	}
+}
+
+// undecided is what follows when the fresh connection did not tell: it is asked
+// again, unless it was turned away and not left without an answer.
+func (u *suspicion) undecided(err error) {
+	if u.silent.Load() == 0 {
+		return
+	}
+	if isTimeout(err) || errors.Is(err, context.DeadlineExceeded) {
+		u.timedOut.Store(true)
+	} else {
+		u.silent.Store(0)
+	}
+}
+
+// ask opens a fresh connection and asks that.
+func (s *nodeState) ask(patience time.Duration) error {
+	ctx, cancel := context.WithTimeout(s.m.ctx, patience)
+	defer cancel()
+	return s.node.Fresh(ctx)
+}
+
+// probe asks some suspects, one after the other, until one is found dead: it did
+// not answer, although a fresh connection that asked later was answered. An error
+// means that the fresh one was not either.
+func (u *suspicion) probe(s *nodeState, suspects []*hooks.Conn) (dead bool, err error) {
+	const atMost = 8
+	patience := s.m.core.set.suspicion.Patience
+	asked := make(map[*hooks.Conn]bool, atMost)
+	for _, c := range suspects[:min(atMost, len(suspects))] {
+		c.Suspect()
+		asked[c] = true
+	}
+	for _, pool := range []hooks.Pool{hooks.PoolMain, hooks.PoolPipeline} {
+		for left := 2 * s.idle(pool); left > 0 && len(asked) > 0 && s.m.ctx.Err() == nil; left-- {
+			witness := make(chan error, 1)
+			later := time.AfterFunc(patience/4, func() { witness <- s.ask(patience - patience/4) })
+			met, removed, err := s.node.Visit(pool, patience)
+			var werr error
+			if !later.Stop() {
+				werr = <-witness
+			}
+			if met == nil {
+				break
+			}
+			delete(asked, met)
+			if !removed || !isTimeout(err) {
+				continue
+			}
+			if werr != nil {
+				return false, werr
+			}
+			u.silent.Store(0)
+			return true, nil
+		}
+	}
+	return false, nil
 }
 
 // suspects are the connections that nothing was heard from since a time and that

@@ -64,17 +64,18 @@ func (c *Client) EvictIdle(ctx context.Context) int { return c.core.evictIdle(ct
 
 func (c *core) evictIdle(ctx context.Context) int {
 	before := c.tracker.Ended()[hooks.ReasonReset]
+	var idle []*hooks.Conn
 	c.tracker.Range(func(conn *hooks.Conn) bool {
 		if v := conn.View(); !v.PubSub && !v.Leased && !v.Awaiting {
 			conn.Retire(hooks.ReasonReset)
+			idle = append(idle, conn)
 		}
 		return true
 	})
 	c.maintain.sweep(ctx)
-	c.tracker.Range(func(conn *hooks.Conn) bool { // those that were taken meanwhile are not idle
+	for _, conn := range idle { // those that were taken meanwhile are not idle
 		conn.Spare()
-		return true
-	})
+	}
 	return int(c.tracker.Ended()[hooks.ReasonReset] - before)
 }
 
