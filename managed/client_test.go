@@ -283,12 +283,14 @@ func TestUserHooksSeeCommandsAndNoVisit(t *testing.T) {
 	// With validation always on there are real PINGs too.
 	for _, after := range []time.Duration{-1, 0} {
 		c := client(t, opt, managed.WithValidateAfter(after))
-		got := run(c.Client, c.AddHook, func() (commander, func()) {
-			conn, err := c.Acquire(ctx)
-			require.NoError(t, err)
-			return conn, conn.Release
-		})
-		require.Equal(t, want, got, "a managed client shows other commands than a bare one")
+		for _, c := range []*managed.Client{c, client(t, opt, managed.WithValidateAfter(after)).WithTimeout(time.Second)} {
+			got := run(c.Client, c.AddHook, func() (commander, func()) {
+				conn, err := c.Acquire(ctx)
+				require.NoError(t, err)
+				return conn, conn.Release
+			})
+			require.Equal(t, want, got, "a managed client shows other commands than a bare one")
+		}
 	}
 }
 
