@@ -304,7 +304,7 @@ func (n *Node) Visit(pool Pool, patience time.Duration) (met *Conn, removed bool
 	} else {
 		err = m.Process(ctx, v.cmd)
 	}
-	met, err = v.conn, v.check(err)
+	met, err = v.conn, Reveal(v.check(err))
 	if met == nil {
 		return nil, false, err
 	}
