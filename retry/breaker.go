@@ -107,7 +107,7 @@ func (b *breaker) allow() (end func(failure), err error) {
 	}
 	done, err := b.cb.Allow()
 	if err != nil {
-		return nil, &BreakerOpenError{Node: b.node, Since: b.opened, Cause: b.cause}
+		return nil, b.refusal()
 	}
 	return func(f failure) {
 		b.mu.Lock()
@@ -123,6 +123,25 @@ func (b *breaker) allow() (end func(failure), err error) {
 			done(errNeither)
 		}
 	}, nil
+}
+
+func (b *breaker) refusal() error {
+	return &BreakerOpenError{Node: b.node, Since: b.opened, Cause: b.cause}
+}
+
+// stillOpen is what a call gets that has opened the breaker, or failed as its
+// probe, with nothing sent: the same as all others meanwhile. If it went on, it
+// would be the next probe, and so on. Otherwise it is nil.
+func (b *breaker) stillOpen(f failure) error {
+	if b == nil || !f.node || f.outcome != NotSent {
+		return nil
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.cb.State() != gobreaker.StateOpen {
+		return nil
+	}
+	return b.refusal()
 }
 
 // record takes note of a call that was not the probe.

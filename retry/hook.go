@@ -90,6 +90,9 @@ func (h *Hook) Process(ctx context.Context, cmd redis.Cmder, next redis.ProcessH
 	}
 	f := h.understand(ctx, cmd, err)
 	h.record(f)
+	if err := h.breaker.stillOpen(f); err != nil {
+		f = classify(err)
+	}
 	return h.process(ctx, cmd, next, f)
 }
 
@@ -155,6 +158,9 @@ func (h *Hook) once(ctx context.Context, cmd redis.Cmder, next redis.ProcessHook
 		end(f)
 	} else {
 		h.record(f)
+	}
+	if err := h.breaker.stillOpen(f); err != nil {
+		return classify(err)
 	}
 	return f
 }

@@ -100,6 +100,9 @@ func (n *nodeHook) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 		} else {
 			n.breaker.record(f)
 		}
+		if open := n.breaker.stillOpen(f); open != nil {
+			return &nodeError{real: open, open: true}
+		}
 		return n.hide(cmd, err)
 	}
 }
@@ -150,6 +153,10 @@ func (n *nodeHook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Pro
 			end(f)
 		} else {
 			n.breaker.record(f)
+		}
+		if open := n.breaker.stillOpen(f); open != nil {
+			setAll(cmds, nil)
+			return &nodeError{real: open, open: true}
 		}
 		for _, cmd := range cmds {
 			if e := cmd.Err(); e != nil {

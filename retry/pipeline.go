@@ -155,6 +155,9 @@ func (c *pipeCall) once(cmds, body []redis.Cmder) error {
 	} else {
 		c.h.record(f)
 	}
+	if open := c.h.breaker.stillOpen(f); open != nil {
+		return fail(body, open)
+	}
 	return err
 }
 
