@@ -27,7 +27,7 @@ var (
 // Error is a failure on one node. It matches one of the sentinels above, if one
 // is true, and wraps the cause. It is immutable.
 type Error struct {
-	Op   string // what was done: "list", "kill", "id", "lock"
+	Op   string // what was done: "list", "kill", "ask for its own id", "lock"
 	Node string // address of the node, "" if it has none
 	Kind error  // ErrDenied, ErrUnreachable, ErrLockLost or nil
 	Err  error  // the cause
@@ -128,6 +128,17 @@ func (e *MalformedError) merge(o *MalformedError, node string) {
 			e.Lines = append(e.Lines, l)
 		}
 	}
+}
+
+// with joins err and what could not be read, if there is such.
+func with(err error, torn *MalformedError) error {
+	switch {
+	case torn.Skipped == 0:
+		return err
+	case err == nil:
+		return torn
+	}
+	return errors.Join(err, torn)
 }
 
 func (e *MalformedError) Error() string {

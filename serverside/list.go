@@ -34,10 +34,7 @@ func List(ctx context.Context, rdb Commander, f Filter) ([]Client, error) {
 		}
 		return err
 	})
-	if torn.Skipped > 0 {
-		err = errors.Join(err, &torn)
-	}
-	return out, err
+	return out, with(err, &torn)
 }
 
 // listNode asks one node, for all or for some ids. Malformed lines go to torn.

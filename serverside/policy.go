@@ -1,0 +1,146 @@
+package serverside
+
+import (
+	"fmt"
+	"time"
+)
+
+// DefaultPerSecond is how many clients a Reaper ends per second unless
+// Policy.PerSecond says otherwise.
+const DefaultPerSecond = 50
+
+// Policy says which clients a [Reaper] ends: those that User, Name, Library, Addr
+// and Type select, that are too old or idle for too long, and that Spare does not
+// keep. It is copied by NewReaper.
+type Policy struct {
+	// MaxAge ends clients of at least this age, idle or not. Whole seconds; 0: no
+	// limit; negative is an error. One of MaxAge and MaxIdle has to be given. With
+	// both, a client is ended when either limit is reached.
+	MaxAge time.Duration
+	// MaxIdle ends clients that have sent nothing for this long. Whole seconds; 0:
+	// no limit; negative is an error. Clients that wait for the server are not
+	// idle: those blocked in BLPOP and the like, those in MONITOR, and subscribers
+	// count by MaxAge only. A client that wakes up in the moment between the last
+	// look at it and its end loses its connection, as with the server's own timeout.
+	MaxIdle time.Duration
+
+	// Whom it is about; as in Filter. One of User, Name, Library and Addr has to be
+	// given, or Everybody.
+	User    string
+	Name    string
+	Library string
+	Addr    string
+	// Type is TypeNormal (the default, "") or TypePubSub. Links of replication are
+	// never ended: TypeReplica and TypeMaster are errors.
+	Type Type
+	// Everybody has the policy be about every user of the server.
+	Everybody bool
+
+	// Spare keeps a client that would be ended: the live pools of the fleet, above
+	// all. It sees the client as it was at most a second before its end. nil spares
+	// nobody but the reaper's own connection, and that includes the other
+	// connections of the reaper's own client. A panic in it spares the client.
+	// See SpareNames, SpareAddrs, SpareIDs and SpareAny.
+	Spare func(Client) bool
+
+	// DryRun reports whom it would end, and ends nobody. It writes nothing to the
+	// server, so it takes no lock either.
+	DryRun bool
+
+	// PerSecond bounds how many clients are ended per second, over all nodes. 0:
+	// DefaultPerSecond. Negative: no bound, and then a server that has it (Redis
+	// 7.4, Valkey 8) is asked to end them with one CLIENT KILL MAXAGE, if the policy
+	// asks for nothing that needs a look at each: MaxIdle, Name, Library, Spare,
+	// DryRun, an Addr that is a subnet. Then the server tells how many it ended, and
+	// not whom.
+	PerSecond int
+}
+
+// Validate says which field is wrong, and why.
+func (p Policy) Validate() error {
+	if err := p.filter().validate("Policy"); err != nil {
+		return err
+	}
+	if err := checkSeconds("Policy.MaxAge", p.MaxAge); err != nil {
+		return err
+	}
+	if err := checkSeconds("Policy.MaxIdle", p.MaxIdle); err != nil {
+		return err
+	}
+	if p.MaxAge == 0 && p.MaxIdle == 0 {
+		return bad("Policy.MaxAge", p.MaxAge, "neither it nor MaxIdle is given: no client would ever be due")
+	}
+	switch p.Type {
+	case TypeReplica, TypeMaster:
+		return bad("Policy.Type", string(p.Type), "links of replication are not ended; want normal or pubsub")
+	case TypePubSub:
+		if p.MaxAge == 0 {
+			return bad("Policy.MaxIdle", p.MaxIdle, "subscribers are not idle; give MaxAge")
+		}
+	}
+	selects := p.User != "" || p.Name != "" || p.Library != "" || p.Addr != ""
+	if selects && p.Everybody {
+		return bad("Policy.Everybody", p.Everybody, "and User, Name, Library or Addr contradict each other")
+	}
+	if !selects && !p.Everybody {
+		return bad("Policy.Everybody", p.Everybody,
+			"the policy is about every client of the server: give User, Name, Library or Addr, or set Everybody")
+	}
+	return nil
+}
+
+func (p Policy) filter() Filter {
+	return Filter{User: p.User, Name: p.Name, Library: p.Library, Addr: p.Addr, Type: p.Type}
+}
+
+// Reason says why a client was due.
+type Reason string
+
+// The limits of a Policy.
+const (
+	ReasonAge  Reason = "age"
+	ReasonIdle Reason = "idle"
+)
+
+// due says why the client is due, "" if it is not.
+func (p *Policy) due(c *Client) Reason {
+	switch {
+	case p.MaxAge > 0 && c.Has("age") && c.Age >= p.MaxAge:
+		return ReasonAge
+	case p.MaxIdle > 0 && c.Has("idle") && c.Idle >= p.MaxIdle &&
+		c.Type() == TypeNormal && !c.Blocked() && !c.Monitor():
+		return ReasonIdle
+	}
+	return ""
+}
+
+// inBulk reports whether one CLIENT KILL MAXAGE means the same as the policy.
+func (p *Policy) inBulk(a addrFilter) bool {
+	return p.PerSecond < 0 && p.MaxAge > 0 && p.MaxIdle == 0 && p.Name == "" && p.Library == "" &&
+		p.Spare == nil && !p.DryRun && (p.Addr == "" || a.port.IsValid())
+}
+
+// String is the policy in one line.
+func (p Policy) String() string {
+	s := "clients"
+	for _, f := range []struct{ name, value string }{
+		{"user", p.User}, {"name", p.Name}, {"library", p.Library}, {"addr", p.Addr}, {"type", string(p.Type)},
+	} {
+		if f.value != "" {
+			s += fmt.Sprintf(" %s=%q", f.name, f.value)
+		}
+	}
+	if p.MaxAge > 0 {
+		s += " older than " + p.MaxAge.String()
+	}
+	if p.MaxIdle > 0 {
+		if p.MaxAge > 0 {
+			s += " or"
+		}
+		s += " idle for " + p.MaxIdle.String()
+	}
+	if p.DryRun {
+		s += " (dry run)"
+	}
+	return s
+}

@@ -1,0 +1,265 @@
+package serverside
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"math/rand/v2"
+	"time"
+)
+
+// Defaults of the lock.
+const (
+	DefaultLockKey = "lifeguard:{reaper}:lock"
+	DefaultLockTTL = 30 * time.Second
+)
+
+// Reaper ends connections that are too old or idle for too long, from the
+// server's side. Make one with [NewReaper]. It is safe for concurrent use; sweeps
+// of one Reaper wait for each other.
+type Reaper struct {
+	rdb     Commander
+	policy  Policy
+	match   *matcher
+	log     *slog.Logger
+	onKill  func(Kill)
+	onSweep func(Report, error)
+	lockKey string // "" for no lock
+	lockTTL time.Duration
+
+	turn chan struct{} // holds one token: whose sweep it is
+}
+
+// Option is an option of NewReaper.
+type Option func(*Reaper) error
+
+// WithLock sets the key and the time to live of the lock that has one reaper at
+// work at a time. Reapers with different keys do not know of each other. A reaper
+// that dies keeps the others waiting for ttl (after a sweep of Run: for up to 1.2
+// periods more). It is extended and given back by a script; where EVAL is denied by
+// WATCH, GET and EXEC; where both are, it is not extended, and expires by itself, so
+// that a sweep takes ttl at most, and the next one begins after it. Default: DefaultLockKey and DefaultLockTTL. An empty key, or a
+// ttl under a second, is an error.
+func WithLock(key string, ttl time.Duration) Option {
+	return func(r *Reaper) error {
+		if key == "" {
+			return bad("WithLock", key, "the key is empty")
+		}
+		if ttl < time.Second {
+			return bad("WithLock", ttl, "the time to live is under a second")
+		}
+		r.lockKey, r.lockTTL = key, ttl
+		return nil
+	}
+}
+
+// WithoutLock has the reaper work without looking whether another one does.
+// Several at once do no harm but end more clients per second than each may.
+func WithoutLock() Option {
+	return func(r *Reaper) error { r.lockKey = ""; return nil }
+}
+
+// OnKill has fn told of every client that was ended, or would have been in a dry
+// run. It is called on the sweep's goroutine, one call at a time: while it blocks,
+// nothing is ended. A panic in it is logged, and harms nothing. nil is an error.
+func OnKill(fn func(Kill)) Option {
+	return func(r *Reaper) error {
+		if fn == nil {
+			return errors.New("lifeguard/serverside: OnKill: the function is nil")
+		}
+		r.onKill = fn
+		return nil
+	}
+}
+
+// OnSweep has fn told what each sweep did: the results of Once, also of those that
+// Run makes. It is called as OnKill is. nil is an error.
+func OnSweep(fn func(Report, error)) Option {
+	return func(r *Reaper) error {
+		if fn == nil {
+			return errors.New("lifeguard/serverside: OnSweep: the function is nil")
+		}
+		r.onSweep = fn
+		return nil
+	}
+}
+
+// WithLogger sets where it logs: every kill at level info, failures at level warn.
+// Default: slog.Default(). nil is an error; for silence give it slog.DiscardHandler.
+func WithLogger(l *slog.Logger) Option {
+	return func(r *Reaper) error {
+		if l == nil {
+			return errors.New("lifeguard/serverside: WithLogger: the logger is nil")
+		}
+		r.log = l
+		return nil
+	}
+}
+
+// NewReaper makes a Reaper. It does not talk to the server yet. A policy or an
+// option that makes no sense is an error that names it.
+func NewReaper(rdb Commander, p Policy, opts ...Option) (*Reaper, error) {
+	if err := checkClient(rdb); err != nil {
+		return nil, err
+	}
+	if err := p.Validate(); err != nil {
+		return nil, err
+	}
+	if p.Type == "" {
+		p.Type = TypeNormal
+	}
+	if p.PerSecond == 0 {
+		p.PerSecond = DefaultPerSecond
+	}
+	m, err := p.filter().compile("Policy")
+	if err != nil {
+		return nil, err
+	}
+	r := &Reaper{
+		rdb: rdb, policy: p, match: m, log: slog.Default(),
+		lockKey: DefaultLockKey, lockTTL: DefaultLockTTL, turn: make(chan struct{}, 1),
+	}
+	for _, o := range opts {
+		if o == nil {
+			return nil, errors.New("lifeguard/serverside: an option is nil")
+		}
+		if err := o(r); err != nil {
+			return nil, err
+		}
+	}
+	return r, nil
+}
+
+// Policy is the policy with the defaults filled in.
+func (r *Reaper) Policy() Policy { return r.policy }
+
+var errUnmade = errors.New("lifeguard/serverside: this Reaper was not made by NewReaper")
+
+// Once makes one sweep and says what it did. While another reaper has the lock it
+// does nothing, and Report.Busy is set. The report is right when there is an error
+// too; what failed on one node was still done on the others. See the sentinels for
+// what the error can be; lines that could not be read are a *[MalformedError], and
+// their clients are left alone. The lock is given back at the end.
+func (r *Reaper) Once(ctx context.Context) (Report, error) {
+	if r == nil || r.rdb == nil {
+		return Report{}, errUnmade
+	}
+	if err := r.take(ctx); err != nil {
+		return Report{}, err
+	}
+	defer r.give()
+	l := r.newLock()
+	rep, err := r.once(ctx, l)
+	r.release(ctx, l)
+	return rep, err
+}
+
+// Run makes sweeps until ctx ends, and returns ctx.Err(). The time between two is
+// every, 10 % more or less; the first is made soon, within a tenth of every. Of
+// many reapers with the same lock one makes the sweeps of all, and when it ends,
+// another one takes over: so there is one sweep per period in a fleet. Failures
+// are logged, given to OnSweep and do not end it. Run starts no goroutine of
+// its own. every must be positive.
+func (r *Reaper) Run(ctx context.Context, every time.Duration) error {
+	if r == nil || r.rdb == nil {
+		return errUnmade
+	}
+	if every <= 0 {
+		return bad("every", every, "must be positive")
+	}
+	l := r.newLock()
+	defer r.release(ctx, l)
+	wait := time.Duration(rand.Float64() * 0.1 * float64(every))
+	for {
+		if err := sleep(ctx, wait); err != nil {
+			return err
+		}
+		if err := r.take(ctx); err != nil {
+			return err
+		}
+		rep, err := r.once(ctx, l)
+		_, torn := err.(*MalformedError) // the others would not read it either
+		switch {
+		case l == nil || rep.Busy:
+		case err == nil || torn:
+			// Kept, so that nobody sweeps again before our next turn.
+			_, err := l.extend(ctx, every+every/5+r.lockTTL)
+			if err != nil && ctx.Err() == nil && !errors.Is(err, errNoCompare) {
+				r.log.WarnContext(ctx, "lifeguard/serverside: the lock could not be kept", "error", err)
+			}
+		default:
+			r.release(ctx, l) // another one may fare better
+		}
+		r.give()
+		wait = time.Duration((0.9 + 0.2*rand.Float64()) * float64(every))
+	}
+}
+
+// once makes a sweep and tells of it.
+func (r *Reaper) once(ctx context.Context, l *lock) (Report, error) {
+	rep, err := r.sweep(ctx, l)
+	if err != nil && ctx.Err() == nil {
+		r.log.WarnContext(ctx, "lifeguard/serverside: a sweep was not complete", "error", err, "report", rep.String())
+	}
+	if r.onSweep != nil {
+		r.guard(ctx, "OnSweep", func() { r.onSweep(rep, err) })
+	}
+	return rep, err
+}
+
+func (r *Reaper) newLock() *lock {
+	if r.lockKey == "" || r.policy.DryRun {
+		return nil
+	}
+	return newLock(r.rdb, r.lockKey, r.lockTTL)
+}
+
+// release gives the lock back, also when ctx has ended.
+func (r *Reaper) release(ctx context.Context, l *lock) {
+	if l == nil || l.until.IsZero() {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
+	defer cancel()
+	if err := l.release(ctx); err != nil && !errors.Is(err, errNoCompare) {
+		r.log.WarnContext(ctx, "lifeguard/serverside: the lock is left to expire", "error", err)
+	}
+}
+
+func (r *Reaper) take(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	select {
+	case r.turn <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (r *Reaper) give() { <-r.turn }
+
+// guard runs a callback; a panic in it is logged.
+func (r *Reaper) guard(ctx context.Context, what string, fn func()) {
+	defer func() {
+		if v := recover(); v != nil {
+			r.log.ErrorContext(ctx, "lifeguard/serverside: "+what+" panicked", "panic", v)
+		}
+	}()
+	fn()
+}
+
+func sleep(ctx context.Context, d time.Duration) error {
+	if d <= 0 {
+		return ctx.Err()
+	}
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return ctx.Err()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}

@@ -1,0 +1,58 @@
+package serverside
+
+import (
+	"fmt"
+	"log/slog"
+	"time"
+)
+
+// Kill is a client that was ended, or would have been in a dry run. It is a value.
+type Kill struct {
+	Node   string
+	Reason Reason
+	DryRun bool
+	// Client as it was last seen. Of those ended by one CLIENT KILL MAXAGE (see
+	// Policy.PerSecond) only the number is known: then it is zero.
+	Client Client
+	Count  int // 1, or what CLIENT KILL MAXAGE said
+}
+
+// LogValue is a group. Implements [slog.LogValuer].
+func (k Kill) LogValue() slog.Value {
+	attrs := []slog.Attr{slog.String("reason", string(k.Reason)), slog.Bool("dry_run", k.DryRun)}
+	if k.Client.ID == 0 {
+		attrs = append(attrs, slog.String("node", k.Node), slog.Int("count", k.Count))
+	} else {
+		attrs = append(attrs, slog.Any("client", k.Client))
+	}
+	return slog.GroupValue(attrs...)
+}
+
+// Report says what one sweep of a Reaper did. It is a value.
+type Report struct {
+	Started time.Time
+	Took    time.Duration
+	DryRun  bool
+	Busy    bool // another reaper has the lock: nothing was looked at
+	Nodes   int  // nodes that were looked at
+	Seen    int  // clients listed, the reaper's own connection and malformed lines not counted
+	Due     int  // of these, selected by the policy and past a limit
+	Spared  int  // due, but kept by Policy.Spare
+	Ended   int  // ended by the reaper
+	Gone    int  // due, but gone, or in use again, by the time it was their turn
+	Kills   []Kill
+}
+
+// String is the report in one line.
+func (r Report) String() string {
+	if r.Busy {
+		return "another reaper is at work"
+	}
+	verb := "ended"
+	n := r.Ended
+	if r.DryRun {
+		verb, n = "would end", len(r.Kills)
+	}
+	return fmt.Sprintf("%s %d of %d clients (%d due, %d spared, %d gone) on %d nodes in %v",
+		verb, n, r.Seen, r.Due, r.Spared, r.Gone, r.Nodes, r.Took.Round(time.Millisecond))
+}

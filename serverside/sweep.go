@@ -1,0 +1,323 @@
+package serverside
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+const (
+	// fresh is for how long a look at a client is believed.
+	fresh = time.Second
+	// batch is how many clients are looked at again at a time.
+	batch = 100
+)
+
+// sweep is one round over all nodes. One goroutine at a time works on it.
+type sweep struct {
+	*Reaper
+	lock *lock
+	rep  Report
+	torn MalformedError
+	next time.Time // when the next client may be ended
+}
+
+func (r *Reaper) sweep(ctx context.Context, l *lock) (Report, error) {
+	s := &sweep{Reaper: r, lock: l, rep: Report{Started: time.Now(), DryRun: r.policy.DryRun}}
+	err := s.run(ctx)
+	s.rep.Took = time.Since(s.rep.Started)
+	return s.rep, err
+}
+
+func (s *sweep) run(ctx context.Context) error {
+	if s.lock != nil {
+		ok, err := s.lock.acquire(ctx)
+		if err != nil {
+			return err
+		}
+		if !ok {
+			s.rep.Busy = true
+			return nil
+		}
+	}
+	lost := false
+	err := eachNode(ctx, s.rdb, func(ctx context.Context, node string, c Commander) error {
+		if lost {
+			return nil
+		}
+		err := s.node(ctx, node, c)
+		lost = errors.Is(err, ErrLockLost)
+		return err
+	})
+	return with(err, &s.torn)
+}
+
+func (s *sweep) node(ctx context.Context, node string, c Commander) error {
+	conn, done := sticky(c)
+	defer done()
+	own, err := conn.Do(ctx, "CLIENT", "ID").Int64()
+	if err != nil && (!answered(err) || !denied(err)) {
+		return fail(ctx, "ask for its own id", node, err)
+	} // denied: SKIPME does it as well
+	all, err := listNode(ctx, node, conn, nil, &s.torn)
+	if err != nil {
+		return err
+	}
+	seen := time.Now()
+	all = slices.DeleteFunc(all, func(c Client) bool { return c.ID == own })
+	s.rep.Nodes++
+	s.rep.Seen += len(all)
+
+	k := &killer{sweep: s, node: node, conn: conn, maxAge: s.policy.MaxAge > 0}
+	if s.policy.inBulk(s.match.addr) {
+		done, err := k.bulk(ctx, all)
+		if done || err != nil {
+			return err
+		}
+	}
+	return k.each(ctx, s.choose(ctx, all), seen)
+}
+
+// choose keeps those that are to be ended, the oldest first.
+func (s *sweep) choose(ctx context.Context, all []Client) []Client {
+	var out []Client
+	for i := range all {
+		c := &all[i]
+		if !s.match.match(c) || s.policy.due(c) == "" {
+			continue
+		}
+		s.rep.Due++
+		if s.spared(ctx, *c) {
+			s.rep.Spared++
+			continue
+		}
+		out = append(out, *c)
+	}
+	slices.SortStableFunc(out, func(a, b Client) int {
+		return int(b.Age/time.Second - a.Age/time.Second)
+	})
+	return out
+}
+
+// spared asks Policy.Spare; when that panics, the client is spared.
+func (s *sweep) spared(ctx context.Context, c Client) (yes bool) {
+	if s.policy.Spare == nil {
+		return false
+	}
+	yes = true
+	s.guard(ctx, "Policy.Spare", func() { yes = s.policy.Spare(c) })
+	return yes
+}
+
+// killer ends clients of one node.
+type killer struct {
+	*sweep
+	node   string
+	conn   Commander
+	maxAge bool // the node has MAXAGE, as far as is known
+	noIDs  bool // the node has no CLIENT LIST ID
+}
+
+// each ends the clients one by one. What it knows of them is from seen.
+func (k *killer) each(ctx context.Context, queue []Client, seen time.Time) error {
+	known := len(queue) // so many at the head of the queue were seen then
+	for len(queue) > 0 {
+		if k.policy.DryRun {
+			k.report(ctx, Kill{Client: queue[0], Count: 1})
+			queue = queue[1:]
+			continue
+		}
+		if err := k.pace(ctx); err != nil {
+			return err
+		}
+		if err := k.hold(ctx); err != nil {
+			return err
+		}
+		if known == 0 || time.Since(seen) > fresh {
+			// They may be busy, renamed or gone by now.
+			n := min(len(queue), batch)
+			again, err := k.again(ctx, queue[:n])
+			if err != nil {
+				return err
+			}
+			// From the answer on, so that a slow server does not have us look for ever.
+			queue, known, seen = append(again, queue[n:]...), len(again), time.Now()
+			continue
+		}
+		c := queue[0]
+		queue, known = queue[1:], known-1
+		n, err := k.kill(ctx, &c)
+		if err != nil {
+			return err
+		}
+		if n == 0 {
+			k.rep.Gone++
+			continue
+		}
+		k.rep.Ended++
+		k.report(ctx, Kill{Client: c, Count: 1})
+		if rate := k.policy.PerSecond; rate > 0 {
+			k.next = time.Now().Add(time.Second / time.Duration(rate))
+		}
+	}
+	return nil
+}
+
+// again looks at clients anew and keeps those that are still to be ended.
+func (k *killer) again(ctx context.Context, old []Client) ([]Client, error) {
+	ids := make([]int64, len(old))
+	for i := range old {
+		ids[i] = old[i].ID
+	}
+	var torn MalformedError // those were counted the first time
+	var now []Client
+	var err error
+	if !k.noIDs {
+		now, err = listNode(ctx, k.node, k.conn, ids, &torn)
+		k.noIDs = isSyntax(err)
+	}
+	if k.noIDs { // before Redis 6.2
+		now, err = listNode(ctx, k.node, k.conn, nil, &torn)
+	}
+	if err != nil {
+		return nil, err
+	}
+	byID := make(map[int64]*Client, len(now))
+	for i := range now {
+		byID[now[i].ID] = &now[i]
+	}
+	out := make([]Client, 0, len(old))
+	for i := range old {
+		c := byID[old[i].ID]
+		switch {
+		case c == nil || c.Addr != old[i].Addr || !k.match.match(c) || k.policy.due(c) == "":
+			k.rep.Gone++
+		case k.spared(ctx, *c):
+			k.rep.Spared++
+		default:
+			out = append(out, *c)
+		}
+	}
+	return out, nil
+}
+
+// kill ends one client and says how many there were. The id alone is not enough:
+// ids start again when the server does, or when another one takes its address.
+func (k *killer) kill(ctx context.Context, c *Client) (int64, error) {
+	args := []any{"CLIENT", "KILL", "ID", strconv.FormatInt(c.ID, 10), "SKIPME", "YES", "TYPE", string(k.policy.Type)}
+	if c.Addr != "" {
+		args = append(args, "ADDR", c.Addr)
+	}
+	if k.maxAge && k.policy.due(c) == ReasonAge {
+		n, err := k.conn.Do(ctx, append(slices.Clip(args), "MAXAGE", seconds(k.policy.MaxAge))...).Int64()
+		if !isSyntax(err) {
+			return n, k.failed(ctx, err)
+		}
+		k.maxAge = false
+	}
+	n, err := k.conn.Do(ctx, args...).Int64()
+	return n, k.failed(ctx, err)
+}
+
+// bulk has the server end them all. It reports false if the server cannot.
+func (k *killer) bulk(ctx context.Context, all []Client) (bool, error) {
+	due := 0
+	for i := range all {
+		if k.match.match(&all[i]) && k.policy.due(&all[i]) != "" {
+			due++
+		}
+	}
+	if due == 0 {
+		return true, nil
+	}
+	if err := k.hold(ctx); err != nil {
+		return false, err
+	}
+	args := []any{"CLIENT", "KILL", "SKIPME", "YES", "TYPE", string(k.policy.Type), "MAXAGE", seconds(k.policy.MaxAge)}
+	if k.policy.User != "" {
+		args = append(args, "USER", k.policy.User)
+	}
+	if k.policy.Addr != "" {
+		args = append(args, "ADDR", k.match.addr.port.String())
+	}
+	n, err := k.conn.Do(ctx, args...).Int64()
+	switch {
+	case isSyntax(err), err != nil && strings.HasPrefix(err.Error(), "ERR No such user"):
+		// Of a user who was deleted there may still be connections.
+		k.maxAge = !isSyntax(err)
+		return false, nil
+	case err != nil:
+		return false, k.failed(ctx, err)
+	}
+	k.rep.Due += due
+	k.rep.Ended += int(n)
+	k.rep.Gone += max(0, due-int(n))
+	if n > 0 {
+		k.report(ctx, Kill{Reason: ReasonAge, Count: int(n)})
+	}
+	return true, nil
+}
+
+func (k *killer) report(ctx context.Context, kill Kill) {
+	kill.Node, kill.DryRun = k.node, k.policy.DryRun
+	if kill.Reason == "" {
+		kill.Reason = k.policy.due(&kill.Client)
+	}
+	k.rep.Kills = append(k.rep.Kills, kill)
+	text := "lifeguard/serverside: a client was ended"
+	switch {
+	case kill.DryRun:
+		text = "lifeguard/serverside: a client would be ended"
+	case kill.Client.ID == 0:
+		text = "lifeguard/serverside: clients were ended"
+	}
+	k.log.InfoContext(ctx, text, "kill", kill)
+	if k.onKill != nil {
+		k.guard(ctx, "OnKill", func() { k.onKill(kill) })
+	}
+}
+
+// pace waits until the next client may be ended.
+func (k *killer) pace(ctx context.Context) error { return sleep(ctx, time.Until(k.next)) }
+
+// hold sees to it that the lock is ours for the time of a command.
+func (k *killer) hold(ctx context.Context) error {
+	if k.lock == nil {
+		return nil
+	}
+	left := time.Until(k.lock.until)
+	if left > k.lock.ttl/2 {
+		return nil
+	}
+	ok, err := k.lock.extend(ctx, k.lock.ttl)
+	switch {
+	case ok:
+		return nil
+	case errors.Is(err, errNoCompare) && left > 0:
+		return nil // it cannot be extended, and it is still ours
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case err == nil:
+		err = errors.New("it expired, or somebody took it")
+	}
+	k.lock.until = time.Time{}
+	return &Error{Op: "lock", Node: k.lock.key, Kind: ErrLockLost, Err: err}
+}
+
+func (k *killer) failed(ctx context.Context, err error) error {
+	if err == nil {
+		return nil
+	}
+	return fail(ctx, "kill", k.node, err)
+}
+
+// isSyntax reports whether the server does not know an option.
+func isSyntax(err error) bool {
+	return err != nil && strings.Contains(strings.ToLower(err.Error()), "err syntax error")
+}
+
+func seconds(d time.Duration) string { return fmt.Sprint(int64(d / time.Second)) }
