@@ -206,7 +206,9 @@ func (c *Conn) Read(b []byte) (int, error) {
 		fl := c.flags.Load()
 		if fl&fRead == 0 {
 			c.set(fRead)
-			c.pool.CompareAndSwap(0, uint32(c.node.poolOf(len(b))))
+			if c.pool.CompareAndSwap(0, uint32(c.node.poolOf(c.addr, len(b)))) && c.sentinel() {
+				c.seat() // those do not count
+			}
 			if fl&fReady == 0 && isFull(b[:n]) {
 				c.node.full.Store(true)
 			}
@@ -388,10 +390,12 @@ func (c *Conn) fail(op Op, err error) error {
 			_, why = unpackOrder(c.wokenFor.Load())
 		}
 		c.end(why, err)
-		if e.Handshake && !e.Self {
-			c.node.full.Store(true)
+		if !c.sentinel() { // it says nothing about the servers
+			if e.Handshake && !e.Self {
+				c.node.full.Store(true)
+			}
+			c.node.t.failed(c, e, timeout, fl&fWaking != 0)
 		}
-		c.node.t.failed(c, e, timeout, fl&fWaking != 0)
 	}
 	out := typed(e)
 	if c.node.t.cfg.Opaque && !e.Unsent() && !quiet && (op == OpWrite || fl&fOutstanding != 0) {
@@ -414,6 +418,9 @@ func (c *Conn) Close() error {
 	c.seat()
 	return c.Conn.Close()
 }
+
+// sentinel reports whether it is a connection to a Sentinel.
+func (c *Conn) sentinel() bool { return Pool(c.pool.Load()) == PoolSentinel }
 
 // SetLeased says whether a lease holds the connection.
 func (c *Conn) SetLeased(on bool) { c.leased.Store(on) }
@@ -445,7 +452,7 @@ func (c *Conn) View() View {
 	fl := c.flags.Load()
 	return View{Born: time.Duration(c.created), LastUsed: time.Duration(c.lastUsed.Load()),
 		MaxAge: time.Duration(c.maxAge()), Pool: Pool(c.pool.Load()), Ready: fl&fReady != 0,
-		Awaiting: fl&fAwaiting != 0, Leased: c.leased.Load(), PubSub: dirt(c.dirt.Load())&dirtSubscribe != 0 || Pool(c.pool.Load()) == PoolSentinel}
+		Awaiting: fl&fAwaiting != 0, Leased: c.leased.Load(), PubSub: dirt(c.dirt.Load())&dirtSubscribe != 0 || c.sentinel()}
 }
 
 // LastCommand is the name of the last command written, lower case.

@@ -51,9 +51,12 @@ func baseDialer(opt *redis.Options) dialFunc {
 
 var lastID atomic.Uint64
 
-// dial is the Dialer that go-redis calls. It never returns an error, see stillborn.
+// dial is the Dialer that go-redis calls. It returns no error but redis.ErrClosed, see stillborn.
 func (n *Node) dial(ctx context.Context, network, addr string) (net.Conn, error) {
 	c, err := n.open(ctx, network, addr)
+	if err == redis.ErrClosed {
+		return nil, err // go-redis's goroutines of subscriptions end when they meet it
+	}
 	if err != nil {
 		return &stillborn{err: err, addr: addr, net: network}, nil
 	}
@@ -81,9 +84,11 @@ func (n *Node) open(ctx context.Context, network, addr string) (*Conn, error) {
 		return nil, typed(&ConnError{Op: OpDial, Node: addr, Err: err})
 	}
 	defer leave()
-	seat, err := n.t.seat(ctx, n)
-	if err != nil {
-		return nil, typed(&ConnError{Op: OpDial, Node: addr, Err: err})
+	seat, sentinel := func() {}, n.isSentinel(addr)
+	if !sentinel {
+		if seat, err = n.t.seat(ctx, n); err != nil {
+			return nil, typed(&ConnError{Op: OpDial, Node: addr, Err: err})
+		}
 	}
 	n.dials.Add(1)
 	start := n.t.now()
@@ -93,7 +98,9 @@ func (n *Node) open(ctx context.Context, network, addr string) (*Conn, error) {
 		seat()
 		n.failures.Add(1)
 		n.lastDial.Store(&DialFailure{n.t.Now(), err})
-		n.full.Store(true)
+		if !sentinel {
+			n.full.Store(true)
+		}
 		n.t.Emit(Event{Kind: DialFailed, Node: addr, Took: took, Err: err})
 		if own {
 			err = n.gate.shut(err)
@@ -117,6 +124,9 @@ func (n *Node) track(nc net.Conn, addr string, seat func()) *Conn {
 	now := n.t.now()
 	c := &Conn{Conn: nc, node: n, addr: addr, id: lastID.Add(1), created: now, spread: rand.Float64(), seat: seat}
 	c.lastUsed.Store(now)
+	if n.isSentinel(addr) {
+		c.pool.Store(uint32(PoolSentinel))
+	}
 	socket := nc
 	if u, ok := nc.(interface{ NetConn() net.Conn }); ok {
 		c.below = u.NetConn()

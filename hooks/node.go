@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -22,6 +23,7 @@ type Node struct {
 
 	resolves bool                   // its address is found out at each dial, by Sentinels
 	master   atomic.Pointer[string] // the address that was dialed last, then
+	watchmen sync.Map               // addresses of its Sentinels -> true
 	noWait   bool                   // its callers do not wait for it: another node may take over
 
 	fresh redis.Options // as the user gave them
@@ -147,14 +149,18 @@ func (n *Node) dialTimeout() time.Duration {
 }
 
 // NewFailoverNode is NewNode for a client whose Sentinels say where its master
-// is. The Dialer that it puts into opt dials the Sentinels too; their connections
-// are known by the size of their read buffer, which go-redis fixes at 4 KiB.
-func (t *Tracker) NewFailoverNode(opt *redis.Options) *Node {
+// is. The Dialer that it puts into opt dials the Sentinels too, whose addresses
+// are given. One that is heard of later is known by the read buffer of its first
+// connection, which go-redis fixes at 4 KiB.
+func (t *Tracker) NewFailoverNode(opt *redis.Options, sentinels ...string) *Node {
 	if opt.ReadBufferSize == sentinelReadBuffer {
 		opt.ReadBufferSize += 64
 	}
 	n := t.NewNode(opt)
 	n.resolves, n.noWait = true, true
+	for _, addr := range sentinels {
+		n.watchmen.Store(addr, true)
+	}
 	return n
 }
 
@@ -208,9 +214,21 @@ func (n *Node) Dialing() int { return int(n.dialing.Load()) }
 // Dials counts the dials that were tried and those of them that failed.
 func (n *Node) Dials() (tried, failed uint64) { return n.dials.Load(), n.failures.Load() }
 
-func (n *Node) poolOf(readBuffer int) Pool {
+// isSentinel reports whether a Sentinel is at addr.
+func (n *Node) isSentinel(addr string) bool {
+	if !n.resolves {
+		return false
+	}
+	_, known := n.watchmen.Load(addr)
+	return known
+}
+
+func (n *Node) poolOf(addr string, readBuffer int) Pool {
 	switch {
+	case n.isSentinel(addr):
+		return PoolSentinel
 	case n.resolves && readBuffer == sentinelReadBuffer:
+		n.watchmen.Store(addr, true) // its pub/sub connection, which comes later, has another buffer
 		return PoolSentinel
 	case n.pipelineRead > 0 && readBuffer == n.pipelineRead:
 		return PoolPipeline

@@ -96,7 +96,7 @@ func (c *Conn) refusal(now int64) Reason {
 	if c.dirt.Load() != 0 && !c.leased.Load() {
 		return ReasonDirty
 	}
-	if limit := c.maxAge(); limit > 0 && now-c.created >= limit && !c.node.ClosedToNew() && Pool(c.pool.Load()) != PoolSentinel {
+	if limit := c.maxAge(); limit > 0 && now-c.created >= limit && !c.node.ClosedToNew() && !c.sentinel() {
 		return ReasonAge
 	}
 	return ""

@@ -134,7 +134,10 @@ func (c *Conn) visited(v *visit, n int) (int, error) {
 		c.dirt.Store(0)
 		c.change(fWrote|fOutstanding|fReadSet, fReady|fCanned)
 		c.shaken(true)
-		if c.node.resolves && Pool(c.pool.Load()) != PoolSentinel {
+		if c.sentinel() {
+			return n, nil
+		}
+		if c.node.resolves {
 			c.node.reached(c.addr)
 		}
 		c.node.lastDial.Store(nil)

@@ -60,9 +60,13 @@ func mayBlock(cmd redis.Cmder) bool {
 // blockers looks after the blocking commands of one client.
 type blockers struct {
 	unit   *unit // their own pool, nil without WithBlockingPool
+	of     *unit // whose pool this is, nil for a main one
 	held   atomic.Int64
 	warned atomic.Int64 // ns on the tracker's clock
 }
+
+// main reports whether the unit is no pool for blocking commands.
+func (u *unit) main() bool { return u.blocking.of == nil }
 
 // warnEvery keeps the warning about blocking commands from becoming noise.
 const warnEvery = 10 * time.Minute
@@ -101,6 +105,7 @@ func (u *unit) addBlockingPool(opt redis.Options, n int) error {
 		return err
 	}
 	b.hook.Client = nil // it would come back here
+	b.blocking.of = u
 	u.blocking.unit = b
 	return nil
 }

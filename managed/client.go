@@ -31,6 +31,7 @@ type core struct {
 	closer   func() error          // closes go-redis's client
 	calls    func() int64          // commands under way outside of nodes, nil for none
 	demoted  func(*nodeState) bool // whether a node of a cluster is no master any more
+	look     func()                // called by the maintainer in each round, nil for nothing
 	draining atomic.Bool           // Shutdown was called
 	closed   atomic.Bool
 }

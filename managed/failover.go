@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"sync"
+	"sync/atomic"
 
 	"github.com/redis/go-redis/v9"
 
@@ -28,7 +29,7 @@ func NewFailover(opt *redis.FailoverOptions, opts ...Option) (*Client, error) {
 		return nil, err
 	}
 	u := &unit{core: core, retry: core.retryHook(like)}
-	u.node = core.tracker.NewFailoverNode(like)
+	u.node = core.tracker.NewFailoverNode(like, opt.SentinelAddrs...)
 	rdb, err := constructed(func() *redis.Client { return redis.NewFailoverClient(withNode(opt, like)) })
 	if err != nil {
 		return nil, err
@@ -60,7 +61,7 @@ func NewFailoverCluster(opt *redis.FailoverOptions, opts ...Option) (*ClusterCli
 		return nil, err
 	}
 	d := &dispatcher{core: m.core, like: *like}
-	d.sentinels = m.core.tracker.NewFailoverNode(like)
+	d.sentinels = m.core.tracker.NewFailoverNode(like, opt.SentinelAddrs...)
 	d.toSentinel = like.Dialer
 	like.Dialer = d.dial
 	clone := withNode(opt, like)
@@ -74,8 +75,18 @@ func NewFailoverCluster(opt *redis.FailoverOptions, opts ...Option) (*ClusterCli
 		u.bind(node, opt.MinIdleConns)
 	})
 	m.attach(rdb, func() { rdb.ReloadState(context.Background()) })
-	for _, addr := range opt.SentinelAddrs {
-		d.known.Store(addr, true)
+	m.core.look = m.lookForMaster
+	m.core.closer = func() error {
+		err := rdb.Close()
+		m.core.tracker.CloseAll()
+		d.sentinels.Close()
+		if d.used.Load() {
+			// go-redis leaves its subscription to a Sentinel behind, with a goroutine that
+			// sends a PING every 3 s (#3999). It ends it when it asks for the master and
+			// that Sentinel does not answer, which here none does any more.
+			_, _ = rdb.Options().ClusterSlots(context.Background())
+		}
+		return err
 	}
 	return &ClusterClient{ClusterClient: rdb, many: m}, nil
 }
@@ -87,10 +98,10 @@ type dispatcher struct {
 	like       redis.Options // as the user gave them
 	sentinels  *hooks.Node
 	toSentinel func(context.Context, string, string) (net.Conn, error)
-	known      sync.Map // address of a Sentinel -> true
+	used       atomic.Bool // a Sentinel was dialed
 
 	mu    sync.Mutex
-	nodes map[string]*dispatched
+	nodes map[string]*dispatched // whoever is none of these is a Sentinel
 }
 
 type dispatched struct {
@@ -99,30 +110,68 @@ type dispatched struct {
 }
 
 func (d *dispatcher) dial(ctx context.Context, network, addr string) (net.Conn, error) {
-	if _, sentinel := d.known.Load(addr); sentinel {
+	d.mu.Lock()
+	x := d.nodes[addr]
+	d.mu.Unlock()
+	if x == nil {
+		d.used.Store(true)
 		return d.toSentinel(ctx, network, addr)
 	}
-	return d.of(addr).dial(ctx, network, addr)
+	return x.dial(ctx, network, addr)
 }
 
-func (d *dispatcher) node(addr string) *hooks.Node { return d.of(addr).node }
-
-func (d *dispatcher) of(addr string) *dispatched {
+// node makes what a new node of the cluster client needs. go-redis makes one anew
+// when it comes back after it had left.
+func (d *dispatcher) node(addr string) *hooks.Node {
+	opt := d.like
+	opt.Addr = addr
+	x := &dispatched{node: d.core.tracker.NewNode(&opt)}
+	x.node.NoWaiting()
+	x.dial = opt.Dialer
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	x := d.nodes[addr]
-	if x == nil {
-		opt := d.like
-		opt.Addr = addr
-		x = &dispatched{node: d.core.tracker.NewNode(&opt)}
-		x.node.NoWaiting()
-		x.dial = opt.Dialer
-		if d.nodes == nil {
-			d.nodes = make(map[string]*dispatched)
-		}
-		d.nodes[addr] = x
+	if d.nodes == nil {
+		d.nodes = make(map[string]*dispatched)
 	}
-	return x
+	d.nodes[addr] = x
+	return x.node
+}
+
+// lookForMaster notices that the Sentinels have named another master: what is
+// open to the old one ends, half-open connections and their commands included.
+func (m *many) lookForMaster() {
+	cluster := m.client.(*redis.ClusterClient)
+	ctx, cancel := context.WithTimeout(m.core.maintain.ctx, m.core.set.suspicion.Patience)
+	defer cancel()
+	rdb, err := cluster.MasterForKey(ctx, "")
+	if err != nil {
+		return
+	}
+	now := rdb.Options().Addr
+	old := m.master.Swap(&now)
+	if old == nil || *old == now {
+		return
+	}
+	s, err := m.at(*old)
+	if err != nil {
+		return
+	}
+	m.core.tracker.Range(func(c *hooks.Conn) bool {
+		if v := c.View(); c.Node() != s.node || v.PubSub {
+		} else if v.Awaiting {
+			c.Kill(hooks.ReasonReadOnly, errDemoted{})
+		} else {
+			c.Condemn(hooks.ReasonReadOnly)
+		}
+		return true
+	})
+}
+
+// errDemoted is why commands fail that wait for a node which is master no more.
+type errDemoted struct{}
+
+func (errDemoted) Error() string {
+	return "the Sentinels have named another master"
 }
 
 // NewFailoverClusterClient is NewFailoverCluster for those who replace

@@ -174,6 +174,9 @@ func (m *maintainer) round() time.Duration {
 	}
 	next := never
 	m.core.tracker.LookAtClocks()
+	if m.core.look != nil {
+		m.core.look()
+	}
 	for _, s := range m.list() {
 		if m.ctx.Err() != nil {
 			return never

@@ -24,6 +24,7 @@ type many struct {
 	reload func()
 	calls  atomic.Int64 // commands under way
 	warned atomic.Bool
+	master atomic.Pointer[string] // with Sentinels: its address when last looked at
 }
 
 func newMany(like *redis.Options, opts []Option) (*many, error) {
@@ -182,8 +183,9 @@ func (m *many) unit(rdb *redis.Client) (*unit, error) {
 
 // at finds the unit of an address.
 func (m *many) at(addr string) (*unit, error) {
-	for _, s := range m.core.maintain.list() {
-		if s.unit != nil && s.node.Addr() == addr {
+	states := m.core.maintain.list()
+	for i := len(states) - 1; i >= 0; i-- { // the last one, if it left and came back
+		if s := states[i]; s.unit != nil && s.node.Addr() == addr && s.unit.main() {
 			return s.unit, nil
 		}
 	}
