@@ -1,0 +1,169 @@
+package monitor
+
+import (
+	"fmt"
+	"math"
+	"strings"
+	"time"
+)
+
+// Advice is about the size of the main pool, from what was seen.
+type Advice struct {
+	Node      string        `json:"node,omitempty"` // the server whose pool is the scarcest; the size is one for all nodes
+	PoolSize  int           `json:"pool_size"`      // now; 0: not known
+	Suggested int           `json:"suggested"`      // the same as PoolSize where there is no reason to change it
+	Seen      time.Duration `json:"seen_ns"`        // how long was looked
+	Peak      int           `json:"peak"`           // callers that wanted a connection at once, at most
+	// Load is how many connections were in use on average, by Little's law, in the
+	// busiest period: how many a second, times how long each took.
+	Load float64 `json:"load"`
+	// Why is the reasoning in words.
+	Why string `json:"why"`
+}
+
+// String is "pool size 10, suggested 14: ...".
+func (a Advice) String() string {
+	if a.Suggested == a.PoolSize {
+		return fmt.Sprintf("pool size %d: %s", a.PoolSize, a.Why)
+	}
+	return fmt.Sprintf("pool size %d, suggested %d: %s", a.PoolSize, a.Suggested, a.Why)
+}
+
+const (
+	enoughUses    = 100                  // fewer say nothing
+	shortWait     = 5 * time.Millisecond // a p99 of waits that nobody need mind
+	longHold      = time.Second          // a mean hold that is the reason itself
+	shrinkPeriods = 10                   // periods to have looked at before less is suggested
+)
+
+// history is what was seen since the Monitor was made. Guarded by Monitor.sampling.
+type history struct {
+	since time.Time
+	nodes map[string]*demand
+}
+
+type demand struct {
+	peak int
+	load float64
+}
+
+func (h *history) note(s *Stats) {
+	if h.nodes == nil {
+		h.since, h.nodes = s.Time, map[string]*demand{}
+	}
+	if len(s.Nodes) == 0 {
+		h.noteNode("", s.Interval, &s.Numbers, &s.Recent)
+	}
+	for i := range s.Nodes {
+		n := &s.Nodes[i]
+		h.noteNode(n.Name, s.Interval, &n.Numbers, &n.Recent)
+	}
+}
+
+func (h *history) noteNode(name string, interval time.Duration, now, recent *Numbers) {
+	d := h.nodes[name]
+	if d == nil {
+		if len(h.nodes) >= maxLeft {
+			return
+		}
+		d = &demand{}
+		h.nodes[name] = d
+	}
+	d.peak = max(d.peak, now.PeakDemand)
+	if interval > 0 {
+		// A wait uses no connection; a hold that has ended may have begun long before.
+		used := recent.Command.Sum + recent.Hold.Sum - min(recent.Wait.Sum, recent.Command.Sum)
+		d.load = max(d.load, min(used.Seconds()/interval.Seconds(), float64(now.PeakInUse)))
+	}
+}
+
+// Advice says whether the main pool has the right size, from the peaks, the waits and
+// the times that connections were in use since the Monitor was made. It asks the
+// Source. Before there is enough to go by, it says so. In a cluster it is about the
+// node that needs the most.
+func (m *Monitor) Advice() Advice {
+	s := m.Stats()
+	m.sampling.Lock()
+	defer m.sampling.Unlock()
+	seen := s.Time.Sub(m.past.since)
+	best := Advice{Seen: seen, Suggested: -1}
+	consider := func(name string, n *Numbers) {
+		var d demand
+		if p := m.past.nodes[name]; p != nil {
+			d = *p
+		}
+		if a := advise(n, d, seen, seen >= shrinkPeriods*m.every); a.Suggested > best.Suggested {
+			a.Node = name
+			best = a
+		}
+	}
+	if len(s.Nodes) == 0 {
+		consider("", &s.Numbers)
+	}
+	for i := range s.Nodes {
+		consider(s.Nodes[i].Name, &s.Nodes[i].Numbers)
+	}
+	return best
+}
+
+// advise is the rule; mayShrink says whether it was looked for long enough.
+func advise(n *Numbers, d demand, seen time.Duration, mayShrink bool) Advice {
+	size := n.Main.Size
+	a := Advice{PoolSize: size, Suggested: size, Seen: seen, Peak: d.peak, Load: math.Round(d.load*100) / 100}
+	uses := n.Hits + n.Misses
+	if uses == 0 {
+		uses = n.Command.Count + n.Hold.Count
+	}
+	var why strings.Builder
+	say := func(format string, args ...any) { fmt.Fprintf(&why, format, args...) }
+	switch {
+	case size == 0:
+		say("the size is not known")
+		a.Why = why.String()
+		return a
+	case uses < enoughUses && n.PoolTimeouts == 0:
+		say("too little was seen: %d uses in %v", uses, short(seen))
+		a.Why = why.String()
+		return a
+	}
+	say("in %v at most %d callers wanted a connection at once", short(seen), d.peak)
+	if d.load > 0 {
+		say(", and by Little's law %.2g were in use on average in the busiest period", d.load)
+	}
+	wait, of := n.Wait.P99, "99 % of the waits took at most %v"
+	if n.Wait.Count == 0 && n.Waits > 0 {
+		wait, of = n.WaitTime/time.Duration(n.Waits), "waits took %v on average"
+	}
+	waits := fmt.Sprintf(of, short(wait))
+	if n.PoolTimeouts > 0 {
+		waits = fmt.Sprintf("%d of them got none in time", n.PoolTimeouts)
+	}
+	waited := n.PoolTimeouts > 0 || n.Waits*100 >= uses && wait >= shortWait || n.Wait.Count > 0 && wait >= shortWait
+	switch {
+	case waited && n.Hold.Count > 0 && n.Hold.Mean() >= longHold:
+		say("; %s", waits)
+		say("; leases are held for %v on average: shorten them first, a larger pool would only be held, too", short(n.Hold.Mean()))
+	case waited && d.peak >= size:
+		say("; %s", waits)
+		a.Suggested = max(size+1, min(scaled(d.peak, 1.25), 2*size))
+		if a.Suggested == 2*size {
+			say("; twice as many is a step to measure again at, for more connections than the server can serve at once only move the queue")
+		} else {
+			say("; that peak and a quarter for spikes need %d", a.Suggested)
+		}
+	case waited:
+		say("; %s", waits)
+		say("; but the pool was not full: it was the dialing that took long, so keep more idle connections (MinIdleConns)")
+	case mayShrink && d.peak > 0 && d.peak*2 < size:
+		a.Suggested = min(size, max(2, scaled(d.peak, 1.5), int(math.Ceil(2*d.load))))
+		say("; nobody waited to speak of, and the peak and half of it again need %d", a.Suggested)
+	case d.peak >= size:
+		say("; those that waited did not wait long: the size fits")
+	default:
+		say("; nobody waited to speak of: the size fits")
+	}
+	a.Why = why.String()
+	return a
+}
+
+func scaled(n int, by float64) int { return int(math.Ceil(float64(n) * by)) }

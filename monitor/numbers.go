@@ -1,0 +1,241 @@
+package monitor
+
+import (
+	"maps"
+	"time"
+)
+
+// Pool is one of the pools of a node at one moment.
+type Pool struct {
+	Size    int `json:"size"`    // connections that callers can use at once; 0: there is no such pool
+	Open    int `json:"open"`    // connections in the pool
+	Idle    int `json:"idle"`    // of these, free
+	InUse   int `json:"in_use"`  // of these, taken by a caller
+	Waiting int `json:"waiting"` // callers that wait for one, or for it to be dialed
+}
+
+// Use is the share of the pool's size that is in use, 0 if it has none.
+func (p Pool) Use() float64 {
+	if p.Size <= 0 {
+		return 0
+	}
+	return float64(p.InUse) / float64(p.Size)
+}
+
+func (p Pool) plus(o Pool) Pool {
+	return Pool{p.Size + o.Size, p.Open + o.Open, p.Idle + o.Idle, p.InUse + o.InUse, p.Waiting + o.Waiting}
+}
+
+// Numbers are the numbers of a node, or of a whole client.
+//
+// Gauges are of the moment. Counters count since the client was made and never
+// fall; in [Stats].Recent they count since the last sample. The maps have an entry
+// for each reason that has occurred. Numbers that are read out of a Stats are not
+// to be changed.
+type Numbers struct {
+	// Gauges of all pools together, which the Monitor computes: a Source need not
+	// set them.
+
+	Open    int `json:"open"` // Subscribed ones as well: what the server's CLIENT LIST shows
+	Idle    int `json:"idle"`
+	InUse   int `json:"in_use"`
+	Waiting int `json:"waiting"`
+
+	// Gauges.
+
+	Main          Pool `json:"main"`           // single commands, transactions, leases
+	Pipeline      Pool `json:"pipeline"`       // pipelines
+	Subscribed    int  `json:"subscribed"`     // pub/sub connections, which belong to no pool
+	Dialing       int  `json:"dialing"`        // dials under way
+	Leases        int  `json:"leases"`         // connections that callers hold by Acquire
+	PeakInUse     int  `json:"peak_in_use"`    // highest InUse since the last sample; of several nodes: the sum of their peaks
+	PeakDemand    int  `json:"peak_demand"`    // the same with the callers that waited
+	BreakersOpen  int  `json:"breakers_open"`  // breakers that let nothing through
+	MaxClients    int  `json:"max_clients"`    // the server's maxclients; 0: not known
+	ServerClients int  `json:"server_clients"` // clients the server has, everybody's; 0: not known
+
+	// Counters.
+
+	Hits            uint64            `json:"hits"`             // a connection was wanted and an idle one was there
+	Misses          uint64            `json:"misses"`           // a connection was wanted and none was idle
+	Waits           uint64            `json:"waits"`            // a connection was wanted and had to be waited for; those that got none, too
+	WaitTime        time.Duration     `json:"wait_time_ns"`     // all Waits together
+	PoolTimeouts    uint64            `json:"pool_timeouts"`    // Waits that ended without a connection
+	Dialed          uint64            `json:"dialed"`           // connections opened
+	DialErrors      uint64            `json:"dial_errors"`      // dials that failed
+	Closed          map[string]uint64 `json:"closed"`           // connections ended, by reason
+	Retries         map[string]uint64 `json:"retries"`          // commands sent again, by reason
+	UnknownOutcomes uint64            `json:"unknown_outcomes"` // commands of which nobody knows whether they were executed
+	BudgetRefusals  uint64            `json:"budget_refusals"`  // retries that the budget did not allow
+	BreakerOpened   uint64            `json:"breaker_opened"`   // changes of a breaker to open
+	BreakerClosed   uint64            `json:"breaker_closed"`   // changes of a breaker to closed
+	BreakerRefusals uint64            `json:"breaker_refusals"` // calls that an open breaker did not let through
+	Leaks           uint64            `json:"leaks"`            // leases held for too long, or dropped without Release
+
+	// Distributions.
+
+	Dial    Distribution `json:"dial"`    // how long dials took, failed ones as well
+	Wait    Distribution `json:"wait"`    // how long a connection was waited for, by those that got none as well
+	Hold    Distribution `json:"hold"`    // how long leases were held
+	Command Distribution `json:"command"` // how long commands and pipelines took, failed ones and waits as well
+}
+
+// ClosedAll is the number of connections ended, for whatever reason.
+func (n Numbers) ClosedAll() uint64 { return total(n.Closed) }
+
+// RetriesAll is the number of commands sent again, for whatever reason.
+func (n Numbers) RetriesAll() uint64 { return total(n.Retries) }
+
+// PoolUse is the use of the fuller one of the two pools, as a share of its size,
+// and which one that is ("main", "pipeline"). It is 0 where no size is known.
+func (n Numbers) PoolUse() (share float64, pool string) {
+	if m, p := n.Main.Use(), n.Pipeline.Use(); p > m {
+		return p, "pipeline"
+	} else {
+		return m, "main"
+	}
+}
+
+// HitRatio is the share of connections that were wanted and found idle, of all that
+// were wanted. Where none was wanted, known is false.
+func (n Numbers) HitRatio() (ratio float64, known bool) {
+	if n.Hits+n.Misses == 0 {
+		return 0, false
+	}
+	return float64(n.Hits) / (float64(n.Hits) + float64(n.Misses)), true
+}
+
+func total(m map[string]uint64) (sum uint64) {
+	for _, n := range m {
+		sum += n
+	}
+	return sum
+}
+
+// complete computes the gauges of all pools together, and mends peaks that are lower
+// than what is in use now.
+func (n *Numbers) complete() {
+	all := n.Main.plus(n.Pipeline)
+	n.Open, n.Idle, n.InUse, n.Waiting = all.Open+n.Subscribed, all.Idle, all.InUse, all.Waiting
+	n.PeakInUse = max(n.PeakInUse, n.InUse)
+	if n.PeakDemand > n.PeakInUse && all.Size > 0 {
+		n.PeakInUse = min(n.PeakDemand, max(all.Size, n.PeakInUse))
+	}
+	n.PeakDemand = max(n.PeakDemand, n.PeakInUse, n.InUse+n.Waiting)
+}
+
+// countersOnly returns n without its gauges.
+func (n Numbers) countersOnly() Numbers {
+	var c Numbers
+	c.addCounters(&n)
+	return c
+}
+
+// own makes the maps n's own, so that the Source may go on using its maps.
+func (n *Numbers) own() { n.Closed, n.Retries = maps.Clone(n.Closed), maps.Clone(n.Retries) }
+
+// add adds gauges, counters and distributions of another node. MaxClients and
+// ServerClients are those of the fullest server.
+func (n *Numbers) add(o *Numbers) {
+	if share(o) > share(n) {
+		n.MaxClients, n.ServerClients = o.MaxClients, o.ServerClients
+	}
+	n.Open, n.Idle, n.InUse, n.Waiting = n.Open+o.Open, n.Idle+o.Idle, n.InUse+o.InUse, n.Waiting+o.Waiting
+	n.Main, n.Pipeline = n.Main.plus(o.Main), n.Pipeline.plus(o.Pipeline)
+	n.Subscribed += o.Subscribed
+	n.Dialing += o.Dialing
+	n.Leases += o.Leases
+	n.PeakInUse += o.PeakInUse
+	n.PeakDemand += o.PeakDemand
+	n.BreakersOpen += o.BreakersOpen
+	n.addCounters(o)
+}
+
+func share(n *Numbers) float64 {
+	if n.MaxClients <= 0 {
+		return -1
+	}
+	return float64(max(n.ServerClients, n.Open)) / float64(n.MaxClients)
+}
+
+// scalars are the counters that are plain numbers.
+func (n *Numbers) scalars() [12]*uint64 {
+	return [...]*uint64{&n.Hits, &n.Misses, &n.Waits, &n.PoolTimeouts, &n.Dialed, &n.DialErrors, &n.UnknownOutcomes,
+		&n.BudgetRefusals, &n.BreakerOpened, &n.BreakerClosed, &n.BreakerRefusals, &n.Leaks}
+}
+
+func (n *Numbers) distributions() [4]*Distribution {
+	return [...]*Distribution{&n.Dial, &n.Wait, &n.Hold, &n.Command}
+}
+
+// addCounters adds counters and distributions only.
+func (n *Numbers) addCounters(o *Numbers) {
+	mine, its := n.scalars(), o.scalars()
+	for i := range mine {
+		*mine[i] += *its[i]
+	}
+	n.WaitTime += o.WaitTime
+	addMap(&n.Closed, o.Closed)
+	addMap(&n.Retries, o.Retries)
+	ours, theirs := n.distributions(), o.distributions()
+	for i := range ours {
+		*ours[i] = ours[i].Merge(*theirs[i])
+	}
+}
+
+func addMap(to *map[string]uint64, from map[string]uint64) {
+	if *to == nil && len(from) > 0 {
+		*to = make(map[string]uint64, len(from))
+	}
+	for k, v := range from {
+		(*to)[k] += v
+	}
+}
+
+// since returns n with counters and distributions of what has come since earlier. A
+// counter that has fallen began anew: all of it is recent.
+func (n *Numbers) since(earlier *Numbers) Numbers {
+	d := *n
+	now, then := d.scalars(), earlier.scalars()
+	for i := range now {
+		if *now[i] >= *then[i] {
+			*now[i] -= *then[i]
+		}
+	}
+	if d.WaitTime >= earlier.WaitTime {
+		d.WaitTime -= earlier.WaitTime
+	}
+	d.Closed, d.Retries = sinceMap(n.Closed, earlier.Closed), sinceMap(n.Retries, earlier.Retries)
+	a, b := d.distributions(), earlier.distributions()
+	for i := range a {
+		*a[i] = a[i].Sub(*b[i])
+	}
+	return d
+}
+
+func sinceMap(now, then map[string]uint64) map[string]uint64 {
+	var d map[string]uint64
+	for k, v := range now {
+		if t := then[k]; v >= t {
+			v -= t
+		}
+		if v > 0 {
+			if d == nil {
+				d = make(map[string]uint64, len(now))
+			}
+			d[k] = v
+		}
+	}
+	return d
+}
+
+// restarted reports whether a counter is lower than it was.
+func (n *Numbers) restarted(earlier *Numbers) bool {
+	now, then := n.scalars(), earlier.scalars()
+	for i := range now {
+		if *now[i] < *then[i] {
+			return true
+		}
+	}
+	return n.Command.Count < earlier.Command.Count || n.Dial.Count < earlier.Dial.Count || n.ClosedAll() < earlier.ClosedAll()
+}

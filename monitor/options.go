@@ -1,0 +1,84 @@
+package monitor
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+)
+
+// Option is a setting of [New]. A [Threshold] is one, too.
+type Option interface{ apply(*settings) error }
+
+type optionFunc func(*settings) error
+
+func (f optionFunc) apply(s *settings) error { return f(s) }
+
+type settings struct {
+	every      time.Duration
+	thresholds []Threshold // the user's
+	noDefaults bool
+	log        *slog.Logger
+	onStats    []func(Stats)
+	onAlert    []func(Alert)
+}
+
+const (
+	// DefaultEvery is the period without [Every].
+	DefaultEvery = 30 * time.Second
+	// MinEvery is the shortest period.
+	MinEvery = 10 * time.Millisecond
+)
+
+// Every sets the period of samples: how often callbacks get a Stats and thresholds
+// are looked at. Default 30 s. Less than 10 ms, zero and negative are refused.
+func Every(d time.Duration) Option {
+	return optionFunc(func(s *settings) error {
+		if d < MinEvery {
+			return fmt.Errorf("lifeguard/monitor: Every(%v): it must be at least %v", d, MinEvery)
+		}
+		s.every = d
+		return nil
+	})
+}
+
+// WithoutDefaults leaves out the [DefaultThresholds].
+func WithoutDefaults() Option {
+	return optionFunc(func(s *settings) error { s.noDefaults = true; return nil })
+}
+
+// WithLogger sets where alerts go that no callback gets, and where it is reported
+// that a callback panics or blocks. Default: slog.Default(). nil is refused.
+func WithLogger(l *slog.Logger) Option {
+	return optionFunc(func(s *settings) error {
+		if l == nil {
+			return errors.New("lifeguard/monitor: WithLogger: the logger is nil")
+		}
+		s.log = l
+		return nil
+	})
+}
+
+// OnStats is [Monitor.OnStats] as an option. A nil fn is refused.
+func OnStats(fn func(Stats)) Option {
+	return optionFunc(func(s *settings) error {
+		if fn == nil {
+			return fmt.Errorf("lifeguard/monitor: OnStats: %w", errNilCallback)
+		}
+		s.onStats = append(s.onStats, fn)
+		return nil
+	})
+}
+
+// OnAlert is [Monitor.OnAlert] as an option. A nil fn is refused.
+func OnAlert(fn func(Alert)) Option {
+	return optionFunc(func(s *settings) error {
+		if fn == nil {
+			return fmt.Errorf("lifeguard/monitor: OnAlert: %w", errNilCallback)
+		}
+		s.onAlert = append(s.onAlert, fn)
+		return nil
+	})
+}
+
+var errNilCallback = errors.New("the callback is nil")

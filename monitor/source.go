@@ -1,0 +1,110 @@
+package monitor
+
+import (
+	"fmt"
+	"time"
+)
+
+// Source gives the numbers that a [Monitor] tells of. A managed client is one;
+// [FromClient] makes one of a plain client.
+type Source interface {
+	// Sample fills s, which is empty. It is called whenever somebody asks for the
+	// Stats and at every period, never twice at a time. It must not block for long
+	// and must not call the Monitor. Counters are those since the client was made;
+	// peaks are those since the last call of Sample, so that a Source can serve one
+	// Monitor only. What it puts into s is read before the next call; maps are
+	// copied. What it cannot know it names with [Sample.Gap]. If it panics, the
+	// Stats say so.
+	Sample(s *Sample)
+}
+
+// Sample is what a Source knows at one moment.
+type Sample struct {
+	// Rest has the numbers of the client that belong to no single node: those of
+	// its retries, say. The numbers in all are Rest and Nodes together.
+	Rest Numbers
+	// Nodes has the numbers of each server, each with a name that no other has.
+	Nodes []Node
+	// LastDialError is the last dial that failed, unless a later one succeeded; nil:
+	// none.
+	LastDialError *DialError
+
+	holders []Holder
+	gaps    []string
+}
+
+// Node is one server.
+type Node struct {
+	Name string `json:"name"` // its address
+	Numbers
+}
+
+// Holder is somebody who has a connection at the moment.
+type Holder struct {
+	Node    string        `json:"node,omitempty"`    // the server of the connection
+	Site    string        `json:"site,omitempty"`    // file:line that took it; "": not known
+	Label   string        `json:"label,omitempty"`   // its name, given by the caller
+	Command string        `json:"command,omitempty"` // name of the last command, without arguments
+	For     time.Duration `json:"for_ns"`            // how long it has been held
+}
+
+// String is a short line: "web.go:31 (report) for 3.2s, last command blpop".
+func (h Holder) String() string {
+	s := h.Site
+	if s == "" {
+		s = "somebody"
+	}
+	if h.Label != "" {
+		s += " (" + h.Label + ")"
+	}
+	s += fmt.Sprintf(" for %v", short(h.For))
+	if h.Command != "" {
+		s += ", last command " + h.Command
+	}
+	return s
+}
+
+// DialError is a dial that failed.
+type DialError struct {
+	Time time.Time `json:"time"`
+	Node string    `json:"node,omitempty"`
+	Err  string    `json:"err"`
+}
+
+// MaxHolders is how many holders a Sample keeps: those that have held the longest.
+const MaxHolders = 5
+
+// AddHolder tells of somebody who has a connection. All may be told of, in any
+// order: the [MaxHolders] that have held the longest are kept, and cost no memory
+// beyond that.
+func (s *Sample) AddHolder(h Holder) {
+	i := len(s.holders)
+	if i == MaxHolders {
+		if h.For <= s.holders[i-1].For {
+			return
+		}
+		s.holders = s.holders[:i-1]
+		i--
+	}
+	s.holders = append(s.holders, h)
+	for ; i > 0 && s.holders[i-1].For < h.For; i-- {
+		s.holders[i-1], s.holders[i] = s.holders[i], s.holders[i-1]
+	}
+}
+
+// Holds reports whether a holder since that long would be kept, so that a Source
+// need not look up the Site of the others.
+func (s *Sample) Holds(since time.Duration) bool {
+	return len(s.holders) < MaxHolders || since > s.holders[MaxHolders-1].For
+}
+
+// Gap says what the Source cannot know, in a few words; the same words are kept
+// once.
+func (s *Sample) Gap(what string) {
+	for _, g := range s.gaps {
+		if g == what {
+			return
+		}
+	}
+	s.gaps = append(s.gaps, what)
+}

@@ -1,0 +1,121 @@
+package monitor
+
+import (
+	"fmt"
+	"log/slog"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Stats is a snapshot. It is immutable: several receivers have the same one, and
+// none may change what is in its maps and slices.
+//
+// As JSON, durations are in nanoseconds, times in RFC 3339, and what was written can
+// be read back.
+type Stats struct {
+	Time time.Time `json:"time"`
+	// Interval is what Recent and Rates cover: the time since the last sample. It
+	// is 0 in the first Stats, which have nothing to be compared with; then Recent
+	// and Rates are zero.
+	Interval time.Duration `json:"interval_ns"`
+
+	// The numbers of all nodes together. Counters do not fall when a node leaves.
+	Numbers
+	// Recent has the counters and distributions of the Interval, and the gauges of
+	// now.
+	Recent Numbers `json:"recent"`
+	Rates  Rates   `json:"rates"`
+	// Nodes are in the order of their names.
+	Nodes []NodeStats `json:"nodes,omitempty"`
+
+	// Holders have held a connection the longest, the longest first; at most
+	// MaxHolders.
+	Holders       []Holder   `json:"holders,omitempty"`
+	LastDialError *DialError `json:"last_dial_error,omitempty"`
+	// Gaps say what could not be found out: what is zero for that reason.
+	Gaps []string `json:"gaps,omitempty"`
+}
+
+// NodeStats are the numbers of one server.
+type NodeStats struct {
+	Name string `json:"name"`
+	Numbers
+	Recent Numbers `json:"recent"` // as in Stats
+	Rates  Rates   `json:"rates"`
+}
+
+// Rates are per second of the Interval.
+type Rates struct {
+	Commands     float64 `json:"commands"`
+	Dialed       float64 `json:"dialed"`
+	DialErrors   float64 `json:"dial_errors"`
+	Closed       float64 `json:"closed"`
+	Retries      float64 `json:"retries"`
+	Waits        float64 `json:"waits"`
+	PoolTimeouts float64 `json:"pool_timeouts"`
+}
+
+func ratesOf(n *Numbers, interval time.Duration) Rates {
+	s := interval.Seconds()
+	if s <= 0 {
+		return Rates{}
+	}
+	per := func(n uint64) float64 { return float64(n) / s }
+	return Rates{Commands: per(n.Command.Count), Dialed: per(n.Dialed), DialErrors: per(n.DialErrors), Closed: per(n.ClosedAll()),
+		Retries: per(n.RetriesAll()), Waits: per(n.Waits), PoolTimeouts: per(n.PoolTimeouts)}
+}
+
+// String is one line with what matters most.
+func (s Stats) String() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "open=%d idle=%d in_use=%d", s.Open, s.Idle, s.InUse)
+	if s.Main.Size > 0 {
+		fmt.Fprintf(&b, "/%d", s.Main.Size+s.Pipeline.Size)
+	}
+	fmt.Fprintf(&b, " peak=%d waiting=%d leases=%d dialed=%d closed=%s retries=%s",
+		s.PeakInUse, s.Waiting, s.Leases, s.Dialed, reasons(s.Closed), reasons(s.Retries))
+	for _, c := range []struct {
+		name string
+		n    uint64
+	}{{"dial_errors", s.DialErrors}, {"pool_timeouts", s.PoolTimeouts}, {"unknown_outcomes", s.UnknownOutcomes}, {"leaks", s.Leaks}} {
+		if c.n > 0 {
+			fmt.Fprintf(&b, " %s=%d", c.name, c.n)
+		}
+	}
+	for _, d := range []struct {
+		name string
+		d    Distribution
+	}{{"wait", s.Recent.Wait}, {"command", s.Recent.Command}} {
+		if d.d.Count > 0 {
+			fmt.Fprintf(&b, " %s(%v)", d.name, d.d)
+		}
+	}
+	return b.String()
+}
+
+// reasons is "12(age=10,error=2)".
+func reasons(m map[string]uint64) string {
+	s := fmt.Sprint(total(m))
+	if len(m) == 0 {
+		return s
+	}
+	var parts []string
+	for _, k := range slices.Sorted(maps.Keys(m)) {
+		parts = append(parts, fmt.Sprintf("%s=%d", k, m[k]))
+	}
+	return s + "(" + strings.Join(parts, ",") + ")"
+}
+
+// LogValue makes a group of the numbers that matter most.
+func (s Stats) LogValue() slog.Value {
+	return slog.GroupValue(
+		slog.Int("open", s.Open), slog.Int("idle", s.Idle), slog.Int("in_use", s.InUse), slog.Int("peak_in_use", s.PeakInUse),
+		slog.Int("waiting", s.Waiting), slog.Int("leases", s.Leases),
+		slog.Uint64("dialed", s.Dialed), slog.Uint64("dial_errors", s.DialErrors), slog.Uint64("closed", s.ClosedAll()),
+		slog.Uint64("retries", s.RetriesAll()), slog.Uint64("unknown_outcomes", s.UnknownOutcomes),
+		slog.Uint64("pool_timeouts", s.PoolTimeouts), slog.Uint64("leaks", s.Leaks),
+		slog.Duration("wait_p99", s.Recent.Wait.P99), slog.Duration("command_p99", s.Recent.Command.P99),
+	)
+}
