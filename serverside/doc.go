@@ -17,9 +17,10 @@
 //
 // # What the server counts
 //
-// Servers count age and idle time in whole seconds, by their own clock. So does
-// this package: limits are whole seconds, and nothing is ended before the server
-// says that it is that old.
+// Servers count age and idle time in whole seconds, by their own clock, as the
+// difference of two times without their fractions: what they say may be up to a
+// second too much or too little. This package takes their word: limits are whole
+// seconds, and nothing is ended before the server says that it is that old.
 //
 // # Clusters
 //

@@ -1,0 +1,542 @@
+package serverside_test
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/lifeguard-redis/lifeguard/internal/redistest"
+	"github.com/lifeguard-redis/lifeguard/serverside"
+)
+
+func TestOldConnectionsAreEndedAndOthersAreNot(t *testing.T) {
+	onEach(t, func(t *testing.T, s *redistest.Server) {
+		connect(t, s, "zombie", 3)
+		connect(t, s, "web", 2)
+		age(t, s, "zombie", 2*time.Second)
+		connect(t, s, "zombie", 1) // young
+
+		var kills []serverside.Kill
+		var logged bytes.Buffer
+		rdb := dial(t, s, "reaper")
+		r := reaper(t, rdb, serverside.Policy{Name: "zombie", MaxAge: 2 * time.Second},
+			serverside.OnKill(func(k serverside.Kill) { kills = append(kills, k) }),
+			serverside.WithLogger(slog.New(slog.NewTextHandler(&logged, nil))))
+		rep, err := r.Once(bg)
+		require.NoError(t, err)
+		assert.Equal(t, 3, rep.Ended)
+		assert.Equal(t, 3, rep.Due)
+		assert.False(t, rep.Busy)
+		assert.Equal(t, kills, rep.Kills)
+		if assert.Len(t, kills, 3) {
+			for _, k := range kills {
+				assert.Equal(t, "zombie", k.Client.Name)
+				assert.Equal(t, serverside.ReasonAge, k.Reason)
+				assert.Equal(t, s.Addr(), k.Node)
+				assert.GreaterOrEqual(t, k.Client.Age, 2*time.Second)
+			}
+		}
+		assert.Equal(t, 3, strings.Count(logged.String(), "a client was ended"))
+		assert.Contains(t, logged.String(), "kill.client.name=zombie")
+		assert.Contains(t, rep.String(), "ended 3 of ")
+		assert.Equal(t, 1, count(t, s, "zombie"))
+		assert.Equal(t, 2, count(t, s, "web"))
+
+		rep, err = r.Once(bg)
+		require.NoError(t, err)
+		assert.Zero(t, rep.Ended)
+	})
+}
+
+func TestIdleConnectionsAreEndedAndThoseThatWaitForTheServerAreNot(t *testing.T) {
+	onEach(t, func(t *testing.T, s *redistest.Server) {
+		idle := connect(t, s, "idle", 1)
+		busy := connect(t, s, "busy", 1)
+		blocked := dial(t, s, "blocked", func(o *redis.Options) { o.ReadTimeout = -1 })
+		ctx, cancel := context.WithCancel(bg)
+		var wg sync.WaitGroup
+		wg.Go(func() { blocked.BLPop(ctx, 0, "nothing") })
+		defer func() { cancel(); s.KillClients(t); wg.Wait() }()
+		redistest.Eventually(t, "it is blocked", soon, func() bool { return count(t, s, "blocked") == 1 })
+		age(t, s, "idle", 2*time.Second)
+		age(t, s, "blocked", 2*time.Second)
+		require.NoError(t, busy[0].Ping(bg).Err())
+
+		r := reaper(t, dial(t, s, "reaper"), serverside.Policy{Everybody: true, MaxIdle: 2 * time.Second,
+			Spare: serverside.SpareNames("judge")})
+		rep, err := r.Once(bg)
+		require.NoError(t, err)
+		if assert.Len(t, rep.Kills, 1, "%v", rep.Kills) {
+			assert.Equal(t, "idle", rep.Kills[0].Client.Name)
+			assert.Equal(t, serverside.ReasonIdle, rep.Kills[0].Reason)
+		}
+		assert.Error(t, idle[0].Ping(bg).Err())
+		assert.NoError(t, busy[0].Ping(bg).Err())
+		assert.Equal(t, 1, count(t, s, "blocked"))
+	})
+}
+
+func TestThePoolsOfTheFleetAreSpared(t *testing.T) {
+	onEach(t, func(t *testing.T, s *redistest.Server) {
+		byName := connect(t, s, "web-1", 1)
+		byID := connect(t, s, "x", 1)
+		byAddr := connect(t, s, "x", 1)
+		connect(t, s, "x", 2)
+		id, err := byID[0].ClientID(bg).Result()
+		require.NoError(t, err)
+		info, err := byAddr[0].ClientInfo(bg).Result()
+		require.NoError(t, err)
+		age(t, s, "x", time.Second)
+		age(t, s, "web-1", time.Second)
+
+		r := reaper(t, dial(t, s, "reaper"), serverside.Policy{
+			Everybody: true, MaxAge: time.Second, PerSecond: -1, // no bound, yet a look at each
+			Spare: serverside.SpareAny(
+				serverside.SpareNames("web-*", "judge"),
+				serverside.SpareIDs(func() []int64 { return []int64{id} }),
+				serverside.SpareAddrs(func() []string { return []string{info.Addr} }),
+			),
+		})
+		rep, err := r.Once(bg)
+		require.NoError(t, err)
+		assert.Equal(t, 2, rep.Ended)
+		assert.GreaterOrEqual(t, rep.Spared, 3)
+		assert.Equal(t, rep.Due, rep.Ended+rep.Spared)
+		for _, c := range []*redis.Conn{byName[0], byID[0], byAddr[0]} {
+			assert.NoError(t, c.Ping(bg).Err())
+		}
+	})
+}
+
+func TestASpareThatPanicsSparesEverybody(t *testing.T) {
+	t.Parallel()
+	s := redistest.Start(t)
+	connect(t, s, "x", 2)
+	age(t, s, "x", time.Second)
+	r := reaper(t, dial(t, s, "reaper"), serverside.Policy{Name: "x", MaxAge: time.Second,
+		Spare: func(serverside.Client) bool { panic("oops") }})
+	rep, err := r.Once(bg)
+	require.NoError(t, err)
+	assert.Equal(t, 2, rep.Spared)
+	assert.Zero(t, rep.Ended)
+	assert.Equal(t, 2, count(t, s, "x"))
+}
+
+func TestTheReaperNeverEndsItsOwnConnection(t *testing.T) {
+	onEach(t, func(t *testing.T, s *redistest.Server) {
+		rdb := dial(t, s, "reaper", func(o *redis.Options) { o.PoolSize = 1 })
+		own, err := rdb.ClientID(bg).Result()
+		require.NoError(t, err)
+		age(t, s, "reaper", time.Second)
+		for _, perSecond := range []int{0, -1} { // one by one, and all at once
+			r := reaper(t, rdb, serverside.Policy{Name: "", User: "default", MaxAge: time.Second, PerSecond: perSecond},
+				serverside.WithoutLock())
+			_, err = r.Once(bg)
+			require.NoError(t, err)
+		}
+		now, err := rdb.ClientID(bg).Result()
+		require.NoError(t, err)
+		assert.Equal(t, own, now)
+	})
+}
+
+func TestADryRunEndsNobodyAndWritesNothing(t *testing.T) {
+	t.Parallel()
+	s := redistest.Start(t)
+	connect(t, s, "x", 2)
+	age(t, s, "x", time.Second)
+	require.NoError(t, s.Admin().Set(bg, serverside.DefaultLockKey, "somebody", 0).Err())
+	rdb := dial(t, s, "reaper")
+	var sent []string
+	rdb.AddHook(refuse(func(args []any) error { sent = append(sent, strings.ToLower(fmt.Sprint(args...))); return nil }))
+	told := 0
+	r := reaper(t, rdb, serverside.Policy{Name: "x", MaxAge: time.Second, DryRun: true},
+		serverside.OnKill(func(k serverside.Kill) {
+			assert.True(t, k.DryRun)
+			told++
+		}))
+	rep, err := r.Once(bg)
+	require.NoError(t, err)
+	assert.True(t, rep.DryRun)
+	assert.Len(t, rep.Kills, 2)
+	assert.Equal(t, 2, told)
+	assert.Zero(t, rep.Ended)
+	assert.Contains(t, rep.String(), "would end 2 of")
+	assert.Equal(t, 2, count(t, s, "x"))
+	for _, cmd := range sent {
+		assert.NotContains(t, cmd, "kill")
+		assert.NotContains(t, cmd, "set"+serverside.DefaultLockKey)
+	}
+}
+
+func TestWithoutABoundOneCommandEndsThemAll(t *testing.T) {
+	onEach(t, func(t *testing.T, s *redistest.Server) {
+		require.NoError(t, s.Admin().Do(bg, "ACL", "SETUSER", "ci", "on", ">secret", "+@all").Err())
+		connect(t, s, "x", 5, as("ci"))
+		connect(t, s, "other", 1)
+		age(t, s, "x", time.Second)
+		age(t, s, "other", time.Second)
+		rdb := dial(t, s, "reaper")
+		kills := 0
+		rdb.AddHook(refuse(func(args []any) error {
+			if len(args) > 1 && args[1] == "KILL" {
+				kills++
+			}
+			return nil
+		}))
+		r := reaper(t, rdb, serverside.Policy{User: "ci", MaxAge: time.Second, PerSecond: -1})
+		rep, err := r.Once(bg)
+		require.NoError(t, err)
+		assert.Equal(t, 1, kills)
+		assert.Equal(t, 5, rep.Ended)
+		if assert.Len(t, rep.Kills, 1) {
+			assert.Equal(t, 5, rep.Kills[0].Count)
+			assert.Equal(t, s.Addr(), rep.Kills[0].Node)
+		}
+		assert.Zero(t, count(t, s, "x"))
+		assert.Equal(t, 1, count(t, s, "other"))
+	})
+}
+
+func TestOnServersWithoutMaxAgeTheyAreEndedByID(t *testing.T) {
+	t.Parallel()
+	s := redistest.Start(t)
+	for _, perSecond := range []int{0, -1} {
+		connect(t, s, "x", 3)
+		age(t, s, "x", time.Second)
+		rdb := dial(t, s, "reaper")
+		asked := 0
+		rdb.AddHook(refuse(func(args []any) error { // as Redis 7.2 does
+			for _, a := range args {
+				if a == "MAXAGE" {
+					asked++
+					return answer("ERR syntax error")
+				}
+			}
+			return nil
+		}))
+		r := reaper(t, rdb, serverside.Policy{Addr: "127.0.0.1", Name: "x", MaxAge: time.Second, PerSecond: perSecond})
+		rep, err := r.Once(bg)
+		require.NoError(t, err)
+		assert.Equal(t, 3, rep.Ended)
+		assert.Equal(t, 1, asked, "it is asked once in a sweep")
+		assert.Zero(t, count(t, s, "x"))
+
+		connect(t, s, "x", 2)
+		age(t, s, "x", time.Second)
+		r = reaper(t, rdb, serverside.Policy{User: "default", MaxAge: time.Second, PerSecond: -1,
+			Type: serverside.TypeNormal})
+		rep, err = r.Once(bg)
+		require.NoError(t, err)
+		assert.GreaterOrEqual(t, rep.Ended, 2)
+		assert.Zero(t, count(t, s, "x"))
+	}
+}
+
+func TestKillsAreSpreadOutAndLooksAreRenewed(t *testing.T) {
+	t.Parallel()
+	s := redistest.Start(t)
+	conns := connect(t, s, "x", 6)
+	age(t, s, "x", 2*time.Second)
+	// From the first end on all others are used all the time.
+	r := reaper(t, dial(t, s, "reaper"), serverside.Policy{Name: "x", MaxIdle: 2 * time.Second, PerSecond: 4},
+		serverside.OnKill(func(serverside.Kill) {
+			for _, c := range conns {
+				_ = c.Ping(bg).Err()
+			}
+		}))
+	rep, err := r.Once(bg)
+	require.NoError(t, err)
+	assert.Equal(t, 6, rep.Due)
+	assert.LessOrEqual(t, rep.Ended, 4, "after a second the reaper looks again")
+	assert.GreaterOrEqual(t, rep.Gone, 2)
+	assert.Equal(t, 6, rep.Ended+rep.Gone)
+	assert.GreaterOrEqual(t, rep.Took, time.Duration(rep.Ended-1)*250*time.Millisecond)
+	assert.Equal(t, rep.Gone, count(t, s, "x"))
+}
+
+func TestOnlyOneReaperWorksAtATime(t *testing.T) {
+	onEach(t, func(t *testing.T, s *redistest.Server) {
+		connect(t, s, "x", 2)
+		age(t, s, "x", time.Second)
+		p := serverside.Policy{Name: "x", MaxAge: time.Second}
+		second := reaper(t, dial(t, s, "b"), p)
+		var busy serverside.Report
+		var err error
+		first := reaper(t, dial(t, s, "a"), p, serverside.OnKill(func(serverside.Kill) {
+			busy, err = second.Once(bg)
+		}))
+		rep, ferr := first.Once(bg)
+		require.NoError(t, ferr)
+		require.NoError(t, err)
+		assert.True(t, busy.Busy)
+		assert.Zero(t, busy.Seen)
+		assert.Equal(t, "another reaper is at work", busy.String())
+		assert.Equal(t, 2, rep.Ended)
+
+		rep, err = second.Once(bg)
+		require.NoError(t, err)
+		assert.False(t, rep.Busy, "the first one gave the lock back")
+	})
+}
+
+func TestALockOfSomebodyElseIsNeverTakenAway(t *testing.T) {
+	t.Parallel()
+	s := redistest.Start(t)
+	connect(t, s, "x", 4)
+	age(t, s, "x", time.Second)
+	admin := s.Admin()
+	const key = "somewhere:{else}"
+	stolen := 0
+	r := reaper(t, dial(t, s, "a"), serverside.Policy{Name: "x", MaxAge: time.Second},
+		serverside.WithLock(key, time.Second),
+		serverside.OnKill(func(serverside.Kill) {
+			stolen++
+			// It hangs for so long that the lock expires, and somebody takes it.
+			require.NoError(t, admin.Set(bg, key, "somebody", 0).Err())
+			time.Sleep(600 * time.Millisecond)
+		}))
+	rep, err := r.Once(bg)
+	assert.ErrorIs(t, err, serverside.ErrLockLost)
+	assert.Equal(t, 1, rep.Ended)
+	assert.Equal(t, 1, stolen)
+	assert.Equal(t, "somebody", admin.Get(bg, key).Val())
+	assert.Equal(t, 3, count(t, s, "x"))
+}
+
+func TestTheLockWorksWithoutScripts(t *testing.T) {
+	t.Parallel()
+	s := redistest.Start(t)
+	require.NoError(t, s.Admin().Do(bg, "ACL", "SETUSER", "noscript", "on", ">secret", "~*", "+@all", "-@scripting").Err())
+	require.NoError(t, s.Admin().Do(bg, "ACL", "SETUSER", "notx", "on", ">secret", "~*", "+@all", "-@scripting", "-@transaction").Err())
+	p := serverside.Policy{Name: "x", MaxAge: time.Second}
+
+	rep, err := reaper(t, dial(t, s, "a", as("noscript")), p).Once(bg)
+	require.NoError(t, err)
+	assert.False(t, rep.Busy)
+	assert.Zero(t, s.Admin().Exists(bg, serverside.DefaultLockKey).Val(), "given back by WATCH and EXEC")
+
+	require.NoError(t, s.Admin().Set(bg, serverside.DefaultLockKey, "somebody", 0).Err())
+	rep, err = reaper(t, dial(t, s, "a", as("noscript")), p).Once(bg)
+	require.NoError(t, err)
+	assert.True(t, rep.Busy)
+	assert.Equal(t, "somebody", s.Admin().Get(bg, serverside.DefaultLockKey).Val())
+
+	require.NoError(t, s.Admin().Del(bg, serverside.DefaultLockKey).Err())
+	r := reaper(t, dial(t, s, "a", as("notx")), p)
+	rep, err = r.Once(bg)
+	require.NoError(t, err)
+	assert.False(t, rep.Busy)
+	assert.InDelta(t, 30, s.Admin().TTL(bg, serverside.DefaultLockKey).Val().Seconds(), 5, "left to expire")
+	rep, err = r.Once(bg)
+	require.NoError(t, err)
+	assert.True(t, rep.Busy)
+}
+
+func TestAReaperThatMayNotSaysWhatItNeeds(t *testing.T) {
+	onEach(t, func(t *testing.T, s *redistest.Server) {
+		acl := func(user string, rules ...any) {
+			args := append([]any{"ACL", "SETUSER", user, "on", ">secret", "~*", "+@all"}, rules...)
+			require.NoError(t, s.Admin().Do(bg, args...).Err())
+		}
+		acl("nokill", "-client|kill")
+		acl("nolist", "-client|list")
+		acl("nolock", "-set")
+		acl("noid", "-client|id")
+		connect(t, s, "x", 2)
+		age(t, s, "x", time.Second)
+		for user, want := range map[string]string{
+			"nokill": "kill on " + s.Addr() + ": denied: NOPERM",
+			"nolist": "needs +client|list",
+			"nolock": "or WithoutLock",
+		} {
+			rep, err := reaper(t, dial(t, s, "r", as(user)), serverside.Policy{Name: "x", MaxAge: time.Second},
+				serverside.WithLock(user, time.Second)).Once(bg)
+			assert.ErrorIs(t, err, serverside.ErrDenied, user)
+			assert.ErrorContains(t, err, want)
+			assert.Zero(t, rep.Ended)
+		}
+		assert.Equal(t, 2, count(t, s, "x"))
+		rep, err := reaper(t, dial(t, s, "r", as("noid")), serverside.Policy{Name: "x", MaxAge: time.Second}).Once(bg)
+		require.NoError(t, err)
+		assert.Equal(t, 2, rep.Ended)
+	})
+}
+
+func TestAServerThatIsAwayIsAClearError(t *testing.T) {
+	t.Parallel()
+	for _, opts := range [][]serverside.Option{nil, {serverside.WithoutLock()}} {
+		_, err := reaper(t, dialNobody(t), serverside.Policy{Everybody: true, MaxAge: time.Hour}, opts...).Once(bg)
+		assert.ErrorIs(t, err, serverside.ErrUnreachable)
+	}
+}
+
+func TestRunSweepsOncePerPeriodInAFleetAndEndsWithItsContext(t *testing.T) {
+	onEach(t, func(t *testing.T, s *redistest.Server) {
+		ctx, cancel := context.WithCancel(bg)
+		defer cancel()
+		const every = 300 * time.Millisecond
+		var mu sync.Mutex
+		sweeps := map[int]int{}
+		ended := make(chan error, 3)
+		for i := range 3 {
+			r := reaper(t, dial(t, s, "r"), serverside.Policy{Name: "x", MaxAge: time.Second},
+				serverside.OnSweep(func(rep serverside.Report, err error) {
+					if err == nil && !rep.Busy {
+						mu.Lock()
+						sweeps[i]++
+						mu.Unlock()
+					}
+				}))
+			go func() { ended <- r.Run(ctx, every) }()
+		}
+		connect(t, s, "x", 2)
+		redistest.Eventually(t, "the zombies are ended", soon, func() bool { return count(t, s, "x") == 0 })
+		mu.Lock()
+		assert.Len(t, sweeps, 1, "one reaper makes the sweeps of all")
+		mu.Unlock()
+		cancel()
+		for range 3 {
+			select {
+			case err := <-ended:
+				assert.ErrorIs(t, err, context.Canceled)
+			case <-time.After(soon):
+				t.Fatal("Run has not returned")
+			}
+		}
+		assert.Zero(t, s.Admin().Exists(bg, serverside.DefaultLockKey).Val(), "the lock was given back")
+	})
+}
+
+func TestCallbacksThatPanicDoNoHarm(t *testing.T) {
+	t.Parallel()
+	s := redistest.Start(t)
+	connect(t, s, "x", 2)
+	age(t, s, "x", time.Second)
+	var logged bytes.Buffer
+	r := reaper(t, dial(t, s, "r"), serverside.Policy{Name: "x", MaxAge: time.Second},
+		serverside.OnKill(func(serverside.Kill) { panic("kill") }),
+		serverside.OnSweep(func(serverside.Report, error) { panic("sweep") }),
+		serverside.WithLogger(slog.New(slog.NewTextHandler(&logged, nil))))
+	rep, err := r.Once(bg)
+	require.NoError(t, err)
+	assert.Equal(t, 2, rep.Ended)
+	assert.Contains(t, logged.String(), "OnKill panicked")
+	assert.Contains(t, logged.String(), "OnSweep panicked")
+}
+
+func TestASweepEndsWithItsContext(t *testing.T) {
+	t.Parallel()
+	s := redistest.Start(t)
+	connect(t, s, "x", 4)
+	age(t, s, "x", time.Second)
+	ctx, cancel := context.WithCancel(bg)
+	r := reaper(t, dial(t, s, "r"), serverside.Policy{Name: "x", MaxAge: time.Second, PerSecond: 1},
+		serverside.OnKill(func(serverside.Kill) { cancel() }))
+	start := time.Now()
+	rep, err := r.Once(ctx)
+	assert.ErrorIs(t, err, context.Canceled)
+	assert.Equal(t, 1, rep.Ended)
+	assert.Less(t, time.Since(start), time.Second)
+	assert.Equal(t, 3, count(t, s, "x"))
+	assert.Zero(t, s.Admin().Exists(bg, serverside.DefaultLockKey).Val(), "the lock was given back all the same")
+}
+
+func TestAWrongPolicyNamesTheFieldAndTheValue(t *testing.T) {
+	t.Parallel()
+	ok := serverside.Policy{User: "ci", MaxAge: time.Hour}
+	rdb := dialNobody(t)
+	for _, tt := range []struct {
+		change func(*serverside.Policy)
+		want   string
+	}{
+		{func(p *serverside.Policy) { p.MaxAge = 0 }, "Policy.MaxAge: 0s: neither it nor MaxIdle"},
+		{func(p *serverside.Policy) { p.MaxAge = -time.Hour }, "Policy.MaxAge: -1h0m0s: is negative"},
+		{func(p *serverside.Policy) { p.MaxAge = 1500 * time.Millisecond }, "Policy.MaxAge: 1.5s: servers count"},
+		{func(p *serverside.Policy) { p.MaxIdle = time.Millisecond }, "Policy.MaxIdle: 1ms"},
+		{func(p *serverside.Policy) { p.User = "" }, "Policy.Everybody: false"},
+		{func(p *serverside.Policy) { p.Everybody = true }, "Policy.Everybody: true"},
+		{func(p *serverside.Policy) { p.Type = serverside.TypeReplica }, `Policy.Type: "replica"`},
+		{func(p *serverside.Policy) { p.Type = serverside.TypeMaster }, `Policy.Type: "master"`},
+		{func(p *serverside.Policy) { p.Type = "any" }, `Policy.Type: "any"`},
+		{func(p *serverside.Policy) {
+			p.Type, p.MaxAge, p.MaxIdle = serverside.TypePubSub, 0, time.Hour
+		}, "Policy.MaxIdle: 1h0m0s: subscribers"},
+		{func(p *serverside.Policy) { p.Name = `\` }, `Policy.Name`},
+		{func(p *serverside.Policy) { p.Addr = "10.0.0" }, `Policy.Addr: "10.0.0"`},
+	} {
+		p := ok
+		tt.change(&p)
+		_, err := serverside.NewReaper(rdb, p)
+		assert.ErrorContains(t, err, tt.want)
+	}
+	for want, opt := range map[string]serverside.Option{
+		"WithLock: \"\"":   serverside.WithLock("", time.Minute),
+		"WithLock: 10ms":   serverside.WithLock("x", 10*time.Millisecond),
+		"OnKill: the":      serverside.OnKill(nil),
+		"OnSweep: the":     serverside.OnSweep(nil),
+		"WithLogger: the":  serverside.WithLogger(nil),
+		"an option is nil": nil,
+	} {
+		_, err := serverside.NewReaper(rdb, ok, opt)
+		assert.ErrorContains(t, err, want)
+	}
+	_, err := serverside.NewReaper(nil, ok)
+	assert.ErrorContains(t, err, "nil")
+	r, err := serverside.NewReaper(rdb, ok)
+	require.NoError(t, err)
+	assert.Equal(t, serverside.DefaultPerSecond, r.Policy().PerSecond)
+	assert.Equal(t, `clients user="ci" type="normal" older than 1h0m0s`, r.Policy().String())
+	assert.ErrorContains(t, r.Run(bg, 0), "every: 0s")
+	_, err = new(serverside.Reaper).Once(bg)
+	assert.ErrorContains(t, err, "NewReaper")
+	assert.Error(t, (*serverside.Reaper)(nil).Run(bg, time.Second))
+}
+
+func TestSubscribersAreEndedByAgeIfAskedFor(t *testing.T) {
+	onEach(t, func(t *testing.T, s *redistest.Server) {
+		sub := dial(t, s, "x").Subscribe(bg, "a")
+		defer sub.Close()
+		_, err := sub.Receive(bg)
+		require.NoError(t, err)
+		connect(t, s, "x", 1)
+		age(t, s, "x", time.Second)
+		rep, err := reaper(t, dial(t, s, "r"), serverside.Policy{Name: "x", Type: serverside.TypePubSub, MaxAge: time.Second}).Once(bg)
+		require.NoError(t, err)
+		if assert.Len(t, rep.Kills, 1) {
+			assert.Equal(t, serverside.TypePubSub, rep.Kills[0].Client.Type())
+		}
+	})
+}
+
+func TestReapersWorkThroughAConnAndOverRings(t *testing.T) {
+	t.Parallel()
+	a, b := redistest.Start(t), redistest.StartValkey(t)
+	connect(t, a, "x", 1)
+	connect(t, b, "x", 2)
+	age(t, a, "x", time.Second)
+	age(t, b, "x", time.Second)
+	p := serverside.Policy{Name: "x", MaxAge: time.Second}
+
+	conn := dial(t, a, "r").Conn()
+	defer conn.Close()
+	rep, err := reaper(t, conn, p).Once(bg)
+	require.NoError(t, err)
+	assert.Equal(t, 1, rep.Ended)
+
+	ring := redis.NewRing(&redis.RingOptions{Addrs: map[string]string{"a": a.Addr(), "b": b.Addr()}})
+	defer ring.Close()
+	rep, err = reaper(t, ring, p).Once(bg)
+	require.NoError(t, err)
+	assert.Equal(t, 2, rep.Ended)
+	assert.Equal(t, 2, rep.Nodes)
+}
