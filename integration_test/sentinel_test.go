@@ -55,30 +55,46 @@ func named(t testing.TB, s *redistest.Server, name string) (n int) {
 	return n
 }
 
-// switched returns when a Sentinel first named another master, and a function
-// that waits for when each of them did: they hear of it from each other.
-func switched(t testing.TB, set *redistest.SentinelSet, old *redistest.Server) (first time.Time, each func() map[string]time.Time) {
+// switches listens for +switch-master on all Sentinels. first waits for the first
+// of them to say it; each waits for all, who hear of it from each other.
+func switches(t testing.TB, set *redistest.SentinelSet) (first func() time.Time, each func() map[string]time.Time) {
 	t.Helper()
-	at := map[string]time.Time{}
-	poll := func() bool {
-		for _, s := range set.Sentinels() {
-			list, err := s.Admin().Do(context.Background(), "SENTINEL", "GET-MASTER-ADDR-BY-NAME", set.MasterName()).StringSlice()
-			if _, known := at[s.Addr()]; !known && err == nil && len(list) == 2 && list[0]+":"+list[1] != old.Addr() {
-				at[s.Addr()] = time.Now()
-			}
-		}
-		return len(at) > 0
+	type word struct {
+		addr string
+		at   time.Time
 	}
-	redistest.Eventually(t, "the Sentinels switch", 30*time.Second, poll)
-	first = time.Now()
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		for end := time.Now().Add(20 * time.Second); len(at) < len(set.Sentinels()) && time.Now().Before(end); time.Sleep(time.Millisecond) {
-			poll()
+	words := make(chan word, len(set.Sentinels()))
+	for _, s := range set.Sentinels() {
+		sub := s.Admin().Subscribe(t.Context(), "+switch-master")
+		if _, err := sub.Receive(t.Context()); err != nil {
+			t.Fatal(err)
 		}
-	}()
-	return first, func() map[string]time.Time { <-done; return at }
+		go func() {
+			defer sub.Close()
+			if _, err := sub.ReceiveMessage(context.Background()); err == nil {
+				words <- word{s.Addr(), time.Now()}
+			}
+		}()
+	}
+	said := map[string]time.Time{}
+	wait := func() time.Time {
+		t.Helper()
+		select {
+		case w := <-words:
+			said[w.addr] = w.at
+			return w.at
+		case <-time.After(30 * time.Second):
+			t.Fatal("no Sentinel said +switch-master within 30s")
+			return time.Time{}
+		}
+	}
+	return wait, func() map[string]time.Time {
+		t.Helper()
+		for len(said) < len(set.Sentinels()) {
+			wait()
+		}
+		return said
+	}
 }
 
 func TestClientsOfSentinelsFollowAFailoverWithinASecond(t *testing.T) {
@@ -96,6 +112,7 @@ func TestClientsOfSentinelsFollowAFailoverWithinASecond(t *testing.T) {
 		for _, how := range []string{"SENTINEL FAILOVER", "SIGSTOP", "kill -9"} {
 			set.Settle()
 			old := set.Master()
+			first, each := switches(t, set)
 			switch how {
 			case "SENTINEL FAILOVER":
 				redistest.Eventually(t, "a failover begins", 30*time.Second, func() bool {
@@ -118,7 +135,7 @@ func TestClientsOfSentinelsFollowAFailoverWithinASecond(t *testing.T) {
 					t.Errorf("%s, %s: no subscription to a Sentinel: %v", how, kind, rdb.Conns())
 				}
 			}
-			at, each := switched(t, set, old)
+			at := first()
 			for _, work := range works {
 				work.mark(at)
 			}
