@@ -7,6 +7,7 @@ import (
 	"os"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"go.uber.org/goleak"
@@ -102,6 +103,11 @@ func (l *logged) option() monitor.Option {
 const period = 30 * time.Second
 
 // periods lets n periods pass, in a bubble of synctest.
-func periods(n int) { time.Sleep(time.Duration(n) * period) }
+func periods(n int) {
+	for range n {
+		time.Sleep(period)
+		synctest.Wait()
+	}
+}
 
 func ms(n int) time.Duration { return time.Duration(n) * time.Millisecond }

@@ -245,6 +245,9 @@ func (t *Threshold) past(v float64) bool {
 	return v >= t.Limit
 }
 
+// rounding keeps 0.72 from being less than 0.8 * 0.9.
+const rounding = 1e-9
+
 // back reports whether a value has come back far enough for the alert to end.
 func (t *Threshold) back(v float64) bool {
 	h := t.Hysteresis
@@ -257,7 +260,7 @@ func (t *Threshold) back(v float64) bool {
 	if t.Metric == HitRatio {
 		return v > t.Limit+h*(1-t.Limit)
 	}
-	return v < t.Limit*(1-h)
+	return v < t.Limit*(1-h)*(1-rounding)
 }
 
 func (t *Threshold) coolDown() time.Duration {

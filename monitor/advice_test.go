@@ -1,0 +1,75 @@
+package monitor_test
+
+import (
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/lifeguard-redis/lifeguard/monitor"
+)
+
+func TestAdviceFollowsFromWhatWasSeen(t *testing.T) {
+	times := func(n int, d time.Duration) monitor.Distribution {
+		var h monitor.Histogram
+		for range n {
+			h.Record(d)
+		}
+		return h.Snapshot()
+	}
+	pool := monitor.Pool{Size: 10, Open: 10}
+	for name, c := range map[string]struct {
+		n       monitor.Numbers
+		periods int
+		want    int
+		words   string
+	}{
+		"nothing known": {monitor.Numbers{}, 20, 0, "the size is not known"},
+		"little seen":   {monitor.Numbers{Main: pool, Hits: 99}, 20, 10, "too little was seen: 99 uses"},
+		"it fits":       {monitor.Numbers{Main: pool, Hits: 1000, PeakDemand: 7}, 20, 10, "at most 7 callers wanted a connection at once; nobody waited to speak of: the size fits"},
+		"timeouts": {monitor.Numbers{Main: pool, Hits: 1000, PeakDemand: 14, PoolTimeouts: 3, Waits: 30}, 1, 18,
+			"at most 14 callers wanted a connection at once; 3 of them got none in time; that peak and a quarter for spikes need 18"},
+		"a stampede":   {monitor.Numbers{Main: pool, Hits: 1000, PeakDemand: 4000, Wait: times(100, ms(50))}, 1, 20, "twice as many is a step"},
+		"short waits":  {monitor.Numbers{Main: pool, Hits: 1000, PeakDemand: 14, Wait: times(100, time.Microsecond)}, 1, 10, "did not wait long: the size fits"},
+		"average wait": {monitor.Numbers{Main: pool, Hits: 1000, PeakDemand: 12, Waits: 100, WaitTime: time.Second}, 1, 15, "waits took 10ms on average"},
+		"long holds": {monitor.Numbers{Main: pool, Hits: 1000, PeakDemand: 14, PoolTimeouts: 3, Hold: times(10, 5*time.Second)}, 1, 10,
+			"leases are held for 5s on average: shorten them first"},
+		"slow dials":                    {monitor.Numbers{Main: pool, Hits: 1000, PeakDemand: 4, Wait: times(100, ms(50))}, 1, 10, "it was the dialing"},
+		"too large":                     {monitor.Numbers{Main: pool, Hits: 1000, PeakDemand: 3}, 20, 5, "the peak and half of it again need 5"},
+		"too large, but seen too short": {monitor.Numbers{Main: pool, Hits: 1000, PeakDemand: 3}, 2, 10, "the size fits"},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			src := &script{}
+			m := newMonitor(t, src)
+			m.Start()
+			synctest.Wait()
+			src.set(node(c.n))
+			periods(c.periods)
+			a := m.Advice()
+			if a.Suggested != c.want || !strings.Contains(a.Why, c.words) {
+				t.Errorf("%s: %v", name, a)
+			}
+		})
+	}
+}
+
+func TestAdviceUsesLittlesLaw(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		src := &script{}
+		var h monitor.Histogram
+		src.set(func(s *monitor.Sample) {
+			node(monitor.Numbers{Main: monitor.Pool{Size: 40, Open: 40}, PeakDemand: 9, Command: h.Snapshot()})(s)
+		})
+		m := newMonitor(t, src)
+		m.Start()
+		synctest.Wait()
+		for range 30 * 800 { // 800 a second, 10 ms each: 8 at a time
+			h.Record(ms(10))
+		}
+		periods(12)
+		if a := m.Advice(); a.Load != 8 || a.Peak != 9 || a.Suggested != 16 || a.Node != "a:1" || a.Seen != 12*period ||
+			!strings.Contains(a.String(), "pool size 40, suggested 16: in 6m0s at most 9 callers wanted a connection at once, and by Little's law 8 were in use") {
+			t.Errorf("%+v", a)
+		}
+	})
+}

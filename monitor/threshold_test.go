@@ -1,0 +1,282 @@
+package monitor_test
+
+import (
+	"encoding/json"
+	"math"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/lifeguard-redis/lifeguard/monitor"
+)
+
+func TestOptionsThatCannotBeAreRefusedWithTheReason(t *testing.T) {
+	ok := monitor.Threshold{Metric: monitor.PoolUse, Limit: 0.5}
+	with := func(change func(*monitor.Threshold)) []monitor.Option {
+		th := ok
+		change(&th)
+		return []monitor.Option{th}
+	}
+	for want, opts := range map[string][]monitor.Option{
+		"it has no Metric":                        {monitor.Threshold{Limit: 1}},
+		`there is no metric "pool"`:               with(func(t *monitor.Threshold) { t.Metric = "pool" }),
+		"Limit is NaN":                            with(func(t *monitor.Threshold) { t.Limit = math.NaN() }),
+		"Limit is +Inf":                           with(func(t *monitor.Threshold) { t.Limit = math.Inf(1) }),
+		"Limit is 0":                              with(func(t *monitor.Threshold) { t.Limit = 0 }),
+		"Limit is -1":                             with(func(t *monitor.Threshold) { t.Limit = -1 }),
+		"Limit is 80: pool use is a share":        with(func(t *monitor.Threshold) { t.Limit = 80 }),
+		"no hit ratio is better":                  {monitor.Threshold{Metric: monitor.HitRatio, Limit: 1}},
+		"there is no Level(7)":                    with(func(t *monitor.Threshold) { t.Level = 7 }),
+		"For is -1s":                              with(func(t *monitor.Threshold) { t.For = -time.Second }),
+		"Samples is -1":                           with(func(t *monitor.Threshold) { t.Samples = -1 }),
+		"Hysteresis is 1":                         with(func(t *monitor.Threshold) { t.Hysteresis = 1 }),
+		"Hysteresis is NaN":                       with(func(t *monitor.Threshold) { t.Hysteresis = math.NaN() }),
+		`two thresholds have the name "pool_use_`: {ok, ok},
+		`two thresholds have the name "x"`:        {monitor.Threshold{Name: "x", Metric: monitor.Leaks, Limit: 1}, monitor.Threshold{Name: "x", Metric: monitor.Churn, Limit: 1}},
+		"OnStats: the callback is nil":            {monitor.OnStats(nil)},
+		"OnAlert: the callback is nil":            {monitor.OnAlert(nil)},
+		"Every(0s)":                               {monitor.Every(0)},
+		"Every(-1s)":                              {monitor.Every(-time.Second)},
+		"the logger is nil":                       {monitor.WithLogger(nil)},
+		"an option is nil":                        {nil},
+	} {
+		if _, err := monitor.New(&script{}, opts...); err == nil || !strings.Contains(err.Error(), want) || !strings.HasPrefix(err.Error(), "lifeguard/monitor: ") {
+			t.Errorf("want %q, got %v", want, err)
+		}
+	}
+	var nobody *script
+	for _, src := range []monitor.Source{nil, nobody, monitor.FromClient(nil)} {
+		if _, err := monitor.New(src); err == nil || !strings.Contains(err.Error(), "nil") {
+			t.Errorf("a nil source: %v", err)
+		}
+	}
+}
+
+// alerts collects alerts as short words.
+type alerts struct{ all []monitor.Alert }
+
+func (a *alerts) take() string {
+	synctest.Wait()
+	var s []string
+	for _, x := range a.all {
+		w := "+"
+		if !x.Active {
+			w = "-"
+		}
+		s = append(s, w+x.Name)
+	}
+	a.all = nil
+	return strings.Join(s, " ")
+}
+
+func (a *alerts) add(x monitor.Alert) { a.all = append(a.all, x) }
+
+func TestPoolUseWarnsFrom80PercentAndIsCriticalFrom95In3Samples(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		src, got := &script{}, &alerts{}
+		src.set(inUse(10))
+		m := newMonitor(t, src)
+		m.OnAlert(got.add)
+		synctest.Wait()
+		for i, step := range []struct {
+			inUse int
+			want  string
+		}{
+			{79, ""},
+			{80, "+pool_use_warning"},
+			{94, ""},
+			{95, ""},
+			{95, ""},
+			{94, ""}, // 3 in a row, or it begins anew
+			{96, ""},
+			{99, ""},
+			{97, "+pool_use_critical"},
+			{90, ""},                   // within the hysteresis
+			{86, ""},                   //
+			{85, "-pool_use_critical"}, // below 0.95 * 0.9
+			{72, ""},
+			{71, "-pool_use_warning"},
+			{81, ""}, // cool-down
+			{10, ""},
+			{82, "+pool_use_warning"},
+		} {
+			src.set(inUse(step.inUse))
+			periods(1)
+			if s := got.take(); s != step.want {
+				t.Errorf("step %d, %d in use: %q, want %q", i, step.inUse, s, step.want)
+			}
+		}
+		if a := m.Alerts(); len(a) != 1 || a[0].Name != "pool_use_warning" || a[0].Value != 0.82 {
+			t.Errorf("Alerts: %v", a)
+		}
+	})
+}
+
+func TestAnAlertSaysWhatHelps(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		src := &script{}
+		var got []monitor.Alert
+		m := newMonitor(t, src, monitor.WithoutDefaults(), monitor.Threshold{Metric: monitor.PoolUse, Limit: 0.9, Level: monitor.Critical, For: 2 * period})
+		m.OnAlert(func(a monitor.Alert) { got = append(got, a) })
+		synctest.Wait()
+		start := time.Now()
+		full := func(use int) func(*monitor.Sample) {
+			return func(s *monitor.Sample) {
+				n := monitor.Numbers{Main: monitor.Pool{Size: 10, Open: 10, InUse: 1}, Pipeline: monitor.Pool{Size: 10, Open: 10, InUse: use}}
+				s.Nodes = []monitor.Node{{Name: "b:2"}, {Name: "a:1", Numbers: n}}
+				s.AddHolder(monitor.Holder{Node: "b:2", Site: "other.go:1", For: time.Hour})
+				s.AddHolder(monitor.Holder{Node: "a:1", Site: "web.go:31", Label: "report", For: 3 * time.Second, Command: "blpop"})
+				s.LastDialError = &monitor.DialError{Time: start, Node: "a:1", Err: "connection refused"}
+			}
+		}
+		src.set(full(9))
+		periods(1)
+		src.set(full(10))
+		periods(1)
+		src.set(full(9))
+		periods(1)
+		src.set(full(2))
+		periods(1)
+		synctest.Wait()
+		if len(got) != 2 {
+			t.Fatalf("%v", got)
+		}
+		a, b := got[0], got[1]
+		if !a.Active || a.Node != "a:1" || a.Pool != "pipeline" || !a.Since.Equal(start.Add(period)) || a.Time.Sub(a.Since) != 2*period || a.Value != 0.9 || a.Worst != 1 || len(a.Holders) != 1 {
+			t.Errorf("%+v", a)
+		}
+		want := "critical pool_use_critical on a:1: pipeline pool use is 90 %, limit 90 %, for 1m0s; held by web.go:31 (report) for 3s, last command blpop; last dial error 1m30s ago: connection refused"
+		if a.String() != want {
+			t.Errorf("got  %s\nwant %s", a, want)
+		}
+		want = "critical pool_use_critical on a:1 is over after 1m30s: pipeline pool use is 20 %, limit 90 %, it was 100 % at worst"
+		if b.Active || b.String() != want {
+			t.Errorf("got  %s\nwant %s", b, want)
+		}
+		out, err := json.Marshal(a)
+		var back monitor.Alert
+		if err != nil || json.Unmarshal(out, &back) != nil || back.String() != a.String() {
+			t.Errorf("%s came back as %v, %v", out, back, err)
+		}
+	})
+}
+
+func TestEveryMetricRaisesItsAlert(t *testing.T) {
+	var slow monitor.Histogram
+	slow.Record(time.Second)
+	over := monitor.Numbers{
+		Main: monitor.Pool{Size: 10, Open: 9, InUse: 9, Waiting: 4}, PeakInUse: 10, BreakersOpen: 1, MaxClients: 100, ServerClients: 90,
+		Hits: 1, Misses: 9, PoolTimeouts: 1, DialErrors: 1, UnknownOutcomes: 1, Leaks: 1, Closed: map[string]uint64{"age": 3000},
+		Wait: slow.Snapshot(), Command: slow.Snapshot(),
+	}
+	for metric, limit := range map[monitor.Metric]float64{
+		monitor.PoolUse: 0.9, monitor.PoolPeak: 1, monitor.Waiting: 4, monitor.WaitP99: 0.9, monitor.CommandP99: 0.9, monitor.HitRatio: 0.1,
+		monitor.PoolTimeouts: 1, monitor.DialFailures: 1, monitor.MaxClients: 0.9, monitor.Churn: 100, monitor.UnknownOutcomes: 1,
+		monitor.Leaks: 1, monitor.BreakerOpen: 1,
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			src, got := &script{}, &alerts{}
+			src.set(node(monitor.Numbers{}))
+			m := newMonitor(t, src, monitor.WithoutDefaults(), monitor.Threshold{Name: "it", Metric: metric, Limit: limit}, monitor.OnAlert(got.add))
+			synctest.Wait()
+			src.set(node(over))
+			periods(1)
+			if s := got.take(); s != "+it" || len(m.Alerts()) != 1 {
+				t.Errorf("%s: %q", metric, s)
+			}
+			for _, a := range m.Alerts() {
+				if s := a.String(); strings.Contains(s, "_") || !strings.Contains(s, " is ") {
+					t.Errorf("no words for %s: %s", metric, s)
+				}
+			}
+			// The same counters again: nothing has come since.
+			quiet := over
+			quiet.Main, quiet.PeakInUse, quiet.BreakersOpen, quiet.ServerClients, quiet.Hits = monitor.Pool{Size: 10}, 0, 0, 1, 1000
+			src.set(node(quiet))
+			periods(1)
+			if s := got.take(); s != "-it" {
+				t.Errorf("%s: %q", metric, s)
+			}
+		})
+	}
+}
+
+func TestAFullNodeDoesNotHideBehindTheOthersAndItsAlertEndsWhenItLeaves(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		src := &script{}
+		var got []string
+		m := newMonitor(t, src)
+		m.OnAlert(func(a monitor.Alert) { got = append(got, a.String()) })
+		synctest.Wait()
+		src.set(func(s *monitor.Sample) {
+			for _, n := range []string{"a:1", "b:1", "c:1"} {
+				s.Nodes = append(s.Nodes, monitor.Node{Name: n, Numbers: monitor.Numbers{Main: monitor.Pool{Size: 10, Open: 9}}})
+			}
+			s.Nodes[1].Main.InUse = 9
+		})
+		periods(1)
+		src.set(func(s *monitor.Sample) { s.Nodes = []monitor.Node{{Name: "a:1"}} })
+		periods(1)
+		synctest.Wait()
+		want := "warning pool_use_warning on b:1: main pool use is 90 %, limit 80 %|" +
+			"warning pool_use_warning on b:1 is over after 30s: the node is gone; pool use was 90 % at worst"
+		want = strings.Replace(want, "pool use was", "main pool use was", 1)
+		if s := strings.Join(got, "|"); s != want {
+			t.Errorf("got  %s\nwant %s", s, want)
+		}
+	})
+}
+
+func TestAValueThatIsNotKnownNeitherBeginsNorEndsAnAlert(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		src, got := &script{}, &alerts{}
+		newMonitor(t, src, monitor.WithoutDefaults(), monitor.Threshold{Metric: monitor.HitRatio, Limit: 0.5}, monitor.OnAlert(got.add))
+		for i, step := range []struct {
+			hits, misses uint64
+			want         string
+		}{{0, 0, ""}, {1, 9, "+hit_ratio_warning"}, {1, 9, ""}, {6, 14, ""}, {26, 14, "-hit_ratio_warning"}} {
+			src.set(node(monitor.Numbers{Hits: step.hits, Misses: step.misses}))
+			if i == 0 {
+				synctest.Wait()
+			}
+			periods(1)
+			if s := got.take(); s != step.want {
+				t.Errorf("step %d: %q, want %q", i, s, step.want)
+			}
+		}
+	})
+}
+
+func TestAThresholdReplacesTheDefaultOfItsName(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		src, got := &script{}, &alerts{}
+		newMonitor(t, src, monitor.Threshold{Metric: monitor.PoolUse, Limit: 0.5, CoolDown: -1, Hysteresis: -1}, monitor.OnAlert(got.add))
+		synctest.Wait()
+		for i, step := range []struct {
+			inUse int
+			want  string
+		}{{85, "+pool_use_warning"}, {50, ""}, {49, "-pool_use_warning"}, {50, "+pool_use_warning"}} {
+			src.set(inUse(step.inUse))
+			periods(1)
+			if s := got.take(); s != step.want {
+				t.Errorf("step %d: %q, want %q", i, s, step.want)
+			}
+		}
+	})
+}
+
+func TestAlertsThatNobodyListensToAreLogged(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		src, log := &script{}, &logged{}
+		m := newMonitor(t, src, log.option())
+		m.Start()
+		synctest.Wait()
+		src.set(inUse(90))
+		periods(1)
+		synctest.Wait()
+		if s := log.String(); !strings.Contains(s, "level=WARN") || !strings.Contains(s, "alert.name=pool_use_warning") {
+			t.Errorf("logged %q", s)
+		}
+	})
+}
