@@ -1,6 +1,7 @@
 package serverside
 
 import (
+	"encoding/json"
 	"fmt"
 	"log/slog"
 	"net/netip"
@@ -124,6 +125,30 @@ func (c Client) IP() (netip.Addr, bool) {
 // String is a short line for a log or a table.
 func (c Client) String() string {
 	return fmt.Sprintf("client %d %s name=%q user=%q age=%v idle=%v cmd=%q", c.ID, c.Addr, c.Name, c.User, c.Age, c.Idle, c.Cmd)
+}
+
+// MarshalJSON has the fields by the names that the server gives them, those that
+// it gave and no others; age and idle in seconds. Implements [json.Marshaler].
+func (c Client) MarshalJSON() ([]byte, error) {
+	m := make(map[string]any, len(columns)+1)
+	for _, f := range c.Unknown {
+		m[f.Name] = f.Value
+	}
+	if c.Node != "" {
+		m["node"] = c.Node
+	}
+	for i, col := range columns {
+		switch {
+		case c.has&(1<<i) == 0:
+		case col.str != nil:
+			m[col.name] = *col.str(&c)
+		case col.num != nil:
+			m[col.name] = *col.num(&c)
+		default:
+			m[col.name] = int64(*col.sec(&c) / time.Second)
+		}
+	}
+	return json.Marshal(m)
 }
 
 // LogValue is a group with what identifies the connection. Implements

@@ -26,5 +26,6 @@
 //
 // CLIENT LIST and CLIENT KILL are about one node. On a ClusterClient or a Ring
 // everything here is done for each node, masters and replicas, one after the
-// other, and a node that fails does not keep the others from being done.
+// other, and a node that fails does not keep the others from being done. A shard
+// that a Ring itself takes for down is not asked.
 package serverside

@@ -1,6 +1,7 @@
 package serverside_test
 
 import (
+	"encoding/json"
 	"errors"
 	"strconv"
 	"strings"
@@ -150,6 +151,14 @@ func TestAnEmptyReplyIsNobody(t *testing.T) {
 		assert.NoError(t, err)
 		assert.Empty(t, list)
 	}
+}
+
+func TestJSONHasWhatTheServerGaveAndNoMore(t *testing.T) {
+	c := parseOne(t, "id=7 age=90 name=a=b new=x")
+	c.Node = "n:1"
+	b, err := json.Marshal(c)
+	require.NoError(t, err)
+	assert.JSONEq(t, `{"node":"n:1","id":7,"age":90,"name":"a=b","new":"x"}`, string(b))
 }
 
 func FuzzParse(f *testing.F) {

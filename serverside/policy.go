@@ -39,7 +39,8 @@ type Policy struct {
 	// Spare keeps a client that would be ended: the live pools of the fleet, above
 	// all. It sees the client as it was at most a second before its end. nil spares
 	// nobody but the reaper's own connection, and that includes the other
-	// connections of the reaper's own client. A panic in it spares the client.
+	// connections of the reaper's own client. It is called on the sweep's goroutine,
+	// one call at a time; a panic in it spares the client.
 	// See SpareNames, SpareAddrs, SpareIDs and SpareAny.
 	Spare func(Client) bool
 
@@ -50,9 +51,8 @@ type Policy struct {
 	// PerSecond bounds how many clients are ended per second, over all nodes. 0:
 	// DefaultPerSecond. Negative: no bound, and then a server that has it (Redis
 	// 7.4, Valkey 8) is asked to end them with one CLIENT KILL MAXAGE, if the policy
-	// asks for nothing that needs a look at each: MaxIdle, Name, Library, Spare,
-	// DryRun, an Addr that is a subnet. Then the server tells how many it ended, and
-	// not whom.
+	// asks for nothing that needs a look at each: MaxIdle, Name, Library, Addr, Spare,
+	// DryRun. Then the server tells how many it ended, and not whom.
 	PerSecond int
 }
 
@@ -115,9 +115,9 @@ func (p *Policy) due(c *Client) Reason {
 }
 
 // inBulk reports whether one CLIENT KILL MAXAGE means the same as the policy.
-func (p *Policy) inBulk(a addrFilter) bool {
+func (p *Policy) inBulk() bool {
 	return p.PerSecond < 0 && p.MaxAge > 0 && p.MaxIdle == 0 && p.Name == "" && p.Library == "" &&
-		p.Spare == nil && !p.DryRun && (p.Addr == "" || a.port.IsValid())
+		p.Addr == "" && p.Spare == nil && !p.DryRun
 }
 
 // String is the policy in one line.

@@ -38,7 +38,9 @@ type Option func(*Reaper) error
 // that dies keeps the others waiting for ttl (after a sweep of Run: for up to 1.2
 // periods more). It is extended and given back by a script; where EVAL is denied by
 // WATCH, GET and EXEC; where both are, it is not extended, and expires by itself, so
-// that a sweep takes ttl at most, and the next one begins after it. Default: DefaultLockKey and DefaultLockTTL. An empty key, or a
+// that a sweep takes ttl at most, and the next one begins after it. It is as good as
+// a lock in one Redis can be: after a failover there may be two at work for a while,
+// which does little harm (see WithoutLock). Default: DefaultLockKey and DefaultLockTTL. An empty key, or a
 // ttl under a second, is an error.
 func WithLock(key string, ttl time.Duration) Option {
 	return func(r *Reaper) error {

@@ -540,3 +540,58 @@ func TestReapersWorkThroughAConnAndOverRings(t *testing.T) {
 	assert.Equal(t, 2, rep.Ended)
 	assert.Equal(t, 2, rep.Nodes)
 }
+
+// doctored answers CLIENT LIST itself, and has the server do the rest.
+type doctored struct {
+	serverside.Commander
+	list string
+}
+
+func (d doctored) Do(ctx context.Context, args ...any) *redis.Cmd {
+	if len(args) > 1 && args[1] == "LIST" {
+		return torn{reply: d.list}.Do(ctx, args...)
+	}
+	return d.Commander.Do(ctx, args...)
+}
+
+func TestAnIDThatMeansSomebodyElseByNowEndsNobody(t *testing.T) {
+	onEach(t, func(t *testing.T, s *redistest.Server) {
+		innocent := connect(t, s, "x", 1)[0]
+		info, err := innocent.ClientInfo(bg).Result()
+		require.NoError(t, err)
+		lister := dial(t, s, "r")
+		for _, line := range []string{
+			// The same id, of a server that was restarted meanwhile ...
+			fmt.Sprintf("id=%d addr=127.0.0.1:1 name=x flags=N age=9999 idle=9999", info.ID),
+			// ... and the same address too, of a client that is young.
+			fmt.Sprintf("id=%d addr=%s name=x flags=N age=9999 idle=9999", info.ID, info.Addr),
+		} {
+			rep, err := reaper(t, doctored{lister, line}, serverside.Policy{Name: "x", MaxAge: time.Hour}).Once(bg)
+			require.NoError(t, err)
+			assert.Zero(t, rep.Ended)
+			assert.Equal(t, 1, rep.Gone)
+		}
+		assert.NoError(t, innocent.Ping(bg).Err())
+	})
+}
+
+func TestLinesThatCannotBeReadAreLeftAloneAndTold(t *testing.T) {
+	t.Parallel()
+	s := redistest.Start(t)
+	old := connect(t, s, "x", 2)
+	age(t, s, "x", time.Second)
+	infos := make([]*redis.ClientInfo, 2)
+	for i := range infos {
+		var err error
+		infos[i], err = old[i].ClientInfo(bg).Result()
+		require.NoError(t, err)
+	}
+	list := fmt.Sprintf("id=%d addr=%s name=x flags=N age=2 idle=2\nid=%d addr=%s name=x flags=N age=2x idle=2\n",
+		infos[0].ID, infos[0].Addr, infos[1].ID, infos[1].Addr)
+	rep, err := reaper(t, doctored{dial(t, s, "r"), list}, serverside.Policy{Name: "x", MaxAge: time.Second}).Once(bg)
+	var m *serverside.MalformedError
+	require.ErrorAs(t, err, &m)
+	assert.Equal(t, 1, m.Skipped)
+	assert.Equal(t, 1, rep.Ended)
+	assert.NoError(t, old[1].Ping(bg).Err())
+}

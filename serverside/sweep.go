@@ -73,7 +73,7 @@ func (s *sweep) node(ctx context.Context, node string, c Commander) error {
 	s.rep.Seen += len(all)
 
 	k := &killer{sweep: s, node: node, conn: conn, maxAge: s.policy.MaxAge > 0}
-	if s.policy.inBulk(s.match.addr) {
+	if s.policy.inBulk() {
 		done, err := k.bulk(ctx, all)
 		if done || err != nil {
 			return err
@@ -240,9 +240,6 @@ func (k *killer) bulk(ctx context.Context, all []Client) (bool, error) {
 	args := []any{"CLIENT", "KILL", "SKIPME", "YES", "TYPE", string(k.policy.Type), "MAXAGE", seconds(k.policy.MaxAge)}
 	if k.policy.User != "" {
 		args = append(args, "USER", k.policy.User)
-	}
-	if k.policy.Addr != "" {
-		args = append(args, "ADDR", k.match.addr.port.String())
 	}
 	n, err := k.conn.Do(ctx, args...).Int64()
 	switch {
