@@ -94,7 +94,7 @@ func (l *ledger) note(key string, err error) {
 
 func (l *ledger) len() int { return len(l.certain) + len(l.maybe) + len(l.never) }
 
-// happened is how many of the unknown outcomes turned out to have happened.
+// verdict is what the comparison gave; happened counts among the unknown ones.
 type verdict struct{ calls, unknown, happened, failed int }
 
 func (v verdict) String() string {
