@@ -415,8 +415,9 @@ func (c *Conn) Close() error {
 	}
 	c.shaken(false)
 	c.node.t.left(c)
-	c.seat()
-	return c.Conn.Close()
+	err := c.Conn.Close()
+	c.seat() // not before: the server must never see one too many
+	return err
 }
 
 // sentinel reports whether it is a connection to a Sentinel.

@@ -86,7 +86,7 @@ func (n *Node) open(ctx context.Context, network, addr string) (*Conn, error) {
 	defer leave()
 	seat, sentinel := func() {}, n.isSentinel(addr)
 	if !sentinel {
-		if seat, err = n.t.seat(ctx, n); err != nil {
+		if seat, err = n.t.seat(ctx); err != nil {
 			return nil, typed(&ConnError{Op: OpDial, Node: addr, Err: err})
 		}
 	}

@@ -146,14 +146,22 @@ func (g *gate) probe() {
 		}
 		limit := min(patience, g.n.dialTimeout())
 		ctx, cancel := context.WithTimeout(g.ctx, limit)
+		leave, err := g.n.t.ownSeat(ctx)
+		if err != nil { // others are being asked
+			cancel()
+			timer.Reset(probeFirst)
+			continue
+		}
 		c, err := g.n.base(ctx, g.n.network(), g.n.addr)
 		late := ctx.Err() != nil
 		cancel()
 		if err == nil {
 			_ = c.Close()
+			leave()
 			g.reopen()
 			return
 		}
+		leave()
 		if late {
 			patience *= 2
 		}

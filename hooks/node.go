@@ -394,6 +394,11 @@ func (n *Node) alone(ctx context.Context, taken *bool, f func(*redis.Client) err
 		left := max(time.Until(d), time.Millisecond)
 		opt.DialTimeout, opt.ReadTimeout, opt.WriteTimeout = left, left, left
 	}
+	leave, err := n.t.ownSeat(ctx)
+	if err != nil {
+		return err
+	}
+	defer leave()
 	c := redis.NewClient(&opt)
 	defer func() { _ = c.Close() }()
 	return f(c)

@@ -101,11 +101,11 @@ func (u *unit) addBlockingPool(opt redis.Options, n int) error {
 	opt.PipelinePoolSize = -1
 	opt.ClientSideCache, opt.ClientSideCacheConfig = nil, nil
 	b := &unit{core: u.core, retry: u.retry, make: u.make, inner: u.inner}
+	b.blocking.of = u
 	if err := b.build(opt); err != nil {
 		return err
 	}
 	b.hook.Client = nil // it would come back here
-	b.blocking.of = u
 	u.blocking.unit = b
 	return nil
 }

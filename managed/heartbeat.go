@@ -36,6 +36,10 @@ func (s *nodeState) learn(now time.Duration) {
 		s.retryLearn = now + 100*time.Millisecond
 		return
 	}
+	if err == nil && !s.compared {
+		s.compared = true
+		s.compareWithServer()
+	}
 	s.learned = true
 	s.retryLearn = now + time.Minute
 	s.automatic = 0

@@ -22,8 +22,7 @@ type many struct {
 
 	client redis.UniversalClient
 	reload func()
-	calls  atomic.Int64 // commands under way
-	warned atomic.Bool
+	calls  atomic.Int64           // commands under way
 	master atomic.Pointer[string] // with Sentinels: its address when last looked at
 }
 
@@ -62,7 +61,6 @@ func (m *many) node(opt *redis.Options, make func(*redis.Options) *redis.Client)
 			panic(err)
 		}
 	}
-	m.warnOfLimit()
 	return u.rdb
 }
 
@@ -137,38 +135,6 @@ func (m *many) failed(err error) error {
 		m.stale(retry.ReasonDial)
 	}
 	return err
-}
-
-// warnOfLimit says once when the pools of all nodes cannot fit into the budget.
-func (m *many) warnOfLimit() {
-	limit := m.core.set.connLimit
-	if limit <= 0 || m.warned.Load() {
-		return
-	}
-	want, nodes := 0, 0
-	for _, s := range m.core.maintain.list() {
-		if s.unit == nil || s.unit.rdb == nil {
-			continue
-		}
-		nodes++
-		want += s.unit.size()
-	}
-	if want > limit && m.warned.CompareAndSwap(false, true) {
-		m.core.set.log.Warn("lifeguard: the pools of all nodes do not fit into WithConnLimit; callers will wait for connections of other nodes to be given up",
-			"limit", limit, "nodes", nodes, "pools", want)
-	}
-}
-
-// size is how many connections the pools of a unit may open.
-func (u *unit) size() int {
-	o := u.rdb.Options()
-	n := o.PoolSize
-	if o.PipelinePoolSize == 0 {
-		n += redis.DefaultPipelinePoolSize
-	} else if o.PipelinePoolSize > 0 {
-		n += o.PipelinePoolSize
-	}
-	return n
 }
 
 // unit finds the unit of a node's client.
