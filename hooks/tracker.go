@@ -52,7 +52,11 @@ type Tracker struct {
 	refusing atomic.Pointer[error] // set while the client shuts down
 
 	budget chan struct{} // a place for each connection, nil without a limit
-	full   atomic.Pointer[func(*Node)]
+	own    chan struct{} // one more for connections of our own, nil without a limit or with one of 1
+	full   atomic.Pointer[func()]
+
+	waiting atomic.Int32 // for a place
+	asking  atomic.Bool
 
 	onFail atomic.Pointer[func(Failure)]
 	onDial atomic.Pointer[func(*Conn)]
@@ -83,8 +87,11 @@ func NewTracker(cfg Config) *Tracker {
 	t.validateAfter.Store(-1)
 	_, wall := t.clocks()
 	t.offset.Store(wall)
-	if cfg.ConnLimit > 0 {
-		t.budget = make(chan struct{}, cfg.ConnLimit)
+	switch {
+	case cfg.ConnLimit == 1:
+		t.budget = make(chan struct{}, 1)
+	case cfg.ConnLimit > 1:
+		t.budget, t.own = make(chan struct{}, cfg.ConnLimit-1), make(chan struct{}, 1)
 	}
 	t.events = eventQueue{handler: cfg.OnEvent, log: cfg.Logger}
 	return t
@@ -289,37 +296,68 @@ func (e *endCounters) read() map[Reason]uint64 {
 // ErrConnLimit is why a connection was not opened: as many as allowed are open.
 var ErrConnLimit = errors.New("lifeguard/hooks: the limit of open connections is reached")
 
-// seat takes a place in the budget of connections, waiting for one.
-func (t *Tracker) seat(ctx context.Context, n *Node) (leave func(), err error) {
+// seat takes a place in the budget of connections, waiting for one. Who waits
+// first is served first.
+func (t *Tracker) seat(ctx context.Context) (leave func(), err error) {
 	if t.budget == nil {
 		return func() {}, nil
 	}
 	select {
 	case t.budget <- struct{}{}:
-		return t.unseat(), nil
+		return unseat(t.budget), nil
 	default:
 	}
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		if f := t.full.Load(); f != nil {
-			(*f)(n)
-		}
-		select {
-		case t.budget <- struct{}{}:
-			return t.unseat(), nil
-		case <-ctx.Done():
-			return nil, ErrConnLimit
-		case <-tick.C:
-		}
+	t.waiting.Add(1)
+	defer t.waiting.Add(-1)
+	if t.asking.CompareAndSwap(false, true) {
+		go t.askForRoom()
+	}
+	select {
+	case t.budget <- struct{}{}:
+		return unseat(t.budget), nil
+	case <-ctx.Done():
+		return nil, ErrConnLimit
 	}
 }
 
-func (t *Tracker) unseat() func() { return sync.OnceFunc(func() { <-t.budget }) }
+// askForRoom asks for room until nobody waits for it.
+func (t *Tracker) askForRoom() {
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		if t.waiting.Load() == 0 {
+			t.asking.Store(false)
+			if t.waiting.Load() == 0 || !t.asking.CompareAndSwap(false, true) {
+				return
+			}
+		}
+		if f := t.full.Load(); f != nil {
+			(*f)()
+		}
+		<-tick.C
+	}
+}
+
+// ownSeat is seat for the questions that maintenance asks on connections of its
+// own. It has one place to itself, or a server that left all others without an
+// answer could not be asked whether it is alive.
+func (t *Tracker) ownSeat(ctx context.Context) (leave func(), err error) {
+	if t.own == nil {
+		return t.seat(ctx)
+	}
+	select {
+	case t.own <- struct{}{}:
+		return unseat(t.own), nil
+	case <-ctx.Done():
+		return nil, ErrConnLimit
+	}
+}
+
+func unseat(places chan struct{}) func() { return sync.OnceFunc(func() { <-places }) }
 
 // OnFull sets the function that hears, again and again while that lasts, that a
-// node wants a connection and the limit is reached. It must not block.
-func (t *Tracker) OnFull(f func(*Node)) { t.full.Store(&f) }
+// connection is wanted and the limit is reached. It must not block.
+func (t *Tracker) OnFull(f func()) { t.full.Store(&f) }
 
 // CloseAll closes the connections that are still open after the client was closed:
 // go-redis forgets some (#3999).

@@ -32,8 +32,11 @@ type core struct {
 	calls    func() int64          // commands under way outside of nodes, nil for none
 	demoted  func(*nodeState) bool // whether a node of a cluster is no master any more
 	look     func()                // called by the maintainer in each round, nil for nothing
+	warned   atomic.Bool           // that the pools do not fit into the limit
 	draining atomic.Bool           // Shutdown was called
 	closed   atomic.Bool
+
+	warnedServer atomic.Bool // that they do not fit into the server
 }
 
 // handle is one owner's right to close a shared client.
@@ -172,6 +175,9 @@ func (c *core) close() error {
 	err := c.closer()
 	for _, s := range c.maintain.list() {
 		s.node.Close()
+		if !s.unit.main() {
+			_ = s.unit.rdb.Close() // in a cluster or ring nobody else does
+		}
 	}
 	c.tracker.CloseAll()
 	c.leases.closed()

@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 
 	"github.com/lifeguard-redis/lifeguard/hooks"
+	"github.com/lifeguard-redis/lifeguard/retry"
 )
 
 // ClusterClient is a go-redis cluster client whose connections, on all nodes, are
@@ -78,15 +80,25 @@ func clusterLike(o *redis.ClusterOptions) *redis.Options {
 }
 
 // Acquire leases a connection to the master that owns key; see Client.Acquire.
+// While that master cannot be reached, it looks for a new one until ctx ends, but
+// no longer than for a slot.
 func (c *ClusterClient) Acquire(ctx context.Context, key string) (*Conn, error) {
-	u, err := c.owner(ctx, key)
-	if err != nil {
-		return nil, err
+	for a := c.again(ctx); ; {
+		u, err := c.owner(ctx, key)
+		if err == nil {
+			var conn *Conn
+			if conn, err = u.acquire(ctx, c.own, u.rdb, false); err == nil {
+				return conn, nil
+			}
+		}
+		if !a.next(u, err) {
+			return nil, err
+		}
 	}
-	return u.acquire(ctx, c.own, u.rdb, false)
 }
 
-// TryAcquire is Acquire, but never waits for a free slot; see Client.TryAcquire.
+// TryAcquire is Acquire, but never waits for a free slot or for another master;
+// see Client.TryAcquire.
 func (c *ClusterClient) TryAcquire(ctx context.Context, key string) (*Conn, error) {
 	u, err := c.owner(ctx, key)
 	if err != nil {
@@ -98,15 +110,51 @@ func (c *ClusterClient) TryAcquire(ctx context.Context, key string) (*Conn, erro
 // AcquireFunc runs fn with a lease on the master that owns key and releases it
 // afterwards; see Client.AcquireFunc.
 func (c *ClusterClient) AcquireFunc(ctx context.Context, key string, fn func(*Conn) error) error {
-	u, err := c.owner(ctx, key)
-	if err != nil {
-		return err
+	for a := c.again(ctx); ; {
+		u, err := c.owner(ctx, key)
+		if err == nil {
+			var conn *Conn
+			if conn, err = u.acquire(ctx, c.own, u.rdb, false); err == nil {
+				return conn.run(fn)
+			}
+		}
+		if !a.next(u, err) {
+			return err
+		}
 	}
-	conn, err := u.acquire(ctx, c.own, u.rdb, false)
-	if err != nil {
-		return err
+}
+
+// again is an Acquire that may look for another master.
+type again struct {
+	m     *many
+	ctx   context.Context
+	since time.Time
+}
+
+func (m *many) again(ctx context.Context) *again { return &again{m: m, ctx: ctx, since: time.Now()} }
+
+// next reports whether to try again after an error, which it waits for a little.
+// u may be nil.
+func (a *again) next(u *unit, err error) bool {
+	const pause = 50 * time.Millisecond
+	var ce *hooks.ConnError
+	if !errors.As(err, &ce) || ce.Op != hooks.OpDial && !ce.Handshake {
+		return false
 	}
-	return conn.run(fn)
+	limit := 5 * time.Second
+	if u != nil {
+		limit = u.rdb.Options().PoolTimeout
+	}
+	if a.ctx.Err() != nil || a.m.core.closed.Load() || time.Since(a.since) >= limit {
+		return false
+	}
+	a.m.stale(retry.ReasonDial)
+	select {
+	case <-a.ctx.Done():
+		return false
+	case <-time.After(pause):
+		return true
+	}
 }
 
 func (c *ClusterClient) owner(ctx context.Context, key string) (*unit, error) {

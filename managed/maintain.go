@@ -54,6 +54,7 @@ type nodeState struct {
 	then     time.Duration // when to come back after that
 	visiting sync.Mutex    // held by whoever visits: one idle connection at a time
 
+	compared    bool // the pools with what the server takes
 	learned     bool // the server's timeout has been asked for
 	learnAgain  atomic.Bool
 	automatic   time.Duration // heartbeat by the server's timeout, 0 none
@@ -87,6 +88,7 @@ func (m *maintainer) add(u *unit, minIdle int) *nodeState {
 	m.mu.Lock()
 	m.nodes = append(m.nodes, s)
 	m.mu.Unlock()
+	m.core.warnOfLimit()
 	return s
 }
 
@@ -98,6 +100,12 @@ func (m *maintainer) list() []*nodeState {
 
 // drop forgets a node that left the cluster.
 func (m *maintainer) drop(s *nodeState) {
+	if b := s.unit.blocking.unit; b != nil {
+		_ = b.rdb.Close() // go-redis knows nothing of it
+		if own := m.of(b.node); own != nil {
+			m.drop(own)
+		}
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for i, x := range m.nodes {
@@ -261,13 +269,13 @@ func (s *nodeState) sweepOn(start time.Time, due [3]int) time.Duration {
 // left reports whether a cluster has closed the client of this node, because it
 // is no member any more. It looks every few seconds, when there is nothing else.
 func (s *nodeState) left(now time.Duration) bool {
-	if !s.unit.inner || now < s.lookedLeft+5*time.Second {
+	if !s.unit.inner || !s.unit.main() || s.lookedLeft > 0 && now < s.lookedLeft+5*time.Second {
 		return false
 	}
-	s.lookedLeft = now
 	if n := s.node.Main(); n.Total > 0 {
 		return false
 	}
+	s.lookedLeft = now
 	return s.node.Gone()
 }
 
