@@ -174,7 +174,12 @@ func (c *Conn) beforeWrite(b []byte) error {
 	if fl&(fCheckout|fUnchecked) != 0 && !(len(b) == visitLen && visitIn(b) != nil) {
 		// The guard had no chance to refuse it (client-side cache over TLS, or a
 		// sweep is on): refuse it now, before anything is sent.
-		if r := c.refusal(c.node.t.now()); r != "" {
+		now := c.node.t.now()
+		r := c.refusal(now)
+		if r == "" && c.doubtful(now) {
+			r = ReasonSuspect
+		}
+		if r != "" {
 			c.end(r, nil)
 			return refuse(r)
 		}

@@ -127,8 +127,8 @@ const clockJumped = 2 * time.Second
 // LookAtClocks returns now, and notes a jump of the wall clock: every connection
 // that was used last before it must answer a PING before it is used again.
 func (t *Tracker) LookAtClocks() (now time.Duration, jumped bool) {
+	old := t.offset.Load() // before the clocks, or somebody slow would see a jump back and forth
 	n, offset := t.clocks()
-	old := t.offset.Load()
 	if d := offset - old; d > int64(clockJumped) || d < -int64(clockJumped) {
 		if t.offset.CompareAndSwap(old, offset) && d > 0 {
 			t.Distrust()

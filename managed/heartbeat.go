@@ -21,20 +21,20 @@ func (s *nodeState) heartbeat() time.Duration {
 // a connection (https://redis.io/docs/latest/operate/oss_and_stack/management/config/),
 // and again after it has closed an idle one. Where it may not be asked there is
 // no automatic heartbeat.
-func (s *nodeState) learn(now time.Duration) {
+func (s *nodeState) learn(now time.Duration) (news bool) {
 	if s.m.heartbeat.Load() >= 0 {
-		return
+		return false
 	}
 	if s.learnAgain.Swap(false) {
 		s.learned = false
 	}
 	if s.learned || now < s.retryLearn || s.suspect.holds(now) || s.node.Main().Idle == 0 {
-		return
+		return false
 	}
 	v, err := s.node.Config("timeout")
 	if errors.Is(err, hooks.ErrWouldWait) {
 		s.retryLearn = now + 100*time.Millisecond
-		return
+		return false
 	}
 	if err == nil && !s.compared {
 		s.compared = true
@@ -48,4 +48,5 @@ func (s *nodeState) learn(now time.Duration) {
 		s.automatic = time.Duration(seconds) * time.Second * 3 / 4
 		s.node.SetSilence(time.Duration(seconds) * time.Second)
 	}
+	return s.automatic > 0
 }

@@ -210,7 +210,6 @@ func (s *nodeState) round() time.Duration {
 		s.learnAgain.Store(true)
 		s.suspect.broken.Store(int64(now))
 	}
-	s.learn(now)
 	look := survey{s: s, now: now, next: never, heartbeat: s.heartbeat(), away: s.node.ClosedToNew(),
 		distrust: m.core.tracker.Unverified()}
 	m.core.tracker.Range(func(c *hooks.Conn) bool {
@@ -228,6 +227,11 @@ func (s *nodeState) round() time.Duration {
 	s.looked = now
 	if s.suspect.holds(now) {
 		return next // a PING of ours got no answer: it is being found out whether anybody does
+	}
+	if look.due == [3]int{} { // it is a command like any other, and must not meet what is to be verified
+		if s.learn(now) {
+			next = tickPause
+		}
 	}
 	s.then = next
 	return s.sweepOn(start, look.due)
@@ -368,7 +372,8 @@ func (l *survey) conn(c *hooks.Conn) {
 		l.next = min(l.next, 5*retryPause) // it cannot be idle before its reply is there
 	} else if c.Due() && !v.Leased {
 		l.due[pool]++ // go-redis says whether it is idle; only a visit can tell
-	} else if !v.Leased && !v.Awaiting {
+	}
+	if !v.Leased && !v.Awaiting && !c.Leaving() {
 		l.idle[pool] = append(l.idle[pool], c)
 	}
 }
@@ -425,6 +430,7 @@ func (l *survey) silence(c *hooks.Conn, v hooks.View) {
 		l.at(due)
 	} else {
 		c.Wake()
+		l.at(l.now + l.heartbeat) // the next one
 	}
 }
 

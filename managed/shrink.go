@@ -85,8 +85,10 @@ func (p *poolState) shrink(s *nodeState, l *survey) time.Duration {
 	}
 	sort.Slice(idle, func(i, j int) bool { return idle[i].View().LastUsed < idle[j].View().LastUsed })
 	for _, c := range idle[:surplus] {
+		if !c.Due() { // else it is counted already
+			l.due[p.pool]++
+		}
 		c.Retire(hooks.ReasonIdle)
-		l.due[p.pool]++
 	}
 	return tick
 }

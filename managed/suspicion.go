@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"slices"
 	"sort"
 	"strings"
 	"sync/atomic"
@@ -80,6 +81,10 @@ func (errHalfOpen) Error() string {
 }
 func (errHalfOpen) Timeout() bool   { return true }
 func (errHalfOpen) Temporary() bool { return true }
+
+// ServerIsWell tells package retry that a fresh connection is answered: repeating
+// the command takes nothing from its budget.
+func (errHalfOpen) ServerIsWell() bool { return true }
 
 var _ net.Error = errHalfOpen{}
 
@@ -230,6 +235,7 @@ func (u *suspicion) compare(s *nodeState, stuck []*hooks.Conn) {
 	}
 	s.unit.silent.Store(0)
 	u.silent.Store(0)
+	stuck = u.stuck(s, stuck, begin)
 	s.visiting.Lock()
 	defer s.visiting.Unlock()
 	suspects := u.suspects(s, begin)
@@ -257,6 +263,24 @@ func (u *suspicion) compare(s *nodeState, stuck []*hooks.Conn) {
 			c.Kill(hooks.ReasonSuspect, errHalfOpen{})
 		}
 	}
+}
+
+// stuck adds those whose reply is nearly overdue, too: what fails together was
+// seldom used at the very same time.
+func (u *suspicion) stuck(s *nodeState, known []*hooks.Conn, begin time.Duration) []*hooks.Conn {
+	if len(known) == 0 {
+		return nil
+	}
+	out := known[:len(known):len(known)]
+	s.m.core.tracker.Range(func(c *hooks.Conn) bool {
+		v := c.View()
+		if c.Node() == s.node && v.Awaiting && v.Ready && !v.PubSub && v.LastUsed < begin-s.m.core.set.suspicion.After/2 &&
+			!blocking(c.LastCommand()) && !slices.Contains(known, c) {
+			out = append(out, c)
+		}
+		return true
+	})
+	return out
 }
 
 // undecided is what follows when the fresh connection did not tell: it is asked

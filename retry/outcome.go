@@ -182,7 +182,7 @@ func classify(err error) failure {
 		return failure{err, NotSent, unwritten, ReasonUnsent, false}
 	}
 	if u != nil || isConnection(err) {
-		return failure{err, Unknown, lost, ReasonLost, true}
+		return failure{err, Unknown, lost, ReasonLost, !serverIsWell(err)}
 	}
 	if errors.Is(err, context.DeadlineExceeded) {
 		f.kind, f.reason = lost, ReasonLost // an attempt's own limit, if the caller's is not over
