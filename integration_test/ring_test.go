@@ -114,8 +114,8 @@ func TestARingKeepsItsPromises(t *testing.T) {
 		t.Log(kills, "connections killed;", work.twice(rdb))
 
 		// One of them goes away and comes back.
-		work = startLoad(t, rdb, true, 4, prefixes[0], prefixes[1]) // lossy: a ring moves the keys of a shard that is down
-		down := startLoad(t, rdb, true, 2, prefixes[2])
+		work = startLoad(t, rdb, true, 4, prefixes[0]+"b:", prefixes[1]+"b:") // lossy: a ring moves the keys of a shard that is down
+		down := startLoad(t, rdb, true, 2, prefixes[2]+"b:")
 		time.Sleep(200 * time.Millisecond)
 		servers[2].Kill()
 		time.Sleep(1500 * time.Millisecond)
