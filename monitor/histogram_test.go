@@ -83,6 +83,16 @@ func TestSubtractingGivesWhatCameBetween(t *testing.T) {
 	if d := w.Sub(first); !reflect.DeepEqual(d, w) {
 		t.Errorf("a new histogram: %v", d)
 	}
+	var old, anew monitor.Histogram
+	for _, n := range []int{3, 5, 5, 9} {
+		old.Record(ms(n))
+	}
+	for _, n := range []int{3, 3, 3, 5, 9} {
+		anew.Record(ms(n))
+	}
+	if d := anew.Snapshot(); !reflect.DeepEqual(d.Sub(old.Snapshot()), d) {
+		t.Errorf("a new histogram with more values: %v", d.Sub(old.Snapshot()))
+	}
 }
 
 func TestMergingIsLikeRecordingTogether(t *testing.T) {
@@ -222,6 +232,7 @@ func TestADistributionThatCannotBeIsRefused(t *testing.T) {
 	for _, bad := range []string{
 		`{"count":1}`, `{"count":3,"max_ns":9,"first_bucket":5,"buckets":[1,1]}`, `{"count":1,"max_ns":1,"first_bucket":9999,"buckets":[1]}`,
 		`{"count":1,"sum_ns":-1,"max_ns":9,"first_bucket":5,"buckets":[1]}`, `{"count":1,"max_ns":1,"first_bucket":50,"buckets":[1]}`, `[]`,
+		`{"count":0,"max_ns":9,"first_bucket":5,"buckets":[18446744073709551615,1]}`, `{"count":1,"max_ns":5,"first_bucket":4,"buckets":[0,1]}`,
 	} {
 		var d monitor.Distribution
 		if err := json.Unmarshal([]byte(bad), &d); err == nil {

@@ -208,6 +208,50 @@ func TestTotalsDoNotFallWhenNodesComeAndGo(t *testing.T) {
 	})
 }
 
+func TestAskingChangesNothing(t *testing.T) {
+	src := &script{}
+	shared := map[string]uint64{"age": 1} // a Source may keep its maps
+	src.set(func(s *monitor.Sample) {
+		s.Rest.Closed = shared
+		s.Nodes = []monitor.Node{{Name: "a", Numbers: monitor.Numbers{Closed: shared}}, {Name: "b", Numbers: monitor.Numbers{Closed: shared}}}
+	})
+	m := newMonitor(t, src)
+	first := m.Stats()
+	for range 3 {
+		if s := m.Stats(); s.ClosedAll() != 3 || s.Nodes[0].ClosedAll() != 1 {
+			t.Errorf("%d closed in all, %d of a", s.ClosedAll(), s.Nodes[0].ClosedAll())
+		}
+	}
+	shared["age"] = 2
+	if s := m.Stats(); first.ClosedAll() != 3 || s.ClosedAll() != 6 {
+		t.Errorf("the first Stats have %d closed now, the latest %d", first.ClosedAll(), s.ClosedAll())
+	}
+}
+
+func TestTwoNodesOfOneNameAreAGap(t *testing.T) {
+	src := &script{}
+	src.set(func(s *monitor.Sample) {
+		s.Nodes = []monitor.Node{{Name: "a", Numbers: monitor.Numbers{Dialed: 1}}, {Name: "a", Numbers: monitor.Numbers{Dialed: 2}}}
+	})
+	if s := newMonitor(t, src).Stats(); s.Dialed != 1 || len(s.Nodes) != 1 || len(s.Gaps) != 1 {
+		t.Errorf("%+v", s)
+	}
+}
+
+func TestAClosedMonitorDoesNotStart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		src := &script{}
+		m := newMonitor(t, src)
+		_ = m.Close()
+		m.Start()
+		m.OnStats(func(monitor.Stats) { t.Error("called") })
+		periods(3)
+		if src.samples() != 0 {
+			t.Errorf("%d samples", src.samples())
+		}
+	})
+}
+
 func TestASourceThatPanicsLeavesAGapAndNoWrongNumber(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		src, got := &script{}, &alerts{}

@@ -219,6 +219,31 @@ func TestAServerThatIsAwayIsAnError(t *testing.T) {
 	}
 }
 
+// refuse is a hook that has every command of a pipeline answered with an error.
+type refuse string
+
+func (r refuse) Error() string                                   { return string(r) }
+func (refuse) RedisError()                                       {}
+func (refuse) DialHook(next redis.DialHook) redis.DialHook       { return next }
+func (refuse) ProcessHook(n redis.ProcessHook) redis.ProcessHook { return n }
+func (r refuse) ProcessPipelineHook(redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(_ context.Context, cmds []redis.Cmder) error {
+		for _, c := range cmds {
+			c.SetErr(r)
+		}
+		return r
+	}
+}
+
+func TestATurnedAwayClientIsNoSampleOfNothing(t *testing.T) {
+	for _, why := range []refuse{"ERR max number of clients reached", "NOAUTH Authentication required."} {
+		rdb := dial(t, &redis.Options{Addr: "127.0.0.1:1"})
+		rdb.AddHook(why)
+		_, err := server.Get(bg, rdb)
+		assert.ErrorContains(t, err, string(why))
+	}
+}
+
 func TestRingsAndClustersAreSampledPerNode(t *testing.T) {
 	t.Parallel()
 	a, b := redistest.Start(t), redistest.StartValkey(t)
