@@ -287,3 +287,10 @@ func collect() {
 	runtime.GC()
 	time.Sleep(time.Millisecond)
 }
+
+// failures is how many safe commands have failed so far.
+func (l *load) failures() int {
+	l.safe.mu.Lock()
+	defer l.safe.mu.Unlock()
+	return l.safe.n
+}
