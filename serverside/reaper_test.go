@@ -133,19 +133,48 @@ func TestASpareThatPanicsSparesEverybody(t *testing.T) {
 
 func TestTheReaperNeverEndsItsOwnConnection(t *testing.T) {
 	onEach(t, func(t *testing.T, s *redistest.Server) {
-		rdb := dial(t, s, "reaper", func(o *redis.Options) { o.PoolSize = 1 })
-		own, err := rdb.ClientID(bg).Result()
-		require.NoError(t, err)
-		age(t, s, "reaper", time.Second)
-		for _, perSecond := range []int{0, -1} { // one by one, and all at once
-			r := reaper(t, rdb, serverside.Policy{Name: "", User: "default", MaxAge: time.Second, PerSecond: perSecond},
-				serverside.WithoutLock())
-			_, err = r.Once(bg)
-			require.NoError(t, err)
+		acl := func(user string, rules ...any) {
+			args := append([]any{"ACL", "SETUSER", user, "on", ">secret", "~*", "+@all"}, rules...)
+			require.NoError(t, s.Admin().Do(bg, args...).Err())
 		}
-		now, err := rdb.ClientID(bg).Result()
-		require.NoError(t, err)
-		assert.Equal(t, own, now)
+		acl("knows")
+		acl("guesses", "-client|id") // nobody but the server knows which one is its own
+		for _, user := range []string{"knows", "guesses"} {
+			rdb := dial(t, s, "reaper", as(user), func(o *redis.Options) { o.PoolSize = 1 })
+			require.NoError(t, rdb.Ping(bg).Err())
+			own := func() (id int64) {
+				for _, c := range s.ClientList(t) {
+					if c.Name == "reaper" && c.User == user {
+						id = c.ID
+					}
+				}
+				return id
+			}
+			before := own()
+			for _, perSecond := range []int{0, -1} { // one by one, and all at once
+				connect(t, s, "x", 1, as(user))
+				age(t, s, "x", time.Second)
+				redistest.Eventually(t, "the reaper's own connection is old", soon, func() bool {
+					for _, c := range s.ClientList(t) {
+						if c.ID == before {
+							return c.Age >= time.Second
+						}
+					}
+					return false
+				})
+				r := reaper(t, rdb, serverside.Policy{User: user, MaxAge: time.Second, PerSecond: perSecond})
+				rep, err := r.Once(bg)
+				require.NoError(t, err)
+				assert.Equal(t, 1, rep.Ended)
+				if user == "knows" {
+					assert.Equal(t, 1, rep.Due, "its own connection is not one of them")
+				}
+				assert.Zero(t, count(t, s, "x"))
+				require.NoError(t, rdb.Ping(bg).Err())
+				assert.Equal(t, before, own())
+			}
+			require.NoError(t, rdb.Close())
+		}
 	})
 }
 
@@ -311,6 +340,27 @@ func TestALockOfSomebodyElseIsNeverTakenAway(t *testing.T) {
 	assert.Equal(t, 1, stolen)
 	assert.Equal(t, "somebody", admin.Get(bg, key).Val())
 	assert.Equal(t, 3, count(t, s, "x"))
+}
+
+func TestOnlyTheOwnLockIsGivenBack(t *testing.T) {
+	t.Parallel()
+	s := redistest.Start(t)
+	require.NoError(t, s.Admin().Do(bg, "ACL", "SETUSER", "noscript", "on", ">secret", "~*", "+@all", "-@scripting").Err())
+	for _, user := range []string{"", "noscript"} {
+		connect(t, s, "x", 1)
+		age(t, s, "x", time.Second)
+		key := "lock:" + user
+		rdb := dial(t, s, "a")
+		if user != "" {
+			rdb = dial(t, s, "a", as(user))
+		}
+		r := reaper(t, rdb, serverside.Policy{Name: "x", MaxAge: time.Second}, serverside.WithLock(key, time.Minute),
+			serverside.OnKill(func(serverside.Kill) { s.Admin().Set(bg, key, "somebody", 0) }))
+		rep, err := r.Once(bg)
+		require.NoError(t, err)
+		assert.Equal(t, 1, rep.Ended)
+		assert.Equal(t, "somebody", s.Admin().Get(bg, key).Val())
+	}
 }
 
 func TestTheLockWorksWithoutScripts(t *testing.T) {
@@ -557,16 +607,21 @@ func (d doctored) Do(ctx context.Context, args ...any) *redis.Cmd {
 func TestAnIDThatMeansSomebodyElseByNowEndsNobody(t *testing.T) {
 	onEach(t, func(t *testing.T, s *redistest.Server) {
 		innocent := connect(t, s, "x", 1)[0]
+		age(t, s, "x", time.Second)
 		info, err := innocent.ClientInfo(bg).Result()
 		require.NoError(t, err)
 		lister := dial(t, s, "r")
-		for _, line := range []string{
-			// The same id, of a server that was restarted meanwhile ...
-			fmt.Sprintf("id=%d addr=127.0.0.1:1 name=x flags=N age=9999 idle=9999", info.ID),
-			// ... and the same address too, of a client that is young.
-			fmt.Sprintf("id=%d addr=%s name=x flags=N age=9999 idle=9999", info.ID, info.Addr),
+		for _, tt := range []struct {
+			addr   string
+			policy serverside.Policy
+		}{
+			// The id is that of another server now, or of one that was restarted ...
+			{"127.0.0.1:1", serverside.Policy{Name: "x", MaxIdle: time.Hour}},
+			// ... and even the address is the same, but the client is young.
+			{info.Addr, serverside.Policy{Name: "x", MaxAge: time.Hour}},
 		} {
-			rep, err := reaper(t, doctored{lister, line}, serverside.Policy{Name: "x", MaxAge: time.Hour}).Once(bg)
+			line := fmt.Sprintf("id=%d addr=%s name=x flags=N age=9999 idle=9999", info.ID, tt.addr)
+			rep, err := reaper(t, doctored{lister, line}, tt.policy).Once(bg)
 			require.NoError(t, err)
 			assert.Zero(t, rep.Ended)
 			assert.Equal(t, 1, rep.Gone)
