@@ -257,10 +257,10 @@ func TestASourceThatPanicsLeavesAGapAndNoWrongNumber(t *testing.T) {
 		src, got := &script{}, &alerts{}
 		good := func(s *monitor.Sample) {
 			inUse(90)(s)
-			s.Nodes[0].Dialed, s.Rest.Leaks = 5, 2
+			s.Nodes[0].Dialed, s.Nodes[0].Main.Waiting, s.Rest.Leaks = 5, 3, 2
 		}
 		src.set(good)
-		m := newMonitor(t, src, monitor.OnAlert(got.add))
+		m := newMonitor(t, src, monitor.OnAlert(got.add), monitor.Threshold{Metric: monitor.Waiting, Limit: 3})
 		periods(1)
 		src.set(func(*monitor.Sample) { panic("broken") })
 		periods(1)
@@ -272,8 +272,8 @@ func TestASourceThatPanicsLeavesAGapAndNoWrongNumber(t *testing.T) {
 		if s := m.Stats(); s.Dialed != 5 || s.Leaks != 2 || s.InUse != 90 || len(s.Gaps) != 0 {
 			t.Errorf("%+v", s)
 		}
-		if s := got.take(); s != "+pool_use_warning" {
-			t.Errorf("%q: want one alert that goes on", s)
+		if s := got.take(); s != "+waiting_warning +pool_use_warning" {
+			t.Errorf("%q: want alerts that go on", s)
 		}
 	})
 }
@@ -308,7 +308,7 @@ func TestCallsOfACallbackFollowOneAnotherInOrder(t *testing.T) {
 		src := &script{}
 		var n atomic.Uint64
 		src.set(func(s *monitor.Sample) { s.Rest.Dialed = n.Add(1) })
-		m := newMonitor(t, src)
+		m := newMonitor(t, src, new(logged).option())
 		var last atomic.Uint64
 		var inside atomic.Int32
 		m.OnStats(func(s monitor.Stats) {
