@@ -650,3 +650,40 @@ func TestLinesThatCannotBeReadAreLeftAloneAndTold(t *testing.T) {
 	assert.Equal(t, 1, rep.Ended)
 	assert.NoError(t, old[1].Ping(bg).Err())
 }
+
+func TestAnotherReaperTakesOverWhenTheFirstOneEnds(t *testing.T) {
+	t.Parallel()
+	s := redistest.Start(t)
+	const every = 100 * time.Millisecond
+	swept := make(chan int, 100)
+	var cancels [2]context.CancelFunc
+	var wg sync.WaitGroup
+	for i := range cancels {
+		ctx, cancel := context.WithCancel(bg)
+		defer cancel()
+		cancels[i] = cancel
+		r := reaper(t, dial(t, s, "r"), serverside.Policy{Name: "x", MaxAge: time.Second},
+			serverside.WithLock("taken-over", time.Minute),
+			serverside.OnSweep(func(rep serverside.Report, err error) {
+				if err == nil && !rep.Busy {
+					select {
+					case swept <- i:
+					default:
+					}
+				}
+			}))
+		wg.Go(func() { _ = r.Run(ctx, every) })
+	}
+	first := <-swept
+	cancels[first]()
+	redistest.Eventually(t, "the other one sweeps, long before the lock would have expired", soon, func() bool {
+		select {
+		case i := <-swept:
+			return i != first
+		default:
+			return false
+		}
+	})
+	cancels[1-first]()
+	wg.Wait()
+}
