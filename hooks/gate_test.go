@@ -1,0 +1,27 @@
+package hooks_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/lifeguard-redis/lifeguard/hooks"
+)
+
+func TestProbesAreQuickAtFirstAndAtMostOneASecondInALongOutage(t *testing.T) {
+	for _, x := range []struct{ outage, least, most time.Duration }{
+		{0, 3 * time.Millisecond, 7 * time.Millisecond},
+		{300 * time.Millisecond, 3 * time.Millisecond, 7 * time.Millisecond},
+		{2 * time.Second, 24 * time.Millisecond, 42 * time.Millisecond},
+		{30 * time.Second, 370 * time.Millisecond, 630 * time.Millisecond},
+		{time.Minute, time.Second, 1250 * time.Millisecond},
+		{time.Hour, time.Second, 1250 * time.Millisecond},
+	} {
+		first := hooks.ProbePause(x.outage, 0)
+		last := hooks.ProbePause(x.outage, 1)
+		require.GreaterOrEqual(t, first, x.least, x.outage)
+		require.LessOrEqual(t, last, x.most, x.outage)
+		require.Greater(t, last, first, "jitter")
+	}
+}
