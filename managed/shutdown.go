@@ -26,12 +26,16 @@ func (shutdownError) Is(target error) bool { return target == redis.ErrClosed }
 type HeldError struct {
 	Leases   []LeaseInfo      // that were still held
 	InFlight []hooks.ConnInfo // connections with a command in flight and no lease
+	Waiting  int              // further commands and transactions: waiting for a connection, or between attempts
 	Err      error            // ctx's
 }
 
 func (e *HeldError) Error() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "lifeguard/managed: shut down with %d leases held and %d commands in flight", len(e.Leases), len(e.InFlight))
+	if e.Waiting > 0 {
+		fmt.Fprintf(&b, ", %d more waiting", e.Waiting)
+	}
 	for _, l := range e.Leases {
 		fmt.Fprintf(&b, "; %v", l)
 	}
@@ -117,7 +121,12 @@ func (c *core) idle() bool {
 }
 
 func (c *core) holders(why error) *HeldError {
-	return &HeldError{Leases: c.leases.infos(), InFlight: c.busy(nil), Err: why}
+	e := &HeldError{Leases: c.leases.infos(), InFlight: c.busy(nil), Err: why}
+	for _, s := range c.maintain.list() {
+		e.Waiting += s.node.InFlight(hooks.PoolMain) + s.node.InFlight(hooks.PoolPipeline)
+	}
+	e.Waiting = max(0, e.Waiting-len(e.Leases)-len(e.InFlight))
+	return e
 }
 
 // busy describes the connections with a command in flight and no lease, the
