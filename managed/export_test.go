@@ -27,8 +27,11 @@ func (c *Client) Limits() map[uint64]time.Duration {
 	return m
 }
 
-// Round makes maintenance look once, now, and says how long that took. The
-// maintainer itself must be at rest.
+// Unattended keeps maintenance from starting; it comes before the first connection.
+func (c *Client) Unattended() { c.core.maintain.once.Do(func() {}) }
+
+// Round makes one round of maintenance, and says how long that took. The client
+// must be Unattended.
 func (c *Client) Round() (took, next time.Duration) {
 	start := time.Now()
 	next = c.core.maintain.round()

@@ -1,0 +1,99 @@
+//go:build unix
+
+package managed_test
+
+import (
+	"slices"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/lifeguard-redis/lifeguard/hooks"
+	"github.com/lifeguard-redis/lifeguard/internal/redistest"
+	"github.com/lifeguard-redis/lifeguard/managed"
+)
+
+// files makes room for n open files; it skips the test where that is not allowed.
+func files(t testing.TB, n uint64) {
+	t.Helper()
+	var lim syscall.Rlimit
+	require.NoError(t, syscall.Getrlimit(syscall.RLIMIT_NOFILE, &lim))
+	if lim.Cur >= n {
+		return
+	}
+	old := lim
+	lim.Cur, lim.Max = n, max(lim.Max, n)
+	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &lim); err != nil {
+		t.Skipf("%d open files are needed, %d allowed: %v", n, old.Max, err)
+	}
+	t.Cleanup(func() { _ = syscall.Setrlimit(syscall.RLIMIT_NOFILE, &old) })
+}
+
+// cpu is the processor time this process has used.
+func cpu(t testing.TB) time.Duration {
+	var u syscall.Rusage
+	require.NoError(t, syscall.Getrusage(syscall.RUSAGE_SELF, &u))
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
+// The bounds are wide, for machines that do other things too. The numbers that
+// count are logged.
+func TestTenThousandIdleConnectionsCostLittle(t *testing.T) {
+	n := 10000
+	if raced {
+		n = 1000
+	}
+	files(t, 12000)
+	s := redistest.Start(t, "--maxclients", "11000")
+	opt := s.Options()
+	opt.PoolSize, opt.PoolTimeout = n, time.Minute
+	opt.ReadBufferSize, opt.WriteBufferSize = 512, 512
+	c := client(t, opt, managed.WithMaxIdle(0), managed.WithHeartbeat(0), managed.WithSuspicion(managed.SuspicionPolicy{Off: true}))
+	c.Unattended()
+	began := time.Now()
+	burst(t, c, n)
+	t.Logf("%d connections in %v", n, time.Since(began))
+	c.Round()
+
+	used := cpu(t)
+	for range n {
+		_, removed, err := c.Node().Visit(hooks.PoolMain, 0)
+		require.NoError(t, err)
+		require.False(t, removed)
+	}
+	used = cpu(t) - used
+	t.Logf("a visit to each of %d: %v of CPU", n, used)
+	require.Less(t, used, time.Second)
+
+	var looks []time.Duration
+	for range 20 {
+		took, _ := c.Round()
+		looks = append(looks, took)
+	}
+	slices.Sort(looks)
+	t.Logf("a look at %d with nothing to do: median %v, most %v", n, looks[10], looks[19])
+
+	// All get a PING, in ticks.
+	pings := calls(t, s, "ping")
+	c.Node().Tracker().Range(func(conn *hooks.Conn) bool { conn.Wake(); return true })
+	used = cpu(t)
+	began = time.Now()
+	var ticks []time.Duration
+	for calls(t, s, "ping") < pings+n && time.Since(began) < 30*time.Second {
+		took, next := c.Round()
+		ticks = append(ticks, took)
+		time.Sleep(min(next, 2*time.Millisecond))
+	}
+	used = cpu(t) - used
+	slices.Sort(ticks)
+	t.Logf("a PING to each of %d: %v of CPU, %d ticks within %v: median %v, 99 %% within %v, most %v", n, used, len(ticks), time.Since(began),
+		ticks[len(ticks)/2], ticks[len(ticks)*99/100], ticks[len(ticks)-1])
+	require.Less(t, ticks[len(ticks)/2], 20*time.Millisecond)
+
+	began = time.Now()
+	require.Equal(t, n, c.Reset(t.Context()))
+	t.Logf("Reset took %v", time.Since(began))
+	require.Empty(t, c.Conns())
+}
