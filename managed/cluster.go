@@ -15,6 +15,9 @@ import (
 
 // ClusterClient is a go-redis cluster client whose connections, on all nodes, are
 // watched over. It is a redis.UniversalClient and safe for concurrent use.
+//
+// What the client of a single node sends (in ForEachMaster, ForEachShard ...) is
+// not repeated, and hooks.Reveal gives the real error behind one of the network.
 type ClusterClient struct {
 	*redis.ClusterClient
 	*many

@@ -120,7 +120,7 @@ func (u *unit) size() int {
 
 // compareWithServer says once when the pools of the node do not fit into what its
 // server takes.
-func (s *nodeState) compareWithServer() {
+func (s *nodeState) compareWithServer() error {
 	want := s.unit.size()
 	if b := s.unit.blocking.unit; b != nil {
 		want += b.size()
@@ -131,8 +131,9 @@ func (s *nodeState) compareWithServer() {
 	v, err := s.node.Config("maxclients")
 	most, perr := strconv.Atoi(v)
 	if err != nil || perr != nil || want <= most || !s.m.core.warnedServer.CompareAndSwap(false, true) {
-		return
+		return err
 	}
 	s.m.core.set.log.Warn("lifeguard: the pools of this client alone do not fit into the server's maxclients; make PoolSize or PipelinePoolSize smaller, or use WithConnLimit",
 		"maxclients", most, "pools", want, "node", s.node.Addr())
+	return nil
 }

@@ -47,7 +47,9 @@ func NewFailoverClient(opt *redis.FailoverOptions, opts ...Option) *Client {
 
 // NewFailoverCluster makes a client that reads from the replicas that Sentinels
 // name, as redis.NewFailoverClusterClient. It opens nothing, and opt is cloned,
-// never changed. WithBlockingPool has no effect on it.
+// never changed. WithBlockingPool has no effect on it. Close ends the subscription
+// to a Sentinel that go-redis leaves behind, and go-redis may log that the
+// Sentinels are closed.
 func NewFailoverCluster(opt *redis.FailoverOptions, opts ...Option) (*ClusterClient, error) {
 	if opt == nil {
 		return nil, errors.New("lifeguard/managed: FailoverOptions: nil: give at least MasterName and SentinelAddrs")
@@ -157,10 +159,11 @@ func (m *many) lookForMaster() {
 		return
 	}
 	m.core.tracker.Range(func(c *hooks.Conn) bool {
-		if v := c.View(); c.Node() != s.node || v.PubSub {
-		} else if v.Awaiting {
+		switch v := c.View(); {
+		case c.Node() != s.node || v.PubSub:
+		case v.Awaiting:
 			c.Kill(hooks.ReasonReadOnly, errDemoted{})
-		} else {
+		default:
 			c.Condemn(hooks.ReasonReadOnly)
 		}
 		return true
@@ -170,9 +173,7 @@ func (m *many) lookForMaster() {
 // errDemoted is why commands fail that wait for a node which is master no more.
 type errDemoted struct{}
 
-func (errDemoted) Error() string {
-	return "the Sentinels have named another master"
-}
+func (errDemoted) Error() string { return "the Sentinels have named another master" }
 
 // NewFailoverClusterClient is NewFailoverCluster for those who replace
 // redis.NewFailoverClusterClient: it panics where that returns an error.

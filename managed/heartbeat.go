@@ -17,7 +17,8 @@ func (s *nodeState) heartbeat() time.Duration {
 	return s.automatic
 }
 
-// learn asks the server once for its `timeout`, the silence after which it closes
+// learn asks the server once for its maxclients, see compareWithServer, and for
+// its `timeout`, the silence after which it closes
 // a connection (https://redis.io/docs/latest/operate/oss_and_stack/management/config/),
 // and again after it has closed an idle one. Where it may not be asked there is
 // no automatic heartbeat.
@@ -31,14 +32,17 @@ func (s *nodeState) learn(now time.Duration) (news bool) {
 	if s.learned || now < s.retryLearn || s.suspect.holds(now) || s.node.Main().Idle == 0 {
 		return false
 	}
+	if !s.compared {
+		if errors.Is(s.compareWithServer(), hooks.ErrWouldWait) {
+			s.retryLearn = now + 100*time.Millisecond
+			return false
+		}
+		s.compared = true
+	}
 	v, err := s.node.Config("timeout")
 	if errors.Is(err, hooks.ErrWouldWait) {
 		s.retryLearn = now + 100*time.Millisecond
 		return false
-	}
-	if err == nil && !s.compared {
-		s.compared = true
-		s.compareWithServer()
 	}
 	s.learned = true
 	s.retryLearn = now + time.Minute

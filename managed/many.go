@@ -131,7 +131,11 @@ func (o *outer) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Proces
 // failed turns an error into what the caller is to see.
 func (m *many) failed(err error) error {
 	err = hooks.Reveal(err)
-	if retry.OutcomeOf(err) != retry.Answered {
+	switch {
+	case errors.Is(err, redis.ErrPoolTimeout), errors.Is(err, context.Canceled), errors.Is(err, ErrShutdown):
+		// says nothing about the map, and a look at it would need a connection, too
+	case retry.OutcomeOf(err) != retry.Answered,
+		redis.IsClusterDownError(err), redis.IsReadOnlyError(err), redis.IsMasterDownError(err):
 		m.stale(retry.ReasonDial)
 	}
 	return err
