@@ -33,7 +33,7 @@ type gate struct {
 const (
 	probeFirst  = 5 * time.Millisecond
 	probeLast   = time.Second
-	probeGrowth = 60 // a probe every 1/60 of the outage so far: quick at first, once a second in the end
+	probeGrowth = 100 // a probe every 1/100 of the outage so far: quick at first, once a second in the end
 	probeQuiet  = 30 * time.Second
 	probeWait   = 250 * time.Millisecond // patience of the first probe, doubled up to DialTimeout
 

@@ -12,10 +12,10 @@ import (
 func TestProbesAreQuickAtFirstAndAtMostOneASecondInALongOutage(t *testing.T) {
 	for _, x := range []struct{ outage, least, most time.Duration }{
 		{0, 3 * time.Millisecond, 7 * time.Millisecond},
-		{300 * time.Millisecond, 3 * time.Millisecond, 7 * time.Millisecond},
-		{2 * time.Second, 24 * time.Millisecond, 42 * time.Millisecond},
-		{30 * time.Second, 370 * time.Millisecond, 630 * time.Millisecond},
-		{time.Minute, time.Second, 1250 * time.Millisecond},
+		{400 * time.Millisecond, 3 * time.Millisecond, 7 * time.Millisecond},
+		{2 * time.Second, 15 * time.Millisecond, 25 * time.Millisecond},
+		{30 * time.Second, 225 * time.Millisecond, 375 * time.Millisecond},
+		{2 * time.Minute, time.Second, 1250 * time.Millisecond},
 		{time.Hour, time.Second, 1250 * time.Millisecond},
 	} {
 		first := hooks.ProbePause(x.outage, 0)

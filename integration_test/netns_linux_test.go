@@ -1,0 +1,279 @@
+package integration_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"golang.org/x/sys/unix"
+
+	"github.com/lifeguard-redis/lifeguard/hooks"
+	"github.com/lifeguard-redis/lifeguard/internal/redistest"
+	"github.com/lifeguard-redis/lifeguard/managed"
+)
+
+// wire is two network namespaces with a cable between them: a server in one, and
+// connections that are dialed from the other.
+type wire struct {
+	t              testing.TB
+	client, server string // names of the namespaces
+	port           string
+}
+
+const (
+	serverIP = "10.211.0.2"
+	clientIP = "10.211.0.1"
+	secondIP = "10.211.0.3" // of the client, for connections that are made after a cut
+)
+
+// newWire lays the cable and starts the server; all of it ends with the test.
+func newWire(t *testing.T) *wire {
+	t.Helper()
+	bin := redistest.Binary(t, "redis-server")
+	missing := func(why string) {
+		t.Helper()
+		if os.Getenv("CI") == "true" {
+			t.Fatal("no network namespaces: " + why)
+		}
+		t.Skip("no network namespaces: " + why)
+	}
+	if _, err := exec.LookPath("ip"); err != nil {
+		missing("install iproute2")
+	}
+	id := fmt.Sprintf("lifeguard-%04x", rand.Uint32N(1<<16))
+	w := &wire{t: t, client: id + "-c", server: id + "-s", port: "6379"}
+	for _, ns := range []string{w.client, w.server} {
+		if out, err := exec.Command("ip", "netns", "add", ns).CombinedOutput(); err != nil {
+			missing(strings.TrimSpace(string(out)))
+		}
+		t.Cleanup(func() { _ = exec.Command("ip", "netns", "del", ns).Run() })
+		w.in(ns, "link", "set", "lo", "up")
+	}
+	if out, err := exec.Command("ip", "link", "add", "cable", "netns", w.client, "type", "veth", "peer", "name", "cable", "netns", w.server).CombinedOutput(); err != nil {
+		missing(strings.TrimSpace(string(out)))
+	}
+	w.in(w.client, "addr", "add", clientIP+"/24", "dev", "cable")
+	w.in(w.server, "addr", "add", serverIP+"/24", "dev", "cable")
+	w.in(w.client, "link", "set", "cable", "up")
+	w.in(w.server, "link", "set", "cable", "up")
+
+	cmd := exec.Command("ip", "netns", "exec", w.server, bin, "--bind", serverIP, "--port", w.port, "--protected-mode", "no",
+		"--save", "", "--appendonly", "no", "--dir", t.TempDir())
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	started, end, ended := make(chan error, 1), make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(ended)
+		runtime.LockOSThread() // Pdeathsig goes by the thread
+		defer runtime.UnlockOSThread()
+		err := cmd.Start()
+		started <- err
+		if err != nil {
+			return
+		}
+		<-end
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	}()
+	if err := <-started; err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { close(end); <-ended })
+	redistest.Eventually(t, "the server in its namespace answers", 10*time.Second, func() bool {
+		c, err := w.dial(t.Context(), "tcp", w.addr())
+		if err != nil {
+			return false
+		}
+		return c.Close() == nil
+	})
+	return w
+}
+
+func (w *wire) addr() string { return net.JoinHostPort(serverIP, w.port) }
+
+func (w *wire) in(ns string, args ...string) {
+	w.t.Helper()
+	if out, err := exec.Command("ip", append([]string{"-n", ns}, args...)...).CombinedOutput(); err != nil {
+		w.t.Fatalf("ip -n %s %s: %s", ns, strings.Join(args, " "), out)
+	}
+}
+
+// dial opens a connection from the client's namespace: a socket belongs to that
+// of the thread which makes it.
+func (w *wire) dial(ctx context.Context, network, addr string) (net.Conn, error) {
+	type result struct {
+		c   net.Conn
+		err error
+	}
+	done := make(chan result, 1)
+	go func() {
+		runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
+		f, err := os.Open(filepath.Join("/run/netns", w.client))
+		if err == nil {
+			err = unix.Setns(int(f.Fd()), unix.CLONE_NEWNET)
+			f.Close()
+		}
+		if err != nil {
+			done <- result{nil, err}
+			return
+		}
+		var d net.Dialer
+		c, err := d.DialContext(ctx, network, addr)
+		done <- result{c, err}
+	}()
+	r := <-done
+	return r.c, r.err
+}
+
+// options are for connections over the wire.
+func (w *wire) options() *redis.Options {
+	return &redis.Options{Addr: w.addr(), Dialer: w.dial}
+}
+
+// cut makes black holes of the connections there are: what the server sends to
+// the client's first address is lost. New ones are made from the second one.
+func (w *wire) cut() {
+	w.in(w.client, "addr", "add", secondIP+"/24", "dev", "cable")
+	w.in(w.client, "route", "replace", "10.211.0.0/24", "dev", "cable", "src", secondIP)
+	w.in(w.server, "route", "add", "blackhole", clientIP+"/32")
+}
+
+func (w *wire) plug(on bool) {
+	state := "down"
+	if on {
+		state = "up"
+	}
+	w.in(w.server, "link", "set", "cable", state)
+}
+
+// warmed opens n connections.
+func warmed(t testing.TB, c *managed.Client, n int) {
+	t.Helper()
+	if got, err := c.Warm(t.Context(), n); err != nil {
+		t.Fatal(got, err)
+	}
+}
+
+// crowd runs n callers with k commands each, GET and SET in turns.
+func crowd(n, k int, do func(ctx context.Context, i int) error) (took []time.Duration, errs []error) {
+	var mu sync.Mutex
+	var wg sync.WaitGroup
+	for i := range n {
+		wg.Go(func() {
+			for j := range k {
+				began := time.Now()
+				err := do(context.Background(), i+j)
+				d := time.Since(began)
+				mu.Lock()
+				took = append(took, d)
+				if err != nil && !errors.Is(err, redis.Nil) {
+					errs = append(errs, err)
+				}
+				mu.Unlock()
+			}
+		})
+	}
+	wg.Wait()
+	slices.Sort(took)
+	return took, errs
+}
+
+func mixed(c *managed.Client) func(ctx context.Context, i int) error {
+	return func(ctx context.Context, i int) error {
+		if i%2 == 0 {
+			return c.Set(ctx, fmt.Sprint("key", i), i, 0).Err()
+		}
+		return c.Get(ctx, fmt.Sprint("key", i)).Err()
+	}
+}
+
+func TestWhenALinkIsCutEverybodyIsServedInTime(t *testing.T) {
+	t.Parallel()
+	for _, size := range []int{64, 16} {
+		w := newWire(t)
+		opt := w.options()
+		opt.PoolSize, opt.ReadTimeout = size, 5*time.Second
+		c := guarded(t, opt)
+		warmed(t, c, size)
+		w.cut()
+		took, errs := crowd(64, 4, mixed(c))
+		t.Logf("64 callers, %d connections: the longest of %d commands took %v, the median %v; %v", size, len(took), took[len(took)-1], took[len(took)/2], c.Endings())
+		if len(errs) > 0 {
+			t.Errorf("%d failed: %v", len(errs), errs[0])
+		}
+		if took[len(took)-1] > 1500*time.Millisecond {
+			t.Errorf("the longest took %v", took[len(took)-1])
+		}
+	}
+}
+
+// The kernel notices by itself that nobody acknowledges what was sent.
+func TestTheUserTimeoutEndsACommandOnACutLink(t *testing.T) {
+	t.Parallel()
+	w := newWire(t)
+	opt := w.options()
+	opt.PoolSize, opt.ReadTimeout, opt.MaxRetries = 4, 20*time.Second, -1
+	c := guarded(t, opt, managed.WithSuspicion(managed.SuspicionPolicy{After: -1, UserTimeout: 700 * time.Millisecond}))
+	warmed(t, c, 4)
+	w.cut()
+	began := time.Now()
+	err := c.Get(t.Context(), "key").Err()
+	took := time.Since(began)
+	t.Logf("after %v: %v", took, err)
+	// go-redis reports what the kernel says as EOF (FACTS T19).
+	if err == nil || took > 3*time.Second || took < 500*time.Millisecond {
+		t.Errorf("want an error after about 700 ms, got %v after %v", err, took)
+	}
+	if n := c.Endings()[hooks.ReasonError]; n != 1 {
+		t.Errorf("%d connections ended with an error: %v", n, c.Endings())
+	}
+	// Without retries, too: its siblings were asked meanwhile, and are gone.
+	redistest.Eventually(t, "a command succeeds", 5*time.Second, func() bool {
+		err := c.Get(t.Context(), "key").Err()
+		return err == nil || errors.Is(err, redis.Nil)
+	})
+	t.Logf("served again %v after the cut", time.Since(began))
+}
+
+func TestAnUnpluggedCableCostsNoCommandThatMayWait(t *testing.T) {
+	t.Parallel()
+	w := newWire(t)
+	opt := w.options()
+	opt.PoolSize = 16 // and the default timeouts: 3 s for a reply, 4 s for a slot, 5 s for a dial
+	c := guarded(t, opt)
+	warmed(t, c, 16)
+	w.plug(false)
+	type done struct {
+		took []time.Duration
+		errs []error
+	}
+	result := make(chan done, 1)
+	go func() {
+		took, errs := crowd(64, 2, func(ctx context.Context, i int) error {
+			ctx, cancel := context.WithTimeout(ctx, 8*time.Second)
+			defer cancel()
+			return mixed(c)(ctx, i)
+		})
+		result <- done{took, errs}
+	}()
+	time.Sleep(2 * time.Second)
+	w.plug(true)
+	back := time.Now()
+	d := <-result
+	t.Logf("the last of %d commands was done %v after the cable was back; %d failed; %v", len(d.took), time.Since(back), len(d.errs), c.Endings())
+	if len(d.errs) > 0 {
+		t.Errorf("%d failed: %v", len(d.errs), d.errs[0])
+	}
+}
