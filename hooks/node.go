@@ -371,6 +371,16 @@ func (n *Node) Fresh(ctx context.Context) error {
 	return err
 }
 
+// TakesWrites asks a fresh connection whether the server carries out writes now,
+// without writing: a script that does nothing waits as a write does while writes
+// are paused (CLIENT PAUSE, a failover). False if it may not be asked.
+func (n *Node) TakesWrites(ctx context.Context) bool {
+	if n.Away() != nil {
+		return false
+	}
+	return n.alone(ctx, new(bool), func(c *redis.Client) error { return c.Eval(ctx, "return 1", nil).Err() }) == nil
+}
+
 // alone runs f with a client of one connection that nobody else has. taken says
 // whether its handshake came to an end.
 func (n *Node) alone(ctx context.Context, taken *bool, f func(*redis.Client) error) error {

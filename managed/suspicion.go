@@ -252,6 +252,7 @@ func (u *suspicion) compare(s *nodeState, stuck []*hooks.Conn) {
 		}
 	}
 	if !dead {
+		u.killWrites(s, stuck, begin)
 		return
 	}
 	u.proven.Store(int64(tracker.Elapsed()))
@@ -260,6 +261,28 @@ func (u *suspicion) compare(s *nodeState, stuck []*hooks.Conn) {
 	}
 	for _, c := range stuck {
 		if v := c.View(); v.Awaiting && v.LastUsed < begin {
+			c.Kill(hooks.ReasonSuspect, errHalfOpen{})
+		}
+	}
+}
+
+// killWrites ends connections whose overdue command is no quick read, where the
+// server carries out such commands now: it is not its writes that are paused.
+func (u *suspicion) killWrites(s *nodeState, stuck []*hooks.Conn, begin time.Duration) {
+	overdue := func(c *hooks.Conn) bool {
+		v := c.View()
+		return v.Awaiting && v.Pool == hooks.PoolMain && v.LastUsed < begin && !quickRead(c.LastCommand())
+	}
+	if !slices.ContainsFunc(stuck, overdue) {
+		return
+	}
+	ctx, cancel := context.WithTimeout(s.m.ctx, s.m.core.set.suspicion.Patience)
+	defer cancel()
+	if !s.node.TakesWrites(ctx) {
+		return
+	}
+	for _, c := range stuck {
+		if overdue(c) {
 			c.Kill(hooks.ReasonSuspect, errHalfOpen{})
 		}
 	}
