@@ -32,7 +32,7 @@ func TestAConnectionIsNeverGivenOutPastItsAgeUnderLoad(t *testing.T) {
 		var n, failed atomic.Int64
 		var first atomic.Pointer[error]
 		var wg sync.WaitGroup
-		end := time.Now().Add(1500 * time.Millisecond)
+		end := time.Now().Add(1200 * time.Millisecond)
 		for i := range 24 { // more than the pool has: no connection is ever idle for long
 			wg.Go(func() {
 				for time.Now().Before(end) {
@@ -68,7 +68,7 @@ func TestTheEndsOfConnectionsAreNotMetByCallersWithoutRetries(t *testing.T) {
 		var n, failed atomic.Int64
 		var first atomic.Pointer[error]
 		var wg sync.WaitGroup
-		end := time.Now().Add(time.Second)
+		end := time.Now().Add(500 * time.Millisecond)
 		for range 6 {
 			wg.Go(func() {
 				for time.Now().Before(end) {
@@ -91,12 +91,16 @@ func TestTheEndsOfConnectionsAreNotMetByCallersWithoutRetries(t *testing.T) {
 func TestUnderSilenceNoConnectionIsOpenPastItsAge(t *testing.T) {
 	transports(t, func(t *testing.T, s *redistest.Server, opt *redis.Options) {
 		var ev events
-		opt.PoolSize = 120
+		n := 120
+		if opt.TLSConfig != nil {
+			n = 40 // handshakes take their time
+		}
+		opt.PoolSize = n
 		c := client(t, opt, ev.option(), managed.WithMaxAgeJitter(0.5), managed.WithMaxIdle(0))
 		began := time.Now()
-		n, err := c.Warm(t.Context(), 120)
+		_, err := c.Warm(t.Context(), n)
 		require.NoError(t, err)
-		c.SetMaxAge(2*time.Since(began) + 2*time.Second)
+		c.SetMaxAge(2*time.Since(began) + 1500*time.Millisecond)
 		limits := c.Limits()
 		redistest.Eventually(t, "no connection is open", soon+5*time.Second, func() bool { return s.NumClients(t) == 0 })
 		var late []time.Duration
@@ -162,7 +166,7 @@ func TestSetMaxAgeHoldsAtOnceAndToTheMillisecond(t *testing.T) {
 	}
 	slices.Sort(lived)
 	t.Logf("%d connections, of both pools, lived %v to %v", n, lived[0], lived[len(lived)-1])
-	require.GreaterOrEqual(t, lived[0], 437*time.Millisecond*9/10)
+	require.GreaterOrEqual(t, lived[0], 437*time.Millisecond*85/100)
 	require.Less(t, lived[n-1], 437*time.Millisecond+250*time.Millisecond)
 
 	c.SetMaxAge(time.Hour)

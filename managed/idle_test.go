@@ -44,7 +44,7 @@ func TestUnderATrickleThePoolShrinksAndThenRests(t *testing.T) {
 	for _, minIdle := range []int{0, 5} {
 		t.Run(fmt.Sprintf("MinIdleConns %d", minIdle), func(t *testing.T) {
 			t.Parallel()
-			const maxIdle = time.Second // a look every 1/20 of it
+			const maxIdle = 600 * time.Millisecond // a look every 1/20 of it
 			s := redistest.Start(t)
 			var ev events
 			opt := s.Options()
@@ -66,7 +66,7 @@ func TestUnderATrickleThePoolShrinksAndThenRests(t *testing.T) {
 					}
 				}
 			}()
-			redistest.Eventually(t, "at most MinIdleConns + 3 are left", 2*maxIdle+time.Second, func() bool { return s.NumClients(t) <= minIdle+3 })
+			redistest.Eventually(t, "at most MinIdleConns + 3 are left", maxIdle+2*time.Second, func() bool { return s.NumClients(t) <= minIdle+3 })
 			time.Sleep(maxIdle / 2)
 			dials, ends := len(ev.of(hooks.Dialed)), len(ev.of(hooks.Closed))
 			time.Sleep(60 * maxIdle / 20) // 60 looks

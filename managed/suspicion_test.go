@@ -29,6 +29,16 @@ func settled(t testing.TB, s *redistest.Server) {
 // crowd runs n callers, GET and SET in turns, k commands each, and returns how
 // long each command took, sorted, and the errors.
 func crowd(c *managed.Client, n, k int) (took []time.Duration, errs []error) {
+	return crowdOf(n, k, func(ctx context.Context, i, j int) error {
+		key := fmt.Sprint("crowd", i)
+		if (i+j)%2 == 0 {
+			return c.Set(ctx, key, j, 0).Err()
+		}
+		return c.Get(ctx, key).Err()
+	})
+}
+
+func crowdOf(n, k int, do func(ctx context.Context, i, j int) error) (took []time.Duration, errs []error) {
 	var mu sync.Mutex
 	var wg sync.WaitGroup
 	ctx := context.Background()
@@ -36,10 +46,8 @@ func crowd(c *managed.Client, n, k int) (took []time.Duration, errs []error) {
 		wg.Go(func() {
 			for j := range k {
 				began := time.Now()
-				var err error
-				if key := fmt.Sprint("crowd", i); (i+j)%2 == 0 {
-					err = c.Set(ctx, key, j, 0).Err()
-				} else if err = c.Get(ctx, key).Err(); errors.Is(err, redis.Nil) {
+				err := do(ctx, i, j)
+				if errors.Is(err, redis.Nil) {
 					err = nil
 				}
 				d := time.Since(began)
@@ -83,7 +91,7 @@ func TestAfterAllConnectionsWereKilledNobodySeesAnErrorOrWaits(t *testing.T) {
 }
 
 func TestAHalfOpenPoolServesEverybodyInTime(t *testing.T) {
-	for _, kind := range []string{"tcp", "tls", "more callers than connections", "one connection of many"} {
+	for _, kind := range []string{"tcp", "tls", "more callers than connections", "one connection of many", "writes only"} {
 		t.Run(kind, func(t *testing.T) {
 			t.Parallel()
 			s := redistest.Start(t)
@@ -93,7 +101,7 @@ func TestAHalfOpenPoolServesEverybodyInTime(t *testing.T) {
 			p := redistest.NewProxy(t, s.Addr())
 			opt := s.Options()
 			opt.Addr, opt.PoolSize, opt.ReadTimeout = p.Addr(), 64, 5*time.Second
-			if kind == "more callers than connections" {
+			if kind == "more callers than connections" || kind == "writes only" {
 				opt.PoolSize = 10
 			}
 			var ev events
@@ -109,6 +117,10 @@ func TestAHalfOpenPoolServesEverybodyInTime(t *testing.T) {
 				p.StallExisting()
 			}
 			took, errs := crowd(c, 64, 4)
+			if kind == "writes only" {
+				p.StallExisting()
+				took, errs = crowdOf(64, 4, func(ctx context.Context, i, j int) error { return c.Set(ctx, fmt.Sprint("crowd", i), j, 0).Err() })
+			}
 			t.Logf("the longest of %d took %v, the median %v; %v", len(took), took[len(took)-1], took[len(took)/2], c.Endings())
 			require.Empty(t, errs)
 			require.Less(t, took[len(took)-1], 1500*time.Millisecond)
@@ -194,17 +206,17 @@ func TestAServerThatStandsStillLosesOnlyTheConnectionsOfTimedOutCommands(t *test
 				go s.Admin().Do(context.Background(), "DEBUG", "SLEEP", fmt.Sprint(d.Seconds()))
 				time.Sleep(20 * time.Millisecond)
 			}
-			hold(2 * time.Second)
+			hold(1500 * time.Millisecond)
 			took, errs := crowd(c, 20, 1)
 			t.Logf("nobody timed out: the longest took %v", took[len(took)-1])
 			require.Empty(t, errs)
 			require.Emptyf(t, ev.of(hooks.Closed), "%v", ev.of(hooks.Closed))
 
 			impatient := c.WithTimeout(300 * time.Millisecond)
-			hold(1500 * time.Millisecond)
+			hold(900 * time.Millisecond)
 			_, errs = crowd(impatient, 5, 1)
 			_ = errs // SETs and GETs are repeated until the server is back, or fail
-			time.Sleep(2 * time.Second)
+			time.Sleep(1200 * time.Millisecond)
 			ends := ev.of(hooks.Closed)
 			t.Logf("with 5 impatient callers: %d connections ended, %v", len(ends), c.Endings())
 			for _, e := range ends {
@@ -213,6 +225,24 @@ func TestAServerThatStandsStillLosesOnlyTheConnectionsOfTimedOutCommands(t *test
 			require.LessOrEqual(t, len(ends), 5*5, "one for each attempt that timed out")
 		})
 	}
+}
+
+// Reads go on, writes wait: that is no half-open connection.
+func TestPausedWritesLoseNoConnection(t *testing.T) {
+	t.Parallel()
+	s := redistest.Start(t)
+	opt := s.Options()
+	opt.PoolSize, opt.ReadTimeout = 20, 5*time.Second
+	var ev events
+	c := client(t, opt, ev.option())
+	burst(t, c, 20)
+	settled(t, s)
+	require.NoError(t, s.Admin().Do(t.Context(), "CLIENT", "PAUSE", "2000", "WRITE").Err())
+	took, errs := crowd(c, 20, 2)
+	t.Logf("the longest of %d took %v", len(took), took[len(took)-1])
+	require.Empty(t, errs)
+	require.Greater(t, took[len(took)-1], 1500*time.Millisecond, "they did wait")
+	require.Emptyf(t, ev.of(hooks.Closed), "%v", ev.of(hooks.Closed))
 }
 
 // Stalls that are shorter than anybody's timeout but longer than our patience.
@@ -238,7 +268,7 @@ func TestAServerThatStuttersLosesNoConnection(t *testing.T) {
 		}
 	})
 	var failed atomic.Int64
-	end := time.Now().Add(4 * time.Second)
+	end := time.Now().Add(3 * time.Second)
 	for range 10 {
 		wg.Go(func() {
 			for time.Now().Before(end) {
