@@ -137,12 +137,14 @@ func TestWarmOpensConnectionsForReal(t *testing.T) {
 		hello := calls(t, s, "hello")
 		_, errs := crowd(c, 25, 2)
 		require.Empty(t, errs)
-		require.Len(t, ev.of(hooks.Dialed), 25, "25 callers dial nothing")
-		require.Equal(t, hello, calls(t, s, "hello"), "and shake no hands")
+		// Maintenance may have one in its hands just then, as a caller more.
+		extra := len(ev.of(hooks.Dialed)) - 25
+		require.LessOrEqual(t, extra, 1, "25 callers dial nothing")
+		require.LessOrEqual(t, calls(t, s, "hello")-hello, extra, "and shake no hands")
 		n, err = c.Warm(t.Context(), 10)
 		require.NoError(t, err)
 		require.Equal(t, 10, n)
-		require.Len(t, ev.of(hooks.Dialed), 25, "there are enough")
+		require.Len(t, ev.of(hooks.Dialed), 25+extra, "there are enough")
 	})
 }
 
