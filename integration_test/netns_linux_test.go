@@ -10,9 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
-	"slices"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -156,47 +154,6 @@ func (w *wire) plug(on bool) {
 		state = "up"
 	}
 	w.in(w.server, "link", "set", "cable", state)
-}
-
-// warmed opens n connections.
-func warmed(t testing.TB, c *managed.Client, n int) {
-	t.Helper()
-	if got, err := c.Warm(t.Context(), n); err != nil {
-		t.Fatal(got, err)
-	}
-}
-
-// crowd runs n callers with k commands each, GET and SET in turns.
-func crowd(n, k int, do func(ctx context.Context, i int) error) (took []time.Duration, errs []error) {
-	var mu sync.Mutex
-	var wg sync.WaitGroup
-	for i := range n {
-		wg.Go(func() {
-			for j := range k {
-				began := time.Now()
-				err := do(context.Background(), i+j)
-				d := time.Since(began)
-				mu.Lock()
-				took = append(took, d)
-				if err != nil && !errors.Is(err, redis.Nil) {
-					errs = append(errs, err)
-				}
-				mu.Unlock()
-			}
-		})
-	}
-	wg.Wait()
-	slices.Sort(took)
-	return took, errs
-}
-
-func mixed(c *managed.Client) func(ctx context.Context, i int) error {
-	return func(ctx context.Context, i int) error {
-		if i%2 == 0 {
-			return c.Set(ctx, fmt.Sprint("key", i), i, 0).Err()
-		}
-		return c.Get(ctx, fmt.Sprint("key", i)).Err()
-	}
 }
 
 func TestWhenALinkIsCutEverybodyIsServedInTime(t *testing.T) {

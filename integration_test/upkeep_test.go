@@ -3,6 +3,7 @@ package integration_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -15,6 +16,47 @@ import (
 	"github.com/lifeguard-redis/lifeguard/internal/redistest"
 	"github.com/lifeguard-redis/lifeguard/managed"
 )
+
+// warmed opens n connections.
+func warmed(t testing.TB, c *managed.Client, n int) {
+	t.Helper()
+	if got, err := c.Warm(t.Context(), n); err != nil {
+		t.Fatal(got, err)
+	}
+}
+
+// crowd runs n callers with k commands each, GET and SET in turns.
+func crowd(n, k int, do func(ctx context.Context, i int) error) (took []time.Duration, errs []error) {
+	var mu sync.Mutex
+	var wg sync.WaitGroup
+	for i := range n {
+		wg.Go(func() {
+			for j := range k {
+				began := time.Now()
+				err := do(context.Background(), i+j)
+				d := time.Since(began)
+				mu.Lock()
+				took = append(took, d)
+				if err != nil && !errors.Is(err, redis.Nil) {
+					errs = append(errs, err)
+				}
+				mu.Unlock()
+			}
+		})
+	}
+	wg.Wait()
+	slices.Sort(took)
+	return took, errs
+}
+
+func mixed(c *managed.Client) func(ctx context.Context, i int) error {
+	return func(ctx context.Context, i int) error {
+		if i%2 == 0 {
+			return c.Set(ctx, fmt.Sprint("key", i), i, 0).Err()
+		}
+		return c.Get(ctx, fmt.Sprint("key", i)).Err()
+	}
+}
 
 // The server closes what is silent for 2 s. With nobody calling for 20 s the pool
 // is as good as new; on RESP3, TLS, and with the client-side cache.
