@@ -192,7 +192,6 @@ func (c call) String() string {
 // SyscallConn if the connection below does.
 type recorder struct {
 	net.Conn
-	hideSyscall bool
 
 	mu     sync.Mutex
 	calls  []call

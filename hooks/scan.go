@@ -10,8 +10,6 @@ const (
 	dirtSubscribe                  // a subscription or MONITOR: replies come unasked
 	dirtLost                       // the stream of requests could not be followed
 	dirtNext                       // ASKING, CLIENT CACHING: holds for the next command only
-
-	dirtForGood = dirtSession | dirtSubscribe | dirtLost
 )
 
 // scanner follows the requests written to a connection, in pieces of any size,

@@ -34,7 +34,6 @@ type lease struct {
 	inFlight atomic.Int32
 	reported atomic.Bool
 	settled  atomic.Bool // the connection was given back
-	gone     atomic.Bool // the connection has been given back
 
 	prev, next *lease // in leaseList
 }
