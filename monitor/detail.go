@@ -1,0 +1,95 @@
+package monitor
+
+import (
+	"context"
+	"errors"
+	"time"
+)
+
+// Lister is what a [Source] may be, too, so that pages and tools can show more
+// than numbers. A managed client's is. Both methods may be called at any time, from
+// any goroutine, and return values that belong to the caller.
+type Lister interface {
+	// Connections lists every open connection, the oldest first.
+	Connections() []Connection
+	// Leases lists the connections that callers hold by Acquire, the oldest first.
+	Leases() []Lease
+}
+
+// Actor is what a [Source] may be, too: what may be done to the pools at run time.
+// Both return how many connections were ended or will be.
+type Actor interface {
+	EvictIdle(ctx context.Context) int // ends idle connections now
+	Reset(ctx context.Context) int     // the same, and busy ones when they come back
+}
+
+// Connection describes an open connection. It is a value. What a Source does not
+// know is zero.
+type Connection struct {
+	ID      uint64        `json:"id"` // unique in the process
+	Node    string        `json:"node,omitempty"`
+	Local   string        `json:"local,omitempty"` // its own address, as in the server's CLIENT LIST
+	Pool    string        `json:"pool,omitempty"`  // "main", "pipeline", "sentinel"
+	State   string        `json:"state"`           // "handshake", "idle", "busy", "leased", "subscribed"
+	TLS     bool          `json:"tls,omitempty"`
+	Age     time.Duration `json:"age_ns"`
+	Idle    time.Duration `json:"idle_ns"` // since the last write; of a busy one: how long it waits for its reply
+	In      uint64        `json:"bytes_in"`
+	Out     uint64        `json:"bytes_out"`
+	Command string        `json:"command,omitempty"` // name of the last one, without arguments
+	Ending  string        `json:"ending,omitempty"`  // why it is about to end
+}
+
+// Lease describes a connection that a caller holds. It is a value.
+type Lease struct {
+	ID       uint64        `json:"id"` // unique in the process
+	Node     string        `json:"node,omitempty"`
+	ConnID   uint64        `json:"conn_id"`
+	Site     string        `json:"site,omitempty"`  // file:line that took it
+	Stack    string        `json:"stack,omitempty"` // the call stack of that
+	Label    string        `json:"label,omitempty"`
+	Command  string        `json:"command,omitempty"` // name of the last one, without arguments
+	InFlight bool          `json:"in_flight"`         // a command is running on it
+	Held     time.Duration `json:"held_ns"`
+	Reported bool          `json:"reported"` // as held for too long
+}
+
+// Connections lists the open connections; known is false if the Source cannot.
+func (m *Monitor) Connections() (all []Connection, known bool) {
+	if l, ok := m.src.(Lister); ok {
+		return l.Connections(), true
+	}
+	return nil, false
+}
+
+// Leases lists the leases that are held; known is false if the Source cannot.
+func (m *Monitor) Leases() (all []Lease, known bool) {
+	if l, ok := m.src.(Lister); ok {
+		return l.Leases(), true
+	}
+	return nil, false
+}
+
+// ErrNoActions is returned where the Source allows no action, as that of a plain
+// client.
+var ErrNoActions = errors.New("lifeguard/monitor: this source cannot end connections: it is not that of a managed client")
+
+// EvictIdle ends idle connections, and tells how many. Errors: ErrNoActions.
+func (m *Monitor) EvictIdle(ctx context.Context) (int, error) {
+	if a, ok := m.src.(Actor); ok {
+		return a.EvictIdle(ctx), nil
+	}
+	return 0, ErrNoActions
+}
+
+// Reset ends idle connections now and the others when they are given back, and
+// tells how many. Errors: ErrNoActions.
+func (m *Monitor) Reset(ctx context.Context) (int, error) {
+	if a, ok := m.src.(Actor); ok {
+		return a.Reset(ctx), nil
+	}
+	return 0, ErrNoActions
+}
+
+// Period is the time between two samples: see [Every].
+func (m *Monitor) Period() time.Duration { return m.every }
