@@ -117,22 +117,41 @@ func (w *wire) dial(ctx context.Context, network, addr string) (net.Conn, error)
 	}
 	done := make(chan result, 1)
 	go func() {
-		runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
-		f, err := os.Open(filepath.Join("/run/netns", w.client))
-		if err == nil {
-			err = unix.Setns(int(f.Fd()), unix.CLONE_NEWNET)
-			f.Close()
-		}
+		// The thread must come back: if it ended, the kernel would kill the servers
+		// that were started from it (Pdeathsig).
+		runtime.LockOSThread()
+		home, err := os.Open("/proc/thread-self/ns/net")
 		if err != nil {
 			done <- result{nil, err}
+			runtime.UnlockOSThread()
+			return
+		}
+		defer home.Close()
+		if err := enter(filepath.Join("/run/netns", w.client)); err != nil {
+			done <- result{nil, err}
+			runtime.UnlockOSThread()
 			return
 		}
 		var d net.Dialer
 		c, err := d.DialContext(ctx, network, addr)
+		if e := unix.Setns(int(home.Fd()), unix.CLONE_NEWNET); e != nil {
+			panic(e) // a thread in the wrong namespace
+		}
+		runtime.UnlockOSThread()
 		done <- result{c, err}
 	}()
 	r := <-done
 	return r.c, r.err
+}
+
+// enter takes this thread to a network namespace.
+func enter(ns string) error {
+	f, err := os.Open(ns)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return unix.Setns(int(f.Fd()), unix.CLONE_NEWNET)
 }
 
 // options are for connections over the wire.
