@@ -38,7 +38,7 @@ func (b *book) repeat() *Sample {
 
 // enter makes a Stats of a sample. If roll, the period is over.
 func (b *book) enter(raw *Sample, now time.Time, roll bool) Stats {
-	s := Stats{Time: now.Round(0), Holders: raw.holders, LastDialError: raw.LastDialError, Gaps: raw.gaps}
+	s := Stats{Time: now.Round(0), Holders: raw.holders, LastDialError: raw.LastDialError, Gaps: raw.gaps, Unknown: raw.unknown}
 	if !b.began.IsZero() {
 		s.Interval = now.Sub(b.began)
 	}
@@ -67,6 +67,7 @@ func (b *book) enter(raw *Sample, now time.Time, roll bool) Stats {
 	slices.SortFunc(s.Nodes, func(a, b NodeStats) int { return strings.Compare(a.Name, b.Name) })
 	b.leave()
 	s.Numbers, s.Recent = b.turn(b.rest, &raw.Rest, s.Interval > 0, roll)
+	s.Rest = s.Numbers
 	s.own()
 	for i := range s.Nodes {
 		s.add(&s.Nodes[i].Numbers)

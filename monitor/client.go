@@ -84,14 +84,17 @@ func (c *Client) Sample(s *Sample) {
 	}
 	s.Gap("closed: why connections ended")
 	s.Gap("waits that a ctx ended")
+	s.Gap("retries, breakers and leases: a plain client has none, or does not tell", "dialing", "leases", "retries", "unknown_outcomes",
+		"budget_refusals", "breakers_open", "breaker_opened", "breaker_closed", "breaker_refusals", "leaks")
 	if !c.hooked.Load() {
-		s.Gap("distributions, dial errors and peaks: see Client.Hook")
+		s.Gap("distributions, dial errors and peaks: see Client.Hook", "dial", "wait", "hold", "command", "dial_errors", "peak_in_use", "peak_demand")
 		return
 	}
-	s.Gap("distributions of waits and holds")
+	s.Gap("distributions of waits and holds", "wait", "hold")
 	into := &s.Rest
 	if _, many := c.rdb.(manyNodes); many {
-		s.Gap("dial errors and how long dials took: the nodes of a cluster or ring have no hook")
+		s.Gap("dial errors and how long dials took: the nodes of a cluster or ring have no hook", "dial_errors", "dial")
+		s.Gap("commands and peaks by node: the nodes of a cluster or ring have no hook", "nodes.command", "nodes.peak_demand", "peak_in_use")
 	} else {
 		into = &s.Nodes[0].Numbers
 	}
@@ -116,7 +119,11 @@ func (c *Client) askNodes(many manyNodes, s *Sample) {
 		return nil
 	})
 	if err != nil {
-		s.Gap("nodes that have come or gone meanwhile: " + err.Error())
+		var fields []string
+		if c.known == nil { // nothing is known of any node
+			fields = Fields()
+		}
+		s.Gap("nodes that have come or gone meanwhile: "+err.Error(), fields...)
 		return
 	}
 	c.known = nodes

@@ -224,7 +224,7 @@ func (m *Monitor) ask() (s *Sample, failed bool) {
 	defer func() {
 		if p := recover(); p != nil {
 			s, failed = m.book.repeat(), true
-			s.Gap(fmt.Sprintf("all gauges: the source panicked: %v", p))
+			s.Gap(fmt.Sprintf("all gauges: the source panicked: %v", p), gauges()...)
 		}
 	}()
 	m.src.Sample(s)

@@ -2,6 +2,8 @@ package monitor
 
 import (
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 )
 
@@ -31,6 +33,7 @@ type Sample struct {
 
 	holders []Holder
 	gaps    []string
+	unknown []string
 }
 
 // Node is one server.
@@ -99,12 +102,18 @@ func (s *Sample) Holds(since time.Duration) bool {
 }
 
 // Gap says what the Source cannot know, in a few words; the same words are kept
-// once.
-func (s *Sample) Gap(what string) {
-	for _, g := range s.gaps {
-		if g == what {
-			return
+// once. fields are the numbers that mean nothing for that reason, so that exporters
+// leave them out: see [Stats].Unknown for their names. A name that does not exist is
+// named as a gap itself.
+func (s *Sample) Gap(what string, fields ...string) {
+	if !slices.Contains(s.gaps, what) {
+		s.gaps = append(s.gaps, what)
+	}
+	for _, f := range fields {
+		if !slices.Contains(Fields(), strings.TrimPrefix(f, ofNodes)) {
+			s.Gap(fmt.Sprintf("there is no field %q", f))
+		} else if !slices.Contains(s.unknown, f) {
+			s.unknown = append(s.unknown, f)
 		}
 	}
-	s.gaps = append(s.gaps, what)
 }

@@ -29,6 +29,9 @@ type Stats struct {
 	Rates  Rates   `json:"rates"`
 	// Nodes are in the order of their names.
 	Nodes []NodeStats `json:"nodes,omitempty"`
+	// Rest are the numbers that belong to no single node: Numbers without those of
+	// Nodes and of nodes that have left.
+	Rest Numbers `json:"rest"`
 
 	// Holders have held a connection the longest, the longest first; at most
 	// MaxHolders.
@@ -36,6 +39,10 @@ type Stats struct {
 	LastDialError *DialError `json:"last_dial_error,omitempty"`
 	// Gaps say what could not be found out: what is zero for that reason.
 	Gaps []string `json:"gaps,omitempty"`
+	// Unknown names the fields of Numbers that mean nothing because of a gap, as they
+	// are named in JSON. "nodes." before a name: the field is known of the whole
+	// client (it is in Rest), not of each node. See Known.
+	Unknown []string `json:"unknown,omitempty"`
 }
 
 // NodeStats are the numbers of one server.
