@@ -1,0 +1,200 @@
+package export
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/lifeguard-redis/lifeguard/monitor"
+)
+
+// Point is a value of a Family.
+type Point struct {
+	Family *Family
+	Node   string   // "": of the whole client, or of no single node
+	Labels []string // as many as Family.Labels
+	Value  float64
+	Dist   monitor.Distribution // of a Histogram, instead of Value
+}
+
+// PeakWindow is how long a peak is shown, at least; at most twice as long.
+const PeakWindow = 2 * time.Minute
+
+// Reader makes points of what a Monitor says. It is safe for concurrent use.
+type Reader struct {
+	m      *monitor.Monitor
+	remove func()
+
+	mu    sync.Mutex
+	began time.Time // of the present half
+	peaks [2]map[string]peak
+}
+
+type peak struct{ inUse, demand int }
+
+// New makes a Reader, and starts the Monitor: peaks and alerts are of its periods.
+// A nil Monitor is an error.
+func New(m *monitor.Monitor) (*Reader, error) {
+	if m == nil {
+		return nil, errors.New("the Monitor is nil")
+	}
+	r := &Reader{m: m}
+	r.remove = m.OnStats(func(s monitor.Stats) {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.note(&s)
+	})
+	return r, nil
+}
+
+// Close takes the Reader off the Monitor. It can go on being read. Calls after the
+// first do nothing.
+func (r *Reader) Close() { r.remove() }
+
+// note remembers the peaks of a period. A peak is kept for one to two windows, in
+// two halves, so that memory does not grow with the window.
+func (r *Reader) note(s *monitor.Stats) {
+	switch age := s.Time.Sub(r.began); {
+	case age >= 2*PeakWindow:
+		r.began, r.peaks = s.Time, [2]map[string]peak{}
+	case age >= PeakWindow:
+		r.began, r.peaks = s.Time, [2]map[string]peak{r.peaks[1]}
+	}
+	if r.peaks[1] == nil {
+		r.peaks[1] = make(map[string]peak)
+	}
+	add := func(node string, n *monitor.Numbers) {
+		p := r.peaks[1][node]
+		r.peaks[1][node] = peak{max(p.inUse, n.PeakInUse), max(p.demand, n.PeakDemand)}
+	}
+	add("", &s.Rest)
+	for i := range s.Nodes {
+		add(s.Nodes[i].Name, &s.Nodes[i].Numbers)
+	}
+}
+
+// highest puts the peaks of the window into n.
+func (r *Reader) highest(node string, n monitor.Numbers) *monitor.Numbers {
+	for _, half := range r.peaks {
+		p := half[node]
+		n.PeakInUse, n.PeakDemand = max(n.PeakInUse, p.inUse), max(n.PeakDemand, p.demand)
+	}
+	return &n
+}
+
+// Read asks the Monitor and returns all that is known. Of a family, no two points
+// have the same node and labels; all text is valid UTF-8.
+func (r *Reader) Read() []Point {
+	advice, active := r.m.Advice(), r.m.Alerts()
+	s := r.m.Stats()
+	b := builder{seen: map[string]bool{}}
+	r.mu.Lock()
+	r.note(&s)
+	names, name := make([]string, len(s.Nodes)), uniqueNames()
+	rest := r.highest("", s.Rest)
+	nodes := make([]*monitor.Numbers, len(s.Nodes))
+	for i := range s.Nodes {
+		names[i], nodes[i] = name(s.Nodes[i].Name), r.highest(s.Nodes[i].Name, s.Nodes[i].Numbers)
+	}
+	r.mu.Unlock()
+	for _, f := range families {
+		if f.read == nil && f.dist == nil || !f.known(&s, "") {
+			continue
+		}
+		perNode := f.known(&s, "nodes.")
+		if perNode {
+			for i, n := range nodes {
+				b.numbers(f, names[i], n, true)
+			}
+		}
+		// That of no node is there if there is something to say.
+		b.numbers(f, "", rest, !perNode || len(nodes) == 0)
+	}
+	if advice.PoolSize > 0 {
+		b.put(suggested, advice.Node, float64(advice.Suggested))
+	}
+	b.alerts(active)
+	b.put(gaps, "", float64(len(s.Gaps)))
+	return b.points
+}
+
+// known reports whether all fields are known that f is made of.
+func (f *Family) known(s *monitor.Stats, of string) bool {
+	for _, field := range f.fields {
+		if !s.Known(of + field) {
+			return false
+		}
+	}
+	return true
+}
+
+// builder collects points.
+type builder struct {
+	points []Point
+	seen   map[string]bool
+}
+
+// numbers adds those of a node. Zeros are left out unless they are wanted.
+func (b *builder) numbers(f *Family, node string, n *monitor.Numbers, zeros bool) {
+	if f.dist != nil {
+		if d := f.dist(n); zeros || d.Count > 0 {
+			b.add(Point{Family: f, Node: node, Dist: d})
+		}
+		return
+	}
+	f.read(n, func(v float64, labels ...string) {
+		if zeros || v != 0 {
+			b.put(f, node, v, labels...)
+		}
+	})
+}
+
+func (b *builder) alerts(active []monitor.Alert) {
+	count := map[monitor.Level]int{}
+	for _, a := range active {
+		count[a.Level]++
+		b.put(alert, a.Node, 1, a.Name, a.Level.String(), string(a.Metric))
+	}
+	for _, l := range []monitor.Level{monitor.Warning, monitor.Critical} {
+		b.put(alerts, "", float64(count[l]), l.String())
+	}
+}
+
+func (b *builder) put(f *Family, node string, v float64, labels ...string) {
+	b.add(Point{Family: f, Node: node, Labels: labels, Value: v})
+}
+
+// add makes the text valid, and leaves out what is there already: one such point
+// would spoil all others.
+func (b *builder) add(p Point) {
+	p.Node = strings.ToValidUTF8(p.Node, "�")
+	key := p.Family.Prom + "\xff" + p.Node
+	for i, l := range p.Labels {
+		p.Labels[i] = strings.ToValidUTF8(l, "�")
+		key += "\xff" + p.Labels[i]
+	}
+	if !b.seen[key] {
+		b.seen[key] = true
+		b.points = append(b.points, p)
+	}
+}
+
+// uniqueNames makes names of nodes valid and different from each other and from "",
+// which is that of no node.
+func uniqueNames() func(string) string {
+	used := map[string]bool{"": true}
+	return func(name string) string {
+		name = strings.ToValidUTF8(name, "�")
+		if name == "" {
+			name = "unnamed"
+		}
+		unique := name
+		for i := 2; used[unique]; i++ {
+			unique = fmt.Sprintf("%s#%d", name, i)
+		}
+		used[unique] = true
+		return unique
+	}
+}

@@ -1,0 +1,70 @@
+package prom
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+	"unicode/utf8"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/common/model"
+
+	"github.com/lifeguard-redis/lifeguard/monitor/internal/export"
+)
+
+// Option is a setting of [NewCollector].
+type Option func(*settings) error
+
+type settings struct {
+	labels  prometheus.Labels
+	buckets []time.Duration // nil: the defaults
+}
+
+// WithLabels adds labels that all metrics have, beside client. Names that the
+// metrics have already, and what Prometheus does not take, are refused. Default: none.
+func WithLabels(labels prometheus.Labels) Option {
+	return func(s *settings) error {
+		for _, name := range slices.Sorted(maps.Keys(labels)) {
+			switch {
+			case !model.LegacyValidation.IsValidLabelName(name):
+				return fmt.Errorf("WithLabels: %q is no name of a label: use letters, digits and _", name)
+			case reserved(name):
+				return fmt.Errorf("WithLabels: the label %q is taken: the metrics have it", name)
+			case !utf8.ValidString(labels[name]):
+				return fmt.Errorf("WithLabels: the value %q of %s is not valid UTF-8", labels[name], name)
+			}
+			s.labels[name] = labels[name]
+		}
+		return nil
+	}
+}
+
+// WithBuckets sets the upper limits of the buckets of all histograms; that of +Inf
+// is added. They must be above 0 and rise. Each bucket is a series per node. Values
+// within 12.5 % of a limit may be counted on the wrong side of it. Default: 100 µs to
+// 10 s; for holds of leases, 1 ms to 5 min.
+func WithBuckets(limits ...time.Duration) Option {
+	return func(s *settings) error {
+		if len(limits) == 0 {
+			return errors.New("WithBuckets: there are none")
+		}
+		last := time.Duration(0)
+		for _, l := range limits {
+			if l <= last {
+				return fmt.Errorf("WithBuckets: %v after %v: they must be above 0 and rise", l, last)
+			}
+			last = l
+		}
+		s.buckets = slices.Clone(limits)
+		return nil
+	}
+}
+
+func (s *settings) bucketsOf(f *export.Family) []time.Duration {
+	if s.buckets != nil {
+		return s.buckets
+	}
+	return f.Buckets()
+}
