@@ -41,7 +41,7 @@ type Policy struct {
 	// nobody but the reaper's own connection, and that includes the other
 	// connections of the reaper's own client. It is called on the sweep's goroutine,
 	// one call at a time; a panic in it spares the client.
-	// See SpareNames, SpareAddrs, SpareIDs and SpareAny.
+	// See SpareLive, SpareNames, SpareAddrs, SpareIDs and SpareAny.
 	Spare func(Client) bool
 
 	// DryRun reports whom it would end, and ends nobody. It writes nothing to the

@@ -1,6 +1,31 @@
 package serverside
 
-import "slices"
+import (
+	"reflect"
+	"slices"
+	"time"
+)
+
+// Fleet knows the connections of those that live; *fleet.Spare of monitor/fleet is
+// one.
+type Fleet interface {
+	// Live reports whether a connection may be that of a living member, by the
+	// address of the client's end, its name, and its age as the server says it. It is
+	// called as Policy.Spare is.
+	Live(addr, name string, age time.Duration) bool
+}
+
+// SpareLive spares clients that may belong to a living member of the fleet, so that
+// only what dead ones left behind is ended. A nil fleet spares everybody.
+//
+//	live, err := fleet.NewSpare(rdb)
+//	r, err := serverside.NewReaper(rdb, serverside.Policy{User: "web", MaxIdle: time.Hour, Spare: serverside.SpareLive(live)})
+func SpareLive(fleet Fleet) func(Client) bool {
+	if v := reflect.ValueOf(fleet); fleet == nil || v.Kind() == reflect.Pointer && v.IsNil() {
+		return func(Client) bool { return true }
+	}
+	return func(c Client) bool { return fleet.Live(c.Addr, c.Name, c.Age) }
+}
 
 // SpareNames spares clients whose name fits one of the patterns (as
 // Filter.Name). Names are the most robust mark of a fleet's pools: they hold

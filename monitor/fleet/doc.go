@@ -1,0 +1,50 @@
+// Package fleet makes one picture of all instances that use a Redis: each publishes
+// the numbers of its pools there, and anyone can read every instance and the sums:
+// how many connections there are in total, how many of them are active and idle,
+// and how many were disconnected.
+//
+//	p, err := fleet.Publish(m, rdb, fleet.Service("web")) // m is a *monitor.Monitor
+//	if err != nil {
+//		return err
+//	}
+//	defer p.Close() // says goodbye
+//
+//	f, err := fleet.Read(ctx, rdb)
+//	fmt.Println(f.Sum.Total, f.Sum.Active, f.Sum.Idle, f.Sum.Disconnected)
+//
+// It works on any go-redis client, clusters, rings and Valkey included.
+//
+// # In Redis
+//
+// An instance is a hash, which expires, and a member of a sorted set, the index. All
+// keys of a fleet begin with "lifeguard:{fleet:NAME}:", so they are in one slot. An
+// instance writes both in one transaction and one round trip per period, a period
+// being 10 % longer or shorter each time, so that a fleet does not write all at
+// once. Everything it writes may be repeated: HSET, PEXPIRE, ZADD and
+// ZREMRANGEBYSCORE.
+//
+// # Who is alive
+//
+// How long ago an instance wrote is told by the time to live that its hash has left:
+// by the server's clock alone. The clocks of hosts may be as wrong as they like. An
+// instance that has said nothing for [LostAfter] is lost: [Read] lists it with its
+// last numbers until [Keep] is over, and counts it apart from those that live.
+// [Publisher.Close] removes an instance at once.
+//
+// # Alerts
+//
+// A [Source] makes a fleet something that a monitor.Monitor can watch, with its
+// thresholds, callbacks and exporters:
+//
+//	src, err := fleet.NewSource(rdb)
+//	m, err := monitor.New(src, monitor.WithoutDefaults(),
+//		monitor.Threshold{Metric: monitor.MaxClients, Limit: 0.8})
+//	m.OnAlert(func(a monitor.Alert) { slog.Warn(a.String()) })
+//
+// # Rights
+//
+// Publishing needs MULTI, EXEC, HSET, PEXPIRE, ZADD, ZREMRANGEBYSCORE, and DEL and
+// ZREM for the goodbye; TIME, without which nobody's entries are pruned from the
+// index by this instance, and CLIENT INFO, without which a [Spare] cannot tell its
+// connections by their addresses. Reading needs ZRANGE, HGETALL and PTTL.
+package fleet

@@ -1,0 +1,153 @@
+package fleet_test
+
+import (
+	"bytes"
+	"context"
+	"flag"
+	"log/slog"
+	"os"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/maintnotifications"
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+
+	"github.com/lifeguard-redis/lifeguard/internal/redistest"
+	"github.com/lifeguard-redis/lifeguard/monitor"
+	"github.com/lifeguard-redis/lifeguard/monitor/fleet"
+)
+
+func TestMain(m *testing.M) {
+	flag.Parse()
+	_ = flag.Set("test.parallel", "8")
+	// go-redis has one goroutine per process that keeps the time, for ever.
+	goleak.VerifyTestMain(m,
+		goleak.IgnoreAnyFunction("github.com/redis/go-redis/v9/internal/pool.init.0.func1"),
+		goleak.Cleanup(func(code int) {
+			redistest.Stop()
+			os.Exit(code)
+		}))
+}
+
+var (
+	bg    = context.Background()
+	quiet = slog.New(slog.DiscardHandler)
+)
+
+const soon = 15 * time.Second
+
+func onEach(t *testing.T, test func(t *testing.T, s *redistest.Server)) {
+	t.Parallel()
+	t.Run("Redis", func(t *testing.T) { t.Parallel(); test(t, redistest.Start(t)) })
+	t.Run("Valkey", func(t *testing.T) { t.Parallel(); test(t, redistest.StartValkey(t)) })
+}
+
+// dial makes a client whose connections have the name.
+func dial(t testing.TB, opt *redis.Options, name string) *redis.Client {
+	t.Helper()
+	opt.ClientName, opt.MaxRetries, opt.DialerRetries = name, -1, 1
+	opt.DialTimeout, opt.ReadTimeout = time.Second, time.Second
+	opt.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
+	c := redis.NewClient(opt)
+	t.Cleanup(func() { _ = c.Close() })
+	return c
+}
+
+// watch makes a Monitor.
+func watch(t testing.TB, src monitor.Source, opts ...monitor.Option) *monitor.Monitor {
+	t.Helper()
+	m, err := monitor.New(src, opts...)
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = m.Close() })
+	return m
+}
+
+// publish has a client's numbers published, ten times a second.
+func publish(t testing.TB, rdb redis.UniversalClient, opts ...fleet.Option) *fleet.Publisher {
+	t.Helper()
+	return publishOf(t, watch(t, monitor.FromClient(rdb)), rdb, opts...)
+}
+
+func publishOf(t testing.TB, m *monitor.Monitor, rdb redis.UniversalClient, opts ...fleet.Option) *fleet.Publisher {
+	t.Helper()
+	p, err := fleet.Publish(m, rdb, append([]fleet.Option{fleet.Every(100 * time.Millisecond), fleet.LostAfter(5 * time.Second), fleet.WithLogger(quiet)}, opts...)...)
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = p.Close() })
+	return p
+}
+
+func read(t testing.TB, rdb redis.UniversalClient, opts ...fleet.Option) fleet.Fleet {
+	t.Helper()
+	f, err := fleet.Read(bg, rdb, opts...)
+	require.NoError(t, err)
+	return f
+}
+
+// hold takes n connections until the end of the test.
+func hold(t testing.TB, rdb *redis.Client, n int) {
+	t.Helper()
+	for range n {
+		c := rdb.Conn()
+		require.NoError(t, c.Ping(bg).Err())
+		t.Cleanup(func() { _ = c.Close() })
+	}
+}
+
+// count says how many connections with that name a server has.
+func count(t testing.TB, name string, servers ...*redistest.Server) (n int) {
+	t.Helper()
+	for _, s := range servers {
+		for _, c := range s.ClientList(t) {
+			if c.Name == name {
+				n++
+			}
+		}
+	}
+	return n
+}
+
+// script is a Source whose numbers the test sets.
+type script struct {
+	mu   sync.Mutex
+	fill func(*monitor.Sample)
+}
+
+func (s *script) Sample(to *monitor.Sample) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.fill(to)
+}
+
+func (s *script) set(fill func(*monitor.Sample)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.fill = fill
+}
+
+// node fills samples with one node.
+func node(name string, n monitor.Numbers) func(*monitor.Sample) {
+	return func(s *monitor.Sample) { s.Nodes = []monitor.Node{{Name: name, Numbers: n}} }
+}
+
+// logged collects a log.
+type logged struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (l *logged) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.buf.Write(b)
+}
+
+func (l *logged) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.buf.String()
+}
+
+func (l *logged) logger() *slog.Logger { return slog.New(slog.NewTextHandler(l, nil)) }

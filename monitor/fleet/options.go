@@ -1,0 +1,276 @@
+package fleet
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+)
+
+const (
+	// DefaultName is the fleet without [Name].
+	DefaultName = "default"
+	// DefaultEvery is the period without [Every].
+	DefaultEvery = 10 * time.Second
+	// MinEvery is the shortest period.
+	MinEvery = 100 * time.Millisecond
+	// DefaultKeep is how long lost instances are listed without [Keep].
+	DefaultKeep = time.Hour
+	// MaxKeep is the longest Keep.
+	MaxKeep = 24 * time.Hour
+	// DefaultTimeout bounds an exchange with Redis without [Timeout].
+	DefaultTimeout = time.Second
+)
+
+// Option is a setting of [Publish], [Read], [NewSource] or [NewSpare]. Each says for
+// which of them it is; where it has no meaning it is refused.
+type Option struct {
+	name  string
+	of    user
+	apply func(*config) error
+}
+
+// user is who takes an option.
+type user uint8
+
+const (
+	ofPublish user = 1 << iota
+	ofRead
+	ofSource
+	ofSpare
+)
+
+func (u user) String() string {
+	return map[user]string{ofPublish: "Publish", ofRead: "Read", ofSource: "NewSource", ofSpare: "NewSpare"}[u]
+}
+
+type config struct {
+	fleet, service, host   string
+	every, lostAfter, keep time.Duration
+	timeout                time.Duration
+	clientNames            []string
+	limits                 map[string]int
+	log                    *slog.Logger
+}
+
+// Name sets the name of the fleet, for all functions. Fleets with different names
+// know nothing of each other. Default [DefaultName]. It is part of the keys: letters,
+// digits and ._:/- only, at most 100 of them.
+func Name(fleet string) Option {
+	return Option{"Name", ofPublish | ofRead | ofSource | ofSpare, func(c *config) error {
+		c.fleet = fleet
+		if len(fleet) == 0 || len(fleet) > 100 {
+			return fmt.Errorf("a name has 1 to 100 bytes, and not %d", len(fleet))
+		}
+		for _, r := range fleet {
+			if (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && !strings.ContainsRune("._:/-", r) {
+				return fmt.Errorf("%q: a name has letters, digits and ._:/- only", fleet)
+			}
+		}
+		return nil
+	}}
+}
+
+// Service sets what Publish calls this program. Default: the name of its file.
+// Printable text of at most 200 bytes.
+func Service(name string) Option {
+	return Option{"Service", ofPublish, func(c *config) error { c.service = name; return printable(name) }}
+}
+
+// Host sets what Publish calls this machine. Default: os.Hostname. Printable text of
+// at most 200 bytes.
+func Host(name string) Option {
+	return Option{"Host", ofPublish, func(c *config) error { c.host = name; return printable(name) }}
+}
+
+func printable(s string) error {
+	switch {
+	case s == "" || len(s) > 200:
+		return fmt.Errorf("it has 1 to 200 bytes, and not %d", len(s))
+	case !utf8.ValidString(s):
+		return fmt.Errorf("%.40q is not UTF-8", s)
+	case strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) }):
+		return fmt.Errorf("%.40q: printable text only", s)
+	}
+	return nil
+}
+
+// Every sets how often Publish writes, 10 % more or less. Default 10 s. Less than
+// 100 ms, zero and negative are refused.
+func Every(d time.Duration) Option {
+	return Option{"Every", ofPublish, func(c *config) error {
+		c.every = d
+		if d < MinEvery {
+			return fmt.Errorf("%v is too short: at least %v", d, MinEvery)
+		}
+		return nil
+	}}
+}
+
+// LostAfter sets for how long this instance may say nothing before it is lost.
+// Default: 3 periods. Less than 2 periods is refused.
+func LostAfter(d time.Duration) Option {
+	return Option{"LostAfter", ofPublish, func(c *config) error {
+		c.lostAfter = d
+		if d <= 0 {
+			return fmt.Errorf("%v must be positive", d)
+		}
+		return nil
+	}}
+}
+
+// Keep sets how long after its last word this instance is listed, as lost. Default
+// 1 h, or twice LostAfter if that is longer. LostAfter and less is refused, and so is
+// more than 24 h.
+func Keep(d time.Duration) Option {
+	return Option{"Keep", ofPublish, func(c *config) error {
+		c.keep = d
+		if d <= 0 || d > MaxKeep {
+			return fmt.Errorf("%v: it must be positive and at most %v", d, MaxKeep)
+		}
+		return nil
+	}}
+}
+
+// Timeout bounds what is waited for: of Publish one exchange with Redis, and
+// [Publisher.Close]; of NewSource each sample; of NewSpare each look at the fleet.
+// Default 1 s. Zero and negative are refused.
+func Timeout(d time.Duration) Option {
+	return Option{"Timeout", ofPublish | ofSource | ofSpare, func(c *config) error {
+		c.timeout = d
+		if d <= 0 {
+			return fmt.Errorf("%v must be positive", d)
+		}
+		return nil
+	}}
+}
+
+// ClientNames tells Publish by which names (redis.Options.ClientName) the server
+// knows this instance's connections, so that a [Spare] knows them, too. Default: it
+// goes by their addresses. Connections of others with these names are spared as well,
+// so a name that no other process has is best. Empty names, and those with spaces,
+// which no server takes, are refused.
+func ClientNames(names ...string) Option {
+	names = slices.Clone(names)
+	return Option{"ClientNames", ofPublish, func(c *config) error {
+		c.clientNames = names
+		for _, n := range names {
+			if err := printable(n); err != nil {
+				return err
+			}
+			if strings.ContainsRune(n, ' ') {
+				return fmt.Errorf("%.40q: names have no spaces", n)
+			}
+		}
+		return nil
+	}}
+}
+
+// Limit tells NewSource the maxclients of a server, by the name that it has in
+// [Fleet].Nodes. It comes before what the server says. Default: the server is asked.
+// n must be positive.
+func Limit(node string, n int) Option {
+	return Option{"Limit", ofSource, func(c *config) error {
+		if node == "" || n <= 0 {
+			return fmt.Errorf("%q, %d: want the name of a node and a positive number", node, n)
+		}
+		if c.limits == nil {
+			c.limits = map[string]int{}
+		}
+		c.limits[node] = n
+		return nil
+	}}
+}
+
+// WithLogger sets where Publish tells that its numbers do not reach the fleet, once
+// until they do again, and where NewSpare tells that it has to spare everybody.
+// Default: slog.Default(). nil is refused.
+func WithLogger(l *slog.Logger) Option {
+	return Option{"WithLogger", ofPublish | ofSpare, func(c *config) error {
+		c.log = l
+		if l == nil {
+			return errors.New("the logger is nil")
+		}
+		return nil
+	}}
+}
+
+func configure(of user, opts []Option) (*config, error) {
+	c := &config{fleet: DefaultName, every: DefaultEvery, timeout: DefaultTimeout, log: slog.Default()}
+	bad := func(option string, err error) error {
+		return fmt.Errorf("lifeguard/monitor/fleet: %v: %s: %w", of, option, err)
+	}
+	for _, o := range opts {
+		switch {
+		case o.apply == nil:
+			return nil, bad("an option", errors.New("it is empty"))
+		case o.of&of == 0:
+			return nil, bad(o.name, fmt.Errorf("it is no option of %v", of))
+		}
+		if err := o.apply(c); err != nil {
+			return nil, bad(o.name, err)
+		}
+	}
+	if of != ofPublish {
+		return c, nil
+	}
+	if c.lostAfter == 0 {
+		c.lostAfter = 3 * c.every
+	}
+	if c.keep == 0 {
+		c.keep = max(DefaultKeep, 2*c.lostAfter)
+	}
+	switch {
+	case c.lostAfter < 2*c.every:
+		return nil, bad("LostAfter", fmt.Errorf("%v is less than 2 periods of %v: one late word and the instance is lost", c.lostAfter, c.every))
+	case c.keep <= c.lostAfter:
+		return nil, bad("Keep", fmt.Errorf("%v must be longer than LostAfter, %v", c.keep, c.lostAfter))
+	case c.keep > MaxKeep:
+		return nil, bad("LostAfter", fmt.Errorf("%v is too long: less than %v", c.lostAfter, MaxKeep/2))
+	}
+	if c.service == "" {
+		c.service = clean(filepath.Base(os.Args[0]))
+	}
+	if c.host == "" {
+		host, err := os.Hostname()
+		if err != nil {
+			return nil, bad("Host", fmt.Errorf("the system does not say: %w; give it", err))
+		}
+		c.host = clean(host)
+	}
+	c.limits = maps.Clone(c.limits)
+	return c, nil
+}
+
+// clean makes a name of the system's printable.
+func clean(s string) string {
+	s = strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) || r == utf8.RuneError {
+			return '?'
+		}
+		return r
+	}, s)
+	if s == "" {
+		return "?"
+	}
+	return s[:min(len(s), 200)]
+}
+
+func checkClient(of user, rdb any) error {
+	if v := reflect.ValueOf(rdb); rdb == nil || v.Kind() == reflect.Pointer && v.IsNil() {
+		return fmt.Errorf("lifeguard/monitor/fleet: %v: the client is nil", of)
+	}
+	return nil
+}
+
+// The keys of a fleet have one hash tag.
+func (c *config) index() string          { return "lifeguard:{fleet:" + c.fleet + "}:instances" }
+func (c *config) entry(id string) string { return "lifeguard:{fleet:" + c.fleet + "}:instance:" + id }

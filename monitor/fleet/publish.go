@@ -1,0 +1,349 @@
+package fleet
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"math"
+	mathrand "math/rand/v2"
+	"net/netip"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/lifeguard-redis/lifeguard/monitor"
+)
+
+// started is about when the process was.
+var started = time.Now()
+
+const (
+	// indexTTL outlasts every instance's Keep.
+	indexTTL = MaxKeep + time.Hour
+	// pruneAfter is how long after the end of its Keep an instance goes from the
+	// index, so that nobody is pruned for a clock that is a little off.
+	pruneAfter = time.Minute
+	// introduceEvery is how often a Publisher asks for the server's time and how
+	// the server sees it.
+	introduceEvery = 10 * time.Minute
+)
+
+// Publisher publishes the numbers of one Monitor. It is safe for concurrent use.
+type Publisher struct {
+	m   *monitor.Monitor
+	rdb redis.UniversalClient
+	c   *config
+	id  string
+
+	ctx    context.Context // ends with Close
+	cancel context.CancelFunc
+	now    chan chan error
+	done   chan struct{}
+	close  sync.Once
+	closed error
+
+	mu     sync.Mutex
+	status Status
+
+	// Of the goroutine.
+	written bool      // something may be in Redis
+	met     time.Time // when introduce succeeded; zero: it has not
+	ahead   time.Time // the server's clock at met; zero: not known
+	seen    string    // our address as the server saw it then; "": not known
+	direct  bool      // it is an address that one of our connections has
+}
+
+// Status is how publishing goes. It is a value.
+type Status struct {
+	Published uint64    `json:"published"`      // how often
+	Failed    uint64    `json:"failed"`         // how often it did not work
+	Last      time.Time `json:"last"`           // when it last worked; zero: never
+	Err       error     `json:"-"`              // why it does not work now; nil: it does
+	Gaps      []string  `json:"gaps,omitempty"` // what else the server does not let us do
+}
+
+// Publish begins to publish what the Monitor says, at once and then every period,
+// on a goroutine of its own, until Close. The application is never delayed: if Redis
+// is away, slow or full, or forbids it, that is counted (see [Publisher.Status]),
+// logged once until it works again, and tried again a period later.
+//
+// rdb may be the client that the Monitor watches, or another one. Several clients of
+// one process are several instances. Errors are about the arguments: Redis is not
+// asked. Options: [Name], [Service], [Host], [Every], [LostAfter], [Keep], [Timeout],
+// [ClientNames], [WithLogger].
+func Publish(m *monitor.Monitor, rdb redis.UniversalClient, opts ...Option) (*Publisher, error) {
+	if m == nil {
+		return nil, errors.New("lifeguard/monitor/fleet: Publish: the Monitor is nil")
+	}
+	if err := checkClient(ofPublish, rdb); err != nil {
+		return nil, err
+	}
+	c, err := configure(ofPublish, opts)
+	if err != nil {
+		return nil, err
+	}
+	p := &Publisher{m: m, rdb: rdb, c: c, id: strings.ToLower(rand.Text()), now: make(chan chan error), done: make(chan struct{})}
+	p.ctx, p.cancel = context.WithCancel(context.Background())
+	go p.run()
+	return p, nil
+}
+
+// ID is the ID of this instance in [Fleet].Instances.
+func (p *Publisher) ID() string { return p.id }
+
+// Status returns how publishing goes.
+func (p *Publisher) Status() Status {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	s := p.status
+	s.Gaps = slices.Clone(s.Gaps)
+	return s
+}
+
+// Now publishes now, besides the periods, and returns whether that worked. After
+// Close it is an error.
+func (p *Publisher) Now(ctx context.Context) error {
+	reply := make(chan error, 1)
+	select {
+	case p.now <- reply:
+	case <-p.ctx.Done():
+		return errClosed
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	select {
+	case err := <-reply:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+var errClosed = errors.New("lifeguard/monitor/fleet: the Publisher is closed")
+
+// Close stops publishing and says goodbye: the instance is removed from the fleet. It
+// waits for that for the [Timeout] at most, and an error means that it is not known to
+// have worked: then the instance will be listed as lost, until Keep is over. Call it
+// before closing the client. Calls after the first do nothing, and return the same.
+func (p *Publisher) Close() error {
+	p.close.Do(func() {
+		p.cancel()
+		t := time.NewTimer(p.c.timeout)
+		defer t.Stop()
+		select {
+		case <-p.done: // p.closed is set
+		case <-t.C:
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			if p.closed == nil {
+				p.closed = fmt.Errorf("lifeguard/monitor/fleet: goodbye to fleet %q: no answer within %v", p.c.fleet, p.c.timeout)
+			}
+		}
+	})
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.closed
+}
+
+func (p *Publisher) run() {
+	defer close(p.done)
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-p.ctx.Done():
+			p.goodbye()
+			return
+		case reply := <-p.now:
+			reply <- p.publish()
+		case <-timer.C:
+			_ = p.publish()
+		}
+		timer.Reset(time.Duration((0.9 + 0.2*mathrand.Float64()) * float64(p.c.every)))
+	}
+}
+
+// publish writes once, and notes how that went.
+func (p *Publisher) publish() error {
+	ctx, cancel := context.WithTimeout(p.ctx, p.c.timeout)
+	defer cancel()
+	err := p.introduce(ctx)
+	if err == nil {
+		err = p.write(ctx)
+	}
+	if err != nil && p.ctx.Err() != nil {
+		return errClosed // Close interrupted it: no failure
+	}
+	p.mu.Lock()
+	before, failures := p.status.Err, p.status.Failed
+	p.status.Err = err
+	if err == nil {
+		p.status.Published++
+		p.status.Last = time.Now().Round(0)
+	} else {
+		p.status.Failed++
+	}
+	p.mu.Unlock()
+	switch {
+	case err != nil && before == nil:
+		p.c.log.Warn("lifeguard: the numbers of this instance do not reach its fleet", "fleet", p.c.fleet, "err", err)
+	case err == nil && before != nil:
+		p.c.log.Info("lifeguard: the numbers of this instance reach its fleet again", "fleet", p.c.fleet, "failures", failures)
+	}
+	return err
+}
+
+// introduce asks for the server's time, which the index is pruned by, and for how the
+// server sees us. What it forbids is a gap.
+func (p *Publisher) introduce(ctx context.Context) error {
+	if !p.met.IsZero() && time.Since(p.met) < introduceEvery {
+		return nil
+	}
+	var clock *redis.TimeCmd
+	var self *redis.Cmd
+	cmds, err := p.rdb.Pipelined(ctx, func(pipe redis.Pipeliner) error {
+		clock, self = pipe.Time(ctx), pipe.Do(ctx, "CLIENT", "INFO")
+		return nil
+	})
+	if err != nil && (!answered(err) || refused(err) || !slices.ContainsFunc(cmds, func(cmd redis.Cmder) bool { return cmd.Err() != nil })) {
+		return p.c.failed("Publish: the time", "", err)
+	}
+	var gaps []string
+	at := time.Now()
+	p.met, p.ahead, p.seen, p.direct = at, time.Time{}, "", false
+	if err := clock.Err(); err != nil {
+		gaps = append(gaps, fmt.Sprintf("the index is not pruned: TIME: %v", err))
+	} else {
+		p.ahead = clock.Val()
+	}
+	if line, err := self.Text(); err != nil {
+		gaps = append(gaps, fmt.Sprintf("our connections cannot be told by their addresses: CLIENT INFO: %v", err))
+	} else {
+		for field := range strings.FieldsSeq(line) {
+			if a, ok := strings.CutPrefix(field, "addr="); ok {
+				p.seen = plain(a)
+			}
+		}
+		if all, known := p.m.Connections(); known {
+			p.direct = p.seen != "" && slices.ContainsFunc(all, func(c monitor.Connection) bool { return plain(c.Local) == p.seen })
+			if !p.direct {
+				gaps = append(gaps, "our connections cannot be told by their addresses: none has the one that the server sees")
+			}
+		} else {
+			gaps = append(gaps, "our connections cannot be told by their addresses: this Monitor's source does not list them")
+		}
+	}
+	p.mu.Lock()
+	p.status.Gaps = gaps
+	p.mu.Unlock()
+	return nil
+}
+
+// plain is an ip:port in one way of writing it; "" if it is none.
+func plain(addr string) string {
+	a, err := netip.ParseAddrPort(addr)
+	if err != nil {
+		return ""
+	}
+	return netip.AddrPortFrom(a.Addr().Unmap(), a.Port()).String()
+}
+
+// write puts the numbers into Redis, all of them or nothing.
+func (p *Publisher) write(ctx context.Context) error {
+	fields := p.c.fields(p.instance())
+	score, pruned := math.Inf(1), ""
+	if !p.ahead.IsZero() {
+		server := p.ahead.Add(time.Since(p.met)) // by the monotonic clock
+		score = float64(server.Add(p.c.keep).UnixMilli())
+		pruned = "(" + strconv.FormatInt(server.Add(-pruneAfter).UnixMilli(), 10)
+	}
+	p.written = true
+	key, index := p.c.entry(p.id), p.c.index()
+	cmds, err := p.rdb.TxPipelined(ctx, func(pipe redis.Pipeliner) error {
+		pipe.HSet(ctx, key, fields...)
+		pipe.PExpire(ctx, key, p.c.keep)
+		pipe.ZAdd(ctx, index, redis.Z{Score: score, Member: p.id})
+		pipe.PExpire(ctx, index, indexTTL)
+		if pruned != "" {
+			pipe.ZRemRangeByScore(ctx, index, "-inf", pruned)
+		}
+		return nil
+	})
+	if err != nil {
+		return p.c.failed("Publish: an instance", "MULTI, EXEC, HSET, PEXPIRE, ZADD and ZREMRANGEBYSCORE", cause(cmds, err))
+	}
+	return nil
+}
+
+// cause is what made a transaction fail: it was not executed because of a command.
+func cause(cmds []redis.Cmder, err error) error {
+	if !redis.IsExecAbortError(err) {
+		return err
+	}
+	for _, cmd := range cmds {
+		if e := cmd.Err(); e != nil && !redis.IsExecAbortError(e) {
+			return e
+		}
+	}
+	return err
+}
+
+// instance is this one as it is now.
+func (p *Publisher) instance() *Instance {
+	s := p.m.Stats()
+	i := &Instance{
+		ID: p.id, Service: p.c.service, Host: p.c.host, PID: os.Getpid(), Started: started, Every: p.c.every, LostAfter: p.c.lostAfter,
+		Numbers: numbersOf(&s.Numbers), rest: numbersOf(&s.Rest), Gaps: s.Gaps, ClientNames: p.c.clientNames,
+		Unknown: !s.Known("open"),
+	}
+	for k := range s.Nodes {
+		n := &s.Nodes[k]
+		i.Nodes = append(i.Nodes, Node{Name: n.Name, Numbers: numbersOf(&n.Numbers), MaxClients: n.MaxClients})
+	}
+	if all, _ := p.m.Connections(); p.direct && len(all) <= maxAddrs {
+		for _, c := range all {
+			if a := plain(c.Local); a != "" {
+				i.Addrs = append(i.Addrs, a)
+			}
+		}
+		if len(i.Addrs) < len(all) { // one without an address that the server knows
+			i.Addrs = nil
+		}
+	}
+	return i
+}
+
+// goodbye removes the instance.
+func (p *Publisher) goodbye() {
+	if !p.written {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), p.c.timeout)
+	defer cancel()
+	cmds, err := p.rdb.TxPipelined(ctx, func(pipe redis.Pipeliner) error {
+		pipe.Del(ctx, p.c.entry(p.id))
+		pipe.ZRem(ctx, p.c.index(), p.id)
+		return nil
+	})
+	if err != nil {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		if p.closed == nil {
+			p.closed = p.c.failed("Close: goodbye", "MULTI, EXEC, DEL and ZREM", cause(cmds, err))
+		}
+	}
+}
+
+func answered(err error) bool {
+	var answer redis.Error
+	return errors.As(err, &answer)
+}
+
+// refused reports whether the server did not take the connection at all.
+func refused(err error) bool { return redis.IsAuthError(err) || redis.IsMaxClientsError(err) }

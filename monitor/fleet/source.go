@@ -1,0 +1,218 @@
+package fleet
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/lifeguard-redis/lifeguard/monitor"
+	"github.com/lifeguard-redis/lifeguard/monitor/server"
+)
+
+// Source is a [monitor.Source] of a whole fleet: the sums of the living instances, for
+// each server. With it, everything that there is for one client's numbers is there
+// for a fleet's: callbacks, thresholds and alerts, exporters.
+//
+//	src, err := fleet.NewSource(rdb)
+//	m, err := monitor.New(src, monitor.WithoutDefaults(),
+//		monitor.Threshold{Metric: monitor.MaxClients, Limit: 0.8})
+//
+// monitor.MaxClients is then the share of a server's maxclients that the fleet's open
+// connections take; connections of others are not counted. It is known for servers
+// that rdb is connected to under the same address as the fleet, for those of which
+// the instances know it, and for those of [Limit]; of others a gap says so.
+//
+// While the fleet cannot be read, gauges are not known: a gap says why, and an alert
+// about maxclients or the use of pools neither begins nor ends. Counters never
+// fall, also when instances come and go. It is safe for concurrent use.
+type Source struct {
+	rdb redis.UniversalClient
+	c   *config
+
+	mu     sync.Mutex
+	flight chan looked                   // a look under way, if it is not nil
+	last   map[string]map[string]Numbers // counters by instance and node
+	total  map[string]*Numbers           // the same of all, by node; "": of none
+	nodes  []string                      // in the latest look
+}
+
+// NewSource makes a Source. Redis is not asked yet. Options: [Name], [Timeout],
+// [Limit].
+func NewSource(rdb redis.UniversalClient, opts ...Option) (*Source, error) {
+	if err := checkClient(ofSource, rdb); err != nil {
+		return nil, err
+	}
+	c, err := configure(ofSource, opts)
+	if err != nil {
+		return nil, err
+	}
+	return &Source{rdb: rdb, c: c, last: map[string]map[string]Numbers{}, total: map[string]*Numbers{}}, nil
+}
+
+// looked is what a look at Redis brought.
+type looked struct {
+	fleet   Fleet
+	err     error
+	limits  map[string]int // maxclients by address
+	limited error          // why some are missing
+}
+
+// look asks Redis, for as long as that takes: go-redis may not heed ctx.
+func (s *Source) look() looked {
+	ctx, cancel := context.WithTimeout(context.Background(), s.c.timeout)
+	defer cancel()
+	var l looked
+	if l.fleet, l.err = s.c.read(ctx, s.rdb); l.err != nil {
+		return l
+	}
+	l.limits = map[string]int{}
+	all, err := server.GetAll(ctx, s.rdb)
+	l.limited = err
+	for _, one := range all {
+		if one.MaxClients.Known && one.MaxClients.Val > 0 {
+			l.limits[one.Node] = int(one.MaxClients.Val)
+		} else {
+			l.limited = errors.Join(l.limited, fmt.Errorf("%s does not tell", one.Node))
+		}
+	}
+	return l
+}
+
+// await has a look, within the timeout.
+func (s *Source) await() looked {
+	if s.flight != nil { // the last one was late: what it brought is old
+		select {
+		case <-s.flight:
+			s.flight = nil
+		default:
+		}
+	}
+	if s.flight == nil {
+		flight := make(chan looked, 1)
+		s.flight = flight
+		go func() { flight <- s.look() }()
+	}
+	t := time.NewTimer(s.c.timeout)
+	defer t.Stop()
+	select {
+	case l := <-s.flight:
+		s.flight = nil
+		return l
+	case <-t.C:
+		return looked{err: fmt.Errorf("lifeguard/monitor/fleet: fleet %q: no answer within %v", s.c.fleet, s.c.timeout)}
+	}
+}
+
+// notPublished are fields that instances do not publish.
+var notPublished = []string{"pipeline", "dialing", "peak_in_use", "peak_demand", "breakers_open", "server_clients", "wait_time_ns",
+	"budget_refusals", "breaker_opened", "breaker_closed", "breaker_refusals", "dial", "wait", "hold", "command"}
+
+// gauges are the other fields that are no counters.
+var gauges = []string{"open", "idle", "in_use", "waiting", "main", "subscribed", "leases", "max_clients"}
+
+// Sample implements [monitor.Source]. It waits for Redis for the [Timeout] at most.
+func (s *Source) Sample(to *monitor.Sample) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	to.Gap("what instances do not publish, and the clients of others", notPublished...)
+	l := s.await()
+	if l.err != nil {
+		to.Gap("all gauges: "+l.err.Error(), gauges...)
+		for _, name := range s.nodes {
+			to.Nodes = append(to.Nodes, monitor.Node{Name: name, Numbers: countersOf(s.total[name])})
+		}
+		to.Rest = countersOf(s.total[""])
+		return
+	}
+	for _, g := range l.fleet.Gaps {
+		to.Gap(g)
+	}
+	s.count(&l.fleet)
+	s.nodes = nil
+	var missing []string
+	for _, n := range l.fleet.Nodes {
+		s.nodes = append(s.nodes, n.Name)
+		out := monitor.Node{Name: n.Name, Numbers: countersOf(s.total[n.Name])}
+		setGauges(&out.Numbers, &n.Numbers)
+		for _, limit := range []int{s.c.limits[n.Name], l.limits[n.Name], n.MaxClients} {
+			if limit > 0 {
+				out.MaxClients = limit
+				break
+			}
+		}
+		if out.MaxClients == 0 {
+			missing = append(missing, n.Name)
+		}
+		to.Nodes = append(to.Nodes, out)
+	}
+	to.Rest = countersOf(s.total[""])
+	var rest Numbers
+	for _, i := range l.fleet.Instances {
+		if !i.Lost {
+			rest.add(i.rest)
+		}
+	}
+	setGauges(&to.Rest, &rest)
+	if len(missing) > 0 {
+		why := "this client is not connected to it under that address; see Limit"
+		if l.limited != nil {
+			why = l.limited.Error()
+		}
+		var fields []string
+		if len(missing) == len(l.fleet.Nodes) {
+			fields = []string{"max_clients"}
+		}
+		to.Gap(fmt.Sprintf("maxclients of %v: %s", missing, why), fields...)
+	}
+}
+
+// count adds what instances have counted since the last look.
+func (s *Source) count(f *Fleet) {
+	for i := range f.Instances {
+		in := &f.Instances[i]
+		last := s.last[in.ID]
+		if last == nil {
+			last = map[string]Numbers{}
+			s.last[in.ID] = last
+		}
+		for _, n := range append([]Node{{Numbers: in.rest}}, in.Nodes...) {
+			total := s.total[n.Name]
+			if total == nil {
+				total = &Numbers{}
+				s.total[n.Name] = total
+			}
+			total.addCounters(n.since(last[n.Name]))
+			last[n.Name] = n.Numbers
+		}
+	}
+	for id := range s.last {
+		if !slices.ContainsFunc(f.Instances, func(i Instance) bool { return i.ID == id }) {
+			delete(s.last, id)
+		}
+	}
+}
+
+func setGauges(out *monitor.Numbers, n *Numbers) {
+	out.Main = monitor.Pool{Size: n.Size, Open: n.Total - n.Subscribed, Idle: n.Idle, InUse: n.Active - n.Subscribed, Waiting: n.Waiting}
+	out.Subscribed, out.Leases = n.Subscribed, n.Leases
+}
+
+func countersOf(n *Numbers) (out monitor.Numbers) {
+	if n == nil {
+		return out
+	}
+	out.Dialed, out.DialErrors, out.Hits, out.Misses = n.Dialed, n.DialErrors, n.Hits, n.Misses
+	out.Waits, out.PoolTimeouts, out.UnknownOutcomes, out.Leaks = n.Waits, n.PoolTimeouts, n.UnknownOutcomes, n.Leaks
+	if n.Disconnected > 0 {
+		out.Closed = map[string]uint64{"disconnected": n.Disconnected}
+	}
+	if n.Retries > 0 {
+		out.Retries = map[string]uint64{"retries": n.Retries}
+	}
+	return out
+}

@@ -1,0 +1,167 @@
+package fleet_test
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/lifeguard-redis/lifeguard/internal/redistest"
+	"github.com/lifeguard-redis/lifeguard/monitor"
+	"github.com/lifeguard-redis/lifeguard/monitor/fleet"
+)
+
+func TestAnAlertComesWhenTheFleetTakesAShareOfMaxclientsAndEndsWhenItDoesNot(t *testing.T) {
+	t.Parallel()
+	for name, start := range map[string]func(testing.TB, ...string) *redistest.Server{"Redis": redistest.Start, "Valkey": redistest.StartValkey} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := start(t, "--maxclients", "40")
+			_ = s.Admin().Ping(bg)
+			src, err := fleet.NewSource(dial(t, s.Options(), "reader"))
+			require.NoError(t, err)
+			alerts := make(chan monitor.Alert, 10)
+			small := dial(t, s.Options(), "member")
+			publish(t, small)
+			hold(t, small, 2)
+			m := watch(t, src, monitor.Every(50*time.Millisecond), monitor.WithoutDefaults(), monitor.OnAlert(func(a monitor.Alert) { alerts <- a }),
+				monitor.Threshold{Metric: monitor.MaxClients, Limit: 0.5, CoolDown: -1})
+
+			opt := s.Options()
+			opt.PoolSize = 30
+			big := dial(t, opt, "member")
+			p := publish(t, big)
+			for range 17 {
+				c := big.Conn()
+				require.NoError(t, c.Ping(bg).Err())
+				defer c.Close()
+			}
+			a := next(t, alerts)
+			assert.True(t, a.Active)
+			assert.Equal(t, "max_clients_warning", a.Name)
+			assert.Equal(t, s.Addr(), a.Node)
+			assert.GreaterOrEqual(t, a.Value, 0.5)
+			redistest.Eventually(t, "the share is that of the fleet", soon, func() bool {
+				n := m.Stats().Nodes
+				return len(n) == 1 && n[0].MaxClients == 40 && n[0].Open == count(t, "member", s)
+			})
+			require.NoError(t, p.Close())
+			require.NoError(t, big.Close())
+			a = next(t, alerts)
+			assert.False(t, a.Active)
+			assert.False(t, a.Gone)
+			assert.Less(t, a.Value, 0.45)
+		})
+	}
+}
+
+func next(t testing.TB, alerts <-chan monitor.Alert) monitor.Alert {
+	t.Helper()
+	select {
+	case a := <-alerts:
+		return a
+	case <-time.After(soon):
+		t.Fatal("no alert has come")
+		panic("")
+	}
+}
+
+func TestAnAlertGoesOnWhileTheFleetCannotBeRead(t *testing.T) {
+	t.Parallel()
+	s := redistest.Start(t, "--maxclients", "20")
+	proxy := redistest.NewProxy(t, s.Addr())
+	rdb := dial(t, s.Options(), "member")
+	publish(t, rdb)
+	hold(t, rdb, 6)
+	opt := s.Options()
+	opt.Addr = proxy.Addr()
+	src, err := fleet.NewSource(dial(t, opt, "reader"), fleet.Limit(s.Addr(), 10), fleet.Timeout(300*time.Millisecond))
+	require.NoError(t, err)
+	alerts := make(chan monitor.Alert, 10)
+	m := watch(t, src, monitor.Every(50*time.Millisecond), monitor.WithoutDefaults(), monitor.OnAlert(func(a monitor.Alert) { alerts <- a }),
+		monitor.Threshold{Metric: monitor.MaxClients, Limit: 0.5}, monitor.Threshold{Metric: monitor.PoolUse, Limit: 0.1})
+	for range 2 {
+		assert.True(t, next(t, alerts).Active)
+	}
+	dialed := m.Stats().Dialed
+	proxy.RefuseNew(true)
+	proxy.CutAll()
+	redistest.Eventually(t, "the gauges are not known", soon, func() bool { return !m.Stats().Known("open") })
+	for range 5 {
+		stats := m.Stats()
+		assert.Zero(t, stats.Open)
+		assert.Equal(t, dialed, stats.Dialed, "counters stay")
+	}
+	assert.Len(t, m.Alerts(), 2)
+	proxy.RefuseNew(false)
+	redistest.Eventually(t, "they are known again", soon, func() bool { return m.Stats().Known("open") })
+	assert.Len(t, m.Alerts(), 2)
+	assert.Empty(t, alerts)
+}
+
+func TestMaxclientsThatNobodyKnowsIsAGap(t *testing.T) {
+	t.Parallel()
+	s := redistest.Start(t)
+	rdb := dial(t, s.Options(), "member")
+	elsewhere := &script{}
+	elsewhere.set(node("elsewhere:6379", monitor.Numbers{Main: monitor.Pool{Size: 10, Open: 5, Idle: 5}}))
+	p := publishOf(t, watch(t, elsewhere), rdb)
+	require.NoError(t, p.Now(bg))
+	src, err := fleet.NewSource(rdb)
+	require.NoError(t, err)
+	stats := watch(t, src).Stats()
+	assert.Zero(t, stats.MaxClients)
+	assert.False(t, stats.Known("max_clients"))
+	gaps := strings.Join(stats.Gaps, "\n")
+	assert.Contains(t, gaps, "maxclients of [elsewhere:6379]: this client is not connected to it under that address; see Limit")
+	assert.NotContains(t, gaps, "there is no field")
+
+	elsewhere.set(node("elsewhere:6379", monitor.Numbers{Main: monitor.Pool{Size: 10, Open: 5, Idle: 5}, MaxClients: 100}))
+	require.NoError(t, p.Now(bg))
+	src, err = fleet.NewSource(rdb)
+	require.NoError(t, err)
+	assert.Equal(t, 100, watch(t, src).Stats().MaxClients, "the instances know it")
+}
+
+func TestCountersOfAFleetNeverFallAndCountWhatIsNewOnce(t *testing.T) {
+	t.Parallel()
+	s := redistest.Start(t)
+	rdb := dial(t, s.Options(), "member")
+	counters := func(dialed uint64) func(*monitor.Sample) {
+		return func(to *monitor.Sample) {
+			node("a:1", monitor.Numbers{Dialed: dialed, Closed: map[string]uint64{"age": dialed / 2}})(to)
+			to.Rest.Leaks = 1
+		}
+	}
+	a, b := &script{}, &script{}
+	a.set(counters(10))
+	b.set(counters(100))
+	pa, pb := publishOf(t, watch(t, a), rdb), publishOf(t, watch(t, b), rdb)
+	require.NoError(t, pa.Now(bg))
+	require.NoError(t, pb.Now(bg))
+	src, err := fleet.NewSource(rdb)
+	require.NoError(t, err)
+	m := watch(t, src, monitor.Every(time.Hour)) // so that all is since the first
+	first := m.Stats()
+	assert.EqualValues(t, 110, first.Dialed)
+	assert.EqualValues(t, 55, first.ClosedAll())
+	assert.EqualValues(t, 2, first.Leaks)
+
+	require.NoError(t, pb.Close())
+	stats := m.Stats()
+	assert.EqualValues(t, 110, stats.Dialed, "who has left has dialed all the same")
+	assert.Zero(t, stats.Recent.Dialed)
+
+	a.set(counters(14))
+	require.NoError(t, pa.Now(bg))
+	c := &script{}
+	c.set(counters(3))
+	pc := publishOf(t, watch(t, c), rdb)
+	require.NoError(t, pc.Now(bg))
+	stats = m.Stats()
+	assert.EqualValues(t, 117, stats.Dialed)
+	assert.EqualValues(t, 7, stats.Recent.Dialed)
+	assert.EqualValues(t, 3, stats.Leaks)
+}
