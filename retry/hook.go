@@ -72,6 +72,9 @@ func (h *Hook) Process(ctx context.Context, cmd redis.Cmder, next redis.ProcessH
 	if h.invalid != nil {
 		return h.invalid
 	}
+	if a, ok := ctx.(*after); ok {
+		return h.process(a.Context, cmd, next, h.understand(a.Context, cmd, a.err))
+	}
 	if err := ctx.Err(); err != nil {
 		return err // before anything was sent, so it is no unknown outcome
 	}

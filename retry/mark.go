@@ -9,6 +9,7 @@ const (
 	markIdempotent mark = 1 << iota
 	markNever
 	markBound
+	markFirst
 )
 
 type markKey struct{}

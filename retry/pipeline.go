@@ -73,6 +73,9 @@ func (c *pipeCall) run() error {
 	}
 	p := progress{tries: 1}
 	c.marks = marksOf(c.ctx)
+	if c.marks&markFirst != 0 {
+		return reveal(err)
+	}
 	c.applied = make([]bool, len(c.body))
 	for !expired(c.ctx) {
 		again, f, a := c.choose()
