@@ -230,6 +230,17 @@ func TestSeveralClientsShareARegistry(t *testing.T) {
 	}
 }
 
+func peakOf(t testing.TB, c prometheus.Collector) float64 {
+	t.Helper()
+	for _, f := range gather(t, c) {
+		if f.GetName() == "redis_client_peak_connections_in_use" {
+			return f.GetMetric()[0].GetGauge().GetValue()
+		}
+	}
+	t.Fatal("no peak")
+	return 0
+}
+
 func TestAPeakBetweenTwoScrapesIsShown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		src := &script{}
@@ -242,15 +253,7 @@ func TestAPeakBetweenTwoScrapesIsShown(t *testing.T) {
 		m := newMonitor(t, src, monitor.WithoutDefaults())
 		defer func() { _ = m.Close() }()
 		c := newCollector(t, m, "c")
-		peak := func() float64 {
-			for _, f := range gather(t, c) {
-				if f.GetName() == "redis_client_peak_connections_in_use" {
-					return f.GetMetric()[0].GetGauge().GetValue()
-				}
-			}
-			t.Fatal("no peak")
-			return 0
-		}
+		peak := func() float64 { return peakOf(t, c) }
 		time.Sleep(time.Second)
 		if peak() != 10 {
 			t.Error("before")
@@ -269,6 +272,32 @@ func TestAPeakBetweenTwoScrapesIsShown(t *testing.T) {
 			t.Errorf("it is remembered for ever: %v", p)
 		}
 	})
+}
+
+func TestAPeakIsShownForTwoMinutesWheneverItWas(t *testing.T) {
+	for quietPeriods := range 10 {
+		synctest.Test(t, func(t *testing.T) {
+			src := &script{}
+			inUse := func(n int) {
+				src.set(func(s *monitor.Sample) {
+					s.Nodes = []monitor.Node{{Name: "a:1", Numbers: monitor.Numbers{Main: monitor.Pool{Size: 100, Open: 100, Idle: 100 - n, InUse: n}}}}
+				})
+			}
+			inUse(10)
+			m := newMonitor(t, src, monitor.WithoutDefaults())
+			defer func() { _ = m.Close() }()
+			c := newCollector(t, m, "c")
+			time.Sleep(time.Duration(quietPeriods)*monitor.DefaultEvery + time.Second)
+			inUse(70)
+			time.Sleep(monitor.DefaultEvery)
+			inUse(10)
+			time.Sleep(4 * monitor.DefaultEvery)
+			synctest.Wait()
+			if got := peakOf(t, c); got != 70 {
+				t.Errorf("after %d periods: %v", quietPeriods, got)
+			}
+		})
+	}
 }
 
 func TestNamesThatPrometheusDoesNotTakeSpoilNothing(t *testing.T) {

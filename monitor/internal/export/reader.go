@@ -92,31 +92,29 @@ func (r *Reader) Read() []Point {
 	b := builder{seen: map[string]bool{}}
 	r.mu.Lock()
 	r.note(&s)
-	names, name := make([]string, len(s.Nodes)), uniqueNames()
 	rest := r.highest("", s.Rest)
 	nodes := make([]*monitor.Numbers, len(s.Nodes))
 	for i := range s.Nodes {
-		names[i], nodes[i] = name(s.Nodes[i].Name), r.highest(s.Nodes[i].Name, s.Nodes[i].Numbers)
+		nodes[i] = r.highest(s.Nodes[i].Name, s.Nodes[i].Numbers)
 	}
 	r.mu.Unlock()
-	for _, f := range families {
-		if f.read == nil && f.dist == nil || !f.known(&s, "") {
-			continue
-		}
-		perNode := f.known(&s, "nodes.")
-		if perNode {
-			for i, n := range nodes {
-				b.numbers(f, names[i], n, true)
-			}
-		}
-		// That of no node is there if there is something to say.
-		b.numbers(f, "", rest, !perNode || len(nodes) == 0)
-	}
+	b.families(families, &s, rest, nodes)
 	if advice.PoolSize > 0 {
 		b.put(suggested, advice.Node, float64(advice.Suggested))
 	}
 	b.alerts(active)
 	b.put(gaps, "", float64(len(s.Gaps)))
+	return b.points
+}
+
+// Durations returns the points of the histograms alone. It needs no Reader.
+func Durations(s *monitor.Stats) []Point {
+	b := builder{seen: map[string]bool{}}
+	nodes := make([]*monitor.Numbers, len(s.Nodes))
+	for i := range s.Nodes {
+		nodes[i] = &s.Nodes[i].Numbers
+	}
+	b.families(durationFamilies, s, &s.Rest, nodes)
 	return b.points
 }
 
@@ -134,6 +132,27 @@ func (f *Family) known(s *monitor.Stats, of string) bool {
 type builder struct {
 	points []Point
 	seen   map[string]bool
+}
+
+// families adds what is known of fs.
+func (b *builder) families(fs []*Family, s *monitor.Stats, rest *monitor.Numbers, nodes []*monitor.Numbers) {
+	names, unique := make([]string, len(nodes)), uniqueNames()
+	for i := range nodes {
+		names[i] = unique(s.Nodes[i].Name)
+	}
+	for _, f := range fs {
+		if f.read == nil && f.dist == nil || !f.known(s, "") {
+			continue
+		}
+		perNode := f.known(s, "nodes.")
+		if perNode {
+			for i, n := range nodes {
+				b.numbers(f, names[i], n, true)
+			}
+		}
+		// That of no node is there if there is something to say.
+		b.numbers(f, "", rest, !perNode || len(nodes) == 0)
+	}
 }
 
 // numbers adds those of a node. Zeros are left out unless they are wanted.
