@@ -35,6 +35,7 @@ type core struct {
 	warned   atomic.Bool           // that the pools do not fit into the limit
 	draining atomic.Bool           // Shutdown was called
 	closed   atomic.Bool
+	batchers sync.Map // go-redis's AutoPipeliners, made by Batched
 
 	warnedServer atomic.Bool // that they do not fit into the server
 }

@@ -3,6 +3,8 @@ package managed
 import (
 	"time"
 
+	"github.com/redis/go-redis/v9"
+
 	"github.com/lifeguard-redis/lifeguard/hooks"
 )
 
@@ -37,3 +39,17 @@ func (c *Client) Round() (took, next time.Duration) {
 	next = c.core.maintain.round()
 	return time.Since(start), next
 }
+
+// AlwaysBatch makes an Adaptive client send in a batch whatever it may.
+func AlwaysBatch(c redis.UniversalClient) redis.UniversalClient {
+	a := c.(*adaptive)
+	a.fixed = true
+	a.high.Store(0)
+	return a
+}
+
+// InFlight is how many calls an Adaptive client counts.
+func InFlight(c redis.UniversalClient) int64 { return c.(*adaptive).inFlight.Load() }
+
+// Fill is how many calls must be in flight for an Adaptive client to batch.
+func Fill(c redis.UniversalClient) int64 { return c.(*adaptive).high.Load() }

@@ -84,6 +84,7 @@ func (c *core) drain(ctx context.Context, refuse func()) error {
 	if !c.draining.CompareAndSwap(false, true) || c.closed.Load() {
 		return redis.ErrClosed
 	}
+	c.stopBatched()
 	if refuse != nil {
 		refuse()
 	}

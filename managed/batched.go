@@ -1,0 +1,140 @@
+package managed
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// BatchOption changes how Batched and Adaptive put commands together. An invalid
+// value is an error that names the option and the value.
+type BatchOption func(*batching) error
+
+type batching struct {
+	size        int
+	delay       time.Duration
+	concurrency int
+}
+
+// maxBatchDelay is where a delay is surely a mistake: every call waits for it.
+const maxBatchDelay = time.Second
+
+// WithBatchSize sets how many commands a batch has at most; Batched may go beyond
+// it while a batch waits for its turn. Default 512. n below 1 is an error.
+func WithBatchSize(n int) BatchOption {
+	return func(b *batching) error {
+		if n < 1 {
+			return bad("WithBatchSize", n, "must be at least 1")
+		}
+		b.size = n
+		return nil
+	}
+}
+
+// WithBatchDelay sets how long a batch that is not full waits for more commands.
+// Default 0: it does not, and what comes while a batch is under way makes the
+// next one. More than 0 adds that to every call, and saves CPU. Negative, and
+// above 1 s, is an error.
+func WithBatchDelay(d time.Duration) BatchOption {
+	return func(b *batching) error {
+		if d < 0 || d > maxBatchDelay {
+			return bad("WithBatchDelay", d, "must be between 0 and "+maxBatchDelay.String())
+		}
+		b.delay = d
+		return nil
+	}
+}
+
+// WithBatchConcurrency sets how many batches may be under way at a time, each on
+// a connection of its own; to each node, in a cluster with Adaptive. Default 1,
+// which gives the largest batches. More is for servers far away. n below 1 is an
+// error.
+func WithBatchConcurrency(n int) BatchOption {
+	return func(b *batching) error {
+		if n < 1 {
+			return bad("WithBatchConcurrency", n, "must be at least 1")
+		}
+		b.concurrency = n
+		return nil
+	}
+}
+
+func newBatching(opts []BatchOption) (batching, error) {
+	b := batching{size: 512, concurrency: 1}
+	for _, o := range opts {
+		if o == nil {
+			return b, errors.New("lifeguard/managed: a nil BatchOption was given")
+		}
+		if err := o(&b); err != nil {
+			return b, err
+		}
+	}
+	return b, nil
+}
+
+// autoPipeline is the same for go-redis. Full duplex stays off: a hook cannot
+// guard what is already written.
+func (b batching) autoPipeline() *redis.AutoPipelineOptions {
+	opt := redis.DefaultBlockingAutoPipelineOptions()
+	opt.MaxBatchSize, opt.MaxFlushDelay, opt.MaxConcurrentBatches = b.size, b.delay, b.concurrency
+	opt.Unordered = b.concurrency > 1 // each call waits for its reply, so those of one goroutine keep their order
+	return opt
+}
+
+// Batched returns go-redis's blocking AutoPipeliner over this client: it sends
+// the commands of concurrent callers together, always. What it sends is managed
+// as a pipeline of the client is: retried, counted, watched, ended with the
+// client. Three things are go-redis's: a ctx that ends is not looked at, a batch
+// is repeated only if all that it lost may be, and commands that come after
+// Shutdown get redis.ErrClosed. [Client.Adaptive] has none of the three.
+//
+// go-redis keeps one AutoPipeliner for each client. If there is one with other
+// options, that is an error; Close it first.
+func (c *Client) Batched(opts ...BatchOption) (*redis.AutoPipeliner, error) {
+	if c.own.closed.Load() { // a handle of Shared
+		return nil, redis.ErrClosed
+	}
+	return c.core.batched(c.Client, opts)
+}
+
+// Batched is Client.Batched for a cluster; go-redis makes batches by slots.
+func (c *ClusterClient) Batched(opts ...BatchOption) (*redis.AutoPipeliner, error) {
+	return c.core.batched(c.ClusterClient, opts)
+}
+
+func (c *core) batched(rdb redis.UniversalClient, opts []BatchOption) (*redis.AutoPipeliner, error) {
+	b, err := newBatching(opts)
+	if err != nil {
+		return nil, err
+	}
+	if c.draining.Load() && !c.closed.Load() {
+		return nil, ErrShutdown
+	}
+	want := b.autoPipeline()
+	ap, err := rdb.AutoPipelineWithOptions(want)
+	if err != nil {
+		return nil, err
+	}
+	got := ap.Config()
+	if got.FullDuplex || got.MaxBatchSize != want.MaxBatchSize || got.MaxFlushDelay != want.MaxFlushDelay ||
+		got.Unordered != want.Unordered || got.MaxConcurrentBatches != want.MaxConcurrentBatches {
+		return nil, fmt.Errorf("lifeguard/managed: Batched: the client has an AutoPipeliner with other options (at most %d commands, delay %v, %d at a time, full duplex %t): Close that one first",
+			got.MaxBatchSize, got.MaxFlushDelay, got.MaxConcurrentBatches, got.FullDuplex)
+	}
+	c.batchers.Store(ap, nil)
+	if c.draining.Load() {
+		_ = ap.Close()
+	}
+	return ap, nil
+}
+
+// stopBatched makes go-redis's AutoPipeliners take no more commands, and flush.
+func (c *core) stopBatched() {
+	c.batchers.Range(func(ap, _ any) bool {
+		c.batchers.Delete(ap)
+		go func() { _ = ap.(*redis.AutoPipeliner).Close() }() // it ends when the last batch does
+		return true
+	})
+}

@@ -1,0 +1,117 @@
+package managed_test
+
+import (
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/lifeguard-redis/lifeguard/internal/redistest"
+	"github.com/lifeguard-redis/lifeguard/managed"
+	"github.com/lifeguard-redis/lifeguard/retry"
+)
+
+func TestBatchedIsManaged(t *testing.T) {
+	s := redistest.Start(t)
+	policy := retry.Default()
+	policy.Budget = retry.NewBudget(1, 1000)
+	c := client(t, s.Options(), managed.WithRetry(policy))
+	ap, err := c.Batched()
+	require.NoError(t, err)
+	require.False(t, ap.Config().FullDuplex)
+	ctx := t.Context()
+	until := time.Now().Add(500 * time.Millisecond)
+	var mu sync.Mutex
+	outcome := map[string]error{}
+	var wg sync.WaitGroup
+	for g := range 64 {
+		wg.Go(func() {
+			for i := 0; time.Now().Before(until); i++ {
+				key := fmt.Sprint("n:", g, ":", i)
+				err := ap.Incr(ctx, key).Err()
+				mu.Lock()
+				outcome[key] = err
+				mu.Unlock()
+			}
+		})
+	}
+	for time.Now().Before(until) {
+		s.KillClients(t)
+		time.Sleep(5 * time.Millisecond) // the rhythm of the test
+	}
+	wg.Wait()
+	unknown := 0
+	for key, err := range outcome {
+		n, _ := s.Admin().Get(ctx, key).Int()
+		switch {
+		case n > 1:
+			t.Errorf("%s was carried out %d times", key, n)
+		case err == nil && n == 0:
+			t.Errorf("%s is lost, and nobody said so", key)
+		case err != nil:
+			assert.ErrorIs(t, err, retry.ErrUnknownOutcome)
+			unknown++
+		}
+	}
+	t.Logf("%d INCRs, %d unknown outcomes", len(outcome), unknown)
+	require.NotZero(t, unknown, "kills met batches")
+	require.NotZero(t, c.RetryStats().UnknownOutcomes)
+}
+
+func TestThereIsOneAutoPipelinerForEachClient(t *testing.T) {
+	c := client(t, redistest.Start(t).Options())
+	one, err := c.Batched(managed.WithBatchSize(100))
+	require.NoError(t, err)
+	two, err := c.Batched(managed.WithBatchSize(100))
+	require.NoError(t, err)
+	require.Same(t, one, two)
+	_, err = c.Batched(managed.WithBatchSize(200))
+	require.ErrorContains(t, err, "other options (at most 100 commands")
+	require.NoError(t, one.Close())
+	_, err = c.Batched(managed.WithBatchSize(200), managed.WithBatchConcurrency(2), managed.WithBatchDelay(time.Millisecond))
+	require.NoError(t, err)
+
+	duplex := client(t, redistest.Start(t).Options())
+	opt := redis.DefaultBlockingAutoPipelineOptions()
+	opt.FullDuplex, opt.MaxBatchSize = true, 512
+	_, err = duplex.AutoPipelineWithOptions(opt)
+	require.NoError(t, err)
+	_, err = duplex.Batched()
+	require.ErrorContains(t, err, "full duplex true")
+}
+
+func TestShutdownAndCloseEndABatcher(t *testing.T) {
+	s := redistest.Start(t)
+	for name, end := range map[string]func(*managed.Client) error{
+		"Close": (*managed.Client).Close, "Shutdown": func(c *managed.Client) error { return c.CloseGracefully(t.Context()) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := client(t, s.Options())
+			ap, err := c.Batched()
+			require.NoError(t, err)
+			var wg sync.WaitGroup
+			var done atomic.Int64
+			for range 16 {
+				wg.Go(func() {
+					for {
+						if err := ap.Incr(t.Context(), "n").Err(); err != nil {
+							assert.ErrorIs(t, err, redis.ErrClosed)
+							return
+						}
+						done.Add(1)
+					}
+				})
+			}
+			redistest.Eventually(t, "they run", soon, func() bool { return done.Load() > 100 })
+			require.NoError(t, end(c))
+			within(t, "callers end", wg.Wait)
+			_, err = c.Batched()
+			require.ErrorIs(t, err, redis.ErrClosed)
+		})
+	}
+}
