@@ -93,3 +93,11 @@ func (m *Monitor) Reset(ctx context.Context) (int, error) {
 
 // Period is the time between two samples: see [Every].
 func (m *Monitor) Period() time.Duration { return m.every }
+
+// Running reports whether samples are taken at every period, and so whether alerts
+// are looked for.
+func (m *Monitor) Running() bool {
+	m.life.Lock()
+	defer m.life.Unlock()
+	return m.started && !m.closed
+}

@@ -1,0 +1,54 @@
+package dashboard
+
+import (
+	"slices"
+	"time"
+
+	"github.com/lifeguard-redis/lifeguard/monitor"
+)
+
+// maxOver is how many alerts that are over are kept.
+const maxOver = 50
+
+// alert is one as the page shows it.
+type alert struct {
+	Name    string   `json:"name"`
+	Level   string   `json:"level"`
+	Node    string   `json:"node,omitempty"`
+	Text    string   `json:"text"`
+	Since   int64    `json:"since"`         // Unix time in ms
+	End     int64    `json:"end,omitempty"` // when it was found to be over
+	Holders []string `json:"holders,omitempty"`
+}
+
+// alertLog has the alerts of now and, as long as somebody looks, those that were.
+type alertLog struct{ now, over []alert }
+
+func (l *alertLog) note(active []monitor.Alert, at time.Time) {
+	now := make([]alert, 0, len(active))
+	for i := range active {
+		now = append(now, alertOf(&active[i]))
+	}
+	for _, a := range l.now {
+		if slices.ContainsFunc(now, func(b alert) bool { return a.Name == b.Name && a.Node == b.Node && a.Since == b.Since }) {
+			continue
+		}
+		a.End, a.Holders = at.UnixMilli(), nil
+		l.over = append([]alert{a}, l.over[:min(len(l.over), maxOver-1)]...)
+	}
+	l.now = now
+	if l.over == nil {
+		l.over = []alert{} // not null
+	}
+}
+
+func alertOf(a *monitor.Alert) alert {
+	out := alert{Name: a.Name, Level: a.Level.String(), Node: a.Node, Since: a.Since.UnixMilli()}
+	for _, h := range a.Holders {
+		out.Holders = append(out.Holders, h.String())
+	}
+	short := *a
+	short.Holders, short.LastDialError = nil, hideIn(a.LastDialError)
+	out.Text = short.String()
+	return out
+}

@@ -1,0 +1,156 @@
+package dashboard
+
+import (
+	"encoding/json"
+	"errors"
+	"net/http"
+	"path"
+	"slices"
+	"strconv"
+
+	"github.com/lifeguard-redis/lifeguard/monitor"
+)
+
+// Handler serves the page. It is safe for concurrent use.
+type Handler struct {
+	settings
+	m    *monitor.Monitor
+	page []byte
+	hub  *hub
+}
+
+// New makes the page of a Monitor. It starts nothing: what runs begins with the first
+// viewer and ends with the last one. A nil Monitor and options that cannot be are
+// errors.
+//
+// Alerts are shown if the Monitor looks for them: if it was started, see [monitor.New].
+func New(m *monitor.Monitor, opts ...Option) (*Handler, error) {
+	if m == nil {
+		return nil, errors.New("lifeguard/dashboard: New: the Monitor is nil; give that of your client, or one of monitor.New")
+	}
+	h := &Handler{m: m, settings: settings{every: DefaultEvery, title: "Redis connections"}}
+	for _, o := range opts {
+		if o == nil {
+			return nil, errors.New("lifeguard/dashboard: New: an option is nil")
+		}
+		if err := o(&h.settings); err != nil {
+			return nil, err
+		}
+	}
+	var err error
+	if h.page, err = pageOf(&h.settings); err != nil {
+		return nil, err
+	}
+	h.hub = newHub(m, &h.settings)
+	return h, nil
+}
+
+// Close ends the streams of all viewers, and waits for the sampling loop. It is for
+// the end of a server, whose Shutdown waits for streams: give it to
+// [http.Server.RegisterOnShutdown]. What is no stream goes on being served. Calls
+// after the first do nothing.
+func (h *Handler) Close() { h.hub.close() }
+
+// ServeHTTP serves the page and all that it asks for.
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	protect(w.Header())
+	switch r.Method {
+	case http.MethodGet, http.MethodHead:
+	case http.MethodPost:
+		h.act(w, r)
+		return
+	default:
+		w.Header().Set("Allow", "GET, HEAD, POST")
+		http.Error(w, "only GET, HEAD and POST are known here", http.StatusMethodNotAllowed)
+		return
+	}
+	what := r.URL.Query().Get("get")
+	if what == "" && path.Base(r.URL.Path) == snapshotName {
+		what = snapshotName
+	}
+	switch what {
+	case "":
+		w.Header().Set("Cache-Control", "no-store")
+		w.Header().Set("Content-Type", "text/html; charset=utf-8")
+		_, _ = w.Write(h.page)
+	case snapshotName:
+		sendJSON(w, http.StatusOK, h.snapshot())
+	case "stream":
+		h.stream(w, r)
+	case "stack":
+		h.stack(w, r)
+	default:
+		if a := assets()[what]; a != nil {
+			a.serve(w, r)
+			return
+		}
+		http.Error(w, "there is no such thing here", http.StatusNotFound)
+	}
+}
+
+// protect forbids the page everything but its own origin, and other pages to show it.
+func protect(h http.Header) {
+	h.Set("Content-Security-Policy", "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "+
+		"base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'")
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("X-Frame-Options", "DENY")
+	h.Set("Referrer-Policy", "no-referrer")
+	h.Set("Cross-Origin-Resource-Policy", "same-origin")
+}
+
+// stack tells where a lease was taken. Stacks are long, and the page shows one at a
+// time, so the table has them not.
+func (h *Handler) stack(w http.ResponseWriter, r *http.Request) {
+	id, err := strconv.ParseUint(r.URL.Query().Get("lease"), 10, 64)
+	if err != nil {
+		http.Error(w, "lease: want the number of a lease", http.StatusBadRequest)
+		return
+	}
+	leases, _, _ := leasesOf(h.m)
+	i := slices.IndexFunc(leases, func(l monitor.Lease) bool { return l.ID == id })
+	if i < 0 {
+		http.Error(w, "this lease is not held any more", http.StatusNotFound)
+		return
+	}
+	sendJSON(w, http.StatusOK, map[string]string{"stack": leases[i].Stack, "site": leases[i].Site})
+}
+
+// act ends connections.
+func (h *Handler) act(w http.ResponseWriter, r *http.Request) {
+	if !h.actions {
+		http.Error(w, "actions are switched off: see dashboard.AllowActions", http.StatusForbidden)
+		return
+	}
+	if err := h.origins.Check(r); err != nil {
+		http.Error(w, "not from the page itself: "+err.Error(), http.StatusForbidden)
+		return
+	}
+	var n int
+	var err error
+	switch r.URL.Query().Get("do") {
+	case "evict-idle":
+		n, err = h.m.EvictIdle(r.Context())
+	case "reset":
+		n, err = h.m.Reset(r.Context())
+	default:
+		http.Error(w, "do: want evict-idle or reset", http.StatusBadRequest)
+		return
+	}
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusNotImplemented)
+		return
+	}
+	sendJSON(w, http.StatusOK, map[string]int{"ended": n})
+}
+
+func sendJSON(w http.ResponseWriter, code int, v any) {
+	b, err := json.Marshal(v)
+	if err != nil {
+		http.Error(w, "this cannot be written as JSON: "+err.Error(), http.StatusInternalServerError)
+		return
+	}
+	w.Header().Set("Cache-Control", "no-store")
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(code)
+	_, _ = w.Write(append(b, '\n'))
+}

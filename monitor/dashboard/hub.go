@@ -1,0 +1,183 @@
+package dashboard
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/lifeguard-redis/lifeguard/monitor"
+)
+
+const (
+	// maxViewers bounds what viewers cost.
+	maxViewers = 100
+	// slowly is the shortest time between two tables.
+	slowly = time.Second
+	// maxQueue is how many events a viewer may be behind before it misses some.
+	maxQueue = 16
+)
+
+// part is what a viewer wants besides the charts.
+type part int
+
+const (
+	partLeases part = iota
+	partBusy
+	partConns
+	numParts
+)
+
+var partNames = [numParts]string{"leases", "busy", "conns"}
+
+// viewer is a stream under way.
+type viewer struct {
+	events chan []byte // what is to be written; never closed
+	wants  [numParts]bool
+}
+
+// hub samples while there are viewers, and gives all of them the same events.
+type hub struct {
+	m     *monitor.Monitor
+	every time.Duration
+
+	mu      sync.Mutex
+	viewers map[*viewer]struct{}
+	past    history
+	closed  bool
+	stop    context.CancelFunc // ends the loop; nil: none runs
+	end     chan struct{}      // closed by close
+	news    chan struct{}      // a viewer has come that wants tables
+	loops   sync.WaitGroup
+}
+
+func newHub(m *monitor.Monitor, s *settings) *hub {
+	return &hub{m: m, every: s.every, viewers: map[*viewer]struct{}{}, past: newHistory(s.every), end: make(chan struct{}), news: make(chan struct{}, 1)}
+}
+
+// join adds a viewer, which gets everything that comes after past. full and closed say why
+// not.
+func (h *hub) join(v *viewer, since int64) (past []byte, full, closed bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.closed || len(h.viewers) >= maxViewers {
+		return nil, !h.closed, h.closed
+	}
+	h.viewers[v] = struct{}{}
+	if h.stop == nil {
+		var ctx context.Context
+		ctx, h.stop = context.WithCancel(context.Background())
+		h.loops.Go(func() { h.run(ctx) })
+	} else {
+		select {
+		case h.news <- struct{}{}:
+		default:
+		}
+	}
+	return h.past.appendTo(nil, since), false, false
+}
+
+func (h *hub) leave(v *viewer) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	delete(h.viewers, v)
+	if len(h.viewers) == 0 && h.stop != nil {
+		h.stop()
+		h.stop = nil
+	}
+}
+
+func (h *hub) close() {
+	h.mu.Lock()
+	if !h.closed {
+		h.closed = true
+		close(h.end)
+		if h.stop != nil {
+			h.stop()
+		}
+	}
+	h.mu.Unlock()
+	h.loops.Wait()
+}
+
+// run is the loop. When one has been stopped the next may begin before it has noticed:
+// neither has anything in common but what publish guards.
+func (h *hub) run(ctx context.Context) {
+	tick := time.NewTicker(h.every)
+	defer tick.Stop()
+	l := looker{m: h.m}
+	var latest time.Time // when tables were made
+	point := true
+	for {
+		now := time.Now()
+		slow := !point || now.Sub(latest) >= slowly-h.every/2
+		if slow {
+			latest = now
+		}
+		h.publish(ctx, &l, point, slow)
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			point = true
+		case <-h.news: // somebody wants tables now; not too often, whoever asks
+			point = false
+			select {
+			case <-ctx.Done():
+				return
+			case <-time.After(time.Until(latest.Add(MinEvery))):
+			}
+		}
+	}
+}
+
+// publish looks once, and hands out what was seen: a point of the charts, or what is
+// slow, or both.
+func (h *hub) publish(ctx context.Context, l *looker, withPoint, slow bool) {
+	var wanted [numParts]bool
+	h.mu.Lock()
+	for v := range h.viewers {
+		for p, w := range v.wants {
+			wanted[p] = wanted[p] || w
+		}
+	}
+	h.mu.Unlock()
+
+	var p point
+	var events []event
+	if withPoint {
+		p = l.look()
+		events = append(events, event{to: toAll, data: p.event()})
+	}
+	if slow {
+		events = append(events, event{to: toAll, data: l.summary()})
+		events = append(events, l.tables(wanted)...)
+	}
+
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if ctx.Err() != nil {
+		return
+	}
+	if withPoint {
+		h.past.add(&p)
+	}
+	for v := range h.viewers {
+		for _, e := range events {
+			if e.to != toAll && !v.wants[e.to] {
+				continue
+			}
+			select {
+			case v.events <- e.data:
+			default: // too slow: it misses this one
+			}
+		}
+	}
+}
+
+// event is what viewers get: all of them, or those that want a part.
+type event struct {
+	to   part
+	data []byte
+}
+
+const toAll part = -1

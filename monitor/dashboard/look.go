@@ -1,0 +1,162 @@
+package dashboard
+
+import (
+	"encoding/json"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/lifeguard-redis/lifeguard/monitor"
+)
+
+// looker asks the Monitor, and knows what it answered the time before.
+type looker struct {
+	m     *monitor.Monitor
+	stats monitor.Stats
+	nodes map[string]*monitor.Numbers // of stats
+
+	alerts alertLog
+	advice monitor.Advice
+	asked  time.Time // for advice
+}
+
+// point is what was seen at one moment.
+type point struct {
+	at    int64 // Unix time in ms
+	all   values
+	nodes []nodeValues
+}
+
+type nodeValues struct {
+	name string
+	v    values
+}
+
+// look takes a point. A Source that has no answer makes a point of which nothing is
+// known.
+func (l *looker) look() point {
+	s := l.m.Stats()
+	d := s.Time.Sub(l.stats.Time)
+	p := point{at: s.Time.UnixMilli(), nodes: make([]nodeValues, 0, len(s.Nodes))}
+	var before *monitor.Numbers
+	if !l.stats.Time.IsZero() {
+		before = &l.stats.Numbers
+	}
+	known, ofNodes := maskOf(&s, ""), maskOf(&s, "nodes.")
+	p.all = valuesOf(&s.Numbers, before, d, &known)
+	nodes := make(map[string]*monitor.Numbers, len(s.Nodes))
+	for i := range s.Nodes {
+		n := &s.Nodes[i]
+		nodes[n.Name] = &n.Numbers
+		p.nodes = append(p.nodes, nodeValues{n.Name, valuesOf(&n.Numbers, l.nodes[n.Name], d, &ofNodes)})
+	}
+	l.stats, l.nodes = s, nodes
+	return p
+}
+
+// event writes the point: {"t":1,"all":[...],"nodes":{"a:1":[...]}}.
+func (p *point) event() []byte {
+	b := make([]byte, 0, 256+len(p.nodes)*160)
+	b = append(b, "id: "...)
+	b = strconv.AppendInt(b, p.at, 10)
+	b = append(b, "\nevent: point\ndata: {\"t\":"...)
+	b = strconv.AppendInt(b, p.at, 10)
+	b = p.all.appendTo(append(b, `,"all":`...))
+	b = append(b, `,"nodes":{`...)
+	for i := range p.nodes {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = append(appendString(b, p.nodes[i].name), ':')
+		b = p.nodes[i].v.appendTo(b)
+	}
+	return append(b, "}}\n\n"...)
+}
+
+// adviceEvery is how often the Monitor is asked for advice, which takes a sample.
+const adviceEvery = 5 * time.Second
+
+// summary is what needs no line in a chart.
+type summary struct {
+	At       int64              `json:"t"`
+	Watching bool               `json:"watching"` // for alerts
+	Alerts   []alert            `json:"alerts"`
+	Over     []alert            `json:"over"` // the latest first
+	Gaps     []string           `json:"gaps"`
+	Advice   string             `json:"advice"`
+	DialErr  *monitor.DialError `json:"dialError"`
+	Closed   map[string]uint64  `json:"closed"` // null: not known
+	Retries  map[string]uint64  `json:"retries"`
+	Counts   map[string]uint64  `json:"counts"`
+}
+
+func (l *looker) summary() []byte {
+	s := &l.stats
+	if time.Since(l.asked) >= adviceEvery {
+		l.advice, l.asked = l.m.Advice(), time.Now()
+	}
+	l.alerts.note(l.m.Alerts(), s.Time)
+	out := summary{At: s.Time.UnixMilli(), Watching: l.m.Running(), Alerts: l.alerts.now, Over: l.alerts.over, Gaps: s.Gaps,
+		Advice: l.advice.String(), DialErr: hideIn(s.LastDialError), Counts: map[string]uint64{}}
+	if s.Known("closed") {
+		out.Closed = s.Closed
+	}
+	if s.Known("retries") {
+		out.Retries = s.Retries
+	}
+	for field, n := range map[string]uint64{"command": s.Command.Count, "hits": s.Hits, "misses": s.Misses, "waits": s.Waits,
+		"pool_timeouts": s.PoolTimeouts, "dialed": s.Dialed, "dial_errors": s.DialErrors, "unknown_outcomes": s.UnknownOutcomes,
+		"budget_refusals": s.BudgetRefusals, "breaker_opened": s.BreakerOpened, "breaker_refusals": s.BreakerRefusals, "leaks": s.Leaks} {
+		if s.Known(field) {
+			out.Counts[field] = n
+		}
+	}
+	return eventOf("summary", out)
+}
+
+// tables are the parts that somebody wants.
+func (l *looker) tables(wanted [numParts]bool) (events []event) {
+	add := func(p part, data []byte) { events = append(events, event{p, data}) }
+	if wanted[partLeases] {
+		add(partLeases, leasesEvent(leasesOf(l.m)))
+	}
+	if !wanted[partConns] && !wanted[partBusy] {
+		return events
+	}
+	conns, known, failed := connsOf(l.m)
+	if wanted[partConns] {
+		add(partConns, connsEvent(partConns, conns, known, failed))
+	}
+	if wanted[partBusy] {
+		leases, _, _ := leasesOf(l.m)
+		add(partBusy, connsEvent(partBusy, inFlight(conns, leases), known, failed))
+	}
+	return events
+}
+
+// leasesOf and connsOf bear a Source that panics.
+func leasesOf(m *monitor.Monitor) (all []monitor.Lease, known bool, failed string) {
+	defer catch(&failed)
+	all, known = m.Leases()
+	return all, known, ""
+}
+
+func connsOf(m *monitor.Monitor) (all []monitor.Connection, known bool, failed string) {
+	defer catch(&failed)
+	all, known = m.Connections()
+	return all, known, ""
+}
+
+func catch(failed *string) {
+	if p := recover(); p != nil {
+		*failed = fmt.Sprintf("the source panicked: %v", p)
+	}
+}
+
+func eventOf(name string, v any) []byte {
+	b, err := json.Marshal(v)
+	if err != nil { // numbers, strings and maps of them: not possible
+		b, _ = json.Marshal(map[string]string{"error": err.Error()})
+	}
+	return append(append([]byte("event: "+name+"\ndata: "), b...), "\n\n"...)
+}

@@ -1,0 +1,134 @@
+package dashboard
+
+import (
+	"math"
+	"strconv"
+	"time"
+
+	"github.com/lifeguard-redis/lifeguard/monitor"
+)
+
+// What a point of the charts has of each node. The page gets the names, in this
+// order, and then arrays.
+const (
+	vOpen = iota
+	vIdle
+	vInUse
+	vWaiting
+	vLeases
+	vSubscribed
+	vSize
+	vPeak
+	vBreakers
+	vCommands
+	vCommandP50
+	vCommandP99
+	vWaits
+	vWaitP99
+	vTimeouts
+	vRetries
+	vOutcomes
+	vDialErrors
+	vDialed
+	vClosed
+	vLeaks
+	numValues
+)
+
+var valueNames = [numValues]string{
+	"open", "idle", "inUse", "waiting", "leases", "subscribed", "size", "peak", "breakers", // now
+	"commands",                 // per second, as all that are not said to be something else
+	"commandP50", "commandP99", // ms
+	"waits",
+	"waitP99", // ms
+	"timeouts", "retries", "outcomes", "dialErrors", "dialed", "closed",
+	"leaks", // since the client was made
+}
+
+// values are a point; NaN is what is not known.
+type values [numValues]float64
+
+var unknown = math.NaN()
+
+// fields are what the values are computed of, as [monitor.Fields] names them.
+var fields = [numValues]string{"open", "idle", "in_use", "waiting", "leases", "subscribed", "main", "peak_in_use", "breakers_open",
+	"command", "command", "command", "waits", "wait", "pool_timeouts", "retries", "unknown_outcomes", "dial_errors", "dialed", "closed", "leaks"}
+
+// mask says which values mean something.
+type mask [numValues]bool
+
+// maskOf is for the whole client with an empty prefix, and for nodes with "nodes.".
+func maskOf(s *monitor.Stats, prefix string) (m mask) {
+	for i, f := range fields {
+		m[i] = len(s.Unknown) == 0 || s.Known(prefix+f)
+	}
+	return m
+}
+
+// valuesOf makes a point of what is now and what was d before, nil if there was
+// nothing.
+func valuesOf(now, before *monitor.Numbers, d time.Duration, known *mask) (v values) {
+	for i := range v {
+		v[i] = unknown
+	}
+	v[vOpen], v[vIdle], v[vInUse], v[vWaiting] = float64(now.Open), float64(now.Idle), float64(now.InUse), float64(now.Waiting)
+	v[vLeases], v[vSubscribed], v[vPeak] = float64(now.Leases), float64(now.Subscribed), float64(now.PeakInUse)
+	v[vBreakers], v[vLeaks] = float64(now.BreakersOpen), float64(now.Leaks)
+	if size := now.Main.Size + now.Pipeline.Size; size > 0 {
+		v[vSize] = float64(size)
+	}
+	if sec := d.Seconds(); before != nil && sec > 0 {
+		rate := func(n, b uint64) float64 {
+			if n < b { // it began anew
+				return unknown
+			}
+			return math.Round(float64(n-b)/sec*100) / 100
+		}
+		v[vCommands] = rate(now.Command.Count, before.Command.Count)
+		v[vCommandP50], v[vCommandP99] = quantiles(now.Command, before.Command)
+		v[vWaits] = rate(now.Waits, before.Waits)
+		_, v[vWaitP99] = quantiles(now.Wait, before.Wait)
+		v[vTimeouts] = rate(now.PoolTimeouts, before.PoolTimeouts)
+		v[vRetries] = rate(now.RetriesAll(), before.RetriesAll())
+		v[vOutcomes] = rate(now.UnknownOutcomes, before.UnknownOutcomes)
+		v[vDialErrors] = rate(now.DialErrors, before.DialErrors)
+		v[vDialed] = rate(now.Dialed, before.Dialed)
+		v[vClosed] = rate(now.ClosedAll(), before.ClosedAll())
+	}
+	for i := range v {
+		if !known[i] {
+			v[i] = unknown
+		}
+	}
+	return v
+}
+
+// quantiles are those of what has come since, in milliseconds; not known if nothing
+// has.
+func quantiles(now, before monitor.Distribution) (p50, p99 float64) {
+	if now.Count <= before.Count {
+		return unknown, unknown
+	}
+	d := now.Sub(before)
+	ms := func(d time.Duration) float64 { return math.Round(d.Seconds()*1e6) / 1e3 }
+	return ms(d.P50), ms(d.P99)
+}
+
+// appendTo writes an array; what is not known is null.
+func (v *values) appendTo(b []byte) []byte {
+	b = append(b, '[')
+	for i, x := range v {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = appendFloat(b, x)
+	}
+	return append(b, ']')
+}
+
+func appendFloat(b []byte, x float64) []byte {
+	if math.IsNaN(x) || math.IsInf(x, 0) {
+		return append(b, "null"...)
+	}
+	return strconv.AppendFloat(b, x, 'f', -1, 64)
+}
