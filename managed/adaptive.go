@@ -125,7 +125,7 @@ func cached(opt *redis.Options) bool {
 }
 
 func (a *adaptive) newBatcher(pipe func() redis.Pipeliner) *batcher {
-	return &batcher{set: a.set, ctx: a.ctx, pipe: pipe, log: a.core.set.log, told: a.learn, enough: make(chan struct{}, 1)}
+	return &batcher{set: a.set, ctx: a.ctx, pipe: pipe, log: a.core.set.log, told: a.learn, calm: calm, enough: make(chan struct{}, 1)}
 }
 
 // learn sets what depends on how long batches take.

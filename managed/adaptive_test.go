@@ -254,51 +254,54 @@ func busyPipelines(c *managed.Client) int {
 
 func TestWhatWasNotSentWhenItsCtxEndsNeverIs(t *testing.T) {
 	a, c, s, p := held(t)
-	// An INCR of an empty batch is sent at once, and what comes next waits behind it
-	// for less than what makes a batch stalled.
-	sent := make(chan struct{})
+	managed.Patient(a)
 	p.Stall(true)
-	go func() { defer close(sent); a.Incr(t.Context(), "first") }()
+	sent := make(chan error, 1)
+	go func() { sent <- a.Incr(t.Context(), "first").Err() }()
 	redistest.Eventually(t, "the first is under way", soon, func() bool { return busyPipelines(c) == 1 })
 	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	never := map[string]bool{}
+	defer cancel()
+	var wg, others sync.WaitGroup
 	for i := range 50 {
-		key := fmt.Sprint("never", i)
-		if err := a.Incr(ctx, key).Err(); err == context.Canceled && !errors.Is(err, retry.ErrUnknownOutcome) {
-			never[key] = true
-		}
+		wg.Go(func() {
+			err := a.Incr(ctx, fmt.Sprint("never", i)).Err()
+			if err != context.Canceled {
+				t.Errorf("%v, not that of the ctx alone", err)
+			}
+		})
+		others.Go(func() { assert.NoError(t, a.Incr(t.Context(), fmt.Sprint("always", i)).Err()) })
 	}
+	redistest.Eventually(t, "all wait", soon, func() bool { return managed.Queued(a) == 100 })
+	cancel()
+	within(t, "the calls return", wg.Wait)
 	p.Stall(false)
-	<-sent
-	require.NoError(t, a.Incr(t.Context(), "last").Err())
-	require.Len(t, never, 50)
-	for key := range never {
-		require.ErrorIs(t, s.Admin().Get(t.Context(), key).Err(), redis.Nil)
+	require.NoError(t, <-sent)
+	others.Wait()
+	for i := range 50 {
+		require.Zero(t, must(s.Admin().Exists(t.Context(), fmt.Sprint("never", i)).Result()))
+		require.Equal(t, "1", s.Admin().Get(t.Context(), fmt.Sprint("always", i)).Val())
 	}
 }
 
 func TestWhileABatchStallsOthersGoTheirOwnWay(t *testing.T) {
-	a, _, _, p := held(t)
-	p.StallExisting()
+	a, c, _, p := held(t)
+	p.StallExisting() // a black hole for the batch that meets it
+	ctx, cancel := context.WithCancel(t.Context())
+	victim := make(chan error, 1)
+	go func() { victim <- a.Incr(ctx, "victim").Err() }()
+	redistest.Eventually(t, "a batch is under way", soon, func() bool { return busyPipelines(c) == 1 })
 	var wg sync.WaitGroup
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
-	defer cancel()
-	var failed atomic.Int64
 	for g := range 32 {
 		wg.Go(func() {
 			for i := range 20 {
-				if a.Incr(ctx, fmt.Sprint("n", g, i)).Err() != nil {
-					failed.Add(1)
-					return
-				}
+				assert.NoError(t, a.Incr(t.Context(), fmt.Sprint("n", g, i)).Err())
 			}
 		})
 	}
-	wg.Wait()
-	// Whoever was in the batch that met the black hole waits for it, nobody else.
-	require.Less(t, failed.Load(), int64(32), "the others")
-	t.Logf("%d of 32 were in it", failed.Load())
+	within(t, "the others are served", wg.Wait)
+	require.EqualValues(t, 1, managed.InFlight(a), "while one still waits")
+	cancel()
+	require.ErrorIs(t, <-victim, retry.ErrUnknownOutcome)
 }
 
 func TestReadsAreRepeatedAndWritesAreNotWhenTheirBatchIsLost(t *testing.T) {

@@ -26,6 +26,7 @@ type batcher struct {
 	pipe func() redis.Pipeliner
 	log  *slog.Logger
 	told func(batcherNews) // of what it observes, now and then
+	calm time.Duration     // a batch that takes no longer is not stalled
 
 	stalled atomic.Int32 // batches that take much longer than others did
 
@@ -60,10 +61,10 @@ type worker struct {
 }
 
 const (
-	leastStall   = 20 * time.Millisecond // a batch that takes less is not stalled
-	maxStalled   = 8                     // batches under way while others stall
-	newsEvery    = 64                    // batches
-	patientTurns = 4                     // how often a worker lets others run before it takes a small batch
+	calm         = 20 * time.Millisecond
+	maxStalled   = 8  // batches under way while others stall
+	newsEvery    = 64 // batches
+	patientTurns = 4  // how often a worker lets others run before it takes a small batch
 )
 
 // add puts a command into the batch that is sent next.
@@ -219,7 +220,7 @@ func (b *batcher) exec(w *worker, cmds []redis.Cmder) (err error) {
 
 func (b *batcher) begin(w *worker) time.Time {
 	b.mu.Lock()
-	limit := max(leastStall, 8*b.typical)
+	limit := max(b.calm, 8*b.typical)
 	w.busy = true
 	b.mu.Unlock()
 	w.watch.Reset(limit)

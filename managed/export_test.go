@@ -48,6 +48,20 @@ func AlwaysBatch(c redis.UniversalClient) redis.UniversalClient {
 	return a
 }
 
+// Patient makes an Adaptive client take no batch for stalled.
+func Patient(c redis.UniversalClient) { c.(*adaptive).one.calm = time.Hour }
+
+// Queued is how many commands wait for their batch.
+func Queued(c redis.UniversalClient) int {
+	b := c.(*adaptive).one
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.open == nil {
+		return 0
+	}
+	return len(b.open.cmds)
+}
+
 // InFlight is how many calls an Adaptive client counts.
 func InFlight(c redis.UniversalClient) int64 { return c.(*adaptive).inFlight.Load() }
 

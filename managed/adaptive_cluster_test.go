@@ -1,0 +1,108 @@
+package managed_test
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/lifeguard-redis/lifeguard/internal/redistest"
+	"github.com/lifeguard-redis/lifeguard/managed"
+	"github.com/lifeguard-redis/lifeguard/retry"
+)
+
+func clusterClient(t *testing.T, opt *redis.ClusterOptions, opts ...managed.Option) *managed.ClusterClient {
+	t.Helper()
+	c, err := managed.NewCluster(opt, append([]managed.Option{managed.WithLogger(quiet)}, opts...)...)
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = c.Close() })
+	return c
+}
+
+func TestInAClusterEveryCallerGetsItsOwnReply(t *testing.T) {
+	cluster := redistest.StartCluster(t, "redis-server", 3, 0)
+	c := clusterClient(t, cluster.Options())
+	w := &ways{}
+	c.AddHook(w)
+	callers(t, managed.AlwaysBatch(c.Adaptive()), w)
+}
+
+func TestInAClusterCommandsOfSeveralKeysAreDirect(t *testing.T) {
+	cluster := redistest.StartCluster(t, "redis-server", 3, 0)
+	c := clusterClient(t, cluster.Options())
+	w := &ways{}
+	c.AddHook(w)
+	a := managed.AlwaysBatch(c.Adaptive())
+	ctx := t.Context()
+	require.NoError(t, a.Set(ctx, "{k}1", "1", 0).Err())
+	require.NoError(t, a.Set(ctx, "{k}2", "2", 0).Err())
+	require.EqualValues(t, 2, w.batches.Load())
+	require.Equal(t, []any{"1", "2"}, must(a.MGet(ctx, "{k}1", "{k}2").Result()))
+	require.EqualValues(t, 2, must(a.Del(ctx, "{k}1", "{k}2").Result()))
+	require.NoError(t, a.Publish(ctx, "channel", "x").Err())
+	require.EqualValues(t, 2, w.batches.Load())
+	require.NoError(t, a.Close())
+	require.ErrorIs(t, a.Get(ctx, "k").Err(), redis.ErrClosed)
+}
+
+func TestInAClusterUnderKillsNothingIsCarriedOutTwiceOrLostInSilence(t *testing.T) {
+	cluster := redistest.StartCluster(t, "redis-server", 3, 0)
+	policy := retry.Default()
+	policy.Budget = retry.NewBudget(1, 1000)
+	c := clusterClient(t, cluster.Options(), managed.WithRetry(policy))
+	a := managed.AlwaysBatch(c.Adaptive())
+	ap, err := c.Batched()
+	require.NoError(t, err)
+	ctx := t.Context()
+	require.NoError(t, c.Ping(ctx).Err())
+	until := time.Now().Add(time.Second)
+	var mu sync.Mutex
+	outcome := map[string]error{}
+	var wg sync.WaitGroup
+	for g := range 64 {
+		via := a
+		if g%2 == 0 {
+			via = ap
+		}
+		wg.Go(func() {
+			for i := 0; time.Now().Before(until); i++ {
+				key := fmt.Sprint("n:", g, ":", i)
+				err := via.Incr(ctx, key).Err()
+				mu.Lock()
+				outcome[key] = err
+				mu.Unlock()
+			}
+		})
+	}
+	for time.Now().Before(until) {
+		for _, s := range cluster.Nodes() {
+			s.KillClients(t)
+		}
+		time.Sleep(10 * time.Millisecond) // the rhythm of the test
+	}
+	wg.Wait()
+	unknown := 0
+	judge := redis.NewClusterClient(cluster.Options())
+	defer judge.Close()
+	for key, err := range outcome {
+		n, _ := judge.Get(ctx, key).Int()
+		switch {
+		case n > 1:
+			t.Errorf("%s was carried out %d times", key, n)
+		case err == nil && n == 0:
+			t.Errorf("%s is lost, and nobody said so", key)
+		case err != nil && !errors.Is(err, retry.ErrUnknownOutcome) && n > 0:
+			t.Errorf("%s was carried out, and its error says that it was not: %v", key, err)
+		case err != nil:
+			assert.ErrorIs(t, err, retry.ErrUnknownOutcome)
+			unknown++
+		}
+	}
+	t.Logf("%d INCRs, %d unknown outcomes", len(outcome), unknown)
+	require.NotZero(t, unknown, "kills met batches")
+}
