@@ -10,6 +10,10 @@ import (
 	"github.com/lifeguard-redis/lifeguard/cmd/lifeguard/internal/demo"
 )
 
+// roundWithPage is how long all phases take together when the live page is served:
+// long enough to look at each.
+const roundWithPage = time.Minute
+
 func demoCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "demo",
@@ -17,20 +21,31 @@ func demoCommand() *cli.Command {
 		Description: "A managed client works under a mixed load of commands and leases, with a live table\n" +
 			"of its connections; meanwhile one mistake after the other is made, and shown how it\n" +
 			"is found. Nothing has to be installed. On a server of yours it writes keys that begin\n" +
-			"with lifeguard:demo: and deletes them at the end. Ctrl-C ends it early.\n\n" +
+			"with lifeguard:demo: and deletes them at the end. Ctrl-C ends it early. With -http it\n" +
+			"serves the live page of the client, too, and begins again and again unless -for is given.\n\n" +
 			"Examples:\n" +
 			"   lifeguard demo\n" +
 			"   lifeguard demo -for 1m\n" +
+			"   lifeguard demo -http :8080\n" +
 			"   lifeguard demo -addr localhost:6379\n" +
 			"   lifeguard demo -url rediss://user:password@redis.example.com:6380/0",
 		Flags: []cli.Flag{
 			&cli.DurationFlag{Name: "for", Value: 10 * time.Second, Usage: "how long to run"},
+			&cli.StringFlag{Name: "http", Usage: "`HOST:PORT` to serve the live page at, under /debug/redis; without a host it is localhost"},
 			&cli.StringFlag{Name: "addr", Usage: "`HOST:PORT` of a server to use instead of the embedded one"},
 			&cli.StringFlag{Name: "url", Usage: "`URL` of a server to use: redis://, rediss:// (TLS) or unix://"},
 		},
 		OnUsageError: onUsageError,
 		Action: func(ctx context.Context, c *cli.Command) error {
-			cfg := demo.Config{For: c.Duration("for"), Addr: c.String("addr"), URL: c.String("url"), Out: c.Root().Writer}
+			cfg := demo.Config{For: c.Duration("for"), Addr: c.String("addr"), URL: c.String("url"), HTTP: c.String("http"), Out: c.Root().Writer}
+			if c.IsSet("http") {
+				if err := demo.CheckHTTP(cfg.HTTP); err != nil {
+					return misuse("-http %q: %v", cfg.HTTP, err)
+				}
+				if !c.IsSet("for") {
+					cfg.For, cfg.Loop = roundWithPage, true
+				}
+			}
 			switch {
 			case c.Args().Present():
 				return misuse("demo takes no argument, got %q", c.Args().First())

@@ -40,6 +40,9 @@ func TestAWrongCommandLineIsSaidAndExitsWith2(t *testing.T) {
 		{[]string{"demo", "-addr", "localhost"}, `-addr "localhost": want host:port`},
 		{[]string{"demo", "-addr", ""}, `-addr "": want host:port`},
 		{[]string{"demo", "-addr", "a:1", "-url", "redis://b:2"}, "-addr and -url exclude each other"},
+		{[]string{"demo", "-http", "8080"}, `-http "8080": want HOST:PORT`},
+		{[]string{"demo", "-http", ""}, `-http "": want HOST:PORT`},
+		{[]string{"demo", "-http", "localhost:"}, `-http "localhost:": want HOST:PORT`},
 		{[]string{"demo", "-url", "http://x"}, "-url: malformed"},
 		{[]string{"demo", "-url", ""}, "-url: malformed"},
 	} {

@@ -13,6 +13,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/lifeguard-redis/lifeguard/managed"
+	"github.com/lifeguard-redis/lifeguard/monitor"
 )
 
 // Config says what to run.
@@ -20,6 +21,8 @@ type Config struct {
 	For  time.Duration // how long in all
 	Addr string        // of a server, host:port; "" and no URL: an embedded one
 	URL  string        // of a server; not together with Addr
+	HTTP string        // where to serve the live page, host:port; "": nowhere
+	Loop bool          // begin again after For, until ctx ends
 	Out  io.Writer     // a terminal gets a live table, anything else plain lines
 }
 
@@ -54,17 +57,30 @@ func Run(ctx context.Context, cfg Config) (err error) {
 	d.leak = max(150*time.Millisecond, min(cfg.For/20, time.Second))
 	d.watch = newWatcher()
 	d.client, err = d.newClient(d.proxy, func(o *redis.Options) { o.PoolSize, o.MinIdleConns = poolSize, 2 },
-		managed.WithLeakThreshold(d.leak), managed.WithEventHandler(d.watch.event))
+		managed.WithLeakThreshold(d.leak), managed.WithEventHandler(d.watch.event), managed.WithMonitor(monitor.Every(time.Second)))
 	if err != nil {
 		return err
 	}
 	d.screen.printf("A managed client on %s, pool of %d, %d goroutines at work, for %v. Ctrl-C ends it.\n",
 		d.server.name, poolSize, workers, cfg.For)
 
+	if cfg.HTTP != "" {
+		stop, err := d.servePage(cfg.HTTP)
+		if err != nil {
+			_ = d.client.Close()
+			return err
+		}
+		defer stop()
+	}
+
 	d.start = time.Now()
 	d.load = startLoad(d)
 	live := d.goLive()
-	err = d.runPhases(ctx, cfg.For)
+	err = d.runPhases(ctx, d.start, cfg.For)
+	for cfg.Loop && err == nil && ctx.Err() == nil {
+		d.notes = nil
+		err = d.runPhases(ctx, time.Now(), cfg.For)
+	}
 	d.load.stop()
 	live()
 	d.summary(ctx)

@@ -1,9 +1,13 @@
 package demo_test
 
 import (
+	"bufio"
 	"bytes"
 	"context"
+	"net"
+	"net/http"
 	"os"
+	"strings"
 	"testing"
 	"time"
 
@@ -78,4 +82,53 @@ func TestAVeryShortDemoStillShowsEverything(t *testing.T) {
 	for _, f := range []string{"demo.takeAndForget", "demo.takeAndDrop", "3 of 3 connections", "cut at once"} {
 		require.Contains(t, out.String(), f)
 	}
+}
+
+// shownAt passes on what is written, and tells the address of the live page.
+type shownAt struct {
+	buf  bytes.Buffer
+	page chan string
+}
+
+func (w *shownAt) Write(b []byte) (int, error) {
+	if _, after, ok := strings.Cut(string(b), "The live page: "); ok {
+		w.page <- strings.TrimSpace(after)
+	}
+	return w.buf.Write(b)
+}
+
+func TestTheDemoServesTheLivePageAndGoesOnUntilItIsEnded(t *testing.T) {
+	out := &shownAt{page: make(chan string, 1)}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	ended := make(chan error, 1)
+	go func() {
+		ended <- demo.Run(ctx, demo.Config{For: 100 * time.Millisecond, HTTP: ":0", Loop: true, Out: out})
+	}()
+	url := <-out.page
+	require.Contains(t, url, "http://localhost:")
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	stream, err := client.Get(url + "?get=stream&want=leases")
+	require.NoError(t, err)
+	defer stream.Body.Close()
+	lines := bufio.NewScanner(stream.Body)
+	lines.Buffer(nil, 1<<20)
+	leased := 0
+	for leased < 3 && lines.Scan() { // leases come and go
+		if strings.HasPrefix(lines.Text(), `data: {"known":true,"rows":[[`) {
+			leased++
+		}
+	}
+	require.Equal(t, 3, leased, lines.Err())
+	cancel() // with a stream open
+	require.NoError(t, <-ended)
+	require.Greater(t, strings.Count(out.buf.String(), "1. Commands and leases"), 1, "it did not begin again")
+}
+
+func TestAPageThatCannotBeServedEndsTheDemo(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer ln.Close()
+	var out bytes.Buffer
+	require.ErrorContains(t, demo.Run(t.Context(), demo.Config{For: time.Second, HTTP: ln.Addr().String(), Out: &out}), "demo: page: listen")
 }

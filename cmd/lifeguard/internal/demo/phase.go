@@ -24,8 +24,8 @@ var phases = []phase{
 	{"INCR while requests and replies get lost", 3, showChaos},
 }
 
-// runPhases shares d over all phases. It ends early with ctx.
-func (d *demo) runPhases(ctx context.Context, all time.Duration) error {
+// runPhases shares the time from start on over all phases. It ends early with ctx.
+func (d *demo) runPhases(ctx context.Context, start time.Time, all time.Duration) error {
 	shares := 0
 	for _, p := range phases {
 		shares += p.share
@@ -33,7 +33,7 @@ func (d *demo) runPhases(ctx context.Context, all time.Duration) error {
 	done := 0
 	for i, p := range phases {
 		done += p.share
-		end := d.start.Add(all * time.Duration(done) / time.Duration(shares))
+		end := start.Add(all * time.Duration(done) / time.Duration(shares))
 		d.screen.title(fmt.Sprintf("%d. %s", i+1, p.title))
 		if err := p.run(ctx, d, max(time.Until(end), 0)); err != nil {
 			return fmt.Errorf("demo: %s: %w", p.title, err)
