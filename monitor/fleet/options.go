@@ -156,8 +156,9 @@ func Timeout(d time.Duration) Option {
 // ClientNames tells Publish by which names (redis.Options.ClientName) the server
 // knows this instance's connections, so that a [Spare] knows them, too. Default: it
 // goes by their addresses. Connections of others with these names are spared as well,
-// so a name that no other process has is best. Connections that go-redis opens for
-// MinIdleConns have no name until they are used. Empty names, and those with spaces,
+// so a name that no other process has is best. So are those
+// without a name, unless the addresses are known as well: go-redis gives a
+// connection that it opens for MinIdleConns its name when that is first used. Empty names, and those with spaces,
 // which no server takes, are refused.
 func ClientNames(names ...string) Option {
 	names = slices.Clone(names)

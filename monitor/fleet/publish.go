@@ -73,8 +73,10 @@ type Status struct {
 // is away, slow or full, or forbids it, that is counted (see [Publisher.Status]),
 // logged once until it works again, and tried again a period later.
 //
-// rdb may be the client that the Monitor watches, or another one. Several clients of
-// one process are several instances. Errors are about the arguments: Redis is not
+// rdb may be the client that the Monitor watches; but while its pool is exhausted
+// nothing is published, and after [LostAfter] the instance is lost. Another client, of
+// one connection, does not have that, and needs [ClientNames] if there is a [Spare].
+// Several clients of one process are several instances. Errors are about the arguments: Redis is not
 // asked. Options: [Name], [Service], [Host], [Every], [LostAfter], [Keep], [Timeout],
 // [ClientNames], [WithLogger].
 func Publish(m *monitor.Monitor, rdb redis.UniversalClient, opts ...Option) (*Publisher, error) {

@@ -26,8 +26,8 @@ type Spare struct {
 	why    string    // everybody is spared; "": not so
 	known  map[string]remembered
 	addrs  map[string]bool
-	names  map[string]bool
-	behind time.Duration // how old the oldest word of an instance was
+	names  map[string]bool // with "", if one is known by names only: go-redis gives a connection its name when it is first used
+	behind time.Duration   // how old the oldest word of an instance was
 }
 
 // remembered is an instance that lived at the latest look, or a little earlier: it
@@ -110,6 +110,9 @@ func (s *Spare) take(f *Fleet, err error, at time.Time) string {
 		}
 		for _, n := range r.ClientNames {
 			s.names[n] = true
+		}
+		if len(r.ClientNames) > 0 && len(r.Addrs) == 0 {
+			s.names[""] = true
 		}
 		if len(r.Addrs) == 0 && len(r.ClientNames) == 0 && r.Total > 0 || r.Unknown {
 			untold = "the connections of " + r.Service + " on " + r.Host + " cannot be told: give its Publish ClientNames"

@@ -115,6 +115,35 @@ func TestAReaperSparesTheLivingAndEndsWhatTheDeadLeftBehind(t *testing.T) {
 	})
 }
 
+// go-redis opens MinIdleConns without a handshake, so they have no name yet.
+func TestConnectionsOfTheLivingThatHaveNoNameYetAreSpared(t *testing.T) {
+	t.Parallel()
+	s := redistest.Start(t)
+	opt := s.Options()
+	opt.MinIdleConns = 2
+	rdb := dial(t, opt, "member")
+	p := publish(t, rdb, fleet.ClientNames("member"))
+	require.NoError(t, p.Now(bg))
+	redistest.Eventually(t, "some have no name", soon, func() bool {
+		for _, c := range s.ClientList(t) {
+			if c.Name == "" && c.Age >= 4*time.Second {
+				return true
+			}
+		}
+		return false
+	})
+	reader := dial(t, s.Options(), "reader")
+	spare, err := fleet.NewSpare(reader, fleet.WithLogger(quiet))
+	require.NoError(t, err)
+	r, err := serverside.NewReaper(reader, serverside.Policy{Everybody: true, MaxAge: time.Second,
+		Spare: serverside.SpareAny(serverside.SpareLive(spare), serverside.SpareNames("reader", "judge"))}, serverside.WithLogger(quiet))
+	require.NoError(t, err)
+	rep, err := r.Once(bg)
+	require.NoError(t, err)
+	assert.Zero(t, rep.Ended)
+	assert.Positive(t, rep.Spared)
+}
+
 func TestInDoubtEverybodyIsSpared(t *testing.T) {
 	t.Parallel()
 	s := redistest.Start(t)
@@ -146,6 +175,7 @@ func TestInDoubtEverybodyIsSpared(t *testing.T) {
 	spare := make()
 	assert.False(t, stranger(spare))
 	assert.True(t, spare.Live("10.0.0.1:1", "named", time.Hour))
+	assert.True(t, spare.Live("10.0.0.1:1", "", time.Hour), "one of MinIdleConns, which has no name yet")
 	assert.True(t, spare.Live("10.0.0.1:1", "stranger", time.Second), "it may be too young to have been told of")
 	require.NoError(t, s.Admin().FlushAll(bg).Err())
 	redistest.Eventually(t, "it has had another look, or the instance is back", soon, func() bool {

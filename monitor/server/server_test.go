@@ -141,6 +141,28 @@ func TestRejectedClientsAreCounted(t *testing.T) {
 	})
 }
 
+func TestEvictedClientsAreCountedAndTheirMemoryIsSeen(t *testing.T) {
+	onEach(t, []string{"--maxmemory-clients", "8mb"}, func(t *testing.T, s *redistest.Server, _ string) {
+		rdb := dial(t, s.Options())
+		before, err := server.Get(bg, rdb)
+		require.NoError(t, err)
+		big := dial(t, s.Options()).Conn()
+		defer big.Close()
+		require.NoError(t, big.Do(bg, "MULTI").Err())
+		require.NoError(t, big.Do(bg, "SET", "k", strings.Repeat("x", 1<<20)).Err()) // kept until EXEC
+		grown, err := server.Get(bg, rdb)
+		require.NoError(t, err)
+		assert.Greater(t, grown.ClientMemory.Val, before.ClientMemory.Val+1<<20)
+		assert.Equal(t, server.Some[int64](0), grown.Since(before).Evicted)
+		_ = big.Do(bg, "SET", "k", strings.Repeat("x", 16<<20)).Err()
+		redistest.Eventually(t, "it is evicted", soon, func() bool {
+			after, err := server.Get(bg, rdb)
+			require.NoError(t, err)
+			return after.Since(before).Evicted == server.Some[int64](1)
+		})
+	})
+}
+
 func TestWhatTheServerForbidsIsUnknownAndNotZero(t *testing.T) {
 	onEach(t, nil, func(t *testing.T, s *redistest.Server, product string) {
 		acl := func(name string, rules ...any) {
