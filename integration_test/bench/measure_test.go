@@ -43,6 +43,7 @@ type sample struct {
 	ops    int
 	took   time.Duration
 	allocs uint64
+	p99    time.Duration // of timed only
 }
 
 func (s sample) perSecond() float64 { return float64(s.ops) / s.took.Seconds() }
@@ -56,6 +57,11 @@ type subject func(d time.Duration) sample
 
 // loop makes a subject of one operation.
 func loop(t *testing.T, n int, op func() error) subject {
+	return loops(t, n, func(int) func() error { return op })
+}
+
+// loops does with an operation for each goroutine.
+func loops(t *testing.T, n int, of func(g int) func() error) subject {
 	return func(d time.Duration) sample {
 		var (
 			stop  atomic.Bool
@@ -65,7 +71,8 @@ func loop(t *testing.T, n int, op func() error) subject {
 			gate  = make(chan struct{})
 			m     runtime.MemStats
 		)
-		for range n {
+		for g := range n {
+			op := of(g)
 			wg.Go(func() {
 				<-gate
 				ops := int64(0)
@@ -247,13 +254,13 @@ func TestTheCostIsMeasuredBesideTheBareClient(t *testing.T) {
 
 	t.Logf("\n%s", table.String())
 	if *write {
-		replaceTable(t, "../../docs/PERFORMANCE.md", table.String())
+		replaceTable(t, "../../docs/PERFORMANCE.md", "the table", table.String())
 	}
 }
 
 // replaceTable puts a new table into a file, in place of what is between the marks.
-func replaceTable(t *testing.T, file, table string) {
-	const begin, end = "<!-- begin of the table -->\n", "<!-- end of the table -->\n"
+func replaceTable(t *testing.T, file, name, table string) {
+	begin, end := "<!-- begin of "+name+" -->\n", "<!-- end of "+name+" -->\n"
 	text, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
@@ -261,7 +268,7 @@ func replaceTable(t *testing.T, file, table string) {
 	before, rest, found := strings.Cut(string(text), begin)
 	_, after, found2 := strings.Cut(rest, end)
 	if !found || !found2 {
-		t.Fatalf("%s has no place for the table", file)
+		t.Fatalf("%s has no place for %s", file, name)
 	}
 	if err := os.WriteFile(file, []byte(before+begin+table+end+after), 0o644); err != nil {
 		t.Fatal(err)

@@ -69,6 +69,13 @@ func subjects() []subject {
 			}
 			return commander{c, func() { _ = c.Close() }}
 		}, func(err error) bool { return errors.Is(err, retry.ErrUnknownOutcome) }},
+		{"lifeguard (Adaptive)", func(t *testing.T, addr string) client {
+			c, err := managed.New(&redis.Options{Addr: addr, ReadTimeout: replyLimit}, managed.WithLogger(slog.New(slog.NewTextHandler(io.Discard, nil))))
+			if err != nil {
+				t.Fatal(err)
+			}
+			return commander{c.Adaptive(), func() { _ = c.Close() }}
+		}, func(err error) bool { return errors.Is(err, retry.ErrUnknownOutcome) }},
 	}
 }
 

@@ -19,7 +19,7 @@ import (
 
 var (
 	measure = flag.Bool("measure", false, "measure for real; otherwise everything runs for a moment only")
-	write   = flag.Bool("write", false, "put the tables into docs/RELIABILITY.md, besides the log")
+	write   = flag.Bool("write", false, "put the tables into docs, besides the log")
 	only    = flag.String("only", "", "only subjects whose name contains this")
 )
 
@@ -72,7 +72,7 @@ func TestTheTableOfClientsAndFaults(t *testing.T) {
 	}
 	t.Log("\n" + out.String())
 	if *write && *measure {
-		put(t, out.String())
+		put(t, "../../docs/RELIABILITY.md", "the tables", out.String())
 	}
 }
 
@@ -220,9 +220,9 @@ func round(t *testing.T, f fault, sub subject, d time.Duration) result {
 	return r
 }
 
-// put replaces the tables in docs/RELIABILITY.md.
-func put(t *testing.T, tables string) {
-	const file, begin, end = "../../docs/RELIABILITY.md", "<!-- begin of the tables -->\n", "<!-- end of the tables -->"
+// put replaces what is between two marks of a file.
+func put(t *testing.T, file, what, text string) {
+	begin, end := "<!-- begin of "+what+" -->\n", "<!-- end of "+what+" -->"
 	b, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
@@ -230,9 +230,9 @@ func put(t *testing.T, tables string) {
 	head, rest, ok1 := strings.Cut(string(b), begin)
 	_, tail, ok2 := strings.Cut(rest, end)
 	if !ok1 || !ok2 {
-		t.Fatalf("%s has no place for the tables", file)
+		t.Fatalf("%s has no place for %s", file, what)
 	}
-	if err := os.WriteFile(file, []byte(head+begin+tables+end+tail), 0o644); err != nil {
+	if err := os.WriteFile(file, []byte(head+begin+text+end+tail), 0o644); err != nil {
 		t.Fatal(err)
 	}
 }
