@@ -11,5 +11,9 @@
 //	}
 //	defer conn.Release()
 //
+// Where many goroutines call at a time, [Client.Adaptive] gives the same client with
+// several times the throughput: it sends commands together while many are in
+// flight, and one by one while few are. docs/PERFORMANCE.md says when it does not.
+//
 // Everything here is safe for concurrent use unless it says otherwise.
 package managed
