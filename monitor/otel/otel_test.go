@@ -175,6 +175,13 @@ func TestEveryNumberIsShownUnderItsName(t *testing.T) {
 		"lifeguard.breaker.transitions pool.name=cache to=closed " + redisAt:        "counter 18 {transition}",
 		"lifeguard.breaker.refusals pool.name=cache " + redisAt:                     "counter 19 {call}",
 		"lifeguard.pool.size.suggested pool.name=cache " + redisAt:                  "gauge 10 {connection}",
+		// May belong to no node: there from the beginning, for the first increase to be seen.
+		"lifeguard.retry.budget_refusals pool.name=cache system.name=redis":         "counter 0 {retry}",
+		"lifeguard.command.unknown_outcomes pool.name=cache system.name=redis":      "counter 0 {command}",
+		"lifeguard.breaker.open pool.name=cache system.name=redis":                  "updown 0 {breaker}",
+		"lifeguard.breaker.transitions pool.name=cache to=open system.name=redis":   "counter 0 {transition}",
+		"lifeguard.breaker.transitions pool.name=cache to=closed system.name=redis": "counter 0 {transition}",
+		"lifeguard.breaker.refusals pool.name=cache system.name=redis":              "counter 0 {call}",
 		"lifeguard.alert.count pool.name=cache level=warning system.name=redis":     "updown 0 {alert}",
 		"lifeguard.alert.count pool.name=cache level=critical system.name=redis":    "updown 0 {alert}",
 		"lifeguard.monitor.gaps pool.name=cache system.name=redis":                  "gauge 0 {gap}",

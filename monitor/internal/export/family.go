@@ -29,8 +29,11 @@ type Family struct {
 	Labels []string // names of its other labels
 
 	fields []string // of Numbers, which it is made of
-	read   func(n *monitor.Numbers, put func(v float64, labels ...string))
-	dist   func(n *monitor.Numbers) monitor.Distribution
+	// whole: it may belong to no node, as retries do. So its zero is shown for no node,
+	// too: of a counter that appears with its first value no increase would be seen.
+	whole bool
+	read  func(n *monitor.Numbers, put func(v float64, labels ...string))
+	dist  func(n *monitor.Numbers) monitor.Distribution
 }
 
 // Families returns all metrics, in the order in which they are documented. They are
@@ -110,23 +113,23 @@ var usageFamilies = []*Family{
 }
 
 var trafficFamilies = []*Family{
-	{Prom: "redis_client_retries_total", Otel: "lifeguard.retry.count", Unit: "{retry}", Kind: Counter, Node: true, Labels: []string{"reason"},
+	{Prom: "redis_client_retries_total", Otel: "lifeguard.retry.count", Unit: "{retry}", Kind: Counter, Node: true, whole: true, Labels: []string{"reason"},
 		Help: "Commands sent again, by reason; a reason is there once it has occurred.", fields: []string{"retries"},
 		read: byReason(func(n *monitor.Numbers) map[string]uint64 { return n.Retries })},
-	{Prom: "redis_client_retry_budget_refusals_total", Otel: "lifeguard.retry.budget_refusals", Unit: "{retry}", Kind: Counter, Node: true,
+	{Prom: "redis_client_retry_budget_refusals_total", Otel: "lifeguard.retry.budget_refusals", Unit: "{retry}", Kind: Counter, Node: true, whole: true,
 		Help: "Retries that the budget did not allow.", fields: []string{"budget_refusals"}, read: number(func(n *monitor.Numbers) uint64 { return n.BudgetRefusals })},
-	{Prom: "redis_client_unknown_outcomes_total", Otel: "lifeguard.command.unknown_outcomes", Unit: "{command}", Kind: Counter, Node: true,
+	{Prom: "redis_client_unknown_outcomes_total", Otel: "lifeguard.command.unknown_outcomes", Unit: "{command}", Kind: Counter, Node: true, whole: true,
 		Help: "Commands of which nobody knows whether they were executed.", fields: []string{"unknown_outcomes"},
 		read: number(func(n *monitor.Numbers) uint64 { return n.UnknownOutcomes })},
-	{Prom: "redis_client_breakers_open", Otel: "lifeguard.breaker.open", Unit: "{breaker}", Kind: UpDown, Node: true,
+	{Prom: "redis_client_breakers_open", Otel: "lifeguard.breaker.open", Unit: "{breaker}", Kind: UpDown, Node: true, whole: true,
 		Help: "Circuit breakers that let nothing through.", fields: []string{"breakers_open"}, read: gauge(func(n *monitor.Numbers) int { return n.BreakersOpen })},
-	{Prom: "redis_client_breaker_transitions_total", Otel: "lifeguard.breaker.transitions", Unit: "{transition}", Kind: Counter, Node: true, Labels: []string{"to"},
+	{Prom: "redis_client_breaker_transitions_total", Otel: "lifeguard.breaker.transitions", Unit: "{transition}", Kind: Counter, Node: true, whole: true, Labels: []string{"to"},
 		Help: "Changes of circuit breakers to open and to closed.", fields: []string{"breaker_opened", "breaker_closed"},
 		read: func(n *monitor.Numbers, put func(float64, ...string)) {
 			put(float64(n.BreakerOpened), "open")
 			put(float64(n.BreakerClosed), "closed")
 		}},
-	{Prom: "redis_client_breaker_refusals_total", Otel: "lifeguard.breaker.refusals", Unit: "{call}", Kind: Counter, Node: true,
+	{Prom: "redis_client_breaker_refusals_total", Otel: "lifeguard.breaker.refusals", Unit: "{call}", Kind: Counter, Node: true, whole: true,
 		Help: "Calls that an open circuit breaker did not let through.", fields: []string{"breaker_refusals"},
 		read: number(func(n *monitor.Numbers) uint64 { return n.BreakerRefusals })},
 }

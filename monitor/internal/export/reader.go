@@ -151,7 +151,7 @@ func (b *builder) families(fs []*Family, s *monitor.Stats, rest *monitor.Numbers
 			}
 		}
 		// That of no node is there if there is something to say.
-		b.numbers(f, "", rest, !perNode || len(nodes) == 0)
+		b.numbers(f, "", rest, f.whole || !perNode || len(nodes) == 0)
 	}
 }
 
