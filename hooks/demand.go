@@ -6,32 +6,29 @@ import "sync/atomic"
 // wait for a connection count too.
 type demand struct {
 	now  atomic.Int64
-	peak atomic.Int64
-	_    [48]byte // keep the counters of two pools on different cache lines
+	peak peak
+	seen peak     // the same for who only looks on
+	_    [40]byte // keep the counters of two pools on different cache lines
 }
 
 func (d *demand) enter() {
-	if v := d.now.Add(1); v > d.peak.Load() {
-		d.raise(v)
-	}
-}
-
-func (d *demand) raise(v int64) {
-	for {
-		p := d.peak.Load()
-		if v <= p || d.peak.CompareAndSwap(p, v) {
-			return
-		}
-	}
+	v := d.now.Add(1)
+	d.peak.raise(v)
+	d.seen.raise(v)
 }
 
 func (d *demand) leave() { d.now.Add(-1) }
 
-// take returns the peak since the last take.
-func (d *demand) take() int {
-	now := d.now.Load()
-	return int(max(d.peak.Swap(now), now))
+// peak is the highest of some values.
+type peak struct{ atomic.Int64 }
+
+func (p *peak) raise(v int64) {
+	for was := p.Load(); v > was && !p.CompareAndSwap(was, v); was = p.Load() {
+	}
 }
+
+// take returns the peak since the last take; the next one begins with now.
+func (p *peak) take(now int64) int { return int(max(p.Swap(now), now)) }
 
 func (n *Node) demand(p Pool) *demand {
 	if p == PoolPipeline {
@@ -50,4 +47,13 @@ func (n *Node) Leave(p Pool) { n.demand(p).leave() }
 func (n *Node) InFlight(p Pool) int { return int(n.demand(p).now.Load()) }
 
 // TakePeak returns the highest InFlight since the last TakePeak.
-func (n *Node) TakePeak(p Pool) int { return n.demand(p).take() }
+func (n *Node) TakePeak(p Pool) int {
+	d := n.demand(p)
+	return d.peak.take(d.now.Load())
+}
+
+// TakeSeenPeak does the same for another reader, who takes nothing from the first.
+func (n *Node) TakeSeenPeak(p Pool) int {
+	d := n.demand(p)
+	return d.seen.take(d.now.Load())
+}

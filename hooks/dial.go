@@ -94,6 +94,9 @@ func (n *Node) open(ctx context.Context, network, addr string) (*Conn, error) {
 	start := n.t.now()
 	c, err := n.base(ctx, network, addr)
 	took := time.Duration(n.t.now() - start)
+	if f := n.dialTook.Load(); f != nil {
+		(*f)(took)
+	}
 	if err != nil {
 		seat()
 		n.failures.Add(1)
@@ -107,6 +110,7 @@ func (n *Node) open(ctx context.Context, network, addr string) (*Conn, error) {
 		}
 		return nil, typed(&ConnError{Op: OpDial, Node: addr, Err: err})
 	}
+	n.opened.Add(1)
 	tracked := n.track(c, addr, seat)
 	if n.t.closed.Load() { // closed meanwhile: nobody would close it
 		_ = tracked.Close()

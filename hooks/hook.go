@@ -4,6 +4,7 @@ import (
 	"context"
 	"net"
 	"sync/atomic"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 )
@@ -34,6 +35,10 @@ type Hook struct {
 	Pipeline func(ctx context.Context, cmds []redis.Cmder, next redis.ProcessPipelineHook) error
 	// Failed turns an error into what the caller is to see; nil: itself.
 	Failed func(ctx context.Context, err error) error
+	// Took hears how long a command took, waits and all, those on leases as well; of
+	// a pipeline cmd is the first. Handshakes come here, too. It must not block. nil:
+	// nobody looks at the clock.
+	Took func(cmd redis.Cmder, d time.Duration)
 
 	// Inner says that this is the hook of one node of a cluster or ring, and that
 	// there is another one outside which reveals errors.
@@ -88,6 +93,11 @@ func (s *scope) process(ctx context.Context, cmd redis.Cmder) error {
 		return s.next(ctx, cmd)
 	}
 	ctx = unhurried(ctx)
+	h, n := s.hook, s.hook.Node
+	if h.Took != nil {
+		start := n.t.now()
+		defer func() { h.Took(cmd, time.Duration(n.t.now()-start)) }()
+	}
 	if s.holder != nil {
 		w, err := s.holder.Begin(ctx)
 		if err == nil {
@@ -95,7 +105,6 @@ func (s *scope) process(ctx context.Context, cmd redis.Cmder) error {
 		}
 		return err
 	}
-	h, n := s.hook, s.hook.Node
 	n.main.enter()
 	defer n.main.leave()
 	if s.client {
@@ -152,6 +161,10 @@ func (h *Hook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Process
 	return func(ctx context.Context, cmds []redis.Cmder) error {
 		ctx = unhurried(ctx)
 		n := h.Node
+		if h.Took != nil && len(cmds) > 0 {
+			start, first := n.t.now(), cmds[0]
+			defer func() { h.Took(first, time.Duration(n.t.now()-start)) }()
+		}
 		n.pipeline.enter()
 		defer n.pipeline.leave()
 		if client {

@@ -38,7 +38,11 @@ type Node struct {
 	over     atomic.Uint64 // times that it gave it back
 	dialing  atomic.Int32
 	dials    atomic.Uint64
+	opened   atomic.Uint64
 	failures atomic.Uint64
+	visits   atomic.Uint64 // connections that maintenance has met
+	ends     endCounters
+	dialTook atomic.Pointer[func(time.Duration)]
 	lastDial atomic.Pointer[DialFailure]
 	full     atomic.Bool // the last dial or handshake failed: end nothing that works
 
@@ -208,6 +212,24 @@ func (n *Node) Client() *redis.Client { return n.client.Load() }
 // one succeeded.
 func (n *Node) LastDialFailure() *DialFailure { return n.lastDial.Load() }
 
+// OnDialTook sets the function that hears how long each dial took, failed ones as
+// well. It must not block or call go-redis.
+func (n *Node) OnDialTook(f func(time.Duration)) { n.dialTook.Store(&f) }
+
+// Opened counts the connections that were opened.
+func (n *Node) Opened() uint64 { return n.opened.Load() }
+
+// Ended counts the connections of the node that ended, by reason.
+func (n *Node) Ended() map[Reason]uint64 { return n.ends.read() }
+
+// HitsOfOurs calls read, which reads go-redis's counts of hits, and returns how many
+// of them were maintenance's at most: it may just be counting one.
+func (n *Node) HitsOfOurs(read func()) uint64 {
+	over, met := n.over.Load(), n.visits.Load()
+	read()
+	return met + n.began.Load() - over
+}
+
 // Dialing is the number of dials under way.
 func (n *Node) Dialing() int { return int(n.dialing.Load()) }
 
@@ -326,6 +348,7 @@ func (n *Node) Visit(pool Pool, patience time.Duration) (met *Conn, removed bool
 	if met == nil {
 		return nil, false, err
 	}
+	n.visits.Add(1)
 	return met, err != nil, err
 }
 
@@ -437,5 +460,22 @@ func (n *Node) Config(name string) (string, error) {
 	defer n.over.Add(1)
 	ctx := NoWait(context.Background())
 	m, err := n.maint.Load().ConfigGet(ctx, name).Result()
+	n.met(err)
 	return m[name], err
+}
+
+// Info asks the server for a section of its INFO. It never waits for a slot.
+func (n *Node) Info(section string) (string, error) {
+	n.began.Add(1)
+	defer n.over.Add(1)
+	text, err := n.maint.Load().Info(NoWait(context.Background()), section).Result()
+	n.met(err)
+	return text, Reveal(err)
+}
+
+// met counts a question of maintenance that took an idle connection.
+func (n *Node) met(err error) {
+	if !errors.Is(err, ErrWouldWait) {
+		n.visits.Add(1)
+	}
 }

@@ -222,6 +222,7 @@ func (t *Tracker) left(c *Conn) {
 		why.reason = ReasonError // found dead by go-redis's own check
 	}
 	t.ends.add(why.reason)
+	c.node.ends.add(why.reason)
 	if why.reason == ReasonError && why.err == nil && c.has(fReady) {
 		c.node.foundDead.Store(true)
 		if f := t.onUse.Load(); f != nil {

@@ -81,7 +81,7 @@ func (u *unit) acquire(ctx context.Context, own *handle, rdb *redis.Client, try 
 		defer cancel()
 	}
 	start := time.Now()
-	l := &lease{core: u.core, node: u.node, ctx: ctx}
+	l := &lease{core: u.core, node: u.node, unit: u, ctx: ctx}
 	var err error
 	if try || nested {
 		err = u.takeNow(wait, rdb, l)
@@ -101,7 +101,9 @@ func (u *unit) acquire(ctx context.Context, own *handle, rdb *redis.Client, try 
 		case errors.Is(err, redis.ErrPoolTimeout):
 			return nil, u.exhausted(err, time.Since(start))
 		case full && wait.Err() != nil && errors.Is(err, wait.Err()):
-			return nil, u.exhausted(err, time.Since(start))
+			waited := time.Since(start)
+			u.meter.gaveUp(waited)
+			return nil, u.exhausted(err, waited)
 		}
 		return nil, err
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/lifeguard-redis/lifeguard/hooks"
+	"github.com/lifeguard-redis/lifeguard/monitor"
 	"github.com/lifeguard-redis/lifeguard/retry"
 )
 
@@ -38,6 +39,10 @@ type core struct {
 	batchers sync.Map // go-redis's AutoPipeliners, made by Batched
 
 	warnedServer atomic.Bool // that they do not fit into the server
+
+	monitor *monitor.Monitor
+	retries func() retry.Stats
+	asked   atomic.Int64 // when the Monitor asked for a sample, on the tracker's clock
 }
 
 // handle is one owner's right to close a shared client.
@@ -64,6 +69,10 @@ func New(opt *redis.Options, opts ...Option) (*Client, error) {
 		return nil, err
 	}
 	core.closer = u.close
+	if err := core.watch(u.retry.Stats); err != nil {
+		_ = core.close()
+		return nil, err
+	}
 	return &Client{Client: u.rdb, unit: u, own: &handle{}}, nil
 }
 
@@ -171,6 +180,9 @@ func (c *Client) closeNow() error { return c.core.close() }
 // close closes everything at once.
 func (c *core) close() error {
 	c.closed.Store(true)
+	if c.monitor != nil {
+		_ = c.monitor.Close()
+	}
 	c.tracker.Shut()
 	c.maintain.close()
 	err := c.closer()

@@ -45,7 +45,9 @@ func NewCluster(opt *redis.ClusterOptions, opts ...Option) (*ClusterClient, erro
 	if err != nil {
 		return nil, err
 	}
-	m.attach(rdb, func() { rdb.ReloadState(context.Background()) })
+	if err := m.attach(rdb, func() { rdb.ReloadState(context.Background()) }); err != nil {
+		return nil, err
+	}
 	return &ClusterClient{ClusterClient: rdb, many: m}, nil
 }
 

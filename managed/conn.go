@@ -76,6 +76,7 @@ func (l *lease) end(how uint32) bool {
 		return false
 	}
 	l.core.leases.remove(l)
+	l.unit.meter.Hold.Record(l.since())
 	profile.Remove(l)
 	if how != released && l.inFlight.Load() > 0 {
 		l.tracked.Interrupt(ErrReleased)

@@ -30,12 +30,17 @@ func NewFailover(opt *redis.FailoverOptions, opts ...Option) (*Client, error) {
 	}
 	u := &unit{core: core, retry: core.retryHook(like)}
 	u.node = core.tracker.NewFailoverNode(like, opt.SentinelAddrs...)
+	u.node.OnDialTook(u.meter.Dial.Record)
 	rdb, err := constructed(func() *redis.Client { return redis.NewFailoverClient(withNode(opt, like)) })
 	if err != nil {
 		return nil, err
 	}
 	u.bind(rdb, opt.MinIdleConns)
 	core.closer = u.close
+	if err := core.watch(u.retry.Stats); err != nil {
+		_ = core.close()
+		return nil, err
+	}
 	return &Client{Client: rdb, unit: u, own: &handle{}}, nil
 }
 
@@ -76,7 +81,9 @@ func NewFailoverCluster(opt *redis.FailoverOptions, opts ...Option) (*ClusterCli
 		u := &unit{core: m.core, retry: m.retry, inner: true, node: d.node(node.Options().Addr)}
 		u.bind(node, opt.MinIdleConns)
 	})
-	m.attach(rdb, func() { rdb.ReloadState(context.Background()) })
+	if err := m.attach(rdb, func() { rdb.ReloadState(context.Background()) }); err != nil {
+		return nil, err
+	}
 	m.core.look = m.lookForMaster
 	m.core.closer = func() error {
 		err := rdb.Close()

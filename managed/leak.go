@@ -48,6 +48,7 @@ func (ll *leaseList) report() {
 			break // the rest is younger
 		}
 		if l.reported.CompareAndSwap(false, true) {
+			l.unit.meter.leaks.Add(1)
 			leaks = append(leaks, l)
 		}
 	}
@@ -83,7 +84,9 @@ func (l *lease) collected() {
 	if l.state.Load() != held {
 		return
 	}
-	l.reported.Store(true)
+	if !l.reported.Swap(true) {
+		l.unit.meter.leaks.Add(1)
+	}
 	l.tell(slog.LevelError, hooks.Leaked, "lifeguard: a lease was dropped without Release; its connection is given up")
 	l.end(dropped)
 }

@@ -24,6 +24,7 @@ type lease struct {
 	conn    *redis.Conn
 	tracked *hooks.Conn
 	node    *hooks.Node
+	unit    *unit
 	ctx     context.Context // of the Acquire
 	label   string
 	start   time.Time

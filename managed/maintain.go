@@ -55,6 +55,7 @@ type nodeState struct {
 	visiting sync.Mutex    // held by whoever visits: one idle connection at a time
 
 	compared    bool // the pools with what the server takes
+	server      serverClients
 	learned     bool // the server's timeout has been asked for
 	learnAgain  atomic.Bool
 	automatic   time.Duration // heartbeat by the server's timeout, 0 none
@@ -232,6 +233,7 @@ func (s *nodeState) round() time.Duration {
 		if s.learn(now) {
 			next = tickPause
 		}
+		s.askServer(now)
 	}
 	s.then = next
 	return s.sweepOn(start, look.due)

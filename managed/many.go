@@ -10,6 +10,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/lifeguard-redis/lifeguard/hooks"
+	"github.com/lifeguard-redis/lifeguard/monitor"
 	"github.com/lifeguard-redis/lifeguard/retry"
 )
 
@@ -65,10 +66,15 @@ func (m *many) node(opt *redis.Options, make func(*redis.Options) *redis.Client)
 }
 
 // attach completes it with the client that go-redis made.
-func (m *many) attach(rdb redis.UniversalClient, reload func()) {
+func (m *many) attach(rdb redis.UniversalClient, reload func()) error {
 	m.client, m.reload = rdb, reload
 	m.core.closer = rdb.Close
 	rdb.AddHook(&outer{m})
+	err := m.core.watch(m.retry.Stats)
+	if err != nil {
+		_ = m.core.close()
+	}
+	return err
 }
 
 // stale asks for a new map of the cluster when a failure says that the old one
@@ -207,6 +213,12 @@ func (m *many) Endings() map[hooks.Reason]uint64 { return m.core.tracker.Ended()
 
 // RetryStats counts what was sent again, and why.
 func (m *many) RetryStats() retry.Stats { return m.retry.Stats() }
+
+// Monitor tells what is going on; see Client.Monitor.
+func (m *many) Monitor() *monitor.Monitor { return m.core.monitor }
+
+// Stats returns the numbers of now, of each node and of all; see Client.Stats.
+func (m *many) Stats() monitor.Stats { return m.core.monitor.Stats() }
 
 // CloseGracefully closes the client gracefully; see Client.CloseGracefully.
 func (m *many) CloseGracefully(ctx context.Context) error { return m.core.drain(ctx, nil) }

@@ -8,6 +8,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/lifeguard-redis/lifeguard/hooks"
+	"github.com/lifeguard-redis/lifeguard/monitor"
 	"github.com/lifeguard-redis/lifeguard/retry"
 )
 
@@ -30,6 +31,8 @@ type settings struct {
 	retry          *retry.Policy
 	blockingPool   int
 	connLimit      int
+	monitor        []monitor.Option
+	monitored      bool             // WithMonitor was given
 	now, wall      func() time.Time // clocks of tests
 }
 

@@ -39,7 +39,9 @@ func NewRingClient(opt *redis.RingOptions, opts ...Option) (*Ring, error) {
 	if err != nil {
 		return nil, err
 	}
-	m.attach(rdb, nil)
+	if err := m.attach(rdb, nil); err != nil {
+		return nil, err
+	}
 	return &Ring{Ring: rdb, many: m}, nil
 }
 

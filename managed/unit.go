@@ -21,6 +21,8 @@ type unit struct {
 	make  func(*redis.Options) *redis.Client // nil: redis.NewClient
 	inner bool                               // a node of a cluster or ring: an outer hook repeats
 
+	meter    meter
+	breaker  interface{ BreakerOpen() bool }
 	blocking blockers
 	silent   atomic.Int64 // until then it is taken for one that answers nobody, ns on the tracker's clock
 }
@@ -46,6 +48,7 @@ func (u *unit) build(opt redis.Options) error {
 	minIdle := opt.MinIdleConns
 	tame(&opt)
 	u.node = u.core.tracker.NewNode(&opt)
+	u.node.OnDialTook(u.meter.Dial.Record)
 	if u.inner {
 		u.node.NoWaiting()
 	}
@@ -70,11 +73,15 @@ func tame(opt *redis.Options) {
 // bind completes the unit with its client.
 func (u *unit) bind(rdb *redis.Client, minIdle int) {
 	u.rdb = rdb
-	u.hook = &hooks.Hook{Node: u.node, Inner: u.inner, Failed: u.failed}
+	u.hook = &hooks.Hook{Node: u.node, Inner: u.inner, Failed: u.failed, Took: u.took}
+	u.node.OnDialTook(u.meter.Dial.Record)
+	u.breaker = u.retry
 	u.hook.Install(rdb, u.hook)
 	if u.inner {
 		u.hook.Client = u.processInner
-		u.hook.Install(rdb, hooks.Unvisited(u.retry.Node(u.node.Addr())))
+		node := u.retry.Node(u.node.Addr())
+		u.breaker, _ = node.(interface{ BreakerOpen() bool })
+		u.hook.Install(rdb, hooks.Unvisited(node))
 	} else {
 		u.hook.Process, u.hook.Client, u.hook.Pipeline = u.retry.Process, u.process, u.retry.Pipeline
 	}

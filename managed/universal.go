@@ -8,6 +8,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/lifeguard-redis/lifeguard/hooks"
+	"github.com/lifeguard-redis/lifeguard/monitor"
 	"github.com/lifeguard-redis/lifeguard/retry"
 )
 
@@ -19,6 +20,8 @@ type UniversalClient interface {
 	Leases() []LeaseInfo
 	Endings() map[hooks.Reason]uint64
 	RetryStats() retry.Stats
+	Monitor() *monitor.Monitor
+	Stats() monitor.Stats
 	SetMaxAge(time.Duration)
 	SetMaxIdle(time.Duration)
 	SetHeartbeat(time.Duration)

@@ -3,7 +3,6 @@ package monitor
 import (
 	"context"
 	"errors"
-	"math"
 	"net"
 	"reflect"
 	"slices"
@@ -21,7 +20,7 @@ type Client struct {
 
 	mu      sync.Mutex
 	known   []*redis.Client // the nodes when they were last asked for
-	widened map[*redis.Client]*wide
+	widened map[*redis.Client]*PoolCounters
 
 	hooked       atomic.Bool
 	rec          Recorder
@@ -42,7 +41,7 @@ type Client struct {
 // Of a cluster, every sample asks for the nodes, with a CLUSTER SLOTS that may take
 // one second.
 func FromClient(rdb redis.UniversalClient) *Client {
-	c := &Client{rdb: rdb, widened: map[*redis.Client]*wide{}}
+	c := &Client{rdb: rdb, widened: map[*redis.Client]*PoolCounters{}}
 	if v := reflect.ValueOf(rdb); rdb == nil || v.Kind() == reflect.Pointer && v.IsNil() {
 		c.err = errors.New("FromClient: the client is nil")
 		return c
@@ -134,97 +133,16 @@ func (c *Client) askNodes(many manyNodes, s *Sample) {
 	}
 }
 
-// defaultPipelinePool is go-redis's default for Options.PipelinePoolSize.
-const defaultPipelinePool = 10
-
 // sample adds one node. go-redis's own numbers of it are corrected.
 func (c *Client) sample(s *Sample, of *redis.Client, opt *redis.Options, ps *redis.PoolStats) {
-	w := c.widened[of]
-	if w == nil {
-		w = &wide{}
-		c.widened[of] = w
+	p := c.widened[of]
+	if p == nil {
+		p = &PoolCounters{}
+		c.widened[of] = p
 	}
 	n := Node{Name: opt.Addr}
-	n.Main = poolOf(ps, opt.PoolSize)
-	if opt.MaxActiveConns > 0 && opt.MaxActiveConns < n.Main.Size {
-		n.Main.Size = opt.MaxActiveConns // beyond it go-redis fails at once
-	}
-	w.main.add(&n.Numbers, ps, opt.PoolTimeout)
-	n.Subscribed = int(int32(ps.PubSubStats.Active))
-	if pp := (*redis.PoolStats)(ps.PipelineStats); pp != nil {
-		size := opt.PipelinePoolSize
-		if size <= 0 {
-			size = defaultPipelinePool
-		}
-		n.Pipeline = poolOf(pp, size)
-		w.pipeline.add(&n.Numbers, pp, opt.PoolTimeout)
-	}
-	w.subscribed.add(ps.PubSubStats.Created)
-	w.unsubscribed.add(ps.PubSubStats.Untracked)
-	n.Dialed += w.subscribed.sum
-	closed(&n.Numbers, w.unsubscribed.sum)
+	p.Fill(&n.Numbers, opt, ps)
 	s.Nodes = append(s.Nodes, n)
-}
-
-// poolOf corrects the gauges: IdleConns may be less than nothing for a moment, which
-// go-redis gives as 4294967295.
-func poolOf(ps *redis.PoolStats, size int) Pool {
-	p := Pool{Size: size, Open: int(ps.TotalConns), Waiting: max(int(int32(ps.PendingRequests)), 0)}
-	p.Idle = min(max(int(int32(ps.IdleConns)), 0), p.Open)
-	p.InUse = p.Open - p.Idle
-	return p
-}
-
-// wide has the counters of a node, which go-redis lets wrap around at 32 bits.
-type wide struct {
-	main, pipeline           widePool
-	subscribed, unsubscribed counter
-}
-
-type widePool struct {
-	hits, misses, timeouts, waits, removed counter
-	dialed                                 uint64
-}
-
-// counter adds up a number that wraps around.
-type counter struct {
-	last uint32
-	sum  uint64
-}
-
-func (c *counter) add(now uint32) {
-	c.sum += uint64(now - c.last)
-	c.last = now
-}
-
-// reasonRemoved is the reason of all connections that go-redis ended: it does not
-// tell them apart.
-const reasonRemoved = "removed"
-
-// add adds the counters of one pool to n.
-func (w *widePool) add(n *Numbers, ps *redis.PoolStats, poolTimeout time.Duration) {
-	w.hits.add(ps.Hits)
-	w.misses.add(ps.Misses)
-	w.timeouts.add(ps.Timeouts)
-	w.waits.add(ps.WaitCount)
-	w.removed.add(ps.StaleConns)
-	// A connection that was opened is still there or was removed. The two are read
-	// one after the other.
-	w.dialed = max(w.dialed, uint64(ps.TotalConns)+w.removed.sum)
-	n.Hits += w.hits.sum
-	n.Misses += w.misses.sum
-	n.PoolTimeouts += w.timeouts.sum
-	n.Waits += w.waits.sum + w.timeouts.sum
-	n.WaitTime += time.Duration(ps.WaitDurationNs) + time.Duration(min(w.timeouts.sum, math.MaxInt32))*poolTimeout
-	n.Dialed += w.dialed
-	closed(n, w.removed.sum)
-}
-
-// closed counts connections that were ended for a reason nobody knows.
-func closed(n *Numbers, count uint64) {
-	if count > 0 {
-		addMap(&n.Closed, map[string]uint64{reasonRemoved: count})
-	}
 }
 
 // Hook returns a hook that times commands, pipelines and dials and counts what is

@@ -27,14 +27,20 @@ type Histogram struct {
 
 // Record counts d. A negative d, which a clock that was set back can give, counts
 // as 0.
-func (h *Histogram) Record(d time.Duration) {
+func (h *Histogram) Record(d time.Duration) { h.RecordN(d, 1) }
+
+// RecordN counts d n times, as for n values of which only the mean is known.
+func (h *Histogram) RecordN(d time.Duration, n uint32) {
+	if n == 0 {
+		return
+	}
 	v := max(int64(d), 0)
 	// The maximum first: who sees a value in its bucket sees the maximum, too.
 	for m := h.max.Load(); v > m && !h.max.CompareAndSwap(m, v); {
 		m = h.max.Load()
 	}
-	h.sum.Add(v)
-	h.counts[bucketOf(v)].Add(1)
+	h.sum.Add(v * int64(n))
+	h.counts[bucketOf(v)].Add(uint64(n))
 }
 
 // Snapshot returns what has been counted so far. Values that are being recorded

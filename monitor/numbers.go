@@ -124,6 +124,15 @@ func (n *Numbers) complete() {
 	n.PeakDemand = max(n.PeakDemand, n.PeakInUse, n.InUse+n.Waiting)
 }
 
+// Add adds gauges, counters and distributions of another part of the same node, or of
+// another node; MaxClients and ServerClients become those of the fuller server. It
+// changes n's maps: they must belong to n alone.
+func (n *Numbers) Add(o *Numbers) { n.add(o) }
+
+// Counters returns n without its gauges, as what is left of a part that is gone; its
+// maps are its own.
+func (n Numbers) Counters() Numbers { return n.countersOnly() }
+
 // countersOnly returns n without its gauges.
 func (n Numbers) countersOnly() Numbers {
 	var c Numbers

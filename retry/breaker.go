@@ -94,6 +94,16 @@ func newBreaker(node string, p BreakerPolicy, changed func(node string, from, to
 // clean reports whether nothing has failed since the last success.
 func (b *breaker) clean() bool { return b == nil || !b.dirty.Load() }
 
+// open reports whether it lets nothing through, or one probe at most.
+func (b *breaker) open() bool {
+	if b.clean() {
+		return false
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.cb.State() != gobreaker.StateClosed
+}
+
 // allow lets a call through or refuses it. If end is not nil, the call is the
 // probe, and end must be called with what came of it.
 func (b *breaker) allow() (end func(failure), err error) {

@@ -68,6 +68,14 @@ func (h *Hook) Node(name string) redis.Hook {
 	return &nodeHook{h: h, breaker: newBreaker(name, h.policy.Breaker, h.breakerChanged)}
 }
 
+// BreakerOpen reports whether the breaker of the client's one node is open: nothing
+// is let through, or one call at most that tries the node. Those of several nodes are
+// asked by the same method of what [Hook.Node] returns. Safe for concurrent use.
+func (h *Hook) BreakerOpen() bool { return h.breaker.open() }
+
+// BreakerOpen reports whether the node's breaker is open.
+func (n *nodeHook) BreakerOpen() bool { return n.breaker.open() }
+
 type nodeHook struct {
 	h       *Hook
 	breaker *breaker

@@ -1,0 +1,292 @@
+package managed
+
+import (
+	"context"
+	"errors"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/lifeguard-redis/lifeguard/hooks"
+	"github.com/lifeguard-redis/lifeguard/monitor"
+	"github.com/lifeguard-redis/lifeguard/retry"
+)
+
+// WithMonitor makes the client's Monitor with these options and starts it: samples
+// are taken every period (monitor.Every, default 30 s), thresholds are looked at, and
+// alerts that no callback gets are logged. Default: it starts nothing until a
+// callback is registered or its Start is called, but counts, so that Stats can be
+// asked for at any time. What monitor.New refuses is an error.
+func WithMonitor(opts ...monitor.Option) Option {
+	return func(s *settings) error {
+		s.monitor, s.monitored = append(s.monitor, opts...), true
+		return nil
+	}
+}
+
+// Monitor tells what is going on: register callbacks for Stats and Alerts with it, or
+// give it to an exporter or the live page. It is closed with the client.
+func (c *Client) Monitor() *monitor.Monitor { return c.core.monitor }
+
+// Stats returns the numbers of now; see monitor.Monitor.Stats.
+func (c *Client) Stats() monitor.Stats { return c.core.monitor.Stats() }
+
+// watch makes the Monitor.
+func (c *core) watch(retries func() retry.Stats) (err error) {
+	c.retries = retries
+	opts := append([]monitor.Option{monitor.WithLogger(c.set.log)}, c.set.monitor...)
+	c.monitor, err = monitor.New(&source{core: c, nodes: map[string]*sourceNode{}}, opts...)
+	if err == nil && c.set.monitored {
+		c.monitor.Start()
+	}
+	return err
+}
+
+// source is what the Monitor asks. Its fields belong to Sample, which is never
+// called twice at a time.
+type source struct {
+	core  *core
+	nodes map[string]*sourceNode
+}
+
+// sourceNode is what is known of one address: usually one unit, more for a moment
+// when a node has left and come back.
+type sourceNode struct {
+	units []*sourceUnit
+	past  monitor.Numbers // counters of units that are gone
+}
+
+type sourceUnit struct {
+	state *nodeState
+	pools monitor.PoolCounters
+	hits  uint64
+	here  bool
+}
+
+// Sample implements monitor.Source.
+func (s *source) Sample(sample *monitor.Sample) {
+	s.core.asked.Store(max(int64(s.core.tracker.Elapsed()), 1))
+	s.meet()
+	leases := s.holders(sample)
+	for name, n := range s.nodes {
+		node := monitor.Node{Name: name, Numbers: n.past.Counters()}
+		var units []*sourceUnit
+		for _, u := range n.units {
+			var part monitor.Numbers
+			u.fill(&part, leases[u.state.node])
+			node.Add(&part)
+			if u.here {
+				units = append(units, u)
+				u.tellOfServer(sample)
+				s.dialError(sample, u)
+				continue
+			}
+			part = part.Counters()
+			n.past.Add(&part)
+		}
+		if n.units = units; len(units) == 0 {
+			delete(s.nodes, name) // the Monitor keeps what was counted
+		}
+		sample.Nodes = append(sample.Nodes, node)
+	}
+	r := s.core.retries()
+	sample.Rest = monitor.Numbers{UnknownOutcomes: r.UnknownOutcomes, BudgetRefusals: r.BudgetRefusals, BreakerOpened: r.BreakerOpened,
+		BreakerClosed: r.BreakerClosed, BreakerRefusals: r.BreakerRefusals, Retries: make(map[string]uint64, len(r.RetriesByReason))}
+	for reason, n := range r.RetriesByReason {
+		sample.Rest.Retries[string(reason)] = n
+	}
+}
+
+// meet takes in the units that came and marks those that left.
+func (s *source) meet() {
+	known := map[*nodeState]*sourceUnit{}
+	for _, n := range s.nodes {
+		for _, u := range n.units {
+			u.here = false
+			known[u.state] = u
+		}
+	}
+	asks := false
+	for _, state := range s.core.maintain.list() {
+		u := known[state]
+		if u == nil {
+			u = &sourceUnit{state: state}
+			name := state.node.Addr()
+			if !state.unit.main() {
+				name += " (blocking)"
+			}
+			n := s.nodes[name]
+			if n == nil {
+				n = &sourceNode{}
+				s.nodes[name] = n
+			}
+			n.units = append(n.units, u)
+		}
+		u.here = true
+		asks = asks || state.server.due(s.core.tracker.Elapsed())
+	}
+	if asks {
+		s.core.maintain.wake()
+	}
+}
+
+// holders tells of those who hold a connection, and counts the leases of each node.
+func (s *source) holders(sample *monitor.Sample) map[*hooks.Node]int {
+	t := s.core.tracker
+	leases := map[*hooks.Node]int{}
+	now := t.Now()
+	for _, l := range s.core.leases.all() {
+		leases[l.node]++
+		if held := now.Sub(l.start); sample.Holds(held) {
+			site, _ := l.stack()
+			sample.AddHolder(monitor.Holder{Node: l.node.Addr(), Site: site, Label: l.label, Command: l.tracked.Info().LastCommand, For: held})
+		}
+	}
+	elapsed := t.Elapsed()
+	t.Range(func(c *hooks.Conn) bool {
+		v := c.View()
+		if !v.Ready || !v.Awaiting || v.Leased || v.PubSub || !sample.Holds(elapsed-v.LastUsed) {
+			return true
+		}
+		i := c.Info()
+		sample.AddHolder(monitor.Holder{Node: i.Node, Command: i.LastCommand, For: i.Idle})
+		return true
+	})
+	return leases
+}
+
+// fill puts in what is known of one unit.
+func (u *sourceUnit) fill(n *monitor.Numbers, leases int) {
+	unit, node := u.state.unit, u.state.node
+	m := &unit.meter
+	m.note(unit.rdb)
+	ours := node.HitsOfOurs(func() { u.pools.Fill(n, unit.rdb.Options(), unit.rdb.PoolStats()) })
+	u.hits = max(u.hits, n.Hits-min(n.Hits, ours))
+	n.Hits = u.hits // one after the other is read, and it must never fall
+	n.PeakDemand = node.TakeSeenPeak(hooks.PoolMain) + node.TakeSeenPeak(hooks.PoolPipeline)
+	n.Dialing, n.Leases = node.Dialing(), leases
+	n.Dialed = node.Opened()
+	_, n.DialErrors = node.Dials()
+	ends := node.Ended()
+	n.Closed = make(map[string]uint64, len(ends))
+	for reason, count := range ends {
+		n.Closed[string(reason)] = count
+	}
+	n.Leaks = m.leaks.Load()
+	gaveUp := m.givenUp.Load()
+	n.Waits, n.PoolTimeouts, n.WaitTime = n.Waits+gaveUp, n.PoolTimeouts+gaveUp, n.WaitTime+time.Duration(m.lost.Load())
+	n.Dial, n.Wait, n.Hold, n.Command = m.Dial.Snapshot(), m.Wait.Snapshot(), m.Hold.Snapshot(), m.Command.Snapshot()
+	if unit.breaker != nil && unit.breaker.BreakerOpen() {
+		n.BreakersOpen = 1
+	}
+	n.MaxClients, n.ServerClients = int(u.state.server.most.Load()), int(u.state.server.now.Load())
+}
+
+func (s *source) dialError(sample *monitor.Sample, u *sourceUnit) {
+	f := u.state.node.LastDialFailure()
+	if f == nil || sample.LastDialError != nil && !f.Time.After(sample.LastDialError.Time) {
+		return
+	}
+	sample.LastDialError = &monitor.DialError{Time: f.Time.Round(0), Node: u.state.node.Addr(), Err: f.Err.Error()}
+}
+
+// tellOfServer says when it is not known how many clients the server has and takes.
+func (u *sourceUnit) tellOfServer(sample *monitor.Sample) {
+	if why := u.state.server.why.Load(); why != nil {
+		sample.Gap("the server's clients and maxclients: "+*why, "max_clients", "server_clients")
+	} else if u.state.server.most.Load() == 0 {
+		sample.Gap("the server's clients and maxclients: not asked for yet", "max_clients", "server_clients")
+	}
+}
+
+// Connections implements monitor.Lister.
+func (s *source) Connections() []monitor.Connection {
+	infos := s.core.tracker.Conns()
+	all := make([]monitor.Connection, len(infos))
+	for i, c := range infos {
+		all[i] = monitor.Connection{ID: c.ID, Node: c.Node, Local: c.Local, Pool: c.Pool.String(), State: c.State.String(), TLS: c.TLS,
+			Age: c.Age, Idle: c.Idle, In: c.BytesIn, Out: c.BytesOut, Command: c.LastCommand, Ending: string(c.Ending)}
+	}
+	return all
+}
+
+// Leases implements monitor.Lister.
+func (s *source) Leases() []monitor.Lease {
+	infos := s.core.leases.infos()
+	all := make([]monitor.Lease, len(infos))
+	for i, l := range infos {
+		all[i] = monitor.Lease{ID: l.ID, Node: l.Conn.Node, ConnID: l.Conn.ID, Site: l.Site, Stack: l.Stack, Label: l.Label,
+			Command: l.Conn.LastCommand, InFlight: l.InFlight, Held: l.Age, Reported: l.Reported}
+	}
+	return all
+}
+
+// EvictIdle implements monitor.Actor.
+func (s *source) EvictIdle(ctx context.Context) int { return s.core.evictIdle(ctx) }
+
+// Reset implements monitor.Actor.
+func (s *source) Reset(ctx context.Context) int { return s.core.reset(ctx) }
+
+// serverClients is how many clients the server has and takes, everybody's. It is
+// asked for now and then while a Monitor asks for samples.
+type serverClients struct {
+	most, now atomic.Int64
+	why       atomic.Pointer[string] // why it is not known
+	last      atomic.Int64           // when it was last asked, on the tracker's clock; 0: never
+}
+
+const (
+	serverEvery = 10 * time.Second
+	serverHours = 2 * time.Minute // without a sample for so long, nobody is interested any more
+)
+
+func (c *serverClients) due(now time.Duration) bool {
+	last := c.last.Load()
+	return last == 0 || now-time.Duration(last) >= serverEvery
+}
+
+// askServer asks, if it is time, on an idle connection. It needs no timer: samples
+// wake the maintainer.
+func (s *nodeState) askServer(now time.Duration) {
+	asked := s.m.core.asked.Load()
+	if asked == 0 || now-time.Duration(asked) > serverHours || !s.unit.main() {
+		return
+	}
+	c := &s.server
+	if !c.due(now) || s.suspect.holds(now) || s.node.Main().Idle == 0 {
+		return
+	}
+	text, err := s.node.Info("clients")
+	c.last.Store(max(int64(now), 1))
+	if err != nil {
+		var reply redis.Error
+		if errors.As(err, &reply) { // else it is not the server that says no
+			why := err.Error()
+			c.why.Store(&why)
+		}
+		return
+	}
+	c.why.Store(nil)
+	for line := range strings.SplitSeq(text, "\r\n") {
+		name, value, _ := strings.Cut(line, ":")
+		n, err := strconv.ParseInt(value, 10, 64)
+		if err != nil {
+			continue
+		}
+		switch name {
+		case "connected_clients":
+			c.now.Store(n)
+		case "maxclients":
+			c.most.Store(n)
+		}
+	}
+	if c.most.Load() == 0 { // servers before Redis 6 do not say it there
+		if v, err := s.node.Config("maxclients"); err == nil {
+			n, _ := strconv.ParseInt(v, 10, 64)
+			c.most.Store(n)
+		}
+	}
+}
