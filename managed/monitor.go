@@ -3,6 +3,7 @@ package managed
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -80,7 +81,6 @@ func (s *source) Sample(sample *monitor.Sample) {
 			node.Add(&part)
 			if u.here {
 				units = append(units, u)
-				u.tellOfServer(sample)
 				s.dialError(sample, u)
 				continue
 			}
@@ -92,11 +92,22 @@ func (s *source) Sample(sample *monitor.Sample) {
 		}
 		sample.Nodes = append(sample.Nodes, node)
 	}
-	r := s.core.retries()
-	sample.Rest = monitor.Numbers{UnknownOutcomes: r.UnknownOutcomes, BudgetRefusals: r.BudgetRefusals, BreakerOpened: r.BreakerOpened,
-		BreakerClosed: r.BreakerClosed, BreakerRefusals: r.BreakerRefusals, Retries: make(map[string]uint64, len(r.RetriesByReason))}
-	for reason, n := range r.RetriesByReason {
-		sample.Rest.Retries[string(reason)] = n
+	s.tellOfServers(sample)
+	if s.core.calls == nil {
+		return // the retries of a single server are in its numbers
+	}
+	s.core.addRetries(&sample.Rest)
+	sample.Gap("retries, unknown outcomes and changes of breakers by node: they are counted for the whole client", "nodes.retries",
+		"nodes.unknown_outcomes", "nodes.budget_refusals", "nodes.breaker_opened", "nodes.breaker_closed", "nodes.breaker_refusals")
+}
+
+func (c *core) addRetries(n *monitor.Numbers) {
+	r := c.retries()
+	n.UnknownOutcomes, n.BudgetRefusals = r.UnknownOutcomes, r.BudgetRefusals
+	n.BreakerOpened, n.BreakerClosed, n.BreakerRefusals = r.BreakerOpened, r.BreakerClosed, r.BreakerRefusals
+	n.Retries = make(map[string]uint64, len(r.RetriesByReason))
+	for reason, count := range r.RetriesByReason {
+		n.Retries[string(reason)] = count
 	}
 }
 
@@ -182,6 +193,9 @@ func (u *sourceUnit) fill(n *monitor.Numbers, leases int) {
 	if unit.breaker != nil && unit.breaker.BreakerOpen() {
 		n.BreakersOpen = 1
 	}
+	if unit.core.calls == nil && unit.main() {
+		unit.core.addRetries(n)
+	}
 	n.MaxClients, n.ServerClients = int(u.state.server.most.Load()), int(u.state.server.now.Load())
 }
 
@@ -193,12 +207,30 @@ func (s *source) dialError(sample *monitor.Sample, u *sourceUnit) {
 	sample.LastDialError = &monitor.DialError{Time: f.Time.Round(0), Node: u.state.node.Addr(), Err: f.Err.Error()}
 }
 
-// tellOfServer says when it is not known how many clients the server has and takes.
-func (u *sourceUnit) tellOfServer(sample *monitor.Sample) {
-	if why := u.state.server.why.Load(); why != nil {
-		sample.Gap("the server's clients and maxclients: "+*why, "max_clients", "server_clients")
-	} else if u.state.server.most.Load() == 0 {
-		sample.Gap("the server's clients and maxclients: not asked for yet", "max_clients", "server_clients")
+// tellOfServers says when it is not known how many clients a server has and takes.
+func (s *source) tellOfServers(sample *monitor.Sample) {
+	known := false
+	var why []string
+	for _, state := range s.core.maintain.list() {
+		if !state.unit.main() {
+			continue // the same server again
+		}
+		if state.server.most.Load() > 0 {
+			known = true
+			continue
+		}
+		text := "not asked for yet"
+		if e := state.server.why.Load(); e != nil {
+			text = *e
+		}
+		why = append(why, fmt.Sprintf("the clients and maxclients of the server %s: %s", state.node.Addr(), text))
+	}
+	for _, text := range why {
+		if known {
+			sample.Gap(text)
+		} else {
+			sample.Gap(text, "max_clients", "server_clients")
+		}
 	}
 }
 

@@ -133,11 +133,11 @@ func (w *watcher) look(s *Stats) (alerts []Alert) {
 			for j := range s.Nodes {
 				n := &s.Nodes[j]
 				v, known := m.value(&n.Numbers, &n.Recent, s.Interval)
-				alerts = w.see(alerts, t, n.Name, s, &n.Numbers, v, known)
+				alerts = w.see(alerts, t, n.Name, s, &n.Numbers, v, known && s.Known(ofNodes+m.of))
 			}
 		} else {
 			v, known := m.value(&s.Numbers, &s.Recent, s.Interval)
-			alerts = w.see(alerts, t, "", s, &s.Numbers, v, known)
+			alerts = w.see(alerts, t, "", s, &s.Numbers, v, known && s.Known(m.of))
 		}
 	}
 	return w.gone(alerts, s)

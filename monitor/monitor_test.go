@@ -252,6 +252,26 @@ func TestAClosedMonitorDoesNotStart(t *testing.T) {
 	})
 }
 
+// A number that is not known is no zero: it neither begins an alert nor ends one.
+func TestAnUnknownNumberEndsNoAlert(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		src, got := &script{}, &alerts{}
+		src.set(func(s *monitor.Sample) { s.Rest.Main.Waiting = 9 })
+		m := newMonitor(t, src, monitor.OnAlert(got.add), monitor.WithoutDefaults(), monitor.Threshold{Metric: monitor.Waiting, Limit: 3})
+		periods(1)
+		src.set(func(s *monitor.Sample) { s.Gap("who waits", "waiting") })
+		periods(2)
+		if s := got.take(); s != "+waiting_warning" || len(m.Alerts()) != 1 {
+			t.Errorf("%q: want an alert that goes on", s)
+		}
+		src.set(func(s *monitor.Sample) {})
+		periods(1)
+		if s := got.take(); s != "-waiting_warning" {
+			t.Errorf("%q: want its end", s)
+		}
+	})
+}
+
 func TestASourceThatPanicsLeavesAGapAndNoWrongNumber(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		src, got := &script{}, &alerts{}

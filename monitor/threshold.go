@@ -82,6 +82,7 @@ type metricInfo struct {
 	unit    unit
 	words   string
 	perNode bool
+	of      string // the field that it is made of, as Stats.Known wants it
 	value   func(now, recent *Numbers, interval time.Duration) (v float64, known bool)
 }
 
@@ -90,33 +91,33 @@ func counted(f func(*Numbers) uint64) func(now, recent *Numbers, _ time.Duration
 }
 
 var metrics = map[Metric]metricInfo{
-	PoolUse: {ratio, "pool use", true, func(now, _ *Numbers, _ time.Duration) (float64, bool) {
+	PoolUse: {ratio, "pool use", true, "in_use", func(now, _ *Numbers, _ time.Duration) (float64, bool) {
 		v, _ := now.PoolUse()
 		return v, now.Main.Size+now.Pipeline.Size > 0
 	}},
-	PoolPeak: {ratio, "peak pool use", true, func(now, _ *Numbers, _ time.Duration) (float64, bool) {
+	PoolPeak: {ratio, "peak pool use", true, "peak_in_use", func(now, _ *Numbers, _ time.Duration) (float64, bool) {
 		size := now.Main.Size + now.Pipeline.Size
 		return float64(now.PeakInUse) / float64(max(size, 1)), size > 0
 	}},
-	Waiting: {count, "waiting callers", true, func(now, _ *Numbers, _ time.Duration) (float64, bool) { return float64(now.Waiting), true }},
-	WaitP99: {seconds, "p99 of waits for a connection", true, func(_, recent *Numbers, _ time.Duration) (float64, bool) {
+	Waiting: {count, "waiting callers", true, "waiting", func(now, _ *Numbers, _ time.Duration) (float64, bool) { return float64(now.Waiting), true }},
+	WaitP99: {seconds, "p99 of waits for a connection", true, "wait", func(_, recent *Numbers, _ time.Duration) (float64, bool) {
 		return recent.Wait.P99.Seconds(), recent.Wait.Count > 0 || recent.Waits == 0 // else they were not timed
 	}},
-	CommandP99: {seconds, "p99 of commands", true, func(_, recent *Numbers, _ time.Duration) (float64, bool) {
+	CommandP99: {seconds, "p99 of commands", true, "command", func(_, recent *Numbers, _ time.Duration) (float64, bool) {
 		return recent.Command.P99.Seconds(), true
 	}},
-	HitRatio: {ratio, "hit ratio", true, func(_, recent *Numbers, _ time.Duration) (float64, bool) { return recent.HitRatio() }},
-	MaxClients: {ratio, "share of the server's maxclients", true, func(now, _ *Numbers, _ time.Duration) (float64, bool) {
+	HitRatio: {ratio, "hit ratio", true, "hits", func(_, recent *Numbers, _ time.Duration) (float64, bool) { return recent.HitRatio() }},
+	MaxClients: {ratio, "share of the server's maxclients", true, "max_clients", func(now, _ *Numbers, _ time.Duration) (float64, bool) {
 		return max(share(now), 0), now.MaxClients > 0
 	}},
-	PoolTimeouts:    {count, "pool timeouts", true, counted(func(n *Numbers) uint64 { return n.PoolTimeouts })},
-	DialFailures:    {count, "failed dials", true, counted(func(n *Numbers) uint64 { return n.DialErrors })},
-	UnknownOutcomes: {count, "unknown outcomes", false, counted(func(n *Numbers) uint64 { return n.UnknownOutcomes })},
-	Leaks:           {count, "leaked leases", false, counted(func(n *Numbers) uint64 { return n.Leaks })},
-	Churn: {perSecond, "churn", false, func(_, recent *Numbers, interval time.Duration) (float64, bool) {
+	PoolTimeouts:    {count, "pool timeouts", true, "pool_timeouts", counted(func(n *Numbers) uint64 { return n.PoolTimeouts })},
+	DialFailures:    {count, "failed dials", true, "dial_errors", counted(func(n *Numbers) uint64 { return n.DialErrors })},
+	UnknownOutcomes: {count, "unknown outcomes", false, "unknown_outcomes", counted(func(n *Numbers) uint64 { return n.UnknownOutcomes })},
+	Leaks:           {count, "leaked leases", false, "leaks", counted(func(n *Numbers) uint64 { return n.Leaks })},
+	Churn: {perSecond, "churn", false, "closed", func(_, recent *Numbers, interval time.Duration) (float64, bool) {
 		return float64(recent.ClosedAll()) / max(interval.Seconds(), 1e-9), interval > 0
 	}},
-	BreakerOpen: {count, "open breakers", false, func(now, _ *Numbers, _ time.Duration) (float64, bool) { return float64(now.BreakersOpen), true }},
+	BreakerOpen: {count, "open breakers", false, "breakers_open", func(now, _ *Numbers, _ time.Duration) (float64, bool) { return float64(now.BreakersOpen), true }},
 }
 
 // write writes a value with its unit.
