@@ -85,6 +85,14 @@ func (c *Conn) Kill(r Reason, cause error) {
 	c.interrupt(cause)
 }
 
+// KillSilent is Kill unless something has come from the peer that nobody has read yet,
+// as on a machine that is too busy: then the connection is alive after all.
+func (c *Conn) KillSilent(r Reason, cause error) {
+	if _, pending := c.peekWith(new(peeker)); !pending {
+		c.Kill(r, cause)
+	}
+}
+
 // refusal returns why the connection must not be used, "" if it may be.
 func (c *Conn) refusal(now int64) Reason {
 	if e := c.ended.Load(); e != nil {

@@ -213,7 +213,7 @@ func (u *suspicion) look(s *nodeState, l *survey) time.Duration {
 func (u *suspicion) kill(conns []*hooks.Conn, at time.Duration) (others []*hooks.Conn) {
 	for _, c := range conns {
 		if v := c.View(); at > 0 && v.Awaiting && v.LastUsed <= at {
-			c.Kill(hooks.ReasonSuspect, errHalfOpen{})
+			c.KillSilent(hooks.ReasonSuspect, errHalfOpen{})
 		} else {
 			others = append(others, c)
 		}
@@ -247,7 +247,7 @@ func (u *suspicion) compare(s *nodeState, stuck []*hooks.Conn) {
 	for _, c := range stuck {
 		// The fresh connection asked later and was answered first.
 		if v := c.View(); v.Awaiting && v.LastUsed < begin && v.Pool == hooks.PoolMain && quickRead(c.LastCommand()) {
-			c.Kill(hooks.ReasonSuspect, errHalfOpen{})
+			c.KillSilent(hooks.ReasonSuspect, errHalfOpen{})
 			dead = dead || len(suspects) == 0
 		}
 	}
@@ -261,7 +261,7 @@ func (u *suspicion) compare(s *nodeState, stuck []*hooks.Conn) {
 	}
 	for _, c := range stuck {
 		if v := c.View(); v.Awaiting && v.LastUsed < begin {
-			c.Kill(hooks.ReasonSuspect, errHalfOpen{})
+			c.KillSilent(hooks.ReasonSuspect, errHalfOpen{})
 		}
 	}
 }
@@ -283,7 +283,7 @@ func (u *suspicion) killWrites(s *nodeState, stuck []*hooks.Conn, begin time.Dur
 	}
 	for _, c := range stuck {
 		if overdue(c) {
-			c.Kill(hooks.ReasonSuspect, errHalfOpen{})
+			c.KillSilent(hooks.ReasonSuspect, errHalfOpen{})
 		}
 	}
 }

@@ -23,7 +23,7 @@ import (
 // command of its own.
 func settled(t testing.TB, s *redistest.Server) {
 	t.Helper()
-	redistest.Eventually(t, "the server was asked for its timeout", soon, func() bool { return calls(t, s, "config|get") >= 1 })
+	redistest.Eventually(t, "the server was asked for maxclients and timeout", soon, func() bool { return calls(t, s, "config|get") >= 2 })
 }
 
 // crowd runs n callers, GET and SET in turns, k commands each, and returns how
@@ -188,16 +188,15 @@ func TestWhenAConnectionTurnsHalfOpenOnlyCommandsInFlightFail(t *testing.T) {
 
 func TestAServerThatStandsStillLosesOnlyTheConnectionsOfTimedOutCommands(t *testing.T) {
 	for _, how := range []string{"DEBUG SLEEP", "SIGSTOP"} {
-		t.Run(how, func(t *testing.T) {
-			t.Parallel()
+		start := func(t *testing.T) (c *managed.Client, ev *events, hold func(time.Duration)) {
 			s := redistest.Start(t, "--enable-debug-command", "yes")
 			opt := s.Options()
 			opt.PoolSize, opt.ReadTimeout = 50, 5*time.Second
-			var ev events
-			c := client(t, opt, ev.option())
+			ev = &events{}
+			c = client(t, opt, ev.option())
 			burst(t, c, 50)
 			settled(t, s)
-			hold := func(d time.Duration) {
+			return c, ev, func(d time.Duration) {
 				if how == "SIGSTOP" {
 					s.Pause()
 					time.AfterFunc(d, s.Resume)
@@ -206,15 +205,21 @@ func TestAServerThatStandsStillLosesOnlyTheConnectionsOfTimedOutCommands(t *test
 				go s.Admin().Do(context.Background(), "DEBUG", "SLEEP", fmt.Sprint(d.Seconds()))
 				time.Sleep(20 * time.Millisecond)
 			}
+		}
+		t.Run(how+", patient", func(t *testing.T) {
+			t.Parallel()
+			c, ev, hold := start(t)
 			hold(1500 * time.Millisecond)
 			took, errs := crowd(c, 20, 1)
 			t.Logf("nobody timed out: the longest took %v", took[len(took)-1])
 			require.Empty(t, errs)
 			require.Emptyf(t, ev.of(hooks.Closed), "%v", ev.of(hooks.Closed))
-
-			impatient := c.WithTimeout(300 * time.Millisecond)
+		})
+		t.Run(how+", impatient", func(t *testing.T) {
+			t.Parallel()
+			c, ev, hold := start(t)
 			hold(900 * time.Millisecond)
-			_, errs = crowd(impatient, 5, 1)
+			_, errs := crowd(c.WithTimeout(300*time.Millisecond), 5, 1)
 			_ = errs // SETs and GETs are repeated until the server is back, or fail
 			time.Sleep(1200 * time.Millisecond)
 			ends := ev.of(hooks.Closed)
