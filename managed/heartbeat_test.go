@@ -32,9 +32,9 @@ func TestTheHeartbeatKeepsASilentPoolAlive(t *testing.T) {
 			t.Parallel()
 			var s *redistest.Server
 			if strings.HasSuffix(kind, "TLS") {
-				s = redistest.StartTLS(t, "--timeout", "1")
+				s = redistest.StartTLS(t, "--timeout", "2")
 			} else {
-				s = redistest.Start(t, "--timeout", "1")
+				s = redistest.Start(t, "--timeout", "2")
 			}
 			opt := s.Options()
 			opt.PoolSize = 20
@@ -59,7 +59,7 @@ func TestTheHeartbeatKeepsASilentPoolAlive(t *testing.T) {
 			for i := range 10 {
 				s.Admin().Set(ctx, fmt.Sprint("key", i), "new", 0)
 			}
-			time.Sleep(2200 * time.Millisecond)
+			time.Sleep(4400 * time.Millisecond)
 			var wg sync.WaitGroup
 			for i := range 20 {
 				wg.Go(func() {
