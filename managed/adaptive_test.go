@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/lifeguard-redis/lifeguard/hooks"
 	"github.com/lifeguard-redis/lifeguard/internal/redistest"
 	"github.com/lifeguard-redis/lifeguard/managed"
 	"github.com/lifeguard-redis/lifeguard/retry"
@@ -250,6 +251,54 @@ func busyPipelines(c *managed.Client) int {
 		}
 	}
 	return n
+}
+
+func TestNobodyWritesToTheCommandOfACallerWhoGaveUp(t *testing.T) {
+	s := redistest.Start(t)
+	a, _, w := adaptive(t, s.Options())
+	managed.Patient(a)
+	require.NoError(t, a.Set(t.Context(), "k", "v", 0).Err())
+	var gate atomic.Pointer[chan struct{}]
+	taken := make(chan struct{})
+	w.before = func([]redis.Cmder) {
+		if g := gate.Load(); g != nil {
+			taken <- struct{}{}
+			<-*g
+		}
+	}
+	value := []byte("before")
+	for _, call := range []func(context.Context) redis.Cmder{
+		func(ctx context.Context) redis.Cmder { return a.Get(ctx, "k") },
+		func(ctx context.Context) redis.Cmder { return a.RPush(ctx, "list", value) },
+	} {
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		closed := make(chan struct{})
+		gate.Store(&closed)
+		copy(value, "before")
+		result := make(chan redis.Cmder, 1)
+		go func() { result <- call(ctx) }()
+		<-taken
+		cancel()
+		cmd := <-result
+		copy(value, "after.")
+		look := func() {
+			require.ErrorIs(t, cmd.Err(), context.Canceled)
+			if get, ok := cmd.(*redis.StringCmd); ok {
+				require.Empty(t, get.Val())
+				require.NotErrorIs(t, cmd.Err(), retry.ErrUnknownOutcome, "a read's outcome is of no concern")
+			} else {
+				require.ErrorIs(t, cmd.Err(), retry.ErrUnknownOutcome)
+			}
+		}
+		look()
+		gate.Store(nil)
+		close(closed)
+		look() // while the batch goes on
+		require.NoError(t, a.Incr(t.Context(), "n").Err(), "the next batch")
+		look()
+	}
+	require.Equal(t, "before", s.Admin().LIndex(t.Context(), "list", 0).Val(), "bytes are the caller's again when its call has returned")
 }
 
 func TestWhatWasNotSentWhenItsCtxEndsNeverIs(t *testing.T) {
@@ -510,6 +559,39 @@ func TestShutdownWaitsForTheBatchUnderWay(t *testing.T) {
 	require.NoError(t, <-result)
 	require.NoError(t, <-down)
 	require.Equal(t, "1", s.Admin().Get(t.Context(), "n").Val())
+}
+
+func TestAWriteThatWasLostDuringAShutdownIsNotSaidToBeRefused(t *testing.T) {
+	a, c, _, p := held(t)
+	p.Stall(true)
+	result := make(chan error, 1)
+	go func() { result <- a.Incr(t.Context(), "n").Err() }()
+	redistest.Eventually(t, "the batch is under way", soon, func() bool { return busyPipelines(c) == 1 })
+	down := make(chan error, 1)
+	go func() { down <- c.CloseGracefully(t.Context()) }()
+	redistest.Eventually(t, "new ones are refused", soon, func() bool { return errors.Is(a.Incr(t.Context(), "m").Err(), managed.ErrShutdown) })
+	p.CutAll()
+	require.ErrorIs(t, <-result, retry.ErrUnknownOutcome)
+	require.NoError(t, <-down)
+}
+
+func TestBatchesKeepTheMaximumAge(t *testing.T) {
+	s := redistest.Start(t)
+	c := client(t, s.Options(), managed.WithMaxAge(100*time.Millisecond))
+	a := managed.AlwaysBatch(c.Adaptive())
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	var wg sync.WaitGroup
+	for range 16 {
+		wg.Go(func() {
+			for ctx.Err() == nil {
+				assert.NoError(t, a.Incr(t.Context(), "n").Err())
+			}
+		})
+	}
+	redistest.Eventually(t, "connections end for their age under load", soon, func() bool { return c.Endings()[hooks.ReasonAge] >= 5 })
+	cancel()
+	wg.Wait()
 }
 
 func TestUnderLoadShutdownEndsAndSaysTheTruth(t *testing.T) {

@@ -115,3 +115,20 @@ func TestShutdownAndCloseEndABatcher(t *testing.T) {
 		})
 	}
 }
+
+func TestABatcherTakesNothingMoreWhenShutdownBegins(t *testing.T) {
+	c := client(t, redistest.Start(t).Options())
+	ap, err := c.Batched()
+	require.NoError(t, err)
+	require.NoError(t, ap.Incr(t.Context(), "n").Err())
+	conn, err := c.Acquire(t.Context())
+	require.NoError(t, err)
+	down := make(chan error, 1)
+	go func() { down <- c.CloseGracefully(t.Context()) }()
+	redistest.Eventually(t, "it is closed while the lease is held", soon, func() bool { return ap.Incr(t.Context(), "n").Err() != nil })
+	require.ErrorIs(t, ap.Incr(t.Context(), "n").Err(), redis.ErrClosed)
+	_, err = c.Batched()
+	require.ErrorIs(t, err, managed.ErrShutdown)
+	conn.Release()
+	require.NoError(t, <-down)
+}

@@ -1,0 +1,43 @@
+//go:build !race
+
+package managed_test
+
+import (
+	"runtime"
+	"sync"
+	"testing"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/stretchr/testify/require"
+
+	"github.com/lifeguard-redis/lifeguard/managed"
+)
+
+func TestABatchedCommandAllocatesLessThanABareOne(t *testing.T) {
+	bare, c := twins(t)
+	a := managed.AlwaysBatch(c.Adaptive())
+	key := t.Name()
+	require.NoError(t, bare.Set(t.Context(), key, "v", 0).Err())
+	defer bare.Del(t.Context(), key)
+	measure := func(c redis.Cmdable) float64 {
+		const callers, calls = 64, 200
+		var wg sync.WaitGroup
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		for range callers {
+			wg.Go(func() {
+				for range calls {
+					c.Get(t.Context(), key)
+				}
+			})
+		}
+		wg.Wait()
+		runtime.ReadMemStats(&after)
+		return float64(after.Mallocs-before.Mallocs) / (callers * calls)
+	}
+	measure(bare)
+	measure(a)
+	b, m := measure(bare), measure(a)
+	t.Logf("bare %.2f, batched %.2f", b, m)
+	require.Less(t, m, b-1)
+}
