@@ -31,7 +31,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		Usage: "managed Redis connections, shown and examined",
 		Description: "Exit codes: 0 all went well (also when ended by Ctrl-C), 1 it did not, 2 the command line is wrong.\n" +
 			"Flags are taken with one dash or two.",
-		Commands:              []*cli.Command{demoCommand()},
+		Commands:              []*cli.Command{demoCommand(), clientsCommand()},
 		EnableShellCompletion: true,
 		ConfigureShellCompletionCommand: func(c *cli.Command) {
 			c.Hidden = false
@@ -49,7 +49,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 			return cli.ShowRootCommandHelp(c)
 		},
 	}
-	err := root.Run(ctx, args)
+	err := root.Run(ctx, asInRedisCLI(args))
 	if err == nil {
 		return exitOK
 	}

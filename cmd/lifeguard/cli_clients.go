@@ -1,0 +1,83 @@
+package main
+
+import (
+	"context"
+	"strings"
+
+	"github.com/urfave/cli/v3"
+
+	"github.com/lifeguard-redis/lifeguard/cmd/lifeguard/internal/clients"
+	"github.com/lifeguard-redis/lifeguard/cmd/lifeguard/internal/target"
+	"github.com/lifeguard-redis/lifeguard/monitor/fleet"
+	"github.com/lifeguard-redis/lifeguard/serverside"
+)
+
+func clientsCommand() *cli.Command {
+	const which, kill = "Which clients", "Ending them"
+	return &cli.Command{
+		Name:  "clients",
+		Usage: "shows who is connected to a server, and ends who should not be",
+		Description: "A table of the server's connections, by age, or counted in groups. The command's own\n" +
+			"connections are left out. With --kill it ends those that are too old, idle for too long,\n" +
+			"or fit the filter; --dry-run says first whom. It never ends links of replication.\n\n" +
+			"Examples:\n" +
+			"   lifeguard clients\n" +
+			"   lifeguard clients -h redis.example.com -p 6380 --tls --user ops --askpass\n" +
+			"   lifeguard clients --group lib\n" +
+			"   lifeguard clients --sort idle --min-idle 10m --name 'web-*'\n" +
+			"   lifeguard clients --json | jq '.clients[].addr'\n" +
+			"   lifeguard clients --kill --max-age 1h --dry-run\n" +
+			"   lifeguard clients --kill --max-idle 30m --client-user ci --spare-name 'web-*'",
+		Flags: append([]cli.Flag{
+			&cli.StringFlag{Name: "sort", Category: output, Usage: "`KEY`: " + strings.Join(clients.SortKeys, ", "), DefaultText: "age"},
+			&cli.BoolFlag{Name: "reverse", Aliases: []string{"r"}, Category: output, HideDefault: true, Usage: "the other way round"},
+			&cli.StringFlag{Name: "group", Aliases: []string{"g"}, Category: output, Usage: "count by `KEY`: " + strings.Join(clients.GroupKeys, ", ")},
+			&cli.IntFlag{Name: "limit", Category: output, HideDefault: true, Usage: "show `N` lines at most; default: all"},
+			jsonFlag(),
+			&cli.StringFlag{Name: "client-user", Category: which, Usage: "ACL `USER` they are connected as"},
+			&cli.StringFlag{Name: "name", Category: which, Usage: "`PATTERN` of the name, with * and ?"},
+			&cli.StringFlag{Name: "lib", Category: which, Usage: "`PATTERN` of the library's name, with * and ? (Redis 7.2, Valkey)"},
+			&cli.StringFlag{Name: "addr", Category: which, Usage: "`IP`, subnet 10.0.0.0/8, or ip:port"},
+			&cli.StringFlag{Name: "type", Category: which, Usage: "`TYPE`: normal, pubsub, replica, master"},
+			&cli.Int64Flag{Name: "client-db", Category: which, HideDefault: true, Usage: "`NUMBER` of the database they use"},
+			&cli.DurationFlag{Name: "min-age", Category: which, HideDefault: true, Usage: "connected for this long (1h, 30m, 90s) or longer"},
+			&cli.DurationFlag{Name: "min-idle", Category: which, HideDefault: true, Usage: "sent nothing for this long or longer"},
+			&cli.BoolFlag{Name: "kill", Category: kill, HideDefault: true, Usage: "end them; needs --max-age, --max-idle or a filter"},
+			&cli.DurationFlag{Name: "max-age", Category: kill, HideDefault: true, Usage: "end those that are this old or older"},
+			&cli.DurationFlag{Name: "max-idle", Category: kill, HideDefault: true, Usage: "end those that sent nothing for this long; not those that wait for the server"},
+			&cli.BoolFlag{Name: "dry-run", Category: kill, HideDefault: true, Usage: "say whom, and end nobody"},
+			&cli.StringSliceFlag{Name: "spare-name", Category: kill, Usage: "`PATTERN` of names to spare; may be given several times"},
+			&cli.StringFlag{Name: "spare-fleet", Category: kill, Usage: "spare the living instances of the fleet `NAME` (\"" + fleet.DefaultName + "\" unless they say otherwise)"},
+			&cli.IntFlag{Name: "per-second", Category: kill, HideDefault: true, Usage: "end `N` a second at most; default: 50"},
+		}, serverFlags()...),
+		OnUsageError: onUsageError,
+		Action: func(ctx context.Context, c *cli.Command) error {
+			server, err := serverConfig(c)
+			if err != nil {
+				return err
+			}
+			cfg := clients.Config{
+				Filter: serverside.Filter{User: c.String("client-user"), Name: c.String("name"), Library: c.String("lib"), Addr: c.String("addr"),
+					Type: serverside.Type(c.String("type")), MinAge: c.Duration("min-age"), MinIdle: c.Duration("min-idle")},
+				Sort: c.String("sort"), Reverse: c.Bool("reverse"), Group: c.String("group"), Limit: c.Int("limit"), JSON: c.Bool("json"),
+				Kill: c.Bool("kill"), MaxAge: c.Duration("max-age"), MaxIdle: c.Duration("max-idle"), DryRun: c.Bool("dry-run"),
+				SpareNames: c.StringSlice("spare-name"), SpareFleet: c.String("spare-fleet"), PerSecond: c.Int("per-second"),
+			}
+			if c.IsSet("client-db") {
+				cfg.Filter.DB = []int64{c.Int64("client-db")}
+			}
+			for _, name := range []string{"min-age", "min-idle", "max-age", "max-idle"} {
+				if c.IsSet(name) && c.Duration(name) <= 0 {
+					return misuse("--%s %v: must be above 0", name, c.Duration(name))
+				}
+			}
+			if c.IsSet("per-second") && cfg.PerSecond <= 0 {
+				return misuse("--per-second %d: must be above 0", cfg.PerSecond)
+			}
+			if err := cfg.Check(); err != nil {
+				return usageError{err}
+			}
+			return openServer(ctx, server, func(t *target.Target) error { return clients.Run(ctx, t, cfg, c.Root().Writer) })
+		},
+	}
+}

@@ -1,0 +1,272 @@
+package clients
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/lifeguard-redis/lifeguard/cmd/lifeguard/internal/show"
+	"github.com/lifeguard-redis/lifeguard/cmd/lifeguard/internal/target"
+	"github.com/lifeguard-redis/lifeguard/monitor/fleet"
+	"github.com/lifeguard-redis/lifeguard/serverside"
+)
+
+// Config is what to show, or whom to end.
+type Config struct {
+	Filter  serverside.Filter
+	Sort    string // of SortKeys; "" is age
+	Reverse bool
+	Group   string // of GroupKeys; "" shows each client
+	Limit   int    // lines at most; 0: all
+	JSON    bool
+
+	Kill       bool
+	MaxAge     time.Duration // with Kill
+	MaxIdle    time.Duration // with Kill
+	DryRun     bool
+	SpareNames []string
+	SpareFleet string // name of the fleet whose living members are spared
+	PerSecond  int    // 0: serverside.DefaultPerSecond
+}
+
+// Check says which flag is wrong, and why.
+func (c Config) Check() error {
+	switch {
+	case c.Sort != "" && !slices.Contains(SortKeys, c.Sort):
+		return fmt.Errorf("--sort %q: must be one of %s", c.Sort, strings.Join(SortKeys, ", "))
+	case c.Group != "" && !slices.Contains(GroupKeys, c.Group):
+		return fmt.Errorf("--group %q: must be one of %s", c.Group, strings.Join(GroupKeys, ", "))
+	case c.Limit < 0:
+		return fmt.Errorf("--limit %d: must be 0 (all) or more", c.Limit)
+	case !c.Kill && (c.MaxAge != 0 || c.MaxIdle != 0):
+		return errors.New("--max-age and --max-idle are for --kill; to list use --min-age and --min-idle")
+	case !c.Kill && (c.DryRun || len(c.SpareNames) > 0 || c.SpareFleet != "" || c.PerSecond != 0):
+		return errors.New("--dry-run, --spare-name, --spare-fleet and --per-second are for --kill")
+	case !c.Kill:
+		return wrap(c.Filter.Validate())
+	case c.Filter.MinAge != 0 || c.Filter.MinIdle != 0:
+		return errors.New("with --kill use --max-age and --max-idle instead of --min-age and --min-idle")
+	case len(c.Filter.DB) > 0:
+		return errors.New("--kill does not know --client-db")
+	case c.Group != "" || c.Sort != "" || c.Reverse:
+		return errors.New("--sort, --reverse and --group are for the list, not for --kill")
+	case c.MaxAge < 0:
+		return fmt.Errorf("--max-age %v: must be above 0", c.MaxAge)
+	case c.MaxIdle < 0:
+		return fmt.Errorf("--max-idle %v: must be above 0", c.MaxIdle)
+	case c.PerSecond < 0:
+		return fmt.Errorf("--per-second %d: must be above 0", c.PerSecond)
+	case c.MaxAge == 0 && c.MaxIdle == 0 && !c.filtered():
+		return errors.New("--kill alone would end everybody: say whom, by --max-age, --max-idle, --client-user, --name, --lib, --addr or --type")
+	}
+	return wrap(c.policy().Validate())
+}
+
+var fieldsAreFlags = strings.NewReplacer("lifeguard/serverside: ", "", "Policy.User", "--client-user", "Policy.Name", "--name",
+	"Policy.Library", "--lib", "Policy.Addr", "--addr", "Policy.Type", "--type", "Policy.MaxAge", "--max-age", "Policy.MaxIdle", "--max-idle",
+	"Filter.User", "--client-user", "Filter.Name", "--name", "Filter.Library", "--lib", "Filter.Addr", "--addr", "Filter.Type", "--type",
+	"Filter.MinAge", "--min-age", "Filter.MinIdle", "--min-idle", "Filter.DB", "--client-db")
+
+// wrap makes of an error of serverside, which speaks of fields, one of flags.
+func wrap(err error) error {
+	if err == nil {
+		return nil
+	}
+	return errors.New(fieldsAreFlags.Replace(err.Error()))
+}
+
+func (c Config) filtered() bool {
+	f := c.Filter
+	return f.User != "" || f.Name != "" || f.Library != "" || f.Addr != "" || f.Type != ""
+}
+
+func (c Config) policy() serverside.Policy {
+	f := c.Filter
+	p := serverside.Policy{MaxAge: c.MaxAge, MaxIdle: c.MaxIdle, User: f.User, Name: f.Name, Library: f.Library, Addr: f.Addr, Type: f.Type,
+		DryRun: c.DryRun, PerSecond: c.PerSecond}
+	if p.MaxAge == 0 && p.MaxIdle == 0 {
+		p.MaxAge = time.Second // the filter says whom; who came this second is spared
+	}
+	p.Everybody = f.User == "" && f.Name == "" && f.Library == "" && f.Addr == ""
+	return p
+}
+
+// Run shows the clients, or ends them.
+func Run(ctx context.Context, t *target.Target, c Config, w io.Writer) error {
+	if c.Kill {
+		return kill(ctx, t, c, w)
+	}
+	all, err := t.Clients(ctx, c.Filter)
+	if err != nil && len(all) == 0 {
+		return err
+	}
+	if c.Sort == "" {
+		c.Sort = "age"
+	}
+	Sort(all, c.Sort, c.Reverse)
+	total := len(all)
+	if c.Group != "" {
+		return errors.Join(showGroups(Groups(all, c.Group), total, c, w), err)
+	}
+	if c.Limit > 0 {
+		all = all[:min(c.Limit, len(all))]
+	}
+	if c.JSON {
+		if all == nil {
+			all = []serverside.Client{}
+		}
+		return errors.Join(show.JSON(w, map[string]any{"server": t.Name, "total": total, "clients": all}), err)
+	}
+	style := show.StyleOf(w)
+	if total == 0 {
+		if err == nil {
+			fmt.Fprintf(w, "No client%s is connected to %s.\n", c.which(), t.Name)
+		}
+		return err
+	}
+	lines := Table(all, t.Cluster)
+	if show.IsTerminal(w) {
+		for i, width := 0, show.Width(w, 0); i < len(lines); i++ {
+			lines[i] = show.Clip(lines[i], width)
+		}
+	}
+	fmt.Fprintln(w, style.Bold(lines[0]))
+	for _, l := range lines[1:] {
+		fmt.Fprintln(w, l)
+	}
+	summary := show.Count(total, "client")
+	if len(all) < total {
+		summary = fmt.Sprintf("%d of %s", len(all), summary)
+	}
+	fmt.Fprintf(w, "\n%s, by %s.\n", summary, c.Sort)
+	return err
+}
+
+func (c Config) which() string {
+	if c.filtered() || c.Filter.MinAge > 0 || c.Filter.MinIdle > 0 || len(c.Filter.DB) > 0 {
+		return " that fits"
+	}
+	return " but this one"
+}
+
+func showGroups(groups []Group, total int, c Config, w io.Writer) error {
+	n := len(groups)
+	if c.Limit > 0 {
+		groups = groups[:min(c.Limit, len(groups))]
+	}
+	if c.JSON {
+		return show.JSON(w, map[string]any{"total": total, "by": c.Group, "groups": groups})
+	}
+	if total == 0 {
+		fmt.Fprintf(w, "No client%s is connected.\n", c.which())
+		return nil
+	}
+	lines := GroupTable(groups, c.Group)
+	fmt.Fprintln(w, show.StyleOf(w).Bold(lines[0]))
+	for _, l := range lines[1:] {
+		fmt.Fprintln(w, l)
+	}
+	fmt.Fprintf(w, "\n%s in %s, by %s.\n", show.Count(total, "client"), show.Count(n, "group"), c.Group)
+	return nil
+}
+
+// killed is a client that was ended, in JSON.
+type killed struct {
+	Reason serverside.Reason `json:"reason"`
+	Client serverside.Client `json:"client"`
+}
+
+func kill(ctx context.Context, t *target.Target, c Config, w io.Writer) error {
+	p := c.policy()
+	spare := []func(serverside.Client) bool{t.Own, serverside.SpareNames(c.SpareNames...)}
+	if c.SpareFleet != "" {
+		f, err := fleet.Read(ctx, t.UniversalClient, fleet.Name(c.SpareFleet))
+		if err != nil {
+			return t.Explain(err)
+		}
+		if f.Alive == 0 {
+			return fmt.Errorf("--spare-fleet %s: nobody of it lives; without it nobody could be told, so nobody was ended", c.SpareFleet)
+		}
+		live, err := fleet.NewSpare(t.UniversalClient, fleet.Name(c.SpareFleet), fleet.WithLogger(slog.New(slog.DiscardHandler)))
+		if err != nil {
+			return err
+		}
+		spare = append(spare, serverside.SpareLive(live))
+	}
+	own := 0 // of the spared ones; nobody wants to hear of them
+	others := serverside.SpareAny(spare[1:]...)
+	p.Spare = func(cl serverside.Client) bool {
+		if t.Own(cl) {
+			own++
+			return true
+		}
+		return others(cl)
+	}
+	// Several reapers at once do no harm, and a lock would write to the server.
+	r, err := serverside.NewReaper(t.UniversalClient, p, serverside.WithoutLock(), serverside.WithLogger(slog.New(slog.DiscardHandler)))
+	if err != nil {
+		return err
+	}
+	report, err := r.Once(ctx)
+	report.Due -= own
+	report.Spared -= own
+	if err != nil {
+		err = t.Explain(err)
+	}
+	if c.JSON {
+		list := make([]killed, len(report.Kills))
+		for i, k := range report.Kills {
+			list[i] = killed{k.Reason, k.Client}
+		}
+		out := map[string]any{"server": t.Name, "dry_run": report.DryRun, "nodes": report.Nodes, "seen": report.Seen, "due": report.Due,
+			"spared": report.Spared, "ended": report.Ended, "gone": report.Gone, "took_seconds": report.Took.Seconds(), "clients": list}
+		return errors.Join(show.JSON(w, out), err)
+	}
+	hit := make([]serverside.Client, len(report.Kills))
+	for i, k := range report.Kills {
+		hit[i] = k.Client
+	}
+	if len(hit) > 0 {
+		lines := Table(hit, t.Cluster)
+		fmt.Fprintln(w, show.StyleOf(w).Bold(lines[0]))
+		for _, l := range lines[1:] {
+			fmt.Fprintln(w, l)
+		}
+		fmt.Fprintln(w)
+	}
+	fmt.Fprintln(w, summary(report, p, err))
+	return err
+}
+
+// summary is what a sweep did, in a sentence or two.
+func summary(r serverside.Report, p serverside.Policy, err error) string {
+	var b strings.Builder
+	limits := []string{}
+	if p.MaxAge > 0 {
+		limits = append(limits, "older than "+show.Seconds(p.MaxAge))
+	}
+	if p.MaxIdle > 0 {
+		limits = append(limits, "idle for "+show.Seconds(p.MaxIdle))
+	}
+	whom := strings.Join(limits, " or ")
+	switch {
+	case r.DryRun:
+		fmt.Fprintf(&b, "Would end %d of %s (%s); nobody was ended.", len(r.Kills), show.Count(r.Seen, "client"), whom)
+	case r.Ended == 0 && r.Due == 0 && err == nil:
+		fmt.Fprintf(&b, "Nobody to end: of %s none is %s and fits.", show.Count(r.Seen, "client"), whom)
+	default:
+		fmt.Fprintf(&b, "Ended %d of %s (%s) in %s.", r.Ended, show.Count(r.Seen, "client"), whom, show.Short(r.Took))
+	}
+	if r.Spared > 0 {
+		fmt.Fprintf(&b, " Spared: %d.", r.Spared)
+	}
+	if r.Gone > 0 {
+		fmt.Fprintf(&b, " Gone, or in use again, when it was their turn: %d.", r.Gone)
+	}
+	return b.String()
+}

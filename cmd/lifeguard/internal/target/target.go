@@ -1,0 +1,218 @@
+package target
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/maintnotifications"
+
+	"github.com/lifeguard-redis/lifeguard/serverside"
+)
+
+// Target is a server, or a cluster, with a connection to it. It is safe for
+// concurrent use.
+type Target struct {
+	redis.UniversalClient
+	Name    string         // its address
+	Cluster bool           // all nodes are meant
+	Options *redis.Options // as the configuration says them
+
+	mark string // in lib-name of our own connections
+	mu   sync.Mutex
+	own  map[string]bool // local addresses of our own connections
+}
+
+// Open connects, and sees that the server answers. The errors are ready to be read
+// by people; see Explain.
+func Open(ctx context.Context, c Config) (*Target, error) {
+	said, err := c.Options()
+	if err != nil {
+		return nil, err
+	}
+	timeout := c.Timeout
+	if timeout == 0 {
+		timeout = DefaultTimeout
+	}
+	t := &Target{Name: said.Addr, Cluster: c.Cluster, Options: said, own: map[string]bool{}, mark: "lifeguard-" + rand.Text()[:8]}
+	opt := redis.Options{
+		Network: said.Network, Addr: said.Addr, Username: said.Username, Password: said.Password, DB: said.DB,
+		TLSConfig: said.TLSConfig, Protocol: said.Protocol,
+		DialTimeout: timeout, ReadTimeout: timeout, WriteTimeout: timeout, ContextTimeoutEnabled: true,
+		DialerRetries: 1, MaxRetries: -1, PoolSize: 4, PipelinePoolSize: -1, IdentitySuffix: t.mark,
+		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
+	}
+	dial := redis.NewDialer(&opt)
+	opt.Dialer = func(ctx context.Context, network, addr string) (net.Conn, error) {
+		conn, err := dial(ctx, network, addr)
+		if err == nil {
+			t.mu.Lock()
+			t.own[conn.LocalAddr().String()] = true
+			t.mu.Unlock()
+		}
+		return conn, err
+	}
+	if c.Cluster {
+		if opt.DB != 0 {
+			return nil, errors.New("--cluster: a cluster has database 0 only")
+		}
+		t.UniversalClient = redis.NewClusterClient(ClusterOptions(&opt))
+	} else {
+		t.UniversalClient = redis.NewClient(&opt)
+	}
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	if err := t.hello(ctx); err != nil {
+		_ = t.Close()
+		return nil, Explain(err, t.Name, opt.TLSConfig != nil)
+	}
+	return t, nil
+}
+
+// hello sees that the server answers. A user who may not PING is answered, too.
+func (t *Target) hello(ctx context.Context) error {
+	err := t.Ping(ctx).Err()
+	if redis.IsPermissionError(err) {
+		return nil
+	}
+	return err
+}
+
+// ClusterOptions are those of a cluster that the server belongs to.
+func ClusterOptions(o *redis.Options) *redis.ClusterOptions {
+	return &redis.ClusterOptions{
+		Addrs: []string{o.Addr}, Username: o.Username, Password: o.Password, TLSConfig: o.TLSConfig, Protocol: o.Protocol,
+		Dialer: o.Dialer, ClientName: o.ClientName, DialTimeout: o.DialTimeout, ReadTimeout: o.ReadTimeout, WriteTimeout: o.WriteTimeout,
+		ContextTimeoutEnabled: o.ContextTimeoutEnabled, DialerRetries: o.DialerRetries, MaxRetries: o.MaxRetries,
+		PoolSize: o.PoolSize, PipelinePoolSize: o.PipelinePoolSize, MinIdleConns: o.MinIdleConns, MaxIdleConns: o.MaxIdleConns,
+		PoolTimeout: o.PoolTimeout, ConnMaxIdleTime: o.ConnMaxIdleTime, ConnMaxLifetime: o.ConnMaxLifetime,
+		IdentitySuffix: o.IdentitySuffix, MaintNotificationsConfig: o.MaintNotificationsConfig,
+	}
+}
+
+// Own reports whether a client is a connection of this Target.
+func (t *Target) Own(c serverside.Client) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.own[c.Addr] || strings.Contains(c.LibName, t.mark)
+}
+
+// Clients is who is connected to all nodes, our own connections left out. As
+// serverside.List it gives what it saw together with an error.
+func (t *Target) Clients(ctx context.Context, f serverside.Filter) ([]serverside.Client, error) {
+	all, err := serverside.List(ctx, t.UniversalClient, f)
+	others := all[:0]
+	for _, c := range all {
+		if !t.Own(c) {
+			others = append(others, c)
+		}
+	}
+	if err != nil {
+		err = t.Explain(err)
+	}
+	return others, err
+}
+
+// EachNode calls fn for every node, or for the one server.
+func (t *Target) EachNode(ctx context.Context, fn func(ctx context.Context, node *redis.Client) error) error {
+	switch c := t.UniversalClient.(type) {
+	case *redis.Client:
+		return fn(ctx, c)
+	case *redis.ClusterClient:
+		return c.ForEachShard(ctx, fn)
+	}
+	return fmt.Errorf("a client of type %T has no nodes", t.UniversalClient)
+}
+
+// Explain says what is wrong in words that help; see the function.
+func (t *Target) Explain(err error) error { return Explain(err, t.Name, t.Options.TLSConfig != nil) }
+
+// FailedError is a failure of the server or on the way to it, explained.
+type FailedError struct {
+	What string // what is wrong, in words
+	Err  error
+}
+
+func (e *FailedError) Error() string {
+	return fmt.Sprintf("%s: %v", e.What, e.Err)
+}
+
+func (e *FailedError) Unwrap() error { return e.Err }
+
+// Explain puts before an error what is wrong and what to do about it. It shows no
+// password, and neither does what go-redis says.
+func Explain(err error, addr string, tls bool) error {
+	var already *FailedError
+	if err == nil || errors.As(err, &already) || errors.Is(err, context.Canceled) {
+		return err
+	}
+	text := err.Error()
+	has := func(parts ...string) bool {
+		for _, p := range parts {
+			if strings.Contains(text, p) {
+				return true
+			}
+		}
+		return false
+	}
+	say := func(format string, args ...any) error {
+		return &FailedError{What: fmt.Sprintf(format, args...), Err: err}
+	}
+	var netErr net.Error
+	switch {
+	case has("WRONGPASS", "invalid username-password"):
+		return say("%s does not accept the user or the password", addr)
+	case has("NOAUTH"):
+		return say("%s wants a password: set REDISCLI_AUTH, or use --askpass, and --user if it is not for the default user", addr)
+	case has("called without any password configured"):
+		return say("%s has no password for this user, and one was given", addr)
+	case errors.Is(err, serverside.ErrDenied), redis.IsPermissionError(err):
+		return say("%s does not let this user do that: ACL SETUSER <user> +@connection +client +info +config|get gives the right", addr)
+	case has("max number of clients"):
+		return say("%s has no room for another client: raise maxclients, or end some from a connection that is open", addr)
+	case has("MOVED ", "CROSSSLOT"):
+		return say("%s belongs to a cluster: use --cluster", addr)
+	case has("cluster support disabled"):
+		return say("%s does not belong to a cluster: leave out --cluster", addr)
+	case has("does not look like a TLS handshake"):
+		return say("%s does not speak TLS at this port: leave out --tls, or give its TLS port", addr)
+	case has("x509:", "tls: failed to verify"):
+		return say("the certificate of %s is not accepted: give its authority with --cacert, its name with --sni, or do without the check with --insecure", addr)
+	case has("certificate required", "bad certificate", "handshake failure"):
+		return say("%s wants a certificate: give --cert and --key", addr)
+	case has("LOADING"):
+		return say("%s is loading its data: try again when it is done", addr)
+	case !tls && has("EOF", "connection reset", "malformed HTTP"):
+		return say("%s ended the connection; if it speaks TLS there, give --tls", addr)
+	case tls && errors.Is(err, context.DeadlineExceeded):
+		return say("no answer from %s; if it does not speak TLS there, leave out --tls", addr)
+	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &netErr), has("connection refused"):
+		return say("no answer from %s", addr)
+	}
+	return say("%s answered with an error", addr)
+}
+
+// RoundTrips measures how long PINGs take on a connection that is warm: n of them,
+// bounded by d in all.
+func RoundTrips(ctx context.Context, node *redis.Client, n int, d time.Duration) ([]time.Duration, error) {
+	conn := node.Conn() // one connection: waits for others are not the network's
+	defer conn.Close()
+	if err := conn.Ping(ctx).Err(); err != nil {
+		return nil, err
+	}
+	all := make([]time.Duration, 0, n)
+	for end := time.Now().Add(d); len(all) < n && time.Now().Before(end); {
+		began := time.Now()
+		if err := conn.Ping(ctx).Err(); err != nil {
+			return all, err
+		}
+		all = append(all, time.Since(began))
+	}
+	return all, nil
+}
