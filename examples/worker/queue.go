@@ -1,0 +1,111 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/lifeguard-redis/lifeguard/retry"
+)
+
+// queue is a list in Redis. Each worker has a list of its own for the job that
+// it is at.
+type queue struct {
+	rdb  redis.UniversalClient
+	name string
+	do   func(ctx context.Context, worker int, job string) error
+	say  func(format string, args ...any) // what goes wrong, and goes on
+}
+
+// The end of the program must not stop what has begun: that gets this long.
+const finishWithin = 10 * time.Second
+
+// pause is how long a worker rests when something went wrong. Short outages are
+// not noticed here: the client waits for the server by itself.
+const pause = time.Second
+
+func (q *queue) own(worker int) string { return q.name + ":taken:" + strconv.Itoa(worker) }
+
+// work takes jobs and does them until ctx ends. A job that fails stays in the
+// worker's list, and is tried again.
+func (q *queue) work(ctx context.Context, worker int) error {
+	for ctx.Err() == nil {
+		job, err := q.take(ctx, worker)
+		switch {
+		case errors.Is(err, redis.Nil):
+			continue // nothing to do at the moment
+		case errors.Is(err, retry.ErrUnknownOutcome):
+			continue // if a job was taken, it is in the worker's list: take finds it there
+		case ctx.Err() != nil:
+			return q.putBack(ctx, worker)
+		case err == nil:
+			err = q.finish(ctx, worker, job)
+		}
+		if err != nil { // the job is still in the worker's list
+			q.say("worker %d: %v", worker, err)
+			select {
+			case <-time.After(pause):
+			case <-ctx.Done():
+			}
+		}
+	}
+	return q.putBack(ctx, worker)
+}
+
+// take returns what the worker had begun before, or waits for a new job. It
+// waits for a second at a time, so that the end of the program is noticed.
+func (q *queue) take(ctx context.Context, worker int) (string, error) {
+	job, err := q.rdb.LIndex(ctx, q.own(worker), -1).Result()
+	if !errors.Is(err, redis.Nil) {
+		return job, err
+	}
+	return q.rdb.BLMove(ctx, q.name, q.own(worker), "right", "left", time.Second).Result()
+}
+
+// finish does a job and takes it off the worker's list.
+func (q *queue) finish(ctx context.Context, worker int, job string) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), finishWithin)
+	defer cancel()
+	if err := q.do(ctx, worker, job); err != nil {
+		return fmt.Errorf("%s: %w", job, err)
+	}
+	// To remove it twice does no harm here, as no two jobs have the same name.
+	return q.rdb.LRem(retry.Idempotent(ctx), q.own(worker), 1, job).Err()
+}
+
+// putBack gives the queue what was taken in the last moment, if anything was.
+func (q *queue) putBack(ctx context.Context, worker int) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), finishWithin)
+	defer cancel()
+	for {
+		err := q.rdb.LMove(ctx, q.own(worker), q.name, "left", "right").Err()
+		switch {
+		case errors.Is(err, redis.Nil):
+			return nil
+		case errors.Is(err, retry.ErrUnknownOutcome):
+			continue // it is in one of the two lists: look again
+		case err != nil:
+			return err
+		}
+	}
+}
+
+// produce makes n jobs, or jobs until ctx ends if n is 0.
+func (q *queue) produce(ctx context.Context, n int, every time.Duration) error {
+	run := time.Now().UnixMilli()
+	for i := 1; n == 0 || i <= n; i++ {
+		if err := q.rdb.LPush(ctx, q.name, fmt.Sprintf("job %d-%d", run, i)).Err(); err != nil {
+			return err
+		}
+		select {
+		case <-time.After(every):
+		case <-ctx.Done():
+			return nil
+		}
+	}
+	return nil
+}
