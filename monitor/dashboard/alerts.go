@@ -2,6 +2,7 @@ package dashboard
 
 import (
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/lifeguard-redis/lifeguard/monitor"
@@ -21,11 +22,18 @@ type alert struct {
 	Holders []string `json:"holders,omitempty"`
 }
 
-// alertLog has the alerts of now and, as long as somebody looks, those that were.
-type alertLog struct{ now, over []alert }
+// alertLog has the alerts of now and those that were seen before. It is safe for
+// concurrent use.
+type alertLog struct {
+	mu        sync.Mutex
+	now, over []alert
+}
 
-func (l *alertLog) note(active []monitor.Alert, at time.Time) {
-	now := make([]alert, 0, len(active))
+// note returns the alerts of now, and those that are over, the latest first.
+func (l *alertLog) note(active []monitor.Alert, at time.Time) (now, over []alert) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	now = make([]alert, 0, len(active))
 	for i := range active {
 		now = append(now, alertOf(&active[i]))
 	}
@@ -40,6 +48,7 @@ func (l *alertLog) note(active []monitor.Alert, at time.Time) {
 	if l.over == nil {
 		l.over = []alert{} // not null
 	}
+	return now, l.over
 }
 
 func alertOf(a *monitor.Alert) alert {

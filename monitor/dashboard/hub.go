@@ -39,6 +39,7 @@ type viewer struct {
 type hub struct {
 	m     *monitor.Monitor
 	every time.Duration
+	over  alertLog
 
 	mu      sync.Mutex
 	viewers map[*viewer]struct{}
@@ -104,7 +105,7 @@ func (h *hub) close() {
 func (h *hub) run(ctx context.Context) {
 	tick := time.NewTicker(h.every)
 	defer tick.Stop()
-	l := looker{m: h.m}
+	l := looker{m: h.m, alerts: &h.over}
 	var latest time.Time // when tables were made
 	point := true
 	for {

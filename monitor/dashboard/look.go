@@ -15,7 +15,7 @@ type looker struct {
 	stats monitor.Stats
 	nodes map[string]*monitor.Numbers // of stats
 
-	alerts alertLog
+	alerts *alertLog // of all loops
 	advice monitor.Advice
 	asked  time.Time // for advice
 }
@@ -95,8 +95,8 @@ func (l *looker) summary() []byte {
 	if time.Since(l.asked) >= adviceEvery {
 		l.advice, l.asked = l.m.Advice(), time.Now()
 	}
-	l.alerts.note(l.m.Alerts(), s.Time)
-	out := summary{At: s.Time.UnixMilli(), Watching: l.m.Running(), Alerts: l.alerts.now, Over: l.alerts.over, Gaps: s.Gaps,
+	now, over := l.alerts.note(l.m.Alerts(), s.Time)
+	out := summary{At: s.Time.UnixMilli(), Watching: l.m.Running(), Alerts: now, Over: over, Gaps: s.Gaps,
 		Advice: l.advice.String(), DialErr: hideIn(s.LastDialError), Counts: map[string]uint64{}}
 	if s.Known("closed") {
 		out.Closed = s.Closed

@@ -340,6 +340,12 @@ func TestAlertsComeAndAreOver(t *testing.T) {
 		require.Positive(t, s.Over[0].End)
 		v.leave()
 		<-v.gone
+
+		v = look(h, "") // it is remembered
+		pass(time.Second)
+		require.Len(t, latest().Over, 1)
+		v.leave()
+		<-v.gone
 	})
 }
 

@@ -96,6 +96,9 @@ func showChaos(ctx context.Context, d *demo, budget time.Duration) error {
 func count(ctx context.Context, c, judge redis.Cmdable, key string, end time.Time) (t *tally, err error) {
 	ctx, stop := context.WithoutCancel(ctx), ctx
 	t = &tally{}
+	if err := judge.Del(ctx, key).Err(); err != nil { // of an earlier round
+		return t, fmt.Errorf("deleting the counter of an earlier round: %w", err)
+	}
 	last := 0 // what the server has counted so far
 	for time.Now().Before(end) && stop.Err() == nil {
 		answer, failed := c.Incr(ctx, key).Result()

@@ -60,7 +60,7 @@ class Chart {
     const { spec } = this;
     this.plot = new uPlot({
       width: Math.max(this.plotBox.clientWidth, 50), height: this.plotBox.clientHeight,
-      legend: { show: false }, padding: [6, 8, 0, 0],
+      legend: { show: false }, padding: [6, 22, 0, 0],
       cursor: { sync: { key: 'lifeguard' }, drag: { x: false, y: false, setScale: false }, y: false,
         points: { size: 6, width: 0 } },
       scales: {
@@ -68,8 +68,8 @@ class Chart {
         y: { range: (u, lo, hi) => [0, Math.max(hi === null ? 0 : hi * 1.08, spec.least)] },
       },
       axes: [
-        { stroke: muted, font, size: 26, space: 62, grid: { show: false }, ticks: { show: false },
-          values: (u, ts) => ts.map((t) => clock(t * 1000).slice(0, t % 60 ? 8 : 5)) },
+        { stroke: muted, font, size: 24, space: 62, grid: { show: false }, ticks: { show: false },
+          values: (u, ts) => ts.map((t) => clock(t * 1000).slice(0, ts.some((x) => x % 60) ? 8 : 5)) },
         { stroke: muted, font, size: 46, space: 34, gap: 8, ticks: { show: false }, grid: { stroke: line, width: 1 },
           values: (u, vs) => vs.map((v) => (v === 0 ? '0' : spec.format(v))) },
       ],

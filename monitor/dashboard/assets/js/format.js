@@ -28,6 +28,8 @@ function num(v) {
   return trim(v, a < 1 ? 2 : 1);
 }
 
+function many(n, what) { return num(n) + ' ' + what + (n === 1 ? '' : 's'); }
+
 function trim(v, digits) { return String(Number(v.toFixed(digits))); }
 
 // ms writes milliseconds.

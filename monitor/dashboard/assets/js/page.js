@@ -10,9 +10,9 @@ const tileSpecs = [
   { title: 'Waiting for one', fill: (v) => ({ big: num(v('waiting')), sub: v('waitP99') === null ? 'no waits' : 'p99 ' + ms(v('waitP99')), tone: v('waiting') > 0 ? 'warn' : '' }) },
   { title: 'Commands', fill: (v) => ({ big: num(v('commands')), small: v('commands') === null ? '' : '/s', sub: scope || !totals.command ? '' : num(totals.command) + ' in all' }) },
   { title: 'Command time, p99', fill: (v) => ({ big: ms(v('commandP99')), sub: v('commandP50') === null ? '' : 'p50 ' + ms(v('commandP50')) }) },
-  { title: 'Leases', fill: (v) => ({ big: num(v('leases')), sub: v('leaks') === null ? '' : v('leaks') === 1 ? '1 leak' : num(v('leaks')) + ' leaks', tone: v('leaks') > 0 ? 'warn' : '' }) },
+  { title: 'Leases', fill: (v) => ({ big: num(v('leases')), sub: v('leaks') === null ? '' : many(v('leaks'), 'leak'), tone: v('leaks') > 0 ? 'note' : '' }) },
   { title: 'Retries', fill: (v) => ({ big: num(v('retries')), small: v('retries') === null ? '' : '/s',
-    sub: scope || v('outcomes') === null ? '' : num(totals.unknown_outcomes ?? 0) + ' unknown outcomes', tone: v('outcomes') > 0 ? 'warn' : '' }) },
+    sub: scope || v('outcomes') === null ? '' : many(totals.unknown_outcomes ?? 0, 'unknown outcome'), tone: v('outcomes') > 0 ? 'warn' : '' }) },
 ];
 
 function buildTiles() {
@@ -79,8 +79,6 @@ const stream = new Stream({
     every = h.every / 1000;
     if (h.names.join() !== names.join()) { names = h.names; series = new Map(); }
     for (const [t, values] of h.past) { seriesOf('').add(t, values, Math.max(every, 1)); newest = t; }
-    const all = $('scope').options[0];
-    setText(all, 'All nodes');
     draw();
   },
   point: (p) => {
@@ -182,8 +180,13 @@ function changeTheme() {
   recolor();
 }
 
+function nameTheme() {
+  setText($('theme-name'), theme);
+  $('theme').setAttribute('aria-label', 'Theme: ' + theme);
+}
+
 function recolor() {
-  setText($('theme'), 'Theme: ' + theme);
+  nameTheme();
   for (const c of charts) if (c.plot) { c.build(); }
 }
 
@@ -210,7 +213,7 @@ async function act(what) {
     const answer = await fetch('?do=' + what, { method: 'POST' });
     if (!answer.ok) { toast('Refused: ' + (await answer.text()).trim()); return; }
     const { ended } = await answer.json();
-    toast(ended === 1 ? '1 connection is ended.' : ended + ' connections are ended.');
+    toast(many(ended, 'connection') + ' ended.');
   } catch {
     toast('The server does not answer.');
   }
@@ -224,7 +227,7 @@ document.addEventListener('DOMContentLoaded', () => {
   buildActions();
   $('pause').addEventListener('click', () => setPaused(!paused));
   $('theme').addEventListener('click', changeTheme);
-  setText($('theme'), 'Theme: ' + theme);
+  nameTheme();
   $('help-button').addEventListener('click', openHelp);
   $('scope').addEventListener('change', (e) => setScope(e.target.value));
   $('stack-copy').addEventListener('click', async () => {

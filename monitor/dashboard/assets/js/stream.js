@@ -12,8 +12,14 @@ class Stream {
     addEventListener('pageshow', (e) => { if (e.persisted) this.open(); });
   }
 
+  // open leaves the old stream open until the new one speaks, so that the server need
+  // not stop and begin again for a page that only wants another table.
   open() {
-    this.close();
+    const old = this.source;
+    clearTimeout(this.silence);
+    clearTimeout(this.again);
+    this.old?.close();
+    this.old = old;
     const source = new EventSource('?get=stream&want=' + encodeURIComponent(this.want) + '&since=' + this.since);
     this.source = source;
     for (const name of Object.keys(this.on)) {
@@ -22,7 +28,12 @@ class Stream {
         if (source !== this.source) return;
         this.heard();
         const data = JSON.parse(e.data);
-        if (name === 'hello') { this.every = data.every; this.wait = 1000; }
+        if (name === 'hello') {
+          this.old?.close();
+          this.old = null;
+          this.every = data.every;
+          this.wait = 1000;
+        }
         if (name === 'point') this.since = data.t;
         this.on[name](data);
         this.on.status('live');
@@ -36,7 +47,8 @@ class Stream {
     clearTimeout(this.silence);
     clearTimeout(this.again);
     this.source?.close();
-    this.source = null;
+    this.old?.close();
+    this.source = this.old = null;
   }
 
   heard() {

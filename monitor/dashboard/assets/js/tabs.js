@@ -6,13 +6,13 @@ function leaseButton(tr) {
 }
 
 const leaseTable = new Table({
-  caption: 'Leases: connections that callers hold by Acquire', empty: 'No lease is held.', sort: 3, desc: true,
+  caption: 'Leases: connections that callers hold by Acquire', empty: 'No lease is held.', sort: 2, desc: true,
   columns: [
     { title: 'Taken at', get: (r) => r.site, css: 'site', node: leaseButton, update: (e, r) => setText(e, r.site || 'lease ' + r.id) },
-    { title: 'Label', get: (r) => r.label, show: (r) => r.label, css: 'text' },
+    { title: 'Label', get: (r) => r.label, show: (r) => r.label, css: 'text', low: true },
+    { title: 'Held for', get: (r) => r.held, show: (r) => span(r.held), num: true },
     { title: 'State', get: (r) => (r.reported ? 2 : 0) + r.busy, show: (r) => (r.reported ? 'held too long' : r.busy ? 'in flight' : 'between commands'),
       tone: (r) => 'state ' + (r.reported ? 'bad' : r.busy ? 'run' : 'leased') },
-    { title: 'Held for', get: (r) => r.held, show: (r) => span(r.held), num: true },
     { title: 'Last command', get: (r) => r.command, show: (r) => r.command, low: true },
     { title: 'Connection', get: (r) => r.conn, show: (r) => String(r.conn), num: true, low: true },
     { title: 'Node', get: (r) => r.node, show: (r) => r.node, low: true },

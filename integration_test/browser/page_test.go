@@ -1,0 +1,401 @@
+package browser_test
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"testing"
+	"time"
+
+	"github.com/chromedp/chromedp"
+	"github.com/chromedp/chromedp/kb"
+
+	"github.com/lifeguard-redis/lifeguard/managed"
+	"github.com/lifeguard-redis/lifeguard/monitor"
+	"github.com/lifeguard-redis/lifeguard/monitor/dashboard"
+)
+
+// value is what the legend of a chart says of one of its lines.
+func value(chart, line string) string {
+	return fmt.Sprintf(`[...document.querySelectorAll('[aria-labelledby=title-%s] .legend li')].find((l) => l.innerText.startsWith(%q)).querySelector('b').innerText`, chart, line)
+}
+
+func TestChartsMove(t *testing.T) {
+	rdb, at := serve(t, 10)
+	p := open(t, at, 1440, 900)
+	p.wait(value("connections", "in use") + ` === '0'`)
+	before := p.pixels("connections")
+	var held []*managed.Conn
+	for range 3 {
+		c, err := rdb.Acquire(t.Context())
+		p.must(err)
+		held = append(held, c)
+	}
+	p.wait(value("connections", "in use") + ` === '3'`)
+	p.wait(value("connections", "size") + ` === '20' || ` + value("connections", "size") + ` === '10'`)
+	p.until("the chart of connections is another picture", func() bool { return p.pixels("connections") != before })
+	for _, c := range held {
+		c.Release()
+	}
+	p.wait(value("connections", "in use") + ` === '0'`)
+
+	busy(t, rdb)
+	p.wait(`parseFloat(` + value("commands", "commands") + `) > 10`)
+	p.wait(value("times", "p99") + `.match(/ms|µs/)`)
+	p.wait(`document.getElementById('plot-commands').getAttribute('aria-label').match(/^Commands per second, the last .*: commands [0-9]/)`)
+}
+
+func takeForReport(ctx context.Context, rdb *managed.Client) (*managed.Conn, error) {
+	return rdb.Acquire(managed.WithLabel(ctx, "nightly report"))
+}
+
+func TestALeaseAppearsWithItsStackAndDisappears(t *testing.T) {
+	rdb, at := serve(t, 10)
+	p := open(t, at, 1440, 900)
+	p.wait(`document.querySelector('#panel-leases .empty').innerText === 'No lease is held.'`)
+	conn, err := takeForReport(t.Context(), rdb)
+	p.must(err)
+	const row = `document.querySelector('#panel-leases tbody tr')`
+	p.wait(row + `?.innerText.includes('nightly report')`)
+	p.wait(row + `.innerText.includes('page_test.go:')`)
+	p.click("#panel-leases tbody .link")
+	p.wait(`document.getElementById('stack').open && document.getElementById('stack-text').innerText.includes('takeForReport')`)
+	p.press(kb.Escape)
+	p.wait(`!document.getElementById('stack').open`)
+	if !eval[bool](p, `document.activeElement.matches('#panel-leases tbody .link')`) {
+		t.Error("the focus is not back on what opened the stack")
+	}
+	conn.Release()
+	p.wait(`document.querySelector('#panel-leases tbody tr') === null`)
+	p.wait(`document.getElementById('tab-leases').innerText.includes('0')`)
+}
+
+func TestACommandInFlightIsShown(t *testing.T) {
+	rdb, at := serve(t, 10)
+	p := open(t, at, 1440, 900)
+	p.press("2")
+	done := make(chan error, 1)
+	go func() { done <- rdb.BLPop(context.Background(), time.Minute, "some-secret-key").Err() }()
+	p.wait(`document.querySelector('#panel-busy tbody tr')?.innerText.includes('blpop')`)
+	p.press("3")
+	p.wait(`document.querySelector('#panel-conns tbody tr')?.innerText.includes('main')`)
+	if eval[bool](p, `document.documentElement.outerHTML.includes('some-secret-key')`) {
+		t.Error("the name of a key is on the page")
+	}
+	p.must(rdb.LPush(t.Context(), "some-secret-key", "some value").Err())
+	p.must(<-done)
+	p.press("2")
+	p.wait(`document.querySelector('#panel-busy tbody tr') === null`)
+}
+
+func TestAnAlertShowsAndIsOver(t *testing.T) {
+	rdb, at := serve(t, 2)
+	p := open(t, at, 1440, 900)
+	a, err := takeForReport(t.Context(), rdb)
+	p.must(err)
+	b, err := rdb.Acquire(t.Context())
+	p.must(err)
+	p.wait(`document.querySelector('#alerts .alert')?.innerText.includes('pool use')`)
+	p.wait(`document.getElementById('alerts').innerText.includes('nightly report')`)
+	a.Release()
+	b.Release()
+	p.wait(`document.getElementById('alerts').hidden`)
+	p.press("5")
+	p.wait(`document.querySelector('#panel-alerts tbody')?.innerText.includes('pool_use_warning')`)
+}
+
+func TestTheKeyboardIsEnough(t *testing.T) {
+	rdb, at := serve(t, 10)
+	hold(t, rdb, 1, "held")
+	p := open(t, at, 1440, 900)
+	active := `document.activeElement`
+
+	p.press(kb.Tab)
+	p.wait(active + `.matches('.skip') && ` + active + `.getBoundingClientRect().top >= 0`)
+	seen := map[string]bool{}
+	for range 60 { // everything can be reached, and the focus is seen everywhere
+		p.press(kb.Tab)
+		seen[eval[string](p, active+`.id || `+active+`.textContent`)] = true
+		if !eval[bool](p, active+` === document.body || parseFloat(getComputedStyle(`+active+`).outlineWidth) >= 1.5`) {
+			t.Errorf("the focus cannot be seen on %s", eval[string](p, active+".outerHTML"))
+		}
+	}
+	for _, id := range []string{"pause", "theme", "help-button", "plot-connections", "plot-churn", "tab-leases", "filter"} {
+		if !seen[id] {
+			t.Errorf("Tab does not reach %s; it reached %v", id, seen)
+		}
+	}
+
+	p.press("?")
+	p.wait(`document.getElementById('help').open && document.getElementById('help').innerText.includes('Pause')`)
+	p.press("p") // belongs to the dialog
+	p.press(kb.Escape)
+	p.wait(`!document.getElementById('help').open`)
+	p.wait(`document.getElementById('status').innerText === 'Live'`)
+
+	p.press("p")
+	p.wait(`document.getElementById('status').innerText === 'Paused'`)
+	p.press("p")
+	p.wait(`document.getElementById('status').innerText === 'Live'`)
+
+	p.press("1")
+	p.wait(active + `.id === 'tab-leases'`)
+	p.press(kb.ArrowRight)
+	p.wait(active + `.id === 'tab-busy' && ` + active + `.getAttribute('aria-selected') === 'true'`)
+	p.press(kb.ArrowLeft)
+	p.press("/")
+	p.wait(active + `.id === 'filter'`)
+	if eval[string](p, active+`.value`) != "" {
+		t.Error("the shortcut was typed, too")
+	}
+	p.press("no such lease?") // no shortcut while one types
+	p.wait(`document.querySelector('#panel-leases .empty').innerText.includes('no such lease?')`)
+	if eval[bool](p, `document.getElementById('help').open`) {
+		t.Error("a ? in the filter opened the help")
+	}
+	eval[any](p, `document.getElementById('plot-connections').focus()`)
+	p.press(kb.ArrowLeft)
+	p.wait(`document.getElementById('say').innerText.match(/in use [0-9]+, idle [0-9]+/)`)
+	p.press("r")
+	p.wait(`document.querySelector('[data-range="900"]').getAttribute('aria-pressed') === 'true'`)
+}
+
+func TestPauseStopsWhatIsShownAndNotWhatIsRecorded(t *testing.T) {
+	rdb, at := serve(t, 10)
+	p := open(t, at, 1440, 900)
+	p.wait(value("connections", "in use") + ` === '0'`)
+	p.click("#pause")
+	p.wait(`document.getElementById('status').innerText === 'Paused'`)
+	before := p.pixels("connections")
+	conn, err := rdb.Acquire(t.Context())
+	p.must(err)
+	time.Sleep(500 * time.Millisecond) // five points
+	if p.pixels("connections") != before || eval[string](p, value("connections", "in use")) != "0" {
+		t.Error("the chart went on")
+	}
+	p.click("#pause")
+	p.wait(value("connections", "in use") + ` === '1'`)
+	p.wait(`document.querySelector('#panel-leases tbody tr')`)
+	conn.Release()
+}
+
+func TestANarrowWindowDoesNotScrollSideways(t *testing.T) {
+	rdb, at := serve(t, 2)
+	hold(t, rdb, 2, "a label that is rather long, so that it does not fit in anywhere at all")
+	for _, width := range []int64{320, 390, 768, 1024} {
+		p := open(t, at, width, 800)
+		p.wait(`document.querySelector('#alerts .alert')`)
+		for i := range 6 {
+			p.press(fmt.Sprint(i + 1))
+			if wide := eval[int](p, `document.documentElement.scrollWidth`); int64(wide) > width {
+				t.Errorf("%d wide, and the page is %d wide with table %d", width, wide, i+1)
+			}
+		}
+		small := eval[string](p, `[...document.querySelectorAll('button, select, input')].filter((e) => e.offsetParent && e.getBoundingClientRect().height < 24 && !e.matches('.link, th button')).map((e) => e.outerHTML).join()`)
+		if small != "" {
+			t.Errorf("too small for a finger: %s", small)
+		}
+	}
+}
+
+func TestDarkAndLightFollowTheSystemAndCanBeChosen(t *testing.T) {
+	_, at := serve(t, 2)
+	p := open(t, at, 1440, 900)
+	const background = `getComputedStyle(document.body).backgroundColor`
+	dark := eval[string](p, background)
+	chart := p.pixels("connections")
+	p.scheme("light")
+	p.wait(background + ` !== '` + dark + `'`)
+	light := eval[string](p, background)
+	p.until("the chart has other colours", func() bool { return p.pixels("connections") != chart })
+	p.press("t") // light, though the system is dark
+	p.press("t") // dark
+	p.wait(background + ` === '` + dark + `'`)
+	p.must(chromedp.Do(p.ctx, chromedp.Reload()))
+	p.wait(background + ` === '` + dark + `' && document.getElementById('theme').innerText.includes('dark')`)
+	p.press("t") // as the system has it
+	p.wait(background + ` === '` + light + `'`)
+}
+
+// contrast is the lowest contrast of text on the page, by WCAG, and where.
+const contrast = `(() => {
+  const rgb = (c) => c.match(/[\d.]+/g).map(Number);
+  const lum = ([r, g, b]) => [r, g, b].map((v) => { v /= 255; return v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4; })
+    .reduce((s, v, i) => s + v * [0.2126, 0.7152, 0.0722][i], 0);
+  const ground = (e) => { for (; e; e = e.parentElement) { const c = rgb(getComputedStyle(e).backgroundColor); if (c.length < 4 || c[3] === 1) return c; } return [255, 255, 255]; };
+  let worst = [99, ''];
+  for (const e of document.querySelectorAll('body *')) {
+    if (!e.checkVisibility() || ![...e.childNodes].some((n) => n.nodeType === 3 && n.data.trim())) continue;
+    const a = lum(rgb(getComputedStyle(e).color)), b = lum(ground(e));
+    const c = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+    if (c < worst[0]) worst = [c, e.outerHTML.slice(0, 120)];
+  }
+  const line = (v) => { const d = document.createElement('i'); d.className = 'c-' + v; document.body.append(d); const c = lum(rgb(getComputedStyle(d).color)); d.remove(); return c; };
+  const panel = lum(ground(document.querySelector('.chart')));
+  for (const v of ['blue', 'teal', 'amber', 'red', 'violet', 'grey']) {
+    const c = (Math.max(line(v), panel) + 0.05) / (Math.min(line(v), panel) + 0.05);
+    if (c < 3) worst = [Math.min(worst[0], c), 'line ' + v];
+  }
+  return worst;
+})()`
+
+func TestItCanBeReadAndHeard(t *testing.T) {
+	rdb, at := serve(t, 2, dashboard.AllowActions())
+	hold(t, rdb, 2, "held")
+	p := open(t, at, 1440, 900)
+	p.wait(`document.querySelector('#alerts .alert')`)
+	for _, scheme := range []string{"dark", "light"} {
+		p.scheme(scheme)
+		p.wait(`matchMedia('(prefers-color-scheme: ` + scheme + `)').matches`)
+		for i := range 6 {
+			p.press(fmt.Sprint(i + 1))
+			if w := eval[[]any](p, contrast); w[0].(float64) < 4.5 {
+				t.Errorf("%s, table %d: a contrast of %.2f: %v", scheme, i+1, w[0], w[1])
+			}
+		}
+	}
+	for what, js := range map[string]string{
+		"a table without a caption or heads of columns": `[...document.querySelectorAll('table')].filter((t) => !t.caption?.innerText && !t.caption?.textContent || !t.querySelector('th[scope=col]'))`,
+		"a control without a name":                      `[...document.querySelectorAll('button, select, input')].filter((e) => e.checkVisibility() && !(e.textContent.trim() || e.getAttribute('aria-label') || e.labels?.[0]?.textContent.trim()))`,
+		"a chart without words":                         `[...document.querySelectorAll('.plot')].filter((e) => e.getAttribute('role') !== 'img' || !e.getAttribute('aria-label'))`,
+		"an image without a text":                       `[...document.querySelectorAll('img')].filter((e) => !e.hasAttribute('alt'))`,
+		"a tab without its panel":                       `[...document.querySelectorAll('[role=tab]')].filter((e) => document.getElementById(e.getAttribute('aria-controls'))?.getAttribute('role') !== 'tabpanel')`,
+		"an id that is there twice":                     `[...document.querySelectorAll('[id]')].filter((e) => document.querySelectorAll('[id="' + e.id + '"]').length > 1)`,
+	} {
+		if found := eval[string](p, js+`.map((e) => e.outerHTML.slice(0, 200)).join('\n')`); found != "" {
+			t.Errorf("%s: %s", what, found)
+		}
+	}
+	if n := eval[int](p, `document.querySelectorAll('h1').length`); n != 1 {
+		t.Errorf("%d first headings", n)
+	}
+}
+
+func TestActionsAskFirst(t *testing.T) {
+	rdb, at := serve(t, 10, dashboard.AllowActions())
+	busyNow, err := rdb.Acquire(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	busyNow.Release()
+	p := open(t, at, 1440, 900)
+	p.click(`[data-do="reset"]`)
+	p.wait(`document.getElementById('confirm').open`)
+	p.press(kb.Escape)
+	p.wait(`!document.getElementById('confirm').open`)
+	if len(rdb.Conns()) == 0 {
+		t.Error("it did not wait for the answer")
+	}
+	p.click(`[data-do="reset"]`)
+	p.wait(`document.getElementById('confirm').open`)
+	p.click("#confirm-yes")
+	p.wait(`document.getElementById('toast').innerText.match(/[1-9][0-9]* connections? ended/)`)
+}
+
+func TestWithoutLeaveThereAreNoActions(t *testing.T) {
+	_, at := serve(t, 10)
+	p := open(t, at, 1440, 900)
+	if eval[bool](p, `document.querySelector('[data-do]') !== null`) {
+		t.Error("there are buttons")
+	}
+	p.mu.Lock()
+	p.away = true // the console tells of a 403
+	p.mu.Unlock()
+	if code := eval[int](p, `(() => { const x = new XMLHttpRequest(); x.open('POST', '?do=reset', false); x.send(); return x.status; })()`); code != http.StatusForbidden {
+		t.Errorf("status %d", code)
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.problems = nil
+}
+
+// many is a Source with many connections.
+type many struct{ n int }
+
+func (m many) Sample(s *monitor.Sample) {
+	s.Nodes = []monitor.Node{{Name: "10.0.0.1:6379", Numbers: monitor.Numbers{Main: monitor.Pool{Size: m.n, Open: m.n, Idle: m.n}}},
+		{Name: "10.0.0.2:6379", Numbers: monitor.Numbers{Main: monitor.Pool{Size: 7}}}}
+	s.Gap("what is asked of nobody", "retries")
+}
+
+func (m many) Leases() []monitor.Lease { return nil }
+
+func (m many) Connections() (all []monitor.Connection) {
+	for i := range m.n {
+		all = append(all, monitor.Connection{ID: uint64(i + 1), Node: "10.0.0.1:6379", Local: fmt.Sprintf("10.9.9.9:%d", 10000+i), Pool: "main", State: "idle",
+			Age: time.Duration(i) * time.Second, Command: "get"})
+	}
+	return all
+}
+
+func TestAThousandConnectionsAreSortedAndFiltered(t *testing.T) {
+	start(t)
+	m, err := monitor.New(many{1000})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Close()
+	p := open(t, page(t, m), 1440, 900)
+	p.press("3")
+	const rows = `[...document.querySelectorAll('#panel-conns tbody tr')]`
+	p.wait(rows + `.length === 100`)
+	p.wait(rows + `[0].cells[0].innerText === '1'`)
+	p.click("#panel-conns th:first-child button")
+	p.wait(rows + `[0].cells[0].innerText === '1000' && document.querySelector('#panel-conns th:first-child').getAttribute('aria-sort') === 'descending'`)
+	p.press("/")
+	p.press("10.9.9.9:10123")
+	p.wait(rows + `.length === 1 && ` + rows + `[0].cells[0].innerText === '124'`)
+	eval[any](p, `(() => { const f = document.getElementById('filter'); f.value = ''; f.dispatchEvent(new Event('input')); })()`)
+	p.wait(rows + `.length === 100`)
+	p.click("#panel-conns .more")
+	p.wait(rows + `.length === 1000`)
+	// All rows are drawn anew every second: that may not take long.
+	took := eval[float64](p, `(() => { const from = performance.now(); document.querySelector('#panel-conns th:first-child button').click(); document.body.offsetHeight; return performance.now() - from; })()`)
+	t.Logf("1000 rows, sorted and drawn: %.0f ms", took)
+	if took > 1500 {
+		t.Errorf("1000 rows take %.0f ms", took)
+	}
+
+	p.wait(`document.querySelector('#gaps li').innerText === 'what is asked of nobody'`)
+	p.wait(value("retries", "retries") + ` === '–'`)
+	eval[any](p, `document.activeElement.blur()`)
+	p.press("n") // the next node
+	p.wait(`document.getElementById('scope').value === '10.0.0.1:6379'`)
+	p.press("n")
+	p.wait(value("connections", "size") + ` === '7'`)
+}
+
+func TestThePageComesBackWhenTheServerDoes(t *testing.T) {
+	start(t)
+	m, err := monitor.New(many{1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Close()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	run := func(ln net.Listener) (stop func()) {
+		h, err := dashboard.New(m, dashboard.Every(100*time.Millisecond))
+		if err != nil {
+			t.Fatal(err)
+		}
+		server := &http.Server{Handler: h}
+		go func() { _ = server.Serve(ln) }()
+		return func() { h.Close(); _ = server.Close() }
+	}
+	stop := run(ln)
+	p := open(t, "http://"+ln.Addr().String()+"/debug/redis", 1440, 900)
+	p.mu.Lock()
+	p.away = true
+	p.mu.Unlock()
+	stop()
+	p.wait(`document.getElementById('status').innerText.includes('No connection')`)
+	if ln, err = net.Listen("tcp", ln.Addr().String()); err != nil {
+		t.Fatal(err)
+	}
+	defer run(ln)()
+	p.wait(`document.getElementById('status').innerText === 'Live'`)
+}
