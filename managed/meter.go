@@ -20,6 +20,8 @@ type meter struct {
 	givenUp atomic.Uint64 // waits for a connection that a ctx ended
 	lost    atomic.Int64  // how long these were, ns
 
+	crowded atomic.Uint32 // commands that ended while others waited
+
 	looked atomic.Int64 // when the waits were last looked at, on the tracker's clock
 	mu     sync.Mutex
 	pools  [2]waits // main and pipeline
@@ -42,7 +44,7 @@ func (u *unit) took(cmd redis.Cmder, d time.Duration) {
 		return // it waited because it was told to
 	}
 	u.meter.Command.Record(d)
-	if u.node.InFlight(hooks.PoolMain) >= u.rdb.Options().PoolSize {
+	if u.node.InFlight(hooks.PoolMain) >= u.rdb.Options().PoolSize && u.meter.crowded.Add(1)%16 == 0 {
 		u.waiting()
 	}
 }
