@@ -34,7 +34,7 @@ type adaptive struct {
 	nodes sync.Map                                                     // in a cluster: *redis.Client to *batcher
 	count atomic.Int64                                                 // of them
 
-	many int64 // calls in flight from which the pool is too small
+	many int64 // connections of a pool
 
 	fixed bool // high stays as it is
 
@@ -112,7 +112,7 @@ func newAdaptive(c redis.UniversalClient, core *core, hook *retry.Hook, opts []B
 
 func (a *adaptive) begin(off bool) {
 	a.soon.Store(int64(leastSoon + a.set.delay))
-	a.high.Store(busy)
+	a.high.Store(a.enough(false))
 	if off {
 		a.high.Store(math.MaxInt64)
 		a.fixed = true
@@ -135,12 +135,18 @@ func (a *adaptive) learn(n batcherNews) {
 		return
 	}
 	far := n.least >= farAway
-	high := int64(busy)
-	if far { // as long as there are connections, a call of its own waits for one round trip, and a batch for up to two
-		high = max(a.many, busy)
-	}
 	a.far.Store(far)
-	a.high.Store(high * max(a.count.Load(), 1))
+	a.high.Store(a.enough(far) * max(a.count.Load(), 1))
+}
+
+// enough is how many calls must be in flight, for one server. As long as a server
+// far away has connections left, a call of its own waits for one round trip, and a
+// batch for up to two. Where there are few connections, calls would wait for those.
+func (a *adaptive) enough(far bool) int64 {
+	if far {
+		return max(a.many, busy)
+	}
+	return max(min(busy, a.many+1), 2)
 }
 
 // pick counts a call, and reports whether it is to be sent in a batch.

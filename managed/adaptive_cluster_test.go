@@ -89,8 +89,8 @@ func TestInAClusterUnderKillsNothingIsCarriedOutTwiceOrLostInSilence(t *testing.
 	unknown := 0
 	judge := redis.NewClusterClient(cluster.Options())
 	defer judge.Close()
-	for key, err := range outcome {
-		n, _ := judge.Get(ctx, key).Int()
+	for key, n := range counted(t, judge, outcome) {
+		err := outcome[key]
 		switch {
 		case n > 1:
 			t.Errorf("%s was carried out %d times", key, n)

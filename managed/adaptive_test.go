@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -111,6 +113,36 @@ func TestFewCallersAreSentDirectly(t *testing.T) {
 	}
 	require.Zero(t, w.batches.Load())
 	require.EqualValues(t, 100, w.singles.Load())
+}
+
+func TestBatchesBeginWithEightCallsInFlightAndEndBelowSix(t *testing.T) {
+	opt := redistest.Start(t).Options()
+	a := client(t, opt).Adaptive()
+	for range 7 {
+		require.False(t, managed.Pick(a))
+	}
+	for range 5 {
+		require.True(t, managed.Pick(a))
+	}
+	for n := 11; n > 5; n-- { // n others
+		managed.Leave(a)
+		if n > 6 {
+			managed.Leave(a)
+			require.True(t, managed.Pick(a), n)
+		}
+	}
+	require.EqualValues(t, 6, managed.InFlight(a))
+	managed.Leave(a)
+	managed.Leave(a)
+	require.False(t, managed.Pick(a))
+	for range 2 {
+		require.False(t, managed.Pick(a), "it takes eight again")
+	}
+	require.True(t, managed.Pick(a))
+
+	opt.PoolSize = 2
+	a = client(t, opt).Adaptive()
+	require.Equal(t, []bool{false, false, true}, []bool{managed.Pick(a), managed.Pick(a), managed.Pick(a)}, "calls would wait for a connection")
 }
 
 func TestWhatCannotBeBatchedIsSentDirectly(t *testing.T) {
@@ -463,8 +495,7 @@ func incrs(t *testing.T, s *redistest.Server, a redis.UniversalClient, w *ways) 
 	wg.Wait()
 	var happened int
 	for _, set := range []map[string]bool{certain, maybe, failed} {
-		for key := range set {
-			n, _ := s.Admin().Get(ctx, key).Int()
+		for key, n := range counted(t, s.Admin(), set) {
 			switch {
 			case n > 1:
 				t.Errorf("%s was carried out %d times", key, n)
@@ -482,6 +513,27 @@ func incrs(t *testing.T, s *redistest.Server, a redis.UniversalClient, w *ways) 
 	require.NotZero(t, kills)
 	require.NotZero(t, maybe, "kills met batches")
 	require.Greater(t, w.batched.Load(), int64(len(certain)), "most were batched")
+}
+
+// counted reads counters, 0 for those that are not there.
+func counted[V any](t *testing.T, c redis.Cmdable, keys map[string]V) map[string]int {
+	t.Helper()
+	counts := make(map[string]int, len(keys))
+	for part := range slices.Chunk(slices.Collect(maps.Keys(keys)), 1000) {
+		cmds, err := c.Pipelined(t.Context(), func(p redis.Pipeliner) error {
+			for _, key := range part {
+				p.Get(t.Context(), key)
+			}
+			return nil
+		})
+		if err != nil && err != redis.Nil {
+			t.Fatal(err)
+		}
+		for i, cmd := range cmds {
+			counts[part[i]], _ = cmd.(*redis.StringCmd).Int()
+		}
+	}
+	return counts
 }
 
 func TestAnArgumentThatCannotBeSentHurtsNobodyElse(t *testing.T) {

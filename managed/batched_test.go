@@ -46,8 +46,8 @@ func TestBatchedIsManaged(t *testing.T) {
 	}
 	wg.Wait()
 	unknown := 0
-	for key, err := range outcome {
-		n, _ := s.Admin().Get(ctx, key).Int()
+	for key, n := range counted(t, s.Admin(), outcome) {
+		err := outcome[key]
 		switch {
 		case n > 1:
 			t.Errorf("%s was carried out %d times", key, n)

@@ -1,6 +1,7 @@
 package managed
 
 import (
+	"context"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -61,6 +62,12 @@ func Queued(c redis.UniversalClient) int {
 	}
 	return len(b.open.cmds)
 }
+
+// Pick counts a call of an Adaptive client, and tells whether it would be batched.
+func Pick(c redis.UniversalClient) bool { return c.(*adaptive).pick(context.Background()) }
+
+// Leave ends a call of Pick.
+func Leave(c redis.UniversalClient) { c.(*adaptive).leave() }
 
 // InFlight is how many calls an Adaptive client counts.
 func InFlight(c redis.UniversalClient) int64 { return c.(*adaptive).inFlight.Load() }
