@@ -14,7 +14,16 @@ const (
 	exitOK     = 0
 	exitFailed = 1
 	exitUsage  = 2
+
+	// Of doctor.
+	exitWarnings = 3
+	exitCritical = 4
 )
+
+// exitStatus ends the program with a code; everything has been said.
+type exitStatus int
+
+func (e exitStatus) Error() string { return fmt.Sprintf("exit code %d", int(e)) }
 
 // usageError is the fault of the command line.
 type usageError struct{ err error }
@@ -31,7 +40,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		Usage: "managed Redis connections, shown and examined",
 		Description: "Exit codes: 0 all went well (also when ended by Ctrl-C), 1 it did not, 2 the command line is wrong.\n" +
 			"Flags are taken with one dash or two.",
-		Commands:              []*cli.Command{demoCommand(), clientsCommand()},
+		Commands:              []*cli.Command{demoCommand(), doctorCommand(), clientsCommand()},
 		EnableShellCompletion: true,
 		ConfigureShellCompletionCommand: func(c *cli.Command) {
 			c.Hidden = false
@@ -52,6 +61,10 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	err := root.Run(ctx, asInRedisCLI(args))
 	if err == nil {
 		return exitOK
+	}
+	var status exitStatus
+	if errors.As(err, &status) {
+		return int(status)
 	}
 	var usage usageError
 	if errors.As(err, &usage) {

@@ -1,0 +1,268 @@
+package doctor
+
+import (
+	"fmt"
+	"math"
+	"time"
+
+	"github.com/lifeguard-redis/lifeguard/cmd/lifeguard/internal/show"
+	"github.com/lifeguard-redis/lifeguard/monitor/server"
+)
+
+// goTime is a time as a Go program says it.
+func goTime(d time.Duration) string {
+	for _, u := range []struct {
+		d    time.Duration
+		name string
+	}{{time.Hour, "time.Hour"}, {time.Minute, "time.Minute"}, {time.Second, "time.Second"}, {time.Millisecond, "time.Millisecond"}} {
+		if d >= u.d && d%u.d == 0 {
+			if d == u.d {
+				return u.name
+			}
+			return fmt.Sprintf("%d * %s", d/u.d, u.name)
+		}
+	}
+	return fmt.Sprintf("%d * time.Microsecond", d/time.Microsecond)
+}
+
+// bothRules look at a node and at the clients' configuration together.
+func bothRules(s server.Sample, rtt RoundTrip, e Effective) []Finding {
+	var out []Finding
+	for _, rule := range []func(server.Sample, RoundTrip, Effective) (Finding, bool){idleAgainstTimeout, poolsAgainstMaxClients, readTimeout, carries} {
+		if f, ok := rule(s, rtt, e); ok {
+			out = append(out, f)
+		}
+	}
+	return out
+}
+
+func idleAgainstTimeout(s server.Sample, _ RoundTrip, e Effective) (Finding, bool) {
+	timeout, known := s.Timeout.Get()
+	if !known {
+		return Finding{}, false
+	}
+	f := Finding{ID: "timeout"}
+	ours := "ConnMaxIdleTime " + idleTime(e.MaxIdle)
+	switch {
+	case timeout == 0:
+		f.What = "timeout is 0: the server ends nobody for being idle"
+		if s.TCPKeepAlive.Known && s.TCPKeepAlive.Val == 0 {
+			f.Severity = Warning
+			f.Why = "with tcp-keepalive off as well, the connections of a crashed host stay for ever"
+			f.Change = serverLine("tcp-keepalive", 300)
+		}
+	case e.Managed && e.Heartbeat < 0:
+		f.What = fmt.Sprintf("timeout is %s, and the heartbeat of the managed client is %s by itself", show.Seconds(timeout), show.Seconds(timeout*3/4))
+	case e.Managed && e.Heartbeat > 0 && e.Heartbeat < timeout:
+		f.What = fmt.Sprintf("timeout is %s, and the heartbeat is %s", show.Seconds(timeout), show.Seconds(e.Heartbeat))
+	case e.Managed:
+		f.Severity = Warning
+		f.What = fmt.Sprintf("the server ends connections that are idle for %s (timeout), and the heartbeat is %s", show.Seconds(timeout), idleTime(e.Heartbeat))
+		f.Why = "idle connections are ended by the server; each costs a caller a new connection, or an error if its command is on its way at that moment"
+		f.Change = "managed.WithHeartbeat(-1)   (automatic, which is the default)"
+	case e.MaxIdle == 0 || e.MaxIdle >= timeout:
+		f.Severity = Warning
+		f.What = fmt.Sprintf("the server ends connections that are idle for %s (timeout), the client keeps them for longer (%s)", show.Seconds(timeout), ours)
+		f.Why = "a command that is sent at the moment when the server closes gets EOF: whether it was carried out is not known. The client has to be the first to end them"
+		shorter := max(timeout*3/4, time.Second)
+		f.Change = or(goLine("ConnMaxIdleTime", goTime(shorter.Truncate(time.Second)), "conn_max_idle_time="+shorter.Truncate(time.Second).String()),
+			"managed.NewClient(opt)   (its heartbeat keeps idle connections open)", serverLine("timeout", 0))
+	default:
+		f.What = fmt.Sprintf("timeout is %s, and the client ends idle connections before that (%s)", show.Seconds(timeout), ours)
+	}
+	return f, true
+}
+
+func idleTime(d time.Duration) string {
+	if d == 0 {
+		return "none"
+	}
+	return show.Seconds(d)
+}
+
+func poolsAgainstMaxClients(s server.Sample, _ RoundTrip, e Effective) (Finding, bool) {
+	limit, known := s.MaxClients.Get()
+	if !known || limit == 0 {
+		return Finding{}, false
+	}
+	need := int64(e.Instances) * int64(e.PerInstance)
+	sum := fmt.Sprintf("%s x %d connections (PoolSize %d + PipelinePoolSize %d", show.Count(e.Instances, "instance"), e.PerInstance, e.PoolSize, e.PipelinePoolSize)
+	if e.BlockingPool > 0 {
+		sum += fmt.Sprintf(" + blocking pool %d", e.BlockingPool)
+	}
+	if e.ConnLimit > 0 {
+		sum += fmt.Sprintf(", at most %d by WithConnLimit", e.ConnLimit)
+	}
+	f := Finding{ID: "maxclients", What: fmt.Sprintf("%s) = %d, of %d that the server takes (maxclients)", sum, need, limit)}
+	room := int(limit)*8/10/e.Instances - e.PipelinePoolSize - e.BlockingPool
+	smaller := ""
+	if room >= 1 {
+		smaller = goLine("PoolSize", room, fmt.Sprintf("pool_size=%d", room))
+	} else if e.PipelinePoolSize > 0 {
+		smaller = goLine("PipelinePoolSize", -1, "pipeline_pool_size=-1")
+	}
+	f.Change = or(smaller, serverLine("maxclients", roundUp(need*10/8)))
+	switch {
+	case need > limit:
+		f.Severity = Critical
+		f.Why = "when all pools are full, which is when there is trouble, the last ones get \"max number of clients reached\", and so does everybody who wants to help. Subscriptions come on top"
+	case need*10 > limit*8:
+		f.Severity = Warning
+		f.Why = "that is above 80 %: subscriptions, replicas and people come on top"
+	case need*2 > limit:
+		f.Severity = Note
+		f.Why = "twice as many do not fit: while a new version is rolled out, old and new instances are connected together"
+	default:
+		f.Why, f.Change = "", ""
+	}
+	return f, true
+}
+
+func roundUp(n int64) int64 {
+	step := int64(1)
+	for step*100 <= n {
+		step *= 10
+	}
+	return (n + step - 1) / step * step
+}
+
+func readTimeout(_ server.Sample, rtt RoundTrip, e Effective) (Finding, bool) {
+	f := Finding{ID: "read-timeout"}
+	switch {
+	case e.ReadTimeout == 0:
+		f.Severity = Warning
+		f.What = "there is no ReadTimeout"
+		f.Why = "when a host goes away without a word, commands wait for its answer until the system gives up, for 15 minutes or more"
+		f.Change = goLine("ReadTimeout", "3 * time.Second", "read_timeout=3s")
+	case rtt.Count > 0 && e.ReadTimeout < 5*rtt.P99:
+		f.Severity = Warning
+		f.What = fmt.Sprintf("ReadTimeout %s is short: an idle server takes %s (99 %% of %d PINGs)", show.Short(e.ReadTimeout), show.Short(rtt.P99), rtt.Count)
+		f.Why = "a reply that is a little late costs the connection and a new one, TLS included, just when the server is busy"
+		d := max(10*rtt.P99.Round(10*time.Millisecond), 100*time.Millisecond)
+		f.Change = goLine("ReadTimeout", goTime(d), "read_timeout="+d.String())
+	case e.PoolTimeout < e.ReadTimeout:
+		f.Severity, f.ID = Note, "pool-timeout"
+		f.What = fmt.Sprintf("PoolTimeout %s is shorter than ReadTimeout %s", show.Short(e.PoolTimeout), show.Short(e.ReadTimeout))
+		f.Why = "while the server hesitates, callers are told that the pool is exhausted, which is not the reason"
+		f.Change = goLine("PoolTimeout", goTime(e.ReadTimeout+time.Second), "pool_timeout="+(e.ReadTimeout+time.Second).String())
+	default:
+		f.What = fmt.Sprintf("ReadTimeout %s is long enough", show.Short(e.ReadTimeout))
+		if rtt.Count > 0 {
+			f.What += " for a round trip of " + show.Short(rtt.Median)
+		}
+	}
+	return f, true
+}
+
+// needed is how many connections a process needs, and why; 0 if nobody said.
+func needed(rtt RoundTrip, e Effective) (int, string) {
+	n, why := 0, ""
+	if e.Concurrency > 0 {
+		n = rule(e.Concurrency, e.Processors)
+		why = fmt.Sprintf("the rule min(callers, 2 x processors + 1) gives %d for %d callers and %s", n, e.Concurrency, show.Count(e.Processors, "processor"))
+	}
+	if e.Rate > 0 && rtt.Count > 0 {
+		little := int(math.Ceil(e.Rate * rtt.Median.Seconds() * 1.25))
+		text := fmt.Sprintf("%.0f commands a second at %s each keep %.2g connections busy (Little's law), with a quarter for spikes %d", e.Rate, show.Short(rtt.Median),
+			e.Rate*rtt.Median.Seconds(), max(little, 1))
+		if why != "" {
+			why += "; "
+		}
+		why += text
+		n = max(n, little, 1)
+	}
+	return n, why
+}
+
+// carries holds PoolSize against the rule and the measured round trip.
+func carries(_ server.Sample, rtt RoundTrip, e Effective) (Finding, bool) {
+	f := Finding{ID: "pool-size", What: fmt.Sprintf("PoolSize %d", e.PoolSize)}
+	if !e.PoolSizeIsGiven {
+		f.What += fmt.Sprintf(" (go-redis's default, 10 for each of %s)", show.Count(e.Processors, "processor"))
+	}
+	capacity := ""
+	if rtt.Count > 0 && rtt.Median > 0 {
+		capacity = fmt.Sprintf("at a round trip of %s, %d connections carry at most %.0f commands a second", show.Short(rtt.Median), e.PoolSize, math.Floor(float64(e.PoolSize)/rtt.Median.Seconds()/100)*100)
+	}
+	n, why := needed(rtt, e)
+	most := max(rule(math.MaxInt, e.Processors), n)
+	change := func(n int) string {
+		return or(goLine("PoolSize", n, fmt.Sprintf("pool_size=%d", n)), fmt.Sprintf("redis.Options{PoolSize: managed.SuggestPoolSize(%d)}", max(e.Concurrency, n)))
+	}
+	join := func(a, b string) string {
+		if a == "" || b == "" {
+			return a + b
+		}
+		return a + "; " + b
+	}
+	switch {
+	case e.MinIdleConns > e.PoolSize:
+		f.Severity = Warning
+		f.What = fmt.Sprintf("MinIdleConns %d is above PoolSize %d", e.MinIdleConns, e.PoolSize)
+		f.Why = "there can never be so many idle connections"
+		f.Change = goLine("MinIdleConns", e.PoolSize, fmt.Sprintf("min_idle_conns=%d", e.PoolSize))
+	case n > e.PoolSize:
+		f.Severity = Warning
+		f.What += fmt.Sprintf(" is too small, %d are needed", n)
+		f.Why = why + ": with fewer, callers wait for each other, and time out in the pool"
+		f.Change = change(n)
+	case e.PoolSize > 2*most && n > 0:
+		f.Severity = Note
+		f.What += fmt.Sprintf(" is more than the %d that are needed", n)
+		f.Why = join(why, "each further one costs the server memory and a place of maxclients, in each instance")
+		f.Change = change(n)
+	case e.PoolSize > 2*most:
+		f.Severity = Note
+		f.What += fmt.Sprintf(" is more than the rule gives: 2 x processors + 1 = %d", most)
+		f.Why = join(capacity, "more connections than that only wait for the same processors, unless the server is far away; say --concurrency and --rate to have it worked out")
+		f.Change = change(most)
+	default:
+		f.What += " fits"
+		if why = join(why, capacity); why != "" {
+			f.What += ": " + why
+		}
+	}
+	return f, true
+}
+
+// clientRules look at the configuration alone.
+func clientRules(e Effective) []Finding {
+	var out []Finding
+	add := func(f Finding) { out = append(out, f) }
+	age := Finding{ID: "max-age"}
+	switch {
+	case e.MaxAge == 0:
+		age.Severity = Warning
+		age.What = "connections have no maximum age"
+		age.Why = "they stay at the host they were made to: after a failover, a new DNS entry, a scaled-out proxy or a changed password the old ones go on as before"
+		if age.Change = goLine("ConnMaxLifetime", "time.Hour, ConnMaxLifetimeJitter: 6 * time.Minute", "conn_max_lifetime=1h&conn_max_lifetime_jitter=6m"); e.Managed {
+			age.Change = "managed.WithMaxAge(time.Hour)"
+		}
+	case e.MaxAge < 30*time.Second:
+		age.Severity = Note
+		age.What = "connections live for " + show.Short(e.MaxAge) + " only"
+		age.Why = "each end is a dial, TLS and AUTH included"
+		age.Change = goLine("ConnMaxLifetime", "time.Hour", "conn_max_lifetime=1h")
+	case !e.AgeJitter:
+		age.Severity, age.ID = Note, "max-age-jitter"
+		age.What = "connections that were opened together end together: ConnMaxLifetime " + show.Seconds(e.MaxAge) + " without ConnMaxLifetimeJitter"
+		age.Why = "after a restart all instances dial again at the same moment, again and again"
+		age.Change = goLine("ConnMaxLifetimeJitter", goTime((e.MaxAge / 10).Truncate(time.Second)), "conn_max_lifetime_jitter="+(e.MaxAge/10).Truncate(time.Second).String())
+	default:
+		age.What = "connections end at an age of " + show.Seconds(e.MaxAge) + ", spread out"
+	}
+	add(age)
+	if !e.Managed {
+		if e.MaxRetries > 0 {
+			add(Finding{ID: "retries", Severity: Note, What: fmt.Sprintf("go-redis repeats commands that may have been carried out (MaxRetries %d)", e.MaxRetries),
+				Why:    "an INCR or an RPUSH whose reply got lost is carried out twice, and nobody is told",
+				Change: or("managed.NewClient(opt)   (repeats only what is safe, and says where the outcome is unknown)", goLine("MaxRetries", -1, "max_retries=-1"))})
+		}
+		if !e.ContextTimeout {
+			add(Finding{ID: "context-timeout", Severity: Note, What: "a deadline of a context does not bound the wait for a reply",
+				Why:    fmt.Sprintf("without ContextTimeoutEnabled a command waits for ReadTimeout (%s), however little time its caller has", show.Short(e.ReadTimeout)),
+				Change: goLine("ContextTimeoutEnabled", true, "")})
+		}
+	}
+	return out
+}

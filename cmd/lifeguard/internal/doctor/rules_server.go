@@ -1,0 +1,174 @@
+package doctor
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/lifeguard-redis/lifeguard/cmd/lifeguard/internal/show"
+	"github.com/lifeguard-redis/lifeguard/monitor/server"
+	"github.com/lifeguard-redis/lifeguard/serverside"
+)
+
+// serverRules look at one node alone.
+func serverRules(s server.Sample) []Finding {
+	var out []Finding
+	add := func(f Finding) { out = append(out, f) }
+	add2 := func(f Finding, ok bool) {
+		if ok {
+			add(f)
+		}
+	}
+	add2(version(s))
+	add2(keepalive(s))
+	add2(fullness(s))
+	if n := s.RejectedConnections.Or(0); n > 0 {
+		add(Finding{ID: "rejected-connections", Severity: Warning,
+			What:   fmt.Sprintf("%d connections were rejected since the server started %s ago, because maxclients was reached", n, show.Seconds(s.Uptime.Or(0))),
+			Why:    "whoever was rejected got \"max number of clients reached\": there were more connections than the server takes",
+			Change: or("find out whose they are: lifeguard clients --group name", serverLine("maxclients", s.MaxClients.Or(10000)*2))})
+	}
+	if n := s.EvictedClients.Or(0); n > 0 {
+		add(Finding{ID: "evicted-clients", Severity: Warning,
+			What:   fmt.Sprintf("%d clients were ended because all of them together used more than maxmemory-clients", n),
+			Why:    "their commands in flight were lost; large replies that are read slowly are the usual reason",
+			Change: "find out whose they are: lifeguard clients --sort mem"})
+	}
+	if n := s.OutputBufferKills.Or(0) + s.QueryBufferKills.Or(0); n > 0 {
+		add(Finding{ID: "buffer-kills", Severity: Note,
+			What:   fmt.Sprintf("%d clients were ended because a buffer of theirs was too large", n),
+			Why:    "they read too slowly, as subscribers do that fall behind, or sent too much at once",
+			Change: "redis.conf: client-output-buffer-limit pubsub 64mb 16mb 60   (look at lifeguard clients --sort mem first)"})
+	}
+	for _, g := range s.Gaps {
+		why := g.Why
+		if g.Denied {
+			why = "the user may not, or the service does not offer it: " + why
+		}
+		add(Finding{ID: "not-checked", Severity: Note, What: "not looked at: " + g.Source, Why: show.Clean(why),
+			Change: "ACL SETUSER <user> +info +config|get"})
+	}
+	return out
+}
+
+// at is a version as a number: 7.4 is 704.
+func at(version string) int {
+	parts := strings.SplitN(version, ".", 3)
+	major, err := strconv.Atoi(parts[0])
+	if err != nil {
+		return 0
+	}
+	minor := 0
+	if len(parts) > 1 {
+		minor, _ = strconv.Atoi(parts[1])
+	}
+	return major*100 + minor
+}
+
+func version(s server.Sample) (Finding, bool) {
+	v, known := s.Version.Get()
+	n := at(v)
+	if !known || n == 0 {
+		return Finding{}, false
+	}
+	product := s.Product.Or("redis")
+	f := Finding{ID: "version", What: fmt.Sprintf("%s %s", product, v)}
+	killMaxAge := product == "valkey" && n >= 800 || product != "valkey" && n >= 704
+	switch {
+	case product != "valkey" && n < 602:
+		f.Severity = Warning
+		f.What += " is old"
+		f.Why = "it gets no more fixes, and CLIENT LIST does not say which end of the server a connection is at; before 6.0 there are neither users nor RESP3"
+		f.Change = "upgrade to Redis 7.4 or later, or to Valkey 8 or later"
+	case !killMaxAge:
+		f.ID, f.Severity = "no-kill-maxage", Note
+		f.What += " does not know CLIENT KILL MAXAGE"
+		f.Why = "connections that crashed programs left behind cannot be ended by their age with one command; lifeguard ends them one by one instead"
+		if n < 702 && product != "valkey" {
+			f.Why += ". CLIENT LIST does not name libraries either (7.2)"
+		}
+		f.Change = or("upgrade to Redis 7.4 or Valkey 8", "lifeguard clients --kill --max-age 24h --dry-run")
+	default:
+		f.What += " knows CLIENT KILL MAXAGE"
+	}
+	return f, true
+}
+
+func keepalive(s server.Sample) (Finding, bool) {
+	d, known := s.TCPKeepAlive.Get()
+	switch {
+	case !known:
+		return Finding{}, false
+	case d == 0:
+		return Finding{ID: "tcp-keepalive", Severity: Warning, What: "tcp-keepalive is off",
+			Why:    "the server never notices that a client's host is gone: its connections stay, and count against maxclients, until somebody ends them",
+			Change: serverLine("tcp-keepalive", 300)}, true
+	case d > 10*time.Minute:
+		return Finding{ID: "tcp-keepalive", Severity: Note, What: "tcp-keepalive is " + show.Seconds(d),
+			Why:    "load balancers and firewalls forget connections that are silent for 5 to 15 minutes, and a dead client is noticed late",
+			Change: serverLine("tcp-keepalive", 300)}, true
+	}
+	return Finding{ID: "tcp-keepalive", What: fmt.Sprintf("tcp-keepalive is %s: dead clients are noticed", show.Seconds(d))}, true
+}
+
+func fullness(s server.Sample) (Finding, bool) {
+	share, known := s.ShareOfMaxClients()
+	if !known {
+		return Finding{}, false
+	}
+	f := Finding{ID: "maxclients-used", What: fmt.Sprintf("%.0f %% of maxclients (%d) are in use now", share*100, s.MaxClients.Or(0)),
+		Why:    "at 100 % everybody else gets \"max number of clients reached\", also who wants to find out why",
+		Change: or("find out whose they are: lifeguard clients --group name", serverLine("maxclients", s.MaxClients.Or(0)*2))}
+	switch {
+	case share >= 0.95:
+		f.Severity = Critical
+	case share >= 0.8:
+		f.Severity = Warning
+	default:
+		f.Why, f.Change = "", ""
+	}
+	return f, true
+}
+
+// clientRules look at who is connected.
+func listRules(all []serverside.Client) []Finding {
+	normal, idle, unnamed, blocked := 0, 0, 0, 0
+	longest := time.Duration(0)
+	for _, c := range all {
+		if c.Type() != serverside.TypeNormal {
+			continue
+		}
+		normal++
+		if c.Name == "" {
+			unnamed++
+		}
+		if c.Blocked() {
+			blocked++
+		} else if !c.Monitor() && c.Idle >= time.Hour {
+			idle++
+			longest = max(longest, c.Idle)
+		}
+	}
+	var out []Finding
+	if idle > 0 {
+		f := Finding{ID: "idle-connections", Severity: Note, What: fmt.Sprintf("%s of %d sent nothing for an hour, the quietest for %s", show.Count(idle, "connection"), normal, show.Seconds(longest)),
+			Why:    "nobody needs them: pools that never shrink, or programs that are gone",
+			Change: "whose are they: lifeguard clients --min-idle 1h --group name; end them: lifeguard clients --kill --max-idle 1h --dry-run"}
+		if idle*2 > normal && idle >= 10 {
+			f.Severity = Warning
+		}
+		out = append(out, f)
+	}
+	if unnamed > 0 {
+		out = append(out, Finding{ID: "unnamed-connections", Severity: Note, What: fmt.Sprintf("%d of %s have no name", unnamed, show.Count(normal, "connection")),
+			Why:    "when there are too many, nobody can tell whose they are",
+			Change: goLine("ClientName", `"orders"`, "client_name=orders")})
+	}
+	if blocked > 0 {
+		out = append(out, Finding{ID: "blocked-connections", Severity: Note, What: show.Count(blocked, "connection") + " wait in BLPOP, XREAD BLOCK or the like",
+			Why:    "each of them holds one place of its pool all the time, so that other commands wait",
+			Change: "managed.New(opt, managed.WithBlockingPool(n))   (or a client of their own)"})
+	}
+	return out
+}
