@@ -19,6 +19,13 @@ import (
 // which its own caller holds.
 var ErrSelfDeadlock = errors.New("lifeguard/managed: self-deadlock: the pool is full and this caller already holds a lease")
 
+// ErrStreaming is returned by an Acquire and by Warm where
+// Options.StreamingCredentialsProvider is set: go-redis v9.23.0 panics when a Conn is
+// the first to use a connection (its Conn lacks the manager of such credentials).
+// Commands, pipelines and transactions by TxPipeline work. CredentialsProviderContext
+// has no such limit.
+var ErrStreaming = errors.New("lifeguard/managed: no leases with StreamingCredentialsProvider, for go-redis cannot open their connections: use CredentialsProviderContext")
+
 // Acquire leases a connection: it is taken out of the pool for this caller alone
 // until Release. It waits for a free slot as a command does, at most for
 // Options.PoolTimeout or WithAcquireTimeout. An idle connection costs no network
@@ -172,6 +179,9 @@ func awayOf(err error) *hooks.GateError {
 // to be bad is replaced by the next one: nothing of the caller's was sent. Those
 // that had ended already cost nothing, so that a pool full of them is no failure.
 func (u *unit) take(ctx context.Context, rdb *redis.Client, l *lease) error {
+	if u.rdb.Options().StreamingCredentialsProvider != nil {
+		return ErrStreaming
+	}
 	const tries = 8 // as the retries of commands
 	for failed, ended := 1, 0; ; {
 		conn := rdb.Conn()

@@ -138,6 +138,9 @@ func (u *unit) warm(ctx context.Context, rdb *redis.Client, n int) (int, error) 
 	if u.core.closed.Load() {
 		return 0, redis.ErrClosed
 	}
+	if u.rdb.Options().StreamingCredentialsProvider != nil {
+		return 0, ErrStreaming
+	}
 	var (
 		mu   sync.Mutex
 		held []*redis.Conn
