@@ -39,8 +39,9 @@ func (h *Hook) unknown(ctx context.Context, cmd redis.Cmder, err error, tries in
 		return err
 	}
 	h.count.unknown.Add(1)
+	// The caller is told by the error; in an outage there are thousands.
 	if h.log != nil {
-		h.log.LogAttrs(ctx, slog.LevelWarn, "lifeguard/retry: outcome unknown",
+		h.log.LogAttrs(ctx, slog.LevelDebug, "lifeguard/retry: outcome unknown",
 			slog.String("command", name(cmd)), slog.Int("attempts", tries), slog.Any("error", err))
 	}
 	return &UnknownOutcomeError{Command: name(cmd), Attempts: tries, Cause: err}
