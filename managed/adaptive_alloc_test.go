@@ -10,6 +10,7 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
+	"github.com/lifeguard-redis/lifeguard/internal/redistest"
 	"github.com/lifeguard-redis/lifeguard/managed"
 )
 
@@ -40,4 +41,24 @@ func TestABatchedCommandAllocatesLessThanABareOne(t *testing.T) {
 	b, m := measure(bare), measure(a)
 	t.Logf("bare %.2f, batched %.2f", b, m)
 	require.Less(t, m, b-1)
+}
+
+func BenchmarkPick(b *testing.B) {
+	opt := redistest.Options(b)
+	a := client(b, opt).Adaptive()
+	b.Run("few in flight", func(b *testing.B) {
+		for b.Loop() {
+			managed.Pick(a)
+			managed.Leave(a)
+		}
+	})
+	b.Run("many in flight", func(b *testing.B) {
+		for range 8 {
+			managed.Pick(a)
+		}
+		for b.Loop() {
+			managed.Pick(a)
+			managed.Leave(a)
+		}
+	})
 }
