@@ -17,6 +17,8 @@ type Conn struct {
 
 	node    *Node
 	addr    string
+	local   string // its own address
+	remote  string
 	id      uint64
 	created int64 // ns on the tracker's clock
 	spread  float64

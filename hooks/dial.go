@@ -128,6 +128,12 @@ func (n *Node) track(nc net.Conn, addr string, seat func()) *Conn {
 	now := n.t.now()
 	c := &Conn{Conn: nc, node: n, addr: addr, id: lastID.Add(1), created: now, spread: rand.Float64(), seat: seat}
 	c.lastUsed.Store(now)
+	if a := nc.LocalAddr(); a != nil {
+		c.local = a.String()
+	}
+	if a := nc.RemoteAddr(); a != nil {
+		c.remote = a.String()
+	}
 	if n.isSentinel(addr) {
 		c.pool.Store(uint32(PoolSentinel))
 	}

@@ -36,8 +36,7 @@ type Hook struct {
 	// Failed turns an error into what the caller is to see; nil: itself.
 	Failed func(ctx context.Context, err error) error
 	// Took hears how long a command took, waits and all, those on leases as well; of
-	// a pipeline cmd is the first. Handshakes come here, too. It must not block. nil:
-	// nobody looks at the clock.
+	// a pipeline cmd is the first. It must not block. nil: nobody looks at the clock.
 	Took func(cmd redis.Cmder, d time.Duration)
 
 	// Inner says that this is the hook of one node of a cluster or ring, and that
@@ -94,7 +93,7 @@ func (s *scope) process(ctx context.Context, cmd redis.Cmder) error {
 	}
 	ctx = unhurried(ctx)
 	h, n := s.hook, s.hook.Node
-	if h.Took != nil {
+	if h.Took != nil && (s.client || !setsUp(cmd)) {
 		start := n.t.now()
 		defer func() { h.Took(cmd, time.Duration(n.t.now()-start)) }()
 	}
@@ -130,6 +129,15 @@ func (s *scope) process(ctx context.Context, cmd redis.Cmder) error {
 	return nil
 }
 
+// setsUp knows what go-redis sends on a Conn of its own to set a connection up.
+func setsUp(cmd redis.Cmder) bool {
+	switch cmd.Name() {
+	case "hello", "auth", "client", "select", "readonly":
+		return true
+	}
+	return false
+}
+
 // writes knows the most common writes: enough to tell a node that takes writes
 // from a replica.
 func writes(name string) bool {
@@ -161,7 +169,7 @@ func (h *Hook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Process
 	return func(ctx context.Context, cmds []redis.Cmder) error {
 		ctx = unhurried(ctx)
 		n := h.Node
-		if h.Took != nil && len(cmds) > 0 {
+		if h.Took != nil && len(cmds) > 0 && (client || !setsUp(cmds[0])) {
 			start, first := n.t.now(), cmds[0]
 			defer func() { h.Took(first, time.Duration(n.t.now()-start)) }()
 		}

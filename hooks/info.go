@@ -69,17 +69,11 @@ func (c *Conn) Info() ConnInfo {
 	now := t.now()
 	used := c.lastUsed.Load()
 	i := ConnInfo{
-		ID: c.id, Node: c.addr, Pool: Pool(c.pool.Load()), TLS: c.below != nil,
+		ID: c.id, Node: c.addr, Local: c.local, Remote: c.remote, Pool: Pool(c.pool.Load()), TLS: c.below != nil,
 		Created: t.wall(c.created), LastUsed: t.wall(used),
 		Age: time.Duration(now - c.created), Idle: time.Duration(now - used),
 		BytesIn: c.in.Load(), BytesOut: c.out.Load(),
 		LastCommand: unpackName(c.name[0].Load(), c.name[1].Load()),
-	}
-	if a := c.Conn.LocalAddr(); a != nil {
-		i.Local = a.String()
-	}
-	if a := c.Conn.RemoteAddr(); a != nil {
-		i.Remote = a.String()
 	}
 	fl := c.flags.Load()
 	switch {

@@ -1,11 +1,12 @@
 package hooks
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
 	"log/slog"
-	"sort"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -183,12 +184,16 @@ func (t *Tracker) Range(f func(*Conn) bool) {
 
 // Conns describes every open connection, the oldest first.
 func (t *Tracker) Conns() []ConnInfo {
-	out := make([]ConnInfo, 0, t.Len())
+	all := make([]*Conn, 0, t.Len())
 	t.Range(func(c *Conn) bool {
-		out = append(out, c.Info())
+		all = append(all, c)
 		return true
 	})
-	sort.Slice(out, func(i, j int) bool { return out[i].ID < out[j].ID })
+	slices.SortFunc(all, func(a, b *Conn) int { return cmp.Compare(a.id, b.id) })
+	out := make([]ConnInfo, len(all))
+	for i, c := range all {
+		out[i] = c.Info()
+	}
 	return out
 }
 

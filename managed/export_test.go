@@ -74,3 +74,12 @@ func InFlight(c redis.UniversalClient) int64 { return c.(*adaptive).inFlight.Loa
 
 // Fill is how many calls must be in flight for an Adaptive client to batch.
 func Fill(c redis.UniversalClient) int64 { return c.(*adaptive).high.Load() }
+
+// Took does what is done for the Monitor when a command begins and ends.
+func (c *Client) Took() func() {
+	cmd := redis.NewStringCmd(context.Background(), "get", "k")
+	return func() {
+		start := c.core.tracker.Elapsed()
+		c.took(cmd, c.core.tracker.Elapsed()-start)
+	}
+}

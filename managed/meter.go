@@ -35,10 +35,6 @@ type waits struct {
 
 // took hears of every command that came to its end.
 func (u *unit) took(cmd redis.Cmder, d time.Duration) {
-	switch cmd.Name() {
-	case "hello", "auth", "client", "select", "readonly": // go-redis sets a connection up
-		return
-	}
 	const long = 100 * time.Millisecond
 	if d > long && mayBlock(cmd) {
 		return // it waited because it was told to
