@@ -3,12 +3,10 @@ package lifeguard_test
 import (
 	"context"
 	"errors"
-	"go/ast"
-	"go/parser"
-	"go/token"
 	"log"
+	"net/http"
+	"net/http/httptest"
 	"os"
-	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -20,7 +18,11 @@ import (
 	"github.com/lifeguard-redis/lifeguard/hooks"
 	"github.com/lifeguard-redis/lifeguard/internal/redistest"
 	"github.com/lifeguard-redis/lifeguard/managed"
+	"github.com/lifeguard-redis/lifeguard/monitor"
+	"github.com/lifeguard-redis/lifeguard/monitor/dashboard"
+	"github.com/lifeguard-redis/lifeguard/monitor/fleet"
 	"github.com/lifeguard-redis/lifeguard/retry"
+	"github.com/lifeguard-redis/lifeguard/serverside"
 )
 
 func TestMain(m *testing.M) { redistest.Main(m) }
@@ -89,6 +91,97 @@ func events(opt *redis.Options) (*managed.Client, error) {
 	return rdb, err
 }
 
+func cluster(ctx context.Context, addrs []string) error {
+	// README
+	rdb, err := managed.NewCluster(&redis.ClusterOptions{Addrs: addrs, PoolSize: 5},
+		managed.WithConnLimit(60), // over all nodes, pipeline pools included
+		managed.WithBlockingPool(4))
+	if err != nil {
+		return err
+	}
+	defer rdb.Close()
+	err = rdb.AcquireFunc(ctx, "{ann}:account", func(conn *managed.Conn) error {
+		_, err := conn.TxPipelined(ctx, func(p redis.Pipeliner) error {
+			p.DecrBy(ctx, "{ann}:account", 30)
+			p.IncrBy(ctx, "{ann}:savings", 30) // the same {tag}, so the same node
+			return nil
+		})
+		return err
+	})
+	// end
+	return err
+}
+
+func manyCallers(ctx context.Context, rdb *managed.Client) (int64, error) {
+	// README
+	fast := rdb.Adaptive() // a redis.UniversalClient: make one and keep it
+	n, err := fast.Incr(ctx, "visits").Result()
+	// end
+	return n, err
+}
+
+func whatIsGoingOn(rdb *managed.Client) {
+	// README
+	m := rdb.Monitor()
+	m.OnStats(func(s monitor.Stats) { log.Print(s) }) // every 30 s
+	m.OnAlert(func(a monitor.Alert) { log.Print("ALERT ", a) })
+
+	s := rdb.Stats() // at any time
+	log.Printf("%d of %d in use, %d callers wait, p99 of commands %v", s.Main.InUse, s.Main.Size, s.Waiting, s.Command.P99)
+	log.Print(m.Advice()) // about the pool's size, with the reason
+	// end
+}
+
+func shown(ctx context.Context, rdb *managed.Client, mux *http.ServeMux) error {
+	// README
+	page, err := dashboard.New(rdb.Monitor())
+	if err != nil {
+		return err
+	}
+	mux.Handle("/debug/redis", page) // no authentication of its own: like net/http/pprof
+
+	p, err := fleet.Publish(rdb.Monitor(), rdb, fleet.Service("web")) // in Redis, by every instance
+	if err != nil {
+		return err
+	}
+	defer p.Close()
+	all, err := fleet.Read(ctx, rdb) // by anyone
+	if err != nil {
+		return err
+	}
+	log.Printf("%d instances: %d connections, %d active", len(all.Instances), all.Sum.Total, all.Sum.Active)
+	// end
+	return nil
+}
+
+func reaper(ctx context.Context, rdb *managed.Client) error {
+	// README
+	r, err := serverside.NewReaper(rdb, serverside.Policy{
+		User: "ci", MaxAge: 2 * time.Hour, Spare: serverside.SpareNames("web-*"), DryRun: true,
+	})
+	if err != nil {
+		return err
+	}
+	report, err := r.Once(ctx) // or Run, every minute; one at a time in a fleet
+	log.Print(report)
+	// end
+	return err
+}
+
+func plainClient(ctx context.Context, addr string) error {
+	// README
+	rdb := redis.NewClient(&redis.Options{Addr: addr, MaxRetries: -1}) // go-redis's own retries off
+	defer rdb.Close()
+	hook, err := retry.Attach(rdb, retry.Default())
+	if err != nil {
+		return err
+	}
+	err = rdb.Incr(ctx, "visits").Err()
+	log.Printf("%d sent again", hook.Stats().Retries)
+	// end
+	return err
+}
+
 // logLines collects what the log package writes during the test.
 type logLines chan string
 
@@ -152,6 +245,45 @@ func TestTheCodeOfTheREADMEDoesWhatItSays(t *testing.T) {
 	require.Equal(t, "2", s.Admin().Get(ctx, "visits").Val())
 }
 
+func TestTheOtherPartsOfTheREADMEDoWhatTheySay(t *testing.T) {
+	s := redistest.Start(t)
+	ctx, l := t.Context(), logged(t)
+	rdb, err := managed.New(s.Options())
+	require.NoError(t, err)
+	defer rdb.Close()
+
+	n, err := manyCallers(ctx, rdb)
+	require.NoError(t, err)
+	require.EqualValues(t, 1, n)
+	require.NoError(t, plainClient(ctx, s.Addr()))
+	l.want(t, `0 sent again`)
+	require.Equal(t, "2", s.Admin().Get(ctx, "visits").Val())
+
+	whatIsGoingOn(rdb)
+	l.want(t, `[01] of \d+ in use, 0 callers wait, p99 of commands \d`)
+	l.want(t, `pool size \d+: too little was seen`)
+
+	mux := http.NewServeMux()
+	require.NoError(t, shown(ctx, rdb, mux))
+	l.want(t, `[01] instances: \d+ connections`)
+	w := httptest.NewRecorder()
+	mux.ServeHTTP(w, httptest.NewRequestWithContext(ctx, http.MethodGet, "/debug/redis", nil))
+	require.Equal(t, http.StatusOK, w.Code)
+	require.Contains(t, w.Body.String(), "<html")
+
+	require.NoError(t, reaper(ctx, rdb))
+	l.want(t, `would end 0 of \d+ clients`)
+}
+
+func TestTheClusterOfTheREADMEDoesWhatItSays(t *testing.T) {
+	c := redistest.StartCluster(t, "redis-server", 3, 0)
+	ctx := t.Context()
+	require.NoError(t, cluster(ctx, c.Addrs()))
+	rdb := redis.NewClusterClient(c.Options())
+	defer rdb.Close()
+	require.Equal(t, []any{"-30", "30"}, rdb.MGet(ctx, "{ann}:account", "{ann}:savings").Val())
+}
+
 func TestEveryGoBlockOfTheREADMEIsTheCodeOfATest(t *testing.T) {
 	readme, err := os.ReadFile("README.md")
 	require.NoError(t, err)
@@ -176,27 +308,9 @@ func TestEveryGoBlockOfTheREADMEIsTheCodeOfATest(t *testing.T) {
 func TestTheREADMEHasEveryOption(t *testing.T) {
 	readme, err := os.ReadFile("README.md")
 	require.NoError(t, err)
-	var want, got []string
-	files, err := filepath.Glob("managed/*.go")
-	require.NoError(t, err)
-	for _, name := range files {
-		if strings.HasSuffix(name, "_test.go") {
-			continue
-		}
-		f, err := parser.ParseFile(token.NewFileSet(), name, nil, parser.SkipObjectResolution)
-		require.NoError(t, err)
-		for _, d := range f.Decls {
-			fn, ok := d.(*ast.FuncDecl)
-			if !ok || fn.Recv != nil || !fn.Name.IsExported() || fn.Type.Results == nil {
-				continue
-			}
-			if r, ok := fn.Type.Results.List[0].Type.(*ast.Ident); ok && r.Name == "Option" {
-				want = append(want, fn.Name.Name)
-			}
-		}
-	}
+	var got []string
 	for _, m := range regexp.MustCompile("(?m)^\\| `(With\\w+)` \\|").FindAllStringSubmatch(string(readme), -1) {
 		got = append(got, m[1])
 	}
-	require.ElementsMatch(t, want, got, "the table of options and package managed differ")
+	require.ElementsMatch(t, optionsOf(t, "managed", "Option"), got, "the table of options and package managed differ")
 }

@@ -103,8 +103,8 @@ type Attempt struct {
 // Option is a setting of a hook that is no part of its policy.
 type Option func(*Hook)
 
-// WithLogger makes the hook log retries at level Debug, unknown outcomes and
-// changes of breakers at Warn. Nil, the default, logs nothing.
+// WithLogger makes the hook log retries and unknown outcomes at level Debug,
+// and changes of breakers at Warn. Nil, the default, logs nothing.
 func WithLogger(l *slog.Logger) Option { return func(h *Hook) { h.log = l } }
 
 // WithNode names the server of a single client in the errors and logs of its
