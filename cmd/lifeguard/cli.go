@@ -40,7 +40,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		Usage: "managed Redis connections, shown and examined",
 		Description: "Exit codes: 0 all went well (also when ended by Ctrl-C), 1 it did not, 2 the command line is wrong.\n" +
 			"Flags are taken with one dash or two.",
-		Commands:              []*cli.Command{demoCommand(), doctorCommand(), clientsCommand(), benchCommand()},
+		Commands:              []*cli.Command{demoCommand(), doctorCommand(), clientsCommand(), topCommand(), benchCommand()},
 		EnableShellCompletion: true,
 		ConfigureShellCompletionCommand: func(c *cli.Command) {
 			c.Hidden = false

@@ -9,7 +9,6 @@ import (
 	"os"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/urfave/cli/v3"
 	"golang.org/x/term"
@@ -145,13 +144,4 @@ func openServer(ctx context.Context, cfg target.Config, fn func(*target.Target) 
 	}
 	defer t.Close()
 	return fn(t)
-}
-
-// period is a flag's duration that has to be above 0.
-func period(c *cli.Command, name string, atLeast time.Duration) (time.Duration, error) {
-	d := c.Duration(name)
-	if d < atLeast {
-		return 0, misuse("--%s %v: must be %v or more", name, d, atLeast)
-	}
-	return d, nil
 }

@@ -173,7 +173,7 @@ func Explain(err error, addr string, tls bool) error {
 	case has("called without any password configured"):
 		return say("%s has no password for this user, and one was given", addr)
 	case errors.Is(err, serverside.ErrDenied), redis.IsPermissionError(err):
-		return say("%s does not let this user do that: ACL SETUSER <user> +@connection +client +info +config|get gives the right", addr)
+		return say("%s does not let this user do that; ACL SETUSER <user> +<command> gives the right", addr)
 	case has("max number of clients"):
 		return say("%s has no room for another client: raise maxclients, or end some from a connection that is open", addr)
 	case has("MOVED ", "CROSSSLOT"):
