@@ -2,6 +2,7 @@ package dashboard
 
 import (
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -10,6 +11,9 @@ import (
 
 // maxOver is how many alerts that are over are kept.
 const maxOver = 50
+
+// maxHolders is how many an alert names on the page: those that have held the longest.
+const maxHolders = 3
 
 // alert is one as the page shows it.
 type alert struct {
@@ -53,11 +57,22 @@ func (l *alertLog) note(active []monitor.Alert, at time.Time) (now, over []alert
 
 func alertOf(a *monitor.Alert) alert {
 	out := alert{Name: a.Name, Level: a.Level.String(), Node: a.Node, Since: a.Since.UnixMilli()}
-	for _, h := range a.Holders {
+	for _, h := range a.Holders[:min(len(a.Holders), maxHolders)] {
+		h.Site = shortSite(h.Site)
 		out.Holders = append(out.Holders, h.String())
 	}
 	short := *a
 	short.Holders, short.LastDialError = nil, hideIn(a.LastDialError)
 	out.Text = short.String()
 	return out
+}
+
+// shortSite leaves the last folder, the file and the line of a call site.
+func shortSite(site string) string {
+	if i := strings.LastIndexByte(site, '/'); i > 0 {
+		if j := strings.LastIndexByte(site[:i], '/'); j >= 0 {
+			return site[j+1:]
+		}
+	}
+	return site
 }

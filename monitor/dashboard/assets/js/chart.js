@@ -60,7 +60,7 @@ class Chart {
     const { spec } = this;
     this.plot = new uPlot({
       width: Math.max(this.plotBox.clientWidth, 50), height: this.plotBox.clientHeight,
-      legend: { show: false }, padding: [6, 22, 0, 0],
+      legend: { show: false }, padding: [6, 18, 0, 0],
       cursor: { sync: { key: 'lifeguard' }, drag: { x: false, y: false, setScale: false }, y: false,
         points: { size: 6, width: 0 } },
       scales: {

@@ -62,6 +62,9 @@ function bytes(v) {
   return trim(v / 1e9, 0) + ' GB';
 }
 
+// site leaves the last folder, the file and the line of a call site.
+function site(s) { return s.split('/').slice(-2).join('/'); }
+
 function clock(t) { return new Date(t).toLocaleTimeString([], { hour12: false }); }
 
 let toastTimer;

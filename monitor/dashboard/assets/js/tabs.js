@@ -8,7 +8,7 @@ function leaseButton(tr) {
 const leaseTable = new Table({
   caption: 'Leases: connections that callers hold by Acquire', empty: 'No lease is held.', sort: 2, desc: true,
   columns: [
-    { title: 'Taken at', get: (r) => r.site, css: 'site', node: leaseButton, update: (e, r) => setText(e, r.site || 'lease ' + r.id) },
+    { title: 'Taken at', get: (r) => r.site, css: 'site', node: leaseButton, update: (e, r) => { setText(e, site(r.site) || 'lease ' + r.id); if (e.title !== r.site) e.title = r.site; } },
     { title: 'Label', get: (r) => r.label, show: (r) => r.label, css: 'text', low: true },
     { title: 'Held for', get: (r) => r.held, show: (r) => span(r.held), num: true },
     { title: 'State', get: (r) => (r.reported ? 2 : 0) + r.busy, show: (r) => (r.reported ? 'held too long' : r.busy ? 'in flight' : 'between commands'),
@@ -129,8 +129,8 @@ function setCount(id, n) {
 
 // Rows come as arrays, with words as numbers.
 function leaseRows({ rows, words: w }) {
-  return rows.map(([id, node, conn, site, label, command, held, busy, reported, stack]) => {
-    const r = { key: id, id, node: w[node], conn, site: w[site], label: w[label], command: w[command], held, busy, reported, stack };
+  return rows.map(([id, node, conn, where, label, command, held, busy, reported, stack]) => {
+    const r = { key: id, id, node: w[node], conn, site: w[where], label: w[label], command: w[command], held, busy, reported, stack };
     r.text = [r.site, r.label, r.command, r.node, reported ? 'held too long' : '', busy ? 'in flight' : ''].join(' ');
     return r;
   });
@@ -153,7 +153,7 @@ function countRows(map) {
 }
 
 async function openStack(row) {
-  setText($('stack-title'), row.site || 'Lease ' + row.id);
+  setText($('stack-title'), site(row.site) || 'Lease ' + row.id);
   setText($('stack-facts'), ['Lease ' + row.id, row.label, 'connection ' + row.conn, row.node, 'held for ' + span(row.held)].filter(Boolean).join(' · '));
   setText($('stack-text'), 'Loading');
   $('stack').showModal();
