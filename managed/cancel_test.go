@@ -38,11 +38,12 @@ func TestTheEndOfACtxInterruptsTheCommandInFlight(t *testing.T) {
 						opt := sized(s, 1, time.Second)
 						opt.ReadTimeout = time.Minute // a pipeline knows of no blocking commands
 						c := client(t, opt, ev.option())
+						require.NoError(t, c.Ping(t.Context()).Err()) // so that the time is for the rest
 						ctx, cancel := context.WithCancel(t.Context())
 						defer cancel()
 						want := context.Canceled
 						if end == "deadline" {
-							ctx, cancel = context.WithTimeout(t.Context(), 100*time.Millisecond)
+							ctx, cancel = context.WithTimeout(t.Context(), 400*time.Millisecond)
 							defer cancel()
 							want = context.DeadlineExceeded
 						}
