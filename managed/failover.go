@@ -28,6 +28,7 @@ func NewFailover(opt *redis.FailoverOptions, opts ...Option) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
+	core.set.buffers.resize(like)
 	u := &unit{core: core, retry: core.retryHook(like)}
 	u.node = core.tracker.NewFailoverNode(like, opt.SentinelAddrs...)
 	u.node.OnDialTook(u.meter.Dial.Record)
@@ -67,6 +68,7 @@ func NewFailoverCluster(opt *redis.FailoverOptions, opts ...Option) (*ClusterCli
 	if err != nil {
 		return nil, err
 	}
+	m.core.set.buffers.resize(like)
 	d := &dispatcher{core: m.core, like: *like}
 	d.sentinels = m.core.tracker.NewFailoverNode(like, opt.SentinelAddrs...)
 	d.toSentinel = like.Dialer

@@ -31,6 +31,7 @@ type settings struct {
 	retry          *retry.Policy
 	blockingPool   int
 	connLimit      int
+	buffers        Buffers
 	monitor        []monitor.Option
 	monitored      bool             // WithMonitor was given
 	now, wall      func() time.Time // clocks of tests

@@ -47,6 +47,7 @@ func (c *core) newUnit(opt *redis.Options) (*unit, error) {
 func (u *unit) build(opt redis.Options) error {
 	minIdle := opt.MinIdleConns
 	tame(&opt)
+	u.core.set.buffers.resize(&opt)
 	u.node = u.core.tracker.NewNode(&opt)
 	u.node.OnDialTook(u.meter.Dial.Record)
 	if u.inner {

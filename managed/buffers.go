@@ -1,0 +1,44 @@
+package managed
+
+import "github.com/redis/go-redis/v9"
+
+// Buffers are the sizes, in bytes, of the buffers that go-redis keeps for every
+// connection as long as it is open. Zero: what the Options say. go-redis's defaults
+// are 32 KiB each for single commands, 512 KiB each for pipelines: an idle pool of
+// 100 holds 6.4 MiB. What is larger than a buffer passes through it in pieces; that
+// costs system calls, not correctness.
+type Buffers struct {
+	Read, Write                 int // of connections for single commands, transactions and leases
+	PipelineRead, PipelineWrite int // of connections for pipelines
+}
+
+// minBuffer holds go-redis's own commands of a handshake, mostly.
+const minBuffer = 512
+
+// WithBuffers sets the sizes of the buffers, in place of those of the Options; for
+// values of a few hundred bytes, 4 KiB lose nothing. Default: the Options. Sizes from
+// 1 to 511 and negative ones are an error.
+func WithBuffers(b Buffers) Option {
+	return func(s *settings) error {
+		for _, n := range []int{b.Read, b.Write, b.PipelineRead, b.PipelineWrite} {
+			if n < 0 || n > 0 && n < minBuffer {
+				return bad("WithBuffers", n, "must be 0, or at least 512 bytes")
+			}
+		}
+		s.buffers = b
+		return nil
+	}
+}
+
+// resize puts the sizes into options that are about to be used.
+func (b Buffers) resize(opt *redis.Options) {
+	for _, x := range []struct {
+		size int
+		into *int
+	}{{b.Read, &opt.ReadBufferSize}, {b.Write, &opt.WriteBufferSize},
+		{b.PipelineRead, &opt.PipelineReadBufferSize}, {b.PipelineWrite, &opt.PipelineWriteBufferSize}} {
+		if x.size > 0 {
+			*x.into = x.size
+		}
+	}
+}
