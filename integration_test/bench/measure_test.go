@@ -205,21 +205,31 @@ func TestTheCostIsMeasuredBesideTheBareClient(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer one.Del(context.WithoutCancel(ctx), key)
-	get := func(n int, c redis.Cmdable) subject {
-		return loop(t, n, func() error {
+	getOf := func(c redis.Cmdable) func() error {
+		return func() error {
 			got, err := c.Get(ctx, key).Result()
 			if err == nil && got != value {
 				err = errors.New("a wrong value came back")
 			}
 			return err
-		})
+		}
 	}
+	get := func(n int, c redis.Cmdable) subject { return loop(t, n, getOf(c)) }
 	for _, n := range []int{1, 8, 64, 256} {
 		rs := pair(get(n, one), get(n, man), get(n, other))
 		fmt.Fprintf(&table, "| %s | %s | %s | %s |\n", goroutines(n),
 			estimated(rs, func(r round) float64 { return r.managed.perSecond() / r.bare.perSecond() }).ratio(),
 			estimated(rs, func(r round) float64 { return r.control.perSecond() / r.bare.perSecond() }).ratio(),
 			estimated(rs, func(r round) float64 { return r.managed.allocsPerOp() - r.bare.allocsPerOp() }).count())
+	}
+
+	fmt.Fprintf(&table, "\n| p99 of GET, 64 B | managed / bare | control: bare / bare |\n|---|---|---|\n")
+	p99 := func(n int, c redis.Cmdable) subject { return timed(t, n, getOf(c)) }
+	for _, n := range []int{1, 8, 64, 256} {
+		rs := pair(p99(n, one), p99(n, man), p99(n, other))
+		fmt.Fprintf(&table, "| %s | %s | %s |\n", goroutines(n),
+			estimated(rs, func(r round) float64 { return float64(r.managed.p99) / float64(r.bare.p99) }).ratio(),
+			estimated(rs, func(r round) float64 { return float64(r.control.p99) / float64(r.bare.p99) }).ratio())
 	}
 
 	fmt.Fprintf(&table, "\n| cost of one, 1 goroutine | time more | control | allocations more |\n|---|---|---|---|\n")
