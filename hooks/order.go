@@ -67,6 +67,9 @@ func (c *Conn) Spare() {
 	c.withdraw(orderSoft)
 }
 
+// Unwake takes back what Wake asked for.
+func (c *Conn) Unwake() { c.order.CompareAndSwap(packOrder(orderWake, ReasonHeartbeat), orderNone) }
+
 // Leaving reports whether the connection will be ended as soon as it is idle.
 func (c *Conn) Leaving() bool {
 	return c.ended.Load() != nil || c.order.Load()&0xff >= orderSoft || c.dirt.Load() != 0 && !c.leased.Load()

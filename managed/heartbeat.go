@@ -3,6 +3,7 @@ package managed
 import (
 	"errors"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"github.com/lifeguard-redis/lifeguard/hooks"
@@ -11,6 +12,9 @@ import (
 // heartbeat is the silence after which a connection of the node gets a PING, 0
 // for never.
 func (s *nodeState) heartbeat() time.Duration {
+	if s.pings.off(s) {
+		return 0
+	}
 	if d := time.Duration(s.m.heartbeat.Load()); d >= 0 {
 		return d
 	}
@@ -53,4 +57,53 @@ func (s *nodeState) learn(now time.Duration) (news bool) {
 		s.node.SetSilence(time.Duration(seconds) * time.Second)
 	}
 	return s.automatic > 0
+}
+
+// pings finds out whether something between here and the server hangs up on PING, as
+// some proxies do: then heartbeats would end the connections that they are to keep
+// (VISIT-RULES 15).
+type pings struct {
+	deaths atomic.Int32 // connections in a row that were open before a PING and closed after it
+	since  atomic.Int64 // when heartbeats were given up, ns on the tracker's clock; 0: they were not
+}
+
+const (
+	pingDeaths = 2
+	pingsAgain = time.Hour // what hangs up may have been replaced
+)
+
+// answered takes note of a visit.
+func (p *pings) answered(s *nodeState, met *hooks.Conn, removed bool, err error, from time.Duration) {
+	switch {
+	case !removed:
+		if met.View().LastUsed >= from { // a PING was sent
+			p.deaths.Store(0)
+		}
+	case met.Info().Ending == hooks.ReasonHeartbeat && !isTimeout(err):
+		if p.deaths.Add(1) == pingDeaths {
+			p.since.Store(max(int64(s.m.core.tracker.Elapsed()), 1))
+			s.m.core.tracker.Range(func(c *hooks.Conn) bool {
+				if c.Node() == s.node {
+					c.Unwake()
+				}
+				return true
+			})
+			s.m.core.set.log.Warn("lifeguard: connections are closed when they get a PING: no heartbeats for an hour; is there a proxy that does not know PING?",
+				"node", s.node.Addr(), "err", err)
+		}
+	}
+}
+
+// off reports whether heartbeats are given up for now.
+func (p *pings) off(s *nodeState) bool {
+	since := p.since.Load()
+	if since == 0 {
+		return false
+	}
+	if s.m.core.tracker.Elapsed()-time.Duration(since) < pingsAgain {
+		return true
+	}
+	p.deaths.Store(0)
+	p.since.Store(0)
+	return false
 }

@@ -1,6 +1,7 @@
 package managed_test
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"strings"
@@ -275,4 +276,30 @@ func TestTheHeartbeatGoesOnWithSuspicionOff(t *testing.T) {
 		n := calls(t, s, "ping")
 		redistest.Eventually(t, "the next heartbeats", time.Second, func() bool { return calls(t, s, "ping") >= n+5 })
 	}
+}
+
+// Some proxies do not know PING and hang up.
+func TestWherePingEndsConnectionsTheHeartbeatIsGivenUp(t *testing.T) {
+	t.Parallel()
+	s := redistest.Start(t)
+	p := redistest.NewProxy(t, s.Addr())
+	p.OnRequest(func(_ int, b []byte) redistest.Action {
+		if bytes.Contains(bytes.ToLower(b), []byte("ping")) {
+			return redistest.CutBefore
+		}
+		return redistest.Forward
+	})
+	opt := s.Options()
+	opt.Addr, opt.PoolSize = p.Addr(), 10
+	var ev events
+	var log journal
+	c := client(t, opt, ev.option(), log.option(), managed.WithHeartbeat(20*time.Millisecond), managed.WithSuspicion(managed.SuspicionPolicy{Off: true}))
+	burst(t, c, 10)
+	redistest.Eventually(t, "it is reported", soon, func() bool { return log.count("no heartbeats") == 1 })
+	ended := len(ev.of(hooks.Closed))
+	require.LessOrEqual(t, ended, 4)
+	time.Sleep(200 * time.Millisecond) // ten heartbeats
+	require.Len(t, ev.of(hooks.Closed), ended, "no more of them")
+	require.NoError(t, c.Set(t.Context(), "k", "v", 0).Err())
+	require.Equal(t, 1, log.count("no heartbeats"))
 }

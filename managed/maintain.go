@@ -56,6 +56,7 @@ type nodeState struct {
 
 	compared    bool // the pools with what the server takes
 	server      serverClients
+	pings       pings
 	learned     bool // the server's timeout has been asked for
 	learnAgain  atomic.Bool
 	automatic   time.Duration // heartbeat by the server's timeout, 0 none
@@ -304,6 +305,7 @@ func (s *nodeState) visit(pool hooks.Pool, due int, start time.Time) (left int, 
 		if met == nil {
 			break // nothing is free now
 		}
+		s.pings.answered(s, met, removed, err, from)
 		if removed || met.View().LastUsed >= from { // it was due, not just the next in the queue
 			due--
 		}
