@@ -19,6 +19,43 @@ import (
 	"github.com/lifeguard-redis/lifeguard/internal/redistest"
 )
 
+// Counts takes the surplus for what it is, and finds the idle one.
+func TestContractIdleConnsCountsWhatIsBeingDialedForMinIdleConns(t *testing.T) {
+	s := redistest.Start(t)
+	opt := s.Options()
+	opt.PipelinePoolSize = -1
+	opt.MinIdleConns = 2
+	hold, held := make(chan struct{}), make(chan struct{}, 8)
+	first, dial := make(chan struct{}, 1), redis.NewDialer(opt)
+	first <- struct{}{}
+	opt.Dialer = func(ctx context.Context, network, addr string) (net.Conn, error) {
+		select {
+		case <-first:
+		default:
+			held <- struct{}{}
+			<-hold
+		}
+		return dial(ctx, network, addr)
+	}
+	rdb := redis.NewClient(opt)
+	defer rdb.Close()
+	defer close(hold)
+	<-held
+	var st *redis.PoolStats
+	for range 500 {
+		if st = rdb.PoolStats(); st.TotalConns == 1 {
+			break
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	if st.TotalConns != 1 || st.IdleConns != 2 {
+		t.Errorf("with one of two MinIdleConns still being dialed go-redis counts %d connections, %d of them idle, and not 1 and 2: look at counts()", st.TotalConns, st.IdleConns)
+	}
+	if c := hooks.CountsOf(st); c.Idle != 1 || c.InUse != 0 {
+		t.Errorf("Counts are %+v", c)
+	}
+}
+
 // FACTS T2: whether it shows at a given moment is chance, so it is our clamp that is tested.
 func TestContractIdleConnsMayUnderflowAndCountsNeverDo(t *testing.T) {
 	for _, x := range []struct {
@@ -27,7 +64,7 @@ func TestContractIdleConnsMayUnderflowAndCountsNeverDo(t *testing.T) {
 		want  hooks.Counts
 	}{
 		{"underflow", redis.PoolStats{TotalConns: 5, IdleConns: math.MaxUint32}, hooks.Counts{Total: 5, InUse: 5}},
-		{"more idle than total", redis.PoolStats{TotalConns: 5, IdleConns: 6}, hooks.Counts{Total: 5, InUse: 5}},
+		{"more idle than total", redis.PoolStats{TotalConns: 5, IdleConns: 6}, hooks.Counts{Total: 5, Idle: 5}},
 		{"usual", redis.PoolStats{TotalConns: 5, IdleConns: 2, PendingRequests: 7}, hooks.Counts{Total: 5, Idle: 2, InUse: 3, Waiting: 7}},
 		{"all idle", redis.PoolStats{TotalConns: 5, IdleConns: 5}, hooks.Counts{Total: 5, Idle: 5}},
 	} {

@@ -3,6 +3,7 @@ package hooks
 import (
 	"context"
 	"errors"
+	"math"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -282,14 +283,16 @@ func (n *Node) Pipeline() Counts {
 	return counts((*redis.PoolStats)(n.Client().PoolStats().PipelineStats))
 }
 
-// counts corrects go-redis's numbers: IdleConns may underflow for a moment (FACTS T2).
+// counts corrects go-redis's numbers: IdleConns may underflow for a moment, and
+// counts those that are still being dialed for MinIdleConns, which TotalConns
+// does not.
 func counts(s *redis.PoolStats) Counts {
 	if s == nil {
 		return Counts{}
 	}
 	c := Counts{Total: int(s.TotalConns), Waiting: int(s.PendingRequests)}
-	if s.IdleConns <= s.TotalConns {
-		c.Idle = int(s.IdleConns)
+	if s.IdleConns <= math.MaxInt32 {
+		c.Idle = int(min(s.IdleConns, s.TotalConns))
 	}
 	c.InUse = c.Total - c.Idle
 	return c

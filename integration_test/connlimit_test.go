@@ -279,3 +279,24 @@ func TestTheConnLimitHoldsThroughAnOutage(t *testing.T) {
 	}
 	t.Logf("%d calls, at most %d sockets, ends %v", calls.Load(), sockets.most.Load(), rdb.Endings()[hooks.ReasonSuspect])
 }
+
+// What was dialed ahead and never used holds a place like any other, and gives
+// it up like any other, in both pools.
+func TestConnectionsThatWereNeverUsedGiveTheirPlaceUp(t *testing.T) {
+	t.Parallel()
+	s := redistest.Start(t)
+	opt := s.Options()
+	opt.MinIdleConns = 3
+	rdb := guarded(t, opt, managed.WithConnLimit(4))
+	ctx := upTo(t, 30*time.Second)
+	for end := time.Now().Add(10 * time.Second); len(rdb.Conns()) < 3 && time.Now().Before(end); {
+		time.Sleep(5 * time.Millisecond)
+	}
+	start := time.Now()
+	if _, err := rdb.Pipelined(ctx, func(p redis.Pipeliner) error { return p.Set(ctx, "k", "v", 0).Err() }); err != nil {
+		t.Fatal(err)
+	}
+	if took := time.Since(start); took > 2*time.Second { // DialTimeout is 5s
+		t.Errorf("the pipeline waited %v for a place", took)
+	}
+}

@@ -28,6 +28,10 @@ func WithConnLimit(n int) Option {
 	}
 }
 
+// unusedAfter is after what time a connection whose handshake has not begun is
+// taken for an idle one.
+const unusedAfter = 50 * time.Millisecond
+
 // makeRoom gives up the connection that has been idle for the longest. It is
 // called, again and again, while a dial waits for a place.
 func (m *maintainer) makeRoom() {
@@ -57,13 +61,18 @@ func (m *maintainer) spared() (spared *hooks.Conn, idle bool) {
 	var oldest time.Duration
 	perNode := map[*hooks.Node][]*hooks.Conn{}
 	leaving := false
+	// One that was dialed for a caller who then got another lies in its pool
+	// without a handshake; so does, for a moment, each new one.
+	unused := m.core.tracker.Elapsed() - unusedAfter
 	m.core.tracker.Range(func(c *hooks.Conn) bool {
 		v := c.View()
-		if v.PubSub || v.Leased || !v.Ready {
+		if v.PubSub || v.Leased || !v.Ready && (v.Awaiting || v.LastUsed > unused) {
 			return true
 		}
 		if c.Leaving() {
-			leaving = true
+			// One whose node is not used any more waits for a sweep.
+			leaving, idle = true, !v.Awaiting
+			spared = c
 			return false
 		}
 		perNode[c.Node()] = append(perNode[c.Node()], c)
@@ -72,11 +81,11 @@ func (m *maintainer) spared() (spared *hooks.Conn, idle bool) {
 		}
 		return true
 	})
-	if leaving {
-		return nil, false
-	}
-	if idle {
+	switch {
+	case idle:
 		return spared, true
+	case leaving:
+		return nil, false
 	}
 	most := 1
 	for _, conns := range perNode {

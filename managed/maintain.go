@@ -252,6 +252,10 @@ func (s *nodeState) sweepOn(start time.Time, due [3]int) time.Duration {
 	if spent := time.Since(start); spent > tickBudget*3/4 {
 		start = start.Add(spent - tickBudget*3/4)
 	}
+	// What was dialed and not used yet is in the main pool, or else in the other.
+	either := due[hooks.PoolUnknown]
+	due[hooks.PoolUnknown] = 0
+	due[hooks.PoolMain] += either
 	unmet := 0
 	s.rest = [3]int{}
 	for _, p := range []hooks.Pool{hooks.PoolMain, hooks.PoolPipeline} {
@@ -262,6 +266,11 @@ func (s *nodeState) sweepOn(start time.Time, due [3]int) time.Duration {
 			return tickPause
 		}
 		due[p] = 0
+		if p == hooks.PoolMain {
+			either = min(either, left)
+			left -= either
+			due[hooks.PoolPipeline] += either
+		}
 		unmet += left
 	}
 	if unmet == 0 {
@@ -375,7 +384,7 @@ func (l *survey) conn(c *hooks.Conn) {
 	if c.Due() && v.Awaiting && !v.Leased {
 		l.next = min(l.next, 5*retryPause) // it cannot be idle before its reply is there
 	} else if c.Due() && !v.Leased {
-		l.due[pool]++ // go-redis says whether it is idle; only a visit can tell
+		l.due[v.Pool]++ // go-redis says whether it is idle; only a visit can tell
 	}
 	if !v.Leased && !v.Awaiting && !c.Leaving() {
 		l.idle[pool] = append(l.idle[pool], c)

@@ -107,7 +107,7 @@ func (s *nodeState) due(pool hooks.Pool) bool {
 	found := false
 	s.m.core.tracker.Range(func(c *hooks.Conn) bool {
 		v := c.View()
-		mine := v.Pool == pool || v.Pool == hooks.PoolUnknown && pool == hooks.PoolMain
+		mine := v.Pool == pool || v.Pool == hooks.PoolUnknown // dialed, not used yet: in either
 		found = c.Node() == s.node && mine && !v.Leased && !v.PubSub && c.Due()
 		return !found
 	})
