@@ -35,11 +35,17 @@ func misuse(format string, args ...any) error { return usageError{fmt.Errorf(for
 
 // run is the program: its exit code is what it returns.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
-	root := &cli.Command{
+	return runRoot(ctx, newRoot(stdout, stderr), args)
+}
+
+func newRoot(stdout, stderr io.Writer) *cli.Command {
+	return &cli.Command{
 		Name:  "lifeguard",
 		Usage: "managed Redis connections, shown and examined",
-		Description: "Exit codes: 0 all went well (also when ended by Ctrl-C), 1 it did not, 2 the command line is wrong.\n" +
-			"Flags are taken with one dash or two.",
+		Description: "Exit codes: 0 all went well (also when ended by Ctrl-C), 1 it did not, 2 the command line is wrong;\n" +
+			"of doctor also 3 warnings, 4 something critical.\n" +
+			"Flags are taken with one dash or two. REDIS_URL says which server, unless flags do; NO_COLOR\n" +
+			"switches colours off. `lifeguard COMMAND --help` has examples.",
 		Commands:              []*cli.Command{demoCommand(), doctorCommand(), clientsCommand(), topCommand(), benchCommand()},
 		EnableShellCompletion: true,
 		ConfigureShellCompletionCommand: func(c *cli.Command) {
@@ -58,6 +64,10 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 			return cli.ShowRootCommandHelp(c)
 		},
 	}
+}
+
+func runRoot(ctx context.Context, root *cli.Command, args []string) int {
+	stderr := root.ErrWriter
 	err := root.Run(ctx, asInRedisCLI(args))
 	if err == nil {
 		return exitOK
