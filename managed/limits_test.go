@@ -97,3 +97,26 @@ func TestTenThousandIdleConnectionsCostLittle(t *testing.T) {
 	t.Logf("Reset took %v", time.Since(began))
 	require.Empty(t, c.Conns())
 }
+
+// With the defaults nothing is due while nobody calls: the clock of the process
+// says what that takes.
+func TestTenThousandIdleConnectionsRest(t *testing.T) {
+	n, d := 10000, 2*time.Second
+	if raced {
+		n = 1000
+	}
+	files(t, 12000)
+	s := redistest.Start(t, "--maxclients", "11000")
+	opt := s.Options()
+	opt.PoolSize, opt.PoolTimeout = n, time.Minute
+	opt.ReadBufferSize, opt.WriteBufferSize = 512, 512
+	c := client(t, opt)
+	burst(t, c, n)
+	time.Sleep(time.Second) // what is learned of the server
+	began, used := time.Now(), cpu(t)
+	time.Sleep(d)
+	used = cpu(t) - used
+	share := float64(used) / float64(time.Since(began))
+	t.Logf("%d idle connections with the defaults: %v of CPU in %v, %.2f %% of a core", n, used, d, 100*share)
+	require.Less(t, share, 0.2)
+}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	redigo "github.com/gomodule/redigo/redis"
+	"github.com/mediocregopher/radix/v4"
 	"github.com/redis/go-redis/v9"
 	"github.com/redis/rueidis"
 
@@ -26,6 +27,8 @@ type client interface {
 	incr(ctx context.Context, key string) error
 	set(ctx context.Context, key, val string) error
 	get(ctx context.Context, key string) error
+	getAll(ctx context.Context, keys []string) error // in one pipeline
+	getLeased(ctx context.Context, key string) error // on a connection that is taken for it alone
 	close()
 }
 
@@ -36,46 +39,55 @@ type subject struct {
 	// perhaps: the error says that the command may have been carried out. Nil if
 	// the client's errors do not tell.
 	perhaps func(error) bool
+	// endless: it waits for a reply for ever, which the rounds with faults cannot.
+	endless bool
 }
 
 func subjects() []subject {
 	return []subject{
-		{"go-redis", func(_ *testing.T, addr string) client { return bare(addr) }, nil},
-		{"go-redis AutoPipeline", func(t *testing.T, addr string) client {
+		{name: "go-redis", open: func(_ *testing.T, addr string) client { return bare(addr) }},
+		{name: "go-redis AutoPipeline", open: func(t *testing.T, addr string) client {
 			c := bare(addr)
 			ap, err := c.c.AutoPipeline()
 			if err != nil {
 				t.Fatal(err)
 			}
 			return batched{c, ap}
-		}, nil},
-		{"rueidis", func(t *testing.T, addr string) client {
+		}},
+		{name: "rueidis", open: func(t *testing.T, addr string) client {
 			c, err := rueidis.NewClient(rueidis.ClientOption{InitAddress: []string{addr}, ConnWriteTimeout: replyLimit})
 			if err != nil {
 				t.Fatal(err)
 			}
 			return rueidisClient{c}
-		}, nil},
-		{"redigo", func(_ *testing.T, addr string) client {
+		}},
+		{name: "redigo", open: func(_ *testing.T, addr string) client {
 			n := 10 * runtime.GOMAXPROCS(0) // go-redis's default
 			return redigoClient{&redigo.Pool{MaxIdle: n, MaxActive: n, Wait: true, DialContext: func(ctx context.Context) (redigo.Conn, error) {
 				return redigo.DialContext(ctx, "tcp", addr, redigo.DialReadTimeout(replyLimit), redigo.DialWriteTimeout(replyLimit))
 			}}}
-		}, nil},
-		{"lifeguard (managed)", func(t *testing.T, addr string) client {
+		}},
+		{name: "radix", endless: true, open: func(t *testing.T, addr string) client {
+			c, err := (radix.PoolConfig{Size: 10 * runtime.GOMAXPROCS(0)}).New(t.Context(), "tcp", addr)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return radixClient{c}
+		}},
+		{name: "lifeguard (managed)", open: func(t *testing.T, addr string) client {
 			c, err := managed.New(&redis.Options{Addr: addr, ReadTimeout: replyLimit}, managed.WithLogger(slog.New(slog.NewTextHandler(io.Discard, nil))))
 			if err != nil {
 				t.Fatal(err)
 			}
-			return commander{c, func() { _ = c.Close() }}
-		}, func(err error) bool { return errors.Is(err, retry.ErrUnknownOutcome) }},
-		{"lifeguard (Adaptive)", func(t *testing.T, addr string) client {
+			return managedClient(c, c)
+		}, perhaps: func(err error) bool { return errors.Is(err, retry.ErrUnknownOutcome) }},
+		{name: "lifeguard (Adaptive)", open: func(t *testing.T, addr string) client {
 			c, err := managed.New(&redis.Options{Addr: addr, ReadTimeout: replyLimit}, managed.WithLogger(slog.New(slog.NewTextHandler(io.Discard, nil))))
 			if err != nil {
 				t.Fatal(err)
 			}
-			return commander{c.Adaptive(), func() { _ = c.Close() }}
-		}, func(err error) bool { return errors.Is(err, retry.ErrUnknownOutcome) }},
+			return managedClient(c, c.Adaptive())
+		}, perhaps: func(err error) bool { return errors.Is(err, retry.ErrUnknownOutcome) }},
 	}
 }
 
@@ -84,8 +96,21 @@ type commander struct {
 		Incr(ctx context.Context, key string) *redis.IntCmd
 		Set(ctx context.Context, key string, value any, expiration time.Duration) *redis.StatusCmd
 		Get(ctx context.Context, key string) *redis.StringCmd
+		Pipelined(ctx context.Context, fn func(redis.Pipeliner) error) ([]redis.Cmder, error)
 	}
-	end func()
+	leased func(ctx context.Context, get func(redis.Cmdable) error) error
+	end    func()
+}
+
+func managedClient(c *managed.Client, calls redis.UniversalClient) commander {
+	return commander{calls, func(ctx context.Context, get func(redis.Cmdable) error) error {
+		lease, err := c.Acquire(ctx)
+		if err != nil {
+			return err
+		}
+		defer lease.Release()
+		return get(lease.Conn)
+	}, func() { _ = c.Close() }}
 }
 
 func (c commander) incr(ctx context.Context, key string) error { return c.c.Incr(ctx, key).Err() }
@@ -93,7 +118,19 @@ func (c commander) set(ctx context.Context, key, val string) error {
 	return c.c.Set(ctx, key, val, 0).Err()
 }
 func (c commander) get(ctx context.Context, key string) error { return c.c.Get(ctx, key).Err() }
-func (c commander) close()                                    { c.end() }
+func (c commander) getAll(ctx context.Context, keys []string) error {
+	_, err := c.c.Pipelined(ctx, func(p redis.Pipeliner) error {
+		for _, k := range keys {
+			p.Get(ctx, k)
+		}
+		return nil
+	})
+	return err
+}
+func (c commander) getLeased(ctx context.Context, key string) error {
+	return c.leased(ctx, func(conn redis.Cmdable) error { return conn.Get(ctx, key).Err() })
+}
+func (c commander) close() { c.end() }
 
 type goRedis struct {
 	commander
@@ -102,7 +139,11 @@ type goRedis struct {
 
 func bare(addr string) goRedis {
 	c := redis.NewClient(&redis.Options{Addr: addr, ReadTimeout: replyLimit})
-	return goRedis{commander{c, func() { _ = c.Close() }}, c}
+	return goRedis{commander{c, func(_ context.Context, get func(redis.Cmdable) error) error {
+		conn := c.Conn()
+		defer conn.Close()
+		return get(conn)
+	}, func() { _ = c.Close() }}, c}
 }
 
 type batched struct {
@@ -128,6 +169,23 @@ func (r rueidisClient) set(ctx context.Context, key, val string) error {
 func (r rueidisClient) get(ctx context.Context, key string) error {
 	return r.c.Do(ctx, r.c.B().Get().Key(key).Build()).Error()
 }
+func (r rueidisClient) getAll(ctx context.Context, keys []string) error {
+	cmds := make([]rueidis.Completed, 0, len(keys))
+	for _, k := range keys {
+		cmds = append(cmds, r.c.B().Get().Key(k).Build())
+	}
+	for _, res := range r.c.DoMulti(ctx, cmds...) {
+		if err := res.Error(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+func (r rueidisClient) getLeased(ctx context.Context, key string) error {
+	c, cancel := r.c.Dedicate()
+	defer cancel()
+	return c.Do(ctx, c.B().Get().Key(key).Build()).Error()
+}
 func (r rueidisClient) close() { r.c.Close() }
 
 type redigoClient struct{ p *redigo.Pool }
@@ -147,4 +205,55 @@ func (r redigoClient) set(ctx context.Context, key, val string) error {
 	return r.do(ctx, "SET", key, val)
 }
 func (r redigoClient) get(ctx context.Context, key string) error { return r.do(ctx, "GET", key) }
-func (r redigoClient) close()                                    { _ = r.p.Close() }
+func (r redigoClient) getAll(ctx context.Context, keys []string) error {
+	c, err := r.p.GetContext(ctx)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	for _, k := range keys {
+		if err := c.Send("GET", k); err != nil {
+			return err
+		}
+	}
+	if err := c.Flush(); err != nil {
+		return err
+	}
+	for range keys {
+		if _, err := redigo.ReceiveContext(c, ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Each call of this client takes a connection for it alone.
+func (r redigoClient) getLeased(ctx context.Context, key string) error { return r.get(ctx, key) }
+func (r redigoClient) close()                                          { _ = r.p.Close() }
+
+type radixClient struct{ c radix.Client }
+
+func (r radixClient) incr(ctx context.Context, key string) error {
+	return r.c.Do(ctx, radix.Cmd(nil, "INCR", key))
+}
+func (r radixClient) set(ctx context.Context, key, val string) error {
+	return r.c.Do(ctx, radix.Cmd(nil, "SET", key, val))
+}
+func (r radixClient) get(ctx context.Context, key string) error {
+	var val string
+	return r.c.Do(ctx, radix.Cmd(&val, "GET", key))
+}
+func (r radixClient) getAll(ctx context.Context, keys []string) error {
+	vals, p := make([]string, len(keys)), radix.NewPipeline()
+	for i, k := range keys {
+		p.Append(radix.Cmd(&vals[i], "GET", k))
+	}
+	return r.c.Do(ctx, p)
+}
+func (r radixClient) getLeased(ctx context.Context, key string) error {
+	return r.c.Do(ctx, radix.WithConn(key, func(ctx context.Context, c radix.Conn) error {
+		var val string
+		return c.Do(ctx, radix.Cmd(&val, "GET", key))
+	}))
+}
+func (r radixClient) close() { _ = r.c.Close() }

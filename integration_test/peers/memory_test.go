@@ -23,7 +23,7 @@ func TestMemoryOfIdleConnectionsIsCompared(t *testing.T) {
 	small := subject{name: "lifeguard (managed), WithBuffers of 4 KiB", open: func(t *testing.T, addr string) client {
 		c := managed.NewClient(&redis.Options{Addr: addr, ReadTimeout: replyLimit}, managed.WithLogger(slog.New(slog.NewTextHandler(io.Discard, nil))),
 			managed.WithBuffers(managed.Buffers{Read: 4096, Write: 4096}))
-		return commander{c, func() { _ = c.Close() }}
+		return managedClient(c, c)
 	}}
 	var out strings.Builder
 	fmt.Fprintf(&out, "One run, %s. After as many calls at once as the client lets through, with nothing more to do.\n\n", runtime.Version())

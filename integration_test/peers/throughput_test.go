@@ -43,34 +43,51 @@ func TestThroughputIsComparedRoundByRound(t *testing.T) {
 			names, clients = append(names, sub.name), append(clients, c)
 		}
 	}
-	var out strings.Builder
-	fmt.Fprintf(&out, "One run of %d rounds of %v for each client, %s, %d processors. GET of 64 B: throughput (median of the ratio to go-redis within a round, with its quartiles), p99 beside go-redis's, allocations per command.\n\n", n, d, runtime.Version(), runtime.GOMAXPROCS(0))
-	loads := []int{1, 8, 64, 256}
-	fmt.Fprintf(&out, "| |%s\n|---|%s\n", head(loads), strings.Repeat("---|", len(loads)))
-	cells := make([][]string, len(clients))
-	for _, load := range loads {
-		all := make([][]speed, len(clients))
-		for i := range all {
-			all[i] = make([]speed, n)
-		}
-		for r := range n {
-			for _, i := range rand.Perm(len(clients)) {
-				all[i][r] = run(t, clients[i], load, d)
-			}
-		}
-		for i := range clients {
-			var ratio, p99, allocs []float64
-			for r := range n {
-				ratio = append(ratio, all[i][r].perSecond/all[0][r].perSecond)
-				p99 = append(p99, all[i][r].p99/all[0][r].p99)
-				allocs = append(allocs, all[i][r].allocs)
-			}
-			cells[i] = append(cells[i], fmt.Sprintf("%.2f (%.2f to %.2f), p99 %.2f, %.1f", quantile(ratio, 0.5), quantile(ratio, 0.25),
-				quantile(ratio, 0.75), quantile(p99, 0.5), quantile(allocs, 0.5)))
-		}
+	var keys []string
+	for range 100 {
+		keys = append(keys, "k")
 	}
-	for i, name := range names {
-		fmt.Fprintf(&out, "| %s | %s |\n", name, strings.Join(cells[i], " | "))
+	get := column{"GET", 1, func(ctx context.Context, c client) error { return c.get(ctx, "k") }}
+	set := column{"SET", 1, func(ctx context.Context, c client) error { return c.set(ctx, "k", value) }}
+	pipeline := column{"pipeline of 100 GETs", 1, func(ctx context.Context, c client) error { return c.getAll(ctx, keys) }}
+	lease := column{"connection taken, GET, given back", 1, func(ctx context.Context, c client) error { return c.getLeased(ctx, "k") }}
+	var out strings.Builder
+	fmt.Fprintf(&out, "One run of %d rounds of %v for each client, %s, %d processors, values of 64 B: throughput (median of the ratio to go-redis within a round, with its quartiles), p99 beside go-redis's, allocations per call.\n", n, d, runtime.Version(), runtime.GOMAXPROCS(0))
+	for _, columns := range [][]column{
+		{get.at(1), get.at(8), get.at(64), get.at(256)},
+		{set.at(1), set.at(64), pipeline.at(1), pipeline.at(64)},
+		{lease.at(1), lease.at(16)}, // as many as there are connections, or somebody waits for the timeout of a pool
+	} {
+		out.WriteString("\n| |")
+		for _, col := range columns {
+			fmt.Fprintf(&out, " %s, %d at a time |", col.name, col.callers)
+		}
+		fmt.Fprintf(&out, "\n|---|%s\n", strings.Repeat("---|", len(columns)))
+		cells := make([][]string, len(clients))
+		for _, col := range columns {
+			all := make([][]speed, len(clients))
+			for i := range all {
+				all[i] = make([]speed, n)
+			}
+			for r := range n {
+				for _, i := range rand.Perm(len(clients)) {
+					all[i][r] = run(t, clients[i], col, d)
+				}
+			}
+			for i := range clients {
+				var ratio, p99, allocs []float64
+				for r := range n {
+					ratio = append(ratio, all[i][r].perSecond/all[0][r].perSecond)
+					p99 = append(p99, all[i][r].p99/all[0][r].p99)
+					allocs = append(allocs, all[i][r].allocs)
+				}
+				cells[i] = append(cells[i], fmt.Sprintf("%.2f (%.2f to %.2f), p99 %.2f, %.1f", quantile(ratio, 0.5), quantile(ratio, 0.25),
+					quantile(ratio, 0.75), quantile(p99, 0.5), quantile(allocs, 0.5)))
+			}
+		}
+		for i, name := range names {
+			fmt.Fprintf(&out, "| %s | %s |\n", name, strings.Join(cells[i], " | "))
+		}
 	}
 	t.Log("\n" + out.String())
 	if *write && *measure {
@@ -78,12 +95,16 @@ func TestThroughputIsComparedRoundByRound(t *testing.T) {
 	}
 }
 
-func head(loads []int) string {
-	var b strings.Builder
-	for _, n := range loads {
-		fmt.Fprintf(&b, " %d at a time |", n)
-	}
-	return b.String()
+// column is what is called, by how many at a time.
+type column struct {
+	name    string
+	callers int
+	call    func(context.Context, client) error
+}
+
+func (c column) at(callers int) column {
+	c.callers = callers
+	return c
 }
 
 func quantile(v []float64, q float64) float64 {
@@ -91,8 +112,8 @@ func quantile(v []float64, q float64) float64 {
 	return v[min(len(v)-1, int(q*float64(len(v))))]
 }
 
-// run has n goroutines GET for about d. One call in eight is timed.
-func run(t *testing.T, c client, n int, d time.Duration) speed {
+// run calls for about d. One call in eight is timed.
+func run(t *testing.T, c client, col column, d time.Duration) speed {
 	var (
 		stop  atomic.Bool
 		total atomic.Int64
@@ -102,7 +123,7 @@ func run(t *testing.T, c client, n int, d time.Duration) speed {
 		gate  = make(chan struct{})
 		m     runtime.MemStats
 	)
-	for range n {
+	for range col.callers {
 		wg.Go(func() {
 			ctx := context.Background()
 			took := make([]float64, 0, 4096)
@@ -114,7 +135,7 @@ func run(t *testing.T, c client, n int, d time.Duration) speed {
 				if timed {
 					began = time.Now()
 				}
-				if err := c.get(ctx, "k"); err != nil {
+				if err := col.call(ctx, c); err != nil {
 					t.Error(err)
 					return
 				}
