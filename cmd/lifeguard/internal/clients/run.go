@@ -41,6 +41,8 @@ func (c Config) Check() error {
 		return fmt.Errorf("--sort %q: must be one of %s", c.Sort, strings.Join(SortKeys, ", "))
 	case c.Group != "" && !slices.Contains(GroupKeys, c.Group):
 		return fmt.Errorf("--group %q: must be one of %s", c.Group, strings.Join(GroupKeys, ", "))
+	case c.Group != "" && c.Sort != "":
+		return errors.New("--sort and --group exclude each other: the largest group comes first, the smallest with --reverse")
 	case c.Limit < 0:
 		return fmt.Errorf("--limit %d: must be 0 (all) or more", c.Limit)
 	case !c.Kill && (c.MaxAge != 0 || c.MaxIdle != 0):
@@ -53,8 +55,8 @@ func (c Config) Check() error {
 		return errors.New("with --kill use --max-age and --max-idle instead of --min-age and --min-idle")
 	case len(c.Filter.DB) > 0:
 		return errors.New("--kill does not know --client-db")
-	case c.Group != "" || c.Sort != "" || c.Reverse:
-		return errors.New("--sort, --reverse and --group are for the list, not for --kill")
+	case c.Group != "" || c.Sort != "" || c.Reverse || c.Limit != 0:
+		return errors.New("--sort, --reverse, --group and --limit are for the list, not for --kill")
 	case c.MaxAge < 0:
 		return fmt.Errorf("--max-age %v: must be above 0", c.MaxAge)
 	case c.MaxIdle < 0:
@@ -111,7 +113,11 @@ func Run(ctx context.Context, t *target.Target, c Config, w io.Writer) error {
 	Sort(all, c.Sort, c.Reverse)
 	total := len(all)
 	if c.Group != "" {
-		return errors.Join(showGroups(Groups(all, c.Group), total, c, w), err)
+		groups := Groups(all, c.Group)
+		if c.Reverse {
+			slices.Reverse(groups)
+		}
+		return errors.Join(showGroups(t.Name, groups, total, c, w), err)
 	}
 	if c.Limit > 0 {
 		all = all[:min(c.Limit, len(all))]
@@ -154,16 +160,16 @@ func (c Config) which() string {
 	return " but this one"
 }
 
-func showGroups(groups []Group, total int, c Config, w io.Writer) error {
+func showGroups(server string, groups []Group, total int, c Config, w io.Writer) error {
 	n := len(groups)
 	if c.Limit > 0 {
 		groups = groups[:min(c.Limit, len(groups))]
 	}
 	if c.JSON {
-		return show.JSON(w, map[string]any{"total": total, "by": c.Group, "groups": groups})
+		return show.JSON(w, map[string]any{"server": server, "total": total, "by": c.Group, "groups": groups})
 	}
 	if total == 0 {
-		fmt.Fprintf(w, "No client%s is connected.\n", c.which())
+		fmt.Fprintf(w, "No client%s is connected to %s.\n", c.which(), server)
 		return nil
 	}
 	lines := GroupTable(groups, c.Group)
