@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"strings"
 	"time"
 )
 
@@ -94,16 +95,39 @@ func (e *opaqueError) Unsent() bool {
 
 // Reveal returns the error behind those in err's chain that hide one (that have a
 // method Real), else err itself. Safe for nil.
+//
+// The error of a command on a Conn that has failed before stays one: go-redis
+// wraps the earlier error, and sends nothing.
 func Reveal(err error) error {
 	for range 4 {
 		var hidden interface{ Real() error }
 		if err == nil || !errors.As(err, &hidden) {
 			return err
 		}
+		if text := err.Error(); strings.HasPrefix(text, textBadConn) {
+			return &deadError{text, Reveal(hidden.Real())}
+		}
 		err = hidden.Real()
 	}
 	return err
 }
+
+// textBadConn begins go-redis's error of a Conn that has failed before, whose
+// type is internal.
+const textBadConn = "redis: Conn is in a bad state"
+
+// deadError is that error with the real cause inside.
+type deadError struct {
+	text  string
+	cause error
+}
+
+func (e *deadError) Error() string { return e.text }
+func (e *deadError) Unwrap() error { return e.cause }
+
+// Unsent is always true: nothing is sent on such a Conn, whatever came of the
+// command that failed.
+func (e *deadError) Unsent() bool { return true }
 
 // Hide makes err opaque: go-redis repeats nothing because of it. Reveal undoes it.
 func Hide(err error) error { return &opaqueError{err} }

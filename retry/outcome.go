@@ -114,10 +114,11 @@ type failure struct {
 	node bool
 }
 
-// reveal puts the real error in the place of a hidden one.
+// reveal puts the real error in the place of a hidden one. What a dead Conn wraps
+// is the error of an earlier command, and says nothing about this one.
 func reveal(err error) error {
 	for range 4 {
-		if err == nil || err == redis.Nil {
+		if err == nil || err == redis.Nil || isDead(err) {
 			return err // as most are; errors.As allocates
 		}
 		var h hidden
