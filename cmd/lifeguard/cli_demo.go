@@ -20,7 +20,8 @@ func demoCommand() *cli.Command {
 		Usage: "shows what a managed client does, on an embedded server or on yours",
 		Description: "A managed client works under a mixed load of commands and leases, with a live table\n" +
 			"of its connections; meanwhile one mistake after the other is made, and shown how it\n" +
-			"is found. Nothing has to be installed. On a server of yours it writes keys that begin\n" +
+			"is found; then connections grow old, idle and silent, and an alert comes and goes.\n" +
+			"Nothing has to be installed. On a server of yours it writes keys that begin\n" +
 			"with lifeguard:demo: and deletes them at the end. Ctrl-C ends it early. With -http it\n" +
 			"serves the live page of the client, too, and begins again and again unless -for is given.\n\n" +
 			"Examples:\n" +

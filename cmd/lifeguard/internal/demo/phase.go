@@ -22,6 +22,10 @@ var phases = []phase{
 	{"A pool that is exhausted", 2, showExhausted},
 	{"All connections cut", 2, showHealing},
 	{"INCR while requests and replies get lost", 3, showChaos},
+	{"A pool that nobody needs any more", 1, showIdle},
+	{"Connections that grow old", 1, showAge},
+	{"Connections that are silent", 2, showHeartbeat},
+	{"A pool that is about to be exhausted", 1, showAlert},
 }
 
 // runPhases shares the time from start on over all phases. It ends early with ctx.

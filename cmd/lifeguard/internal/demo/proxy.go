@@ -4,6 +4,7 @@ import (
 	"context"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -24,6 +25,8 @@ type proxy struct {
 type link struct {
 	down, up net.Conn
 	once     sync.Once
+	last     atomic.Int64 // when something passed, in Unix nanoseconds
+	gone     bool         // counted by cutSilent
 }
 
 // cut ends both sides at once, with a reset towards the client.
@@ -63,6 +66,23 @@ func (p *proxy) cutAll() int {
 	return len(p.links)
 }
 
+// cutSilent ends, for a while, every connection that nothing has passed for a time,
+// as load balancers do, and says how many there were.
+func (p *proxy) cutSilent(ctx context.Context, silence, during time.Duration) (n int) {
+	for end := time.Now().Add(during); time.Now().Before(end) && sleep(ctx, silence/20); {
+		p.mu.Lock()
+		for l := range p.links {
+			if !l.gone && time.Since(time.Unix(0, l.last.Load())) >= silence {
+				l.gone = true
+				l.cut()
+				n++
+			}
+		}
+		p.mu.Unlock()
+	}
+	return n
+}
+
 func (p *proxy) close() {
 	p.mu.Lock()
 	p.closed = true
@@ -92,6 +112,7 @@ func (p *proxy) serve(down net.Conn) {
 	}
 	l := &link{down: down, up: up}
 	defer l.cut()
+	l.last.Store(time.Now().UnixNano())
 	p.mu.Lock()
 	if p.closed {
 		p.mu.Unlock()
@@ -116,6 +137,7 @@ func (p *proxy) pass(l *link, from, to net.Conn) {
 	for {
 		n, err := from.Read(buf)
 		if n > 0 {
+			l.last.Store(time.Now().UnixNano())
 			if p.lose != nil && p.lose() {
 				return
 			}
