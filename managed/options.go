@@ -180,7 +180,9 @@ func WithMaxAgeJitter(fraction float64) Option {
 
 // WithMaxIdle sets how long connections are kept that nobody needs: the pool
 // shrinks to the peak of concurrent use over that time plus MinIdleConns, in
-// silence to MinIdleConns. Default: Options.ConnMaxIdleTime, which is 30 minutes,
+// silence to MinIdleConns. Where heartbeats are due and MinIdleConns is above 0,
+// one more stays: a heartbeat takes one out of the pool, for which go-redis would
+// dial another each time. Default: Options.ConnMaxIdleTime, which is 30 minutes,
 // negative for never. 0: they are kept. Negative is an error.
 func WithMaxIdle(d time.Duration) Option {
 	return func(s *settings) error {
