@@ -153,6 +153,28 @@ func (r *round) slots(ctx context.Context, s *side) {
 
 var stat = regexp.MustCompile(`cmdstat_(incr|set|get):calls=(\d+)`)
 
+var publishes = regexp.MustCompile(`cmdstat_publish:calls=(\d+)`)
+
+// publishedOnce compares what callers of the cluster were told of PUBLISH with
+// how many its nodes have executed, none of which was restarted.
+func (r *round) publishedOnce(s *side) {
+	var n uint64
+	for _, node := range r.cluster.Nodes() {
+		info, err := node.Admin().Info(context.Background(), "commandstats").Result()
+		if err != nil {
+			r.t.Fatal(err)
+		}
+		if m := publishes.FindStringSubmatch(info); m != nil {
+			c, _ := strconv.ParseUint(m[1], 10, 64)
+			n += c
+		}
+	}
+	done, perhaps := s.published[success].Load(), s.published[unknown].Load()
+	if n < done || n > done+perhaps {
+		r.t.Errorf("%s: callers were told of %d PUBLISH, and of %d unknown outcomes; the nodes executed %d", s.name, done, perhaps, n)
+	}
+}
+
 // served is how many INCR, SET and GET the servers of a side have executed.
 func (r *round) served(s *side, reset bool) uint64 {
 	nodes := []*redistest.Server{r.server}

@@ -102,6 +102,7 @@ func soak(t *testing.T, seed uint64, d time.Duration) {
 	case <-time.After(60 * time.Second):
 		t.Fatal("not all callers have come back within a minute of the last fault")
 	}
+	r.publishedOnce(sides[2])
 	r.proxy.CutAll() // what is half-open has no end of its own
 	r.calm(sides)
 

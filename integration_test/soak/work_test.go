@@ -42,6 +42,8 @@ type side struct {
 	errs   atomic.Uint64
 	events tally
 
+	published [3]atomic.Uint64 // how many PUBLISH were told what
+
 	mu     sync.Mutex
 	values []string // keys that have certainly been set to themselves
 }
@@ -374,7 +376,7 @@ func (w *worker) push(ctx context.Context) {
 func (w *worker) publish(ctx context.Context) {
 	ch := fmt.Sprint("c:", w.rnd.IntN(3))
 	m := fmt.Sprintf("%s|%s:%d", ch, w.name, w.seq)
-	w.tell("PUBLISH", w.rdb.Publish(ctx, ch, m).Err())
+	w.published[toldBy(w.tell("PUBLISH", w.rdb.Publish(ctx, ch, m).Err()))].Add(1)
 }
 
 // pop takes elements out of all queues, each of which must come once.
@@ -405,18 +407,27 @@ func (s *side) pop() {
 }
 
 // listen subscribes, and again from time to time; each message must come once
-// and on its channel.
+// and on its channel. In a cluster that holds for a connection only: the next one
+// may be to a node that hears of the message after it took the subscription. That
+// nothing was published twice is for counts to say.
 func (s *side) listen(rnd *rand.Rand) {
 	seen := map[string]bool{}
 	for s.running() {
 		ps := s.rdb.Subscribe(context.Background(), "c:0", "c:1")
 		_ = ps.PSubscribe(context.Background(), "c:2*")
 		stop := time.After(time.Duration(500+rnd.IntN(3000)) * time.Millisecond)
-		ch := ps.Channel(redis.WithChannelHealthCheckInterval(200 * time.Millisecond))
+		ch := ps.ChannelWithSubscriptions(redis.WithChannelHealthCheckInterval(200 * time.Millisecond))
 		for open := true; open; {
 			select {
-			case m, ok := <-ch:
+			case got, ok := <-ch:
 				if open = ok; !ok {
+					break
+				}
+				m, ok := got.(*redis.Message)
+				if !ok { // a subscription was confirmed, so the connection may be a new one
+					if len(s.tags) > 1 {
+						clear(seen)
+					}
 					break
 				}
 				s.heard.Add(1)
