@@ -28,6 +28,7 @@ func demoCommand() *cli.Command {
 			"   lifeguard demo\n" +
 			"   lifeguard demo -for 1m\n" +
 			"   lifeguard demo -http :8080\n" +
+			"   lifeguard demo --json\n" +
 			"   lifeguard demo -addr localhost:6379\n" +
 			"   lifeguard demo -url rediss://user:password@redis.example.com:6380/0",
 		Flags: []cli.Flag{
@@ -35,10 +36,11 @@ func demoCommand() *cli.Command {
 			&cli.StringFlag{Name: "http", Usage: "`HOST:PORT` to serve the live page at, under /debug/redis; without a host it is localhost"},
 			&cli.StringFlag{Name: "addr", Usage: "`HOST:PORT` of a server to use instead of the embedded one"},
 			&cli.StringFlag{Name: "url", Usage: "`URL` of a server to use: redis://, rediss:// (TLS) or unix://"},
+			jsonFlag(),
 		},
 		OnUsageError: onUsageError,
 		Action: func(ctx context.Context, c *cli.Command) error {
-			cfg := demo.Config{For: c.Duration("for"), Addr: c.String("addr"), URL: c.String("url"), HTTP: c.String("http"), Out: c.Root().Writer}
+			cfg := demo.Config{For: c.Duration("for"), Addr: c.String("addr"), URL: c.String("url"), HTTP: c.String("http"), Out: c.Root().Writer, JSON: c.Bool("json")}
 			if c.IsSet("http") {
 				if err := demo.CheckHTTP(cfg.HTTP); err != nil {
 					return misuse("-http %q: %v", cfg.HTTP, err)
@@ -48,6 +50,8 @@ func demoCommand() *cli.Command {
 				}
 			}
 			switch {
+			case cfg.JSON && cfg.Loop:
+				return misuse("--json and --http want --for, too: the summary comes at the end")
 			case c.Args().Present():
 				return misuse("demo takes no argument, got %q", c.Args().First())
 			case cfg.For <= 0:

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"encoding/json"
 	"fmt"
 	"os"
 	"regexp"
@@ -157,6 +158,14 @@ func TestTheDocsSayExitCodesAndNamesOfJSONAsTheyAre(t *testing.T) {
 			args = []string{"clients", "--group", "name"}
 		case "`clients --kill`":
 			args = []string{"clients", "--kill", "--dry-run", "--name", "some*"}
+		case "`demo`": // needs no server
+			var out, log bytes.Buffer
+			require.Equal(t, exitOK, run(t.Context(), []string{"lifeguard", "demo", "--json", "--for", "3s"}, &out, &log), log.String())
+			for _, name := range code.FindAllStringSubmatch(cells[1], -1) {
+				require.Contains(t, out.String(), `"`+name[1]+`":`)
+			}
+			require.True(t, json.Valid(out.Bytes()), out.String())
+			continue
 		default:
 			_, ok = commands[strings.Trim(cells[0], "`")]
 		}
@@ -173,5 +182,5 @@ func TestTheDocsSayExitCodesAndNamesOfJSONAsTheyAre(t *testing.T) {
 			return true
 		}, 10*time.Second, 100*time.Millisecond, line)
 	}
-	require.Equal(t, len(commands)+2, rows)
+	require.Equal(t, len(commands)+3, rows)
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/lifeguard-redis/lifeguard/cmd/lifeguard/internal/show"
 	"github.com/lifeguard-redis/lifeguard/managed"
 	"github.com/lifeguard-redis/lifeguard/monitor"
 )
@@ -24,6 +25,7 @@ type Config struct {
 	HTTP string        // where to serve the live page, host:port; "": nowhere
 	Loop bool          // begin again after For, until ctx ends
 	Out  io.Writer     // a terminal gets a live table, anything else plain lines
+	JSON bool          // only the summary, as one object
 }
 
 // demo is what the phases share.
@@ -44,7 +46,11 @@ type demo struct {
 // Run runs the demo until it is over or ctx ends; both are nil. An error means
 // that it could not run, or that something did not turn out as promised.
 func Run(ctx context.Context, cfg Config) (err error) {
-	d := &demo{screen: newScreen(cfg.Out, cfg.For), prefix: "lifeguard:demo:" + rand.Text()[:8] + ":"}
+	out := cfg.Out
+	if cfg.JSON {
+		out = io.Discard
+	}
+	d := &demo{screen: newScreen(out, cfg.For), prefix: "lifeguard:demo:" + rand.Text()[:8] + ":"}
 	if d.server, err = startServer(ctx, cfg); err != nil {
 		return stopped(ctx, err)
 	}
@@ -83,8 +89,12 @@ func Run(ctx context.Context, cfg Config) (err error) {
 	}
 	d.load.stop()
 	live()
-	d.summary(ctx)
+	sum := d.sum(ctx)
+	sum.write(d.screen)
 	d.cleanUp()
+	if cfg.JSON && err == nil {
+		err = show.JSON(cfg.Out, sum)
+	}
 	if e := d.client.Close(); e != nil && err == nil {
 		err = fmt.Errorf("close: %w", e)
 	}

@@ -15,23 +15,43 @@ func (d *demo) note(format string, args ...any) {
 	d.notes = append(d.notes, fmt.Sprintf(format, args...))
 }
 
-func (d *demo) summary(ctx context.Context) {
-	took := time.Since(d.start)
-	title := fmt.Sprintf("Summary after %.1f s", took.Seconds())
-	if ctx.Err() != nil {
+// summary is what there is to say at the end.
+type summary struct {
+	Server   string               `json:"server"`
+	Seconds  float64              `json:"seconds"`
+	Early    bool                 `json:"ended_early"`
+	Commands int64                `json:"commands"`
+	Leases   int64                `json:"leases"`
+	Failed   int64                `json:"failed"`
+	Broken   int64                `json:"leases_broken"`
+	Opened   int                  `json:"opened"`
+	Closed   map[hooks.Reason]int `json:"closed"` // by reason
+	Open     int                  `json:"open"`
+	Leased   int                  `json:"leased"`
+	Notes    []string             `json:"notes"` // what the phases found, in words
+}
+
+func (d *demo) sum(ctx context.Context) summary {
+	opened, closed := d.watch.counts()
+	return summary{Server: d.server.name, Seconds: time.Since(d.start).Seconds(), Early: ctx.Err() != nil,
+		Commands: d.load.commands.Load(), Leases: d.load.leases.Load(), Failed: d.load.failed.Load(), Broken: d.load.broken.Load(),
+		Opened: opened, Closed: closed, Open: len(d.client.Conns()), Leased: len(d.client.Leases()), Notes: d.notes}
+}
+
+func (s summary) write(to *screen) {
+	title := fmt.Sprintf("Summary after %.1f s", s.Seconds)
+	if s.Early {
 		title += ", ended early as asked"
 	}
-	d.screen.title(title)
-	line := func(format string, args ...any) { d.screen.printf("  "+format+"\n", args...) }
+	to.title(title)
+	line := func(format string, args ...any) { to.printf("  "+format+"\n", args...) }
 
-	line("%d commands and %d leases, %d failed", d.load.commands.Load(), d.load.leases.Load(), d.load.failed.Load())
-	if n := d.load.broken.Load(); n > 0 {
-		line("%d leases lost their connection while they held it, and said so", n)
+	line("%d commands and %d leases, %d failed", s.Commands, s.Leases, s.Failed)
+	if s.Broken > 0 {
+		line("%d leases lost their connection while they held it, and said so", s.Broken)
 	}
-	dialed, ended := d.watch.counts()
-	line("%d connections opened, %d closed%s, %d open, %d leased", dialed, sum(ended), reasons(ended),
-		len(d.client.Conns()), len(d.client.Leases()))
-	for _, n := range d.notes {
+	line("%d connections opened, %d closed%s, %d open, %d leased", s.Opened, sum(s.Closed), reasons(s.Closed), s.Open, s.Leased)
+	for _, n := range s.Notes {
 		line("%s", n)
 	}
 }
