@@ -397,6 +397,9 @@ func (c *Conn) fail(op Op, err error) error {
 			_, why = unpackOrder(c.wokenFor.Load())
 		}
 		c.end(why, err)
+		if !e.Self {
+			c.node.alarm()
+		}
 		if !c.sentinel() { // it says nothing about the servers
 			if e.Handshake && !e.Self {
 				c.node.full.Store(true)

@@ -3,6 +3,7 @@ package hooks
 import (
 	"net"
 	"strings"
+	"time"
 )
 
 // CountsOf is how Main and Pipeline count.
@@ -69,3 +70,6 @@ func Canned(nc net.Conn) bool {
 
 // Peek looks at the socket.
 func (c *Conn) Peek() (alive, pending bool) { return c.peek() }
+
+// Calm makes it a long time since a connection of the node failed.
+func (n *Node) Calm() { n.failedAt.Store(n.t.now() - int64(time.Hour)) }

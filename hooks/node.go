@@ -48,6 +48,7 @@ type Node struct {
 	full     atomic.Bool // the last dial or handshake failed: end nothing that works
 
 	foundDead atomic.Bool
+	failedAt  atomic.Int64 // when a connection failed last, or the node was made
 
 	tell    atomic.Bool  // the next write is to be told of
 	silence atomic.Int64 // ns without traffic after which the server closes a connection, 0 unknown
@@ -71,6 +72,7 @@ const minWriteBuffer = 64
 // connection. Give the client to Bind.
 func (t *Tracker) NewNode(opt *redis.Options) *Node {
 	n := &Node{t: t, opt: opt, addr: opt.Addr}
+	n.alarm()
 	if n.addr == "" {
 		n.addr = "localhost:6379" // go-redis's default
 	}

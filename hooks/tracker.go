@@ -228,6 +228,10 @@ func (t *Tracker) left(c *Conn) {
 	}
 	t.ends.add(why.reason)
 	c.node.ends.add(why.reason)
+	switch why.reason {
+	case ReasonError, ReasonSuspect, ReasonHeartbeat, ReasonReadOnly:
+		c.node.alarm()
+	}
 	if why.reason == ReasonError && why.err == nil && c.has(fReady) {
 		c.node.foundDead.Store(true)
 		if f := t.onUse.Load(); f != nil {
