@@ -33,19 +33,19 @@ func (s *nodeState) learn(now time.Duration) (news bool) {
 	if s.learnAgain.Swap(false) {
 		s.learned = false
 	}
-	if s.learned || now < s.retryLearn || s.suspect.holds(now) || s.node.Main().Idle == 0 {
+	if s.learned || now < s.retryLearn || s.suspect.asks(now) || s.node.Main().Idle == 0 {
 		return false
 	}
 	if !s.compared {
-		if errors.Is(s.compareWithServer(), hooks.ErrWouldWait) {
-			s.retryLearn = now + 100*time.Millisecond
+		if again := s.askLater(s.compareWithServer()); again > 0 {
+			s.retryLearn = now + again
 			return false
 		}
 		s.compared = true
 	}
 	v, err := s.node.Config("timeout")
-	if errors.Is(err, hooks.ErrWouldWait) {
-		s.retryLearn = now + 100*time.Millisecond
+	if again := s.askLater(err); again > 0 {
+		s.retryLearn = now + again
 		return false
 	}
 	s.learned = true
@@ -57,6 +57,20 @@ func (s *nodeState) learn(now time.Duration) (news bool) {
 		s.node.SetSilence(time.Duration(seconds) * time.Second)
 	}
 	return s.automatic > 0
+}
+
+// askLater is when to ask again after a question that found no connection, or got
+// no answer: the latter cost one. 0 if there is nothing to ask again.
+func (s *nodeState) askLater(err error) time.Duration {
+	switch {
+	case errors.Is(err, hooks.ErrWouldWait):
+		return 100 * time.Millisecond
+	case isTimeout(hooks.Reveal(err)):
+		s.unheard++
+		return min(time.Second<<min(s.unheard-1, 6), time.Minute)
+	}
+	s.unheard = 0
+	return 0
 }
 
 // pings finds out whether something between here and the server hangs up on PING, as

@@ -61,6 +61,7 @@ type nodeState struct {
 	learnAgain  atomic.Bool
 	automatic   time.Duration // heartbeat by the server's timeout, 0 none
 	retryLearn  time.Duration // not before, on the tracker's clock
+	unheard     int           // questions in a row that got no answer
 	retryDialed time.Duration // when a server that took nobody new was asked last
 }
 
@@ -233,6 +234,8 @@ func (s *nodeState) round() time.Duration {
 	if look.due == [3]int{} { // it is a command like any other, and must not meet what is to be verified
 		if s.learn(now) {
 			next = tickPause
+		} else if !s.learned && s.retryLearn > now {
+			next = min(next, s.retryLearn-now)
 		}
 		s.askServer(now)
 	}

@@ -288,7 +288,7 @@ func (s *nodeState) askServer(now time.Duration) {
 		return
 	}
 	c := &s.server
-	if !c.due(now) || s.suspect.holds(now) || s.node.Main().Idle == 0 {
+	if !c.due(now) || s.suspect.asks(now) || s.node.Main().Idle == 0 {
 		return
 	}
 	text, err := s.node.Info("clients")

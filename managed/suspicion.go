@@ -125,6 +125,12 @@ func (u *suspicion) holds(now time.Duration) bool {
 	return at > 0 && now-at < holdsFor
 }
 
+// asks reports whether it is being found out, or will be at once, who still
+// answers: other questions would hold that up.
+func (u *suspicion) asks(now time.Duration) bool {
+	return u.holds(now) || u.timedOut.Load() || u.running.Load()
+}
+
 // overdue notes a connection whose reply is late.
 func (l *survey) overdue(c *hooks.Conn, v hooks.View) {
 	p := l.s.m.core.set.suspicion
