@@ -184,6 +184,18 @@ func (r *round) clients() []*side {
 	for _, s := range sides {
 		r.t.Cleanup(func() { _ = s.rdb.Close() })
 	}
+	// go-redis's first handshakes with a server race each other when they hang for
+	// longer than lifeguard keeps them apart: they are over before anything fails.
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	for _, rdb := range []*managed.Client{rdb, crdb} {
+		if err := rdb.Ping(ctx).Err(); err != nil {
+			r.t.Fatal(err)
+		}
+	}
+	if err := nodes.ForEachShard(ctx, func(ctx context.Context, c *redis.Client) error { return c.Ping(ctx).Err() }); err != nil {
+		r.t.Fatal(err)
+	}
 	return sides
 }
 
