@@ -40,6 +40,7 @@ type Conn struct {
 	cause    atomic.Pointer[error] // of an interruption
 	ended    atomic.Pointer[ending]
 	first    atomic.Bool // it makes the first handshake of its node
+	writeBy  time.Time   // the write deadline of the handshake
 	seat     func()      // gives back its place in the budget of connections
 	closed   atomic.Bool
 }
@@ -122,7 +123,7 @@ func (c *Conn) Write(b []byte) (int, error) {
 	}
 	if c.has(fReady) {
 		c.follow(b)
-	} else if c.out.Load() == 0 && c.node.first.enter() {
+	} else if c.out.Load() == 0 && c.node.first.enter(c.writeBy) {
 		c.first.Store(true)
 	}
 	return c.send(b)
@@ -294,6 +295,9 @@ func (c *Conn) SetDeadline(t time.Time) error {
 
 // SetWriteDeadline implements net.Conn; go-redis calls it before each command.
 func (c *Conn) SetWriteDeadline(t time.Time) error {
+	if !c.has(fReady) {
+		c.writeBy = t
+	}
 	c.unset(fWriteStale | fWrote)
 	return c.deadline(OpWrite, c.Conn.SetWriteDeadline(t))
 }

@@ -17,8 +17,9 @@ type firstHandshake struct {
 	turn chan struct{} // holds one token
 }
 
-// patience bounds the wait for a first handshake that hangs.
-const firstPatience = time.Second
+// firstPatience bounds the wait for a first handshake that hangs, where no write
+// deadline does.
+const firstPatience = 5 * time.Second
 
 func newFirstHandshake(opt *redis.Options) *firstHandshake {
 	f := &firstHandshake{turn: make(chan struct{}, 1)}
@@ -31,12 +32,17 @@ func newFirstHandshake(opt *redis.Options) *firstHandshake {
 }
 
 // enter is called before a handshake's first write; it reports whether leave
-// must be called at its end.
-func (f *firstHandshake) enter() bool {
+// must be called at its end. It waits until the write has to be over, which then
+// fails.
+func (f *firstHandshake) enter(deadline time.Time) bool {
 	if f.done.Load() {
 		return false
 	}
-	timer := time.NewTimer(firstPatience)
+	patience := firstPatience
+	if !deadline.IsZero() {
+		patience = time.Until(deadline)
+	}
+	timer := time.NewTimer(patience)
 	defer timer.Stop()
 	select {
 	case <-f.turn:
