@@ -186,7 +186,7 @@ func TestWhatIsInUseDoesNotMakeMaintenanceSpin(t *testing.T) {
 	time.Sleep(300 * time.Millisecond)
 	visits := c.PoolStats().Hits - before
 	t.Logf("%d visits in 300 ms", visits)
-	require.Less(t, visits, uint32(20*2*10))
+	require.Less(t, visits, uint32(2000)) // a round each tick makes more than 3000
 	require.ErrorIs(t, <-done, redis.Nil)
 }
 
