@@ -38,7 +38,7 @@ func TestTheHeartbeatKeepsASilentPoolAlive(t *testing.T) {
 				s = redistest.Start(t, "--timeout", "2")
 			}
 			opt := s.Options()
-			opt.PoolSize = 20
+			opt.PoolSize, opt.PipelinePoolSize = 20, 3
 			if kind == "RESP2" {
 				opt.Protocol = 2
 			}
@@ -50,7 +50,7 @@ func TestTheHeartbeatKeepsASilentPoolAlive(t *testing.T) {
 			ctx := t.Context()
 			_, err := c.Warm(ctx, 20)
 			require.NoError(t, err)
-			if kind == "pipelines" {
+			for kind == "pipelines" && inPool(c, hooks.PoolPipeline) < opt.PipelinePoolSize {
 				pipelineBurst(t, c, 6)
 			}
 			for i := range 10 { // with the cache on: pushes come for these

@@ -51,6 +51,7 @@ type nodeState struct {
 	looked   time.Duration // when the last survey was made
 	unmet    int           // sweeps in a row that did not meet all that was due
 	rest     [3]int        // what the last tick had no time for, by pool
+	turns    [3]int        // how many visits it had left for that
 	then     time.Duration // when to come back after that
 	visiting sync.Mutex    // held by whoever visits: one idle connection at a time
 
@@ -260,8 +261,12 @@ func (s *nodeState) sweepOn(start time.Time, due [3]int) time.Duration {
 	due[hooks.PoolUnknown] = 0
 	due[hooks.PoolMain] += either
 	unmet := 0
+	rest := s.rest
 	s.rest = [3]int{}
 	for _, p := range []hooks.Pool{hooks.PoolMain, hooks.PoolPipeline} {
+		if due[p] > rest[p] {
+			s.turns[p] = 0 // some are due that the visits of the last tick may have passed by
+		}
 		left, done := s.visit(p, due[p], start)
 		if !done {
 			s.rest = due
@@ -300,16 +305,23 @@ func (s *nodeState) left(now time.Duration) bool {
 
 // visit visits idle connections of a pool until those that are due have been met
 // or all have been met twice, and returns how many were not met. When the tick's
-// budget is spent before that, done is false.
+// budget is spent before that, done is false, and the next call goes on from there:
+// it would never come to an end if it began again.
 func (s *nodeState) visit(pool hooks.Pool, due int, start time.Time) (left int, done bool) {
 	if due == 0 {
 		return 0, true
 	}
-	for visits := 2 * s.idle(pool); visits > 0 && due > 0; visits-- {
+	visits := 2 * s.idle(pool)
+	if turns := s.turns[pool]; turns > 0 {
+		visits = min(visits, turns)
+	}
+	s.turns[pool] = 0
+	for ; visits > 0 && due > 0; visits-- {
 		if s.m.ctx.Err() != nil || s.idle(pool) == 0 {
 			break
 		}
 		if time.Since(start) > tickBudget {
+			s.turns[pool] = visits
 			return due, false
 		}
 		before, from := time.Now(), s.m.core.tracker.Elapsed()
