@@ -90,10 +90,7 @@ func (n *Node) alarm() { n.failedAt.Store(n.t.now()) }
 // the socket mean nothing to go-redis, so the look is ours.
 func (g *guard) Read(look func(fd uintptr) bool) error {
 	c := g.c
-	if c.has(fUnchecked) || c.raw == nil {
-		return nil
-	}
-	if g.skip {
+	if g.skip || c.raw == nil || c.has(fUnchecked) {
 		return nil
 	}
 	c.set(fChecked)

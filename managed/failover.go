@@ -30,8 +30,7 @@ func NewFailover(opt *redis.FailoverOptions, opts ...Option) (*Client, error) {
 	}
 	core.set.buffers.resize(like)
 	u := &unit{core: core, retry: core.retryHook(like)}
-	u.node = core.tracker.NewFailoverNode(like, opt.SentinelAddrs...)
-	u.node.OnDialTook(u.meter.Dial.Record)
+	u.on(core.tracker.NewFailoverNode(like, opt.SentinelAddrs...))
 	rdb, err := constructed(func() *redis.Client { return redis.NewFailoverClient(withNode(opt, like)) })
 	if err != nil {
 		return nil, err
@@ -80,7 +79,8 @@ func NewFailoverCluster(opt *redis.FailoverOptions, opts ...Option) (*ClusterCli
 	}
 	// go-redis makes the clients of the nodes itself; here they get their units.
 	rdb.OnNewNode(func(node *redis.Client) {
-		u := &unit{core: m.core, retry: m.retry, inner: true, node: d.node(node.Options().Addr)}
+		u := &unit{core: m.core, retry: m.retry, inner: true}
+		u.on(d.node(node.Options().Addr))
 		u.bind(node, opt.MinIdleConns)
 	})
 	if err := m.attach(rdb, func() { rdb.ReloadState(context.Background()) }); err != nil {

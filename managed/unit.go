@@ -48,8 +48,7 @@ func (u *unit) build(opt redis.Options) error {
 	minIdle := opt.MinIdleConns
 	tame(&opt)
 	u.core.set.buffers.resize(&opt)
-	u.node = u.core.tracker.NewNode(&opt)
-	u.node.OnDialTook(u.meter.Dial.Record)
+	u.on(u.core.tracker.NewNode(&opt))
 	if u.inner {
 		u.node.NoWaiting()
 	}
@@ -65,6 +64,12 @@ func (u *unit) build(opt redis.Options) error {
 	return nil
 }
 
+// on gives the unit its node, before anything is dialed.
+func (u *unit) on(node *hooks.Node) {
+	u.node = node
+	node.OnDialTook(u.meter.Dial.Record)
+}
+
 // tame switches off what is done here instead.
 func tame(opt *redis.Options) {
 	opt.ConnMaxIdleTime, opt.ConnMaxLifetime, opt.ConnMaxLifetimeJitter = -1, 0, 0
@@ -75,7 +80,6 @@ func tame(opt *redis.Options) {
 func (u *unit) bind(rdb *redis.Client, minIdle int) {
 	u.rdb = rdb
 	u.hook = &hooks.Hook{Node: u.node, Inner: u.inner, Failed: u.failed, Took: u.took}
-	u.node.OnDialTook(u.meter.Dial.Record)
 	u.breaker = u.retry
 	u.hook.Install(rdb, u.hook)
 	if u.inner {
