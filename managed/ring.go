@@ -3,6 +3,7 @@ package managed
 import (
 	"context"
 	"errors"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 
@@ -35,6 +36,9 @@ func NewRingClient(opt *redis.RingOptions, opts ...Option) (*Ring, error) {
 	clone.MaxRetries = -1
 	make := clone.NewClient
 	clone.NewClient = func(node *redis.Options) *redis.Client { return m.node(node, make) }
+	if clone.HeartbeatFn == nil {
+		clone.HeartbeatFn = aliveWithin(clone.HeartbeatFrequency)
+	}
 	rdb, err := constructed(func() *redis.Ring { return redis.NewRing(&clone) })
 	if err != nil {
 		return nil, err
@@ -57,6 +61,36 @@ func ringLike(o *redis.RingOptions) *redis.Options {
 		DialTimeout: o.DialTimeout, PoolTimeout: o.PoolTimeout, ReadTimeout: o.ReadTimeout, WriteTimeout: o.WriteTimeout,
 		MinRetryBackoff: o.MinRetryBackoff, MaxRetryBackoff: o.MaxRetryBackoff,
 		ConnMaxIdleTime: o.ConnMaxIdleTime, ConnMaxLifetime: o.ConnMaxLifetime, ConnMaxLifetimeJitter: o.ConnMaxLifetimeJitter}
+}
+
+// aliveWithin makes the check of a ring's shards: go-redis gives the keys of one
+// that fails three times to the others. Like its own, a PING, but that sees
+// through our errors, so that a pool without a free connection is no failure, and
+// a connection that breaks under it is none either: the server answers on
+// another one, or does not within the time to the next check.
+func aliveWithin(every time.Duration) func(context.Context, *redis.Client) bool {
+	const tries = 10
+	if every == 0 {
+		every = 500 * time.Millisecond // RingOptions.HeartbeatFrequency's default
+	}
+	return func(ctx context.Context, shard *redis.Client) bool {
+		for range tries {
+			err := hooks.Reveal(shard.Ping(ctx).Err())
+			if err == nil || errors.Is(err, redis.ErrPoolTimeout) {
+				return true
+			}
+			var lost *hooks.ConnError
+			if !errors.As(err, &lost) || lost.Op == hooks.OpDial || isTimeout(err) {
+				return false
+			}
+			select {
+			case <-ctx.Done():
+				return false
+			case <-time.After(every / tries):
+			}
+		}
+		return false
+	}
 }
 
 // Acquire leases a connection to the shard that owns key; see Client.Acquire.
