@@ -139,6 +139,32 @@ func TestOnAClusterNothingIsSentTwice(t *testing.T) {
 	t.Logf("%+v", h.Stats())
 }
 
+// A ClusterClient makes the clients of its nodes, and they get their hooks, while
+// its first call is under way.
+func TestTheFirstPipelineOfAClusterIsUnderstood(t *testing.T) {
+	s := redistest.Start(t)
+	f := newFaults(t, s.Addr())
+	ctx := within(t, 30*time.Second)
+	rdb := redis.NewClusterClient(&redis.ClusterOptions{MaxRetries: -1, ClusterSlots: func(context.Context) ([]redis.ClusterSlot, error) {
+		return []redis.ClusterSlot{{Start: 0, End: 16383, Nodes: []redis.ClusterNode{{Addr: f.proxy.Addr()}}}}, nil
+	}})
+	t.Cleanup(func() { rdb.Close() })
+	h := retry.NewHook(quick())
+	rdb.OnNewNode(func(node *redis.Client) { node.AddHook(h.Node(node.Options().Addr)) })
+	rdb.AddHook(h)
+	f.request("incr", 1, redistest.CutBefore)
+	var incr *redis.IntCmd
+	_, _ = rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
+		p.Set(ctx, "k", 1, 0)
+		incr = p.Incr(ctx, "n")
+		p.Get(ctx, "k")
+		return nil
+	})
+	if !errors.Is(incr.Err(), retry.ErrUnknownOutcome) || f.sent() != 1 {
+		t.Errorf("INCR whose connection was cut: %v, sent %d", incr, f.sent())
+	}
+}
+
 // go-redis sends a node's whole pipeline again if the first reply says TRYAGAIN,
 // those commands included that were executed.
 func TestAClusterPipelineIsNotSentAgainForItsFirstReply(t *testing.T) {

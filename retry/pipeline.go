@@ -145,7 +145,11 @@ func (c *pipeCall) once(cmds, body []redis.Cmder) error {
 	}
 	if !c.tx && !c.h.fanout.Load() {
 		setAll(body, errUnanswered)
-		err = settle(body, c.next(ctx, cmds))
+		if err = c.next(ctx, cmds); c.h.fanout.Load() {
+			err = unmark(body, err) // the client's first nodes were made meanwhile; their hooks have settled it
+		} else {
+			err = settle(body, err)
+		}
 	} else {
 		err = c.next(ctx, cmds)
 	}
@@ -212,16 +216,22 @@ func settle(cmds []redis.Cmder, err error) error {
 	if broken >= 0 {
 		rest = cmds[broken].Err()
 	}
-	if err == errUnanswered || rest == errUnanswered {
-		rest = errHidden // a cluster without node hooks
-	}
-	for _, cmd := range cmds[first:] {
-		if cmd.Err() == errUnanswered {
-			cmd.SetErr(rest)
-		}
-	}
+	unmark(cmds[first:], rest)
 	if err == errUnanswered {
 		err = errHidden
+	}
+	return err
+}
+
+// unmark gives the commands that still have the mark an error, and returns it.
+func unmark(cmds []redis.Cmder, err error) error {
+	if err == errUnanswered {
+		err = errHidden // a cluster without node hooks
+	}
+	for _, cmd := range cmds {
+		if cmd.Err() == errUnanswered {
+			cmd.SetErr(err)
+		}
 	}
 	return err
 }
