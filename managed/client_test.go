@@ -476,3 +476,12 @@ func TestConnsTellsTheTruth(t *testing.T) {
 	require.NoError(t, c.Close())
 	require.Empty(t, c.Conns())
 }
+
+// As in go-redis: a server that quits without an answer has obeyed.
+func TestAServerCanBeToldToQuit(t *testing.T) {
+	t.Parallel()
+	s := redistest.Start(t)
+	c := client(t, s.Options())
+	require.NoError(t, c.ShutdownNoSave(t.Context()).Err())
+	require.Zero(t, c.RetryStats().UnknownOutcomes)
+}

@@ -2,6 +2,8 @@ package retry
 
 import (
 	"context"
+	"errors"
+	"io"
 	"log/slog"
 	"net"
 	"strings"
@@ -134,7 +136,11 @@ func (h *Hook) process(ctx context.Context, cmd redis.Cmder, next redis.ProcessH
 		}
 	}
 	err := f.err
-	if err != nil && err != redis.Nil && (applied || f.outcome == Unknown) {
+	switch {
+	case err == nil || err == redis.Nil || !applied && f.outcome != Unknown:
+	case name(cmd) == "shutdown" && errors.Is(err, io.EOF):
+		err = io.EOF // a server that obeys does not answer: go-redis's methods make it a success
+	default:
 		err = h.unknown(ctx, cmd, err, p.tries)
 	}
 	cmd.SetErr(err) // for methods of ClusterClient that ignore what a hook returns
