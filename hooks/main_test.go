@@ -3,7 +3,6 @@ package hooks_test
 import (
 	"context"
 	"net"
-	"os"
 	"sync"
 	"syscall"
 	"testing"
@@ -11,21 +10,12 @@ import (
 
 	"github.com/redis/go-redis/v9"
 	"github.com/redis/go-redis/v9/maintnotifications"
-	"go.uber.org/goleak"
 
 	"github.com/lifeguard-redis/lifeguard/hooks"
 	"github.com/lifeguard-redis/lifeguard/internal/redistest"
 )
 
-func TestMain(m *testing.M) {
-	// go-redis has one goroutine per process that keeps the time, for ever.
-	goleak.VerifyTestMain(m,
-		goleak.IgnoreAnyFunction("github.com/redis/go-redis/v9/internal/pool.init.0.func1"),
-		goleak.Cleanup(func(code int) {
-			redistest.Stop()
-			os.Exit(code)
-		}))
-}
+func TestMain(m *testing.M) { redistest.MainWithoutLeaks(m) }
 
 // soon bounds what should take no time at all.
 const soon = 10 * time.Second

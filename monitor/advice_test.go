@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/lifeguard-redis/lifeguard/monitor"
+	"github.com/lifeguard-redis/lifeguard/monitor/internal/monitortest"
 )
 
 func TestAdviceFollowsFromWhatWasSeen(t *testing.T) {
@@ -39,11 +40,11 @@ func TestAdviceFollowsFromWhatWasSeen(t *testing.T) {
 		"too large, but seen too short": {monitor.Numbers{Main: pool, Hits: 1000, PeakDemand: 3}, 2, 10, "the size fits"},
 	} {
 		synctest.Test(t, func(t *testing.T) {
-			src := &script{}
-			m := newMonitor(t, src)
+			src := &monitortest.Source{}
+			m := monitortest.New(t, src)
 			m.Start()
 			synctest.Wait()
-			src.set(node(c.n))
+			src.Set(monitortest.Node(c.n))
 			periods(c.periods)
 			a := m.Advice()
 			if a.Suggested != c.want || !strings.Contains(a.Why, c.words) {
@@ -55,12 +56,12 @@ func TestAdviceFollowsFromWhatWasSeen(t *testing.T) {
 
 func TestAdviceUsesLittlesLaw(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		src := &script{}
+		src := &monitortest.Source{}
 		var h monitor.Histogram
-		src.set(func(s *monitor.Sample) {
-			node(monitor.Numbers{Main: monitor.Pool{Size: 40, Open: 40}, PeakDemand: 9, Command: h.Snapshot()})(s)
+		src.Set(func(s *monitor.Sample) {
+			monitortest.Node(monitor.Numbers{Main: monitor.Pool{Size: 40, Open: 40}, PeakDemand: 9, Command: h.Snapshot()})(s)
 		})
-		m := newMonitor(t, src)
+		m := monitortest.New(t, src)
 		m.Start()
 		synctest.Wait()
 		for range 30 * 800 { // 800 a second, 10 ms each: 8 at a time

@@ -14,6 +14,7 @@ import (
 
 	"github.com/lifeguard-redis/lifeguard/internal/redistest"
 	"github.com/lifeguard-redis/lifeguard/monitor"
+	"github.com/lifeguard-redis/lifeguard/monitor/internal/monitortest"
 )
 
 // hold takes n connections of rdb until the test ends or release is called.
@@ -45,7 +46,7 @@ func TestAPlainClientIsCountedAsItsServerCountsIt(t *testing.T) {
 	defer func() { _ = rdb.Close() }()
 	src := monitor.FromClient(rdb)
 	rdb.AddHook(src.Hook())
-	m := newMonitor(t, src)
+	m := monitortest.New(t, src)
 	if s := m.Stats(); s.Open != 0 || s.Dialed != 0 || s.Main.Size != 4 || srv.NumClients(t) != 0 {
 		t.Errorf("looking opened something: %v", s)
 	}
@@ -91,7 +92,7 @@ func TestWithoutTheHookWhatIsNotKnownIsNamed(t *testing.T) {
 	if err := rdb.Ping(bg).Err(); err != nil {
 		t.Fatal(err)
 	}
-	s := newMonitor(t, monitor.FromClient(rdb)).Stats()
+	s := monitortest.New(t, monitor.FromClient(rdb)).Stats()
 	if s.Dialed != 1 || s.Misses != 1 || s.Command.Count != 0 || !strings.Contains(fmt.Sprint(s.Gaps), "see Client.Hook") {
 		t.Errorf("%+v", s)
 	}
@@ -112,7 +113,7 @@ func TestAFailedDialIsTheLastUntilOneSucceeds(t *testing.T) {
 	defer func() { _ = rdb.Close() }()
 	src := monitor.FromClient(rdb)
 	rdb.AddHook(src.Hook())
-	m := newMonitor(t, src)
+	m := monitortest.New(t, src)
 	_ = rdb.Ping(bg).Err()
 	s := m.Stats()
 	if s.DialErrors != 1 || s.Dial.Count != 1 || s.Dialed != 0 || s.LastDialError == nil || s.LastDialError.Err != "no route" {
@@ -133,7 +134,7 @@ func TestARingIsCountedByNode(t *testing.T) {
 	defer func() { _ = ring.Close() }()
 	src := monitor.FromClient(ring)
 	ring.AddHook(src.Hook())
-	m := newMonitor(t, src)
+	m := monitortest.New(t, src)
 	for i := range 50 {
 		if err := ring.Set(bg, fmt.Sprint("k", i), 1, 0).Err(); err != nil {
 			t.Fatal(err)
@@ -159,7 +160,7 @@ func (n *numbers) PoolStats() *redis.PoolStats { ps := n.ps; return &ps }
 func TestWhatGoRedisReportsWronglyIsCorrected(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := &numbers{opt: redis.Options{Addr: "a:1", PoolSize: 10, MaxActiveConns: 8, PoolTimeout: time.Second}}
-		m := newMonitor(t, monitor.FromClient(n))
+		m := monitortest.New(t, monitor.FromClient(n))
 		n.ps = redis.PoolStats{TotalConns: 5, IdleConns: 4294967295, PendingRequests: 4294967295, Unusable: 9, StaleConns: 3}
 		if s := m.Stats(); s.Idle != 0 || s.InUse != 5 || s.Waiting != 0 || s.Main.Size != 8 || s.Dialed != 8 || s.ClosedAll() != 3 {
 			t.Errorf("underflow: %+v", s.Numbers)
@@ -193,7 +194,7 @@ func TestWhatIsNoClientIsRefused(t *testing.T) {
 func TestAClusterThatCannotBeReachedLeavesAGap(t *testing.T) {
 	c := redis.NewClusterClient(&redis.ClusterOptions{Addrs: []string{"127.0.0.1:1"}, DialerRetries: 1})
 	defer func() { _ = c.Close() }()
-	s := newMonitor(t, monitor.FromClient(c)).Stats()
+	s := monitortest.New(t, monitor.FromClient(c)).Stats()
 	if len(s.Nodes) != 0 || !strings.Contains(fmt.Sprint(s.Gaps), "nodes that have come or gone") {
 		t.Errorf("%+v", s)
 	}
@@ -207,7 +208,7 @@ func TestAClusterIsCountedByNodeAndGoesOnBeingCountedWhileItIsAway(t *testing.T)
 	defer func() { _ = c.Close() }()
 	src := monitor.FromClient(c)
 	c.AddHook(src.Hook())
-	m := newMonitor(t, src)
+	m := monitortest.New(t, src)
 	for i := range 40 {
 		if err := c.Set(bg, fmt.Sprint("k", i), 1, 0).Err(); err != nil {
 			t.Fatal(err)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/lifeguard-redis/lifeguard/internal/redistest"
 	"github.com/lifeguard-redis/lifeguard/monitor"
+	"github.com/lifeguard-redis/lifeguard/monitor/internal/monitortest"
 )
 
 func TestFieldsAreThoseOfNumbersInJSON(t *testing.T) {
@@ -33,13 +34,13 @@ func TestFieldsAreThoseOfNumbersInJSON(t *testing.T) {
 }
 
 func TestAFieldOfAGapIsNotKnown(t *testing.T) {
-	src := &script{}
-	src.set(func(s *monitor.Sample) {
+	src := &monitortest.Source{}
+	src.Set(func(s *monitor.Sample) {
 		s.Rest.Command = monitor.Distribution{}
 		s.Gap("x", "leaks", "nodes.command")
 		s.Gap("x", "leaks", "typo")
 	})
-	s := newMonitor(t, src).Stats()
+	s := monitortest.New(t, src).Stats()
 	for field, want := range map[string]bool{"leaks": false, "nodes.leaks": false, "command": true, "nodes.command": false, "hits": true, "nodes.hits": true} {
 		if s.Known(field) != want {
 			t.Errorf("%s: known %v", field, !want)
@@ -51,9 +52,9 @@ func TestAFieldOfAGapIsNotKnown(t *testing.T) {
 }
 
 func TestASourceThatPanicsHasNoGauges(t *testing.T) {
-	src := &script{}
-	src.set(func(*monitor.Sample) { panic("broken") })
-	s := newMonitor(t, src).Stats()
+	src := &monitortest.Source{}
+	src.Set(func(*monitor.Sample) { panic("broken") })
+	s := monitortest.New(t, src).Stats()
 	if s.Known("open") || s.Known("server_clients") || !s.Known("hits") || !s.Known("command") {
 		t.Errorf("%v", s.Unknown)
 	}
@@ -63,7 +64,7 @@ func TestAPlainClientSaysWhatItDoesNotKnow(t *testing.T) {
 	rdb := redis.NewClient(redistest.Options(t))
 	defer func() { _ = rdb.Close() }()
 	src := monitor.FromClient(rdb)
-	m := newMonitor(t, src)
+	m := monitortest.New(t, src)
 	if s := m.Stats(); s.Known("command") || s.Known("retries") || s.Known("leaks") || !s.Known("hits") || !s.Known("open") || !s.Known("closed") {
 		t.Errorf("without the hook: %v", s.Unknown)
 	}
@@ -73,18 +74,18 @@ func TestAPlainClientSaysWhatItDoesNotKnow(t *testing.T) {
 	}
 	c := redis.NewClusterClient(&redis.ClusterOptions{Addrs: []string{"127.0.0.1:1"}, DialerRetries: 1})
 	defer func() { _ = c.Close() }()
-	if s := newMonitor(t, monitor.FromClient(c)).Stats(); !slices.Equal(s.Unknown[:3], monitor.Fields()[:3]) || s.Known("open") {
+	if s := monitortest.New(t, monitor.FromClient(c)).Stats(); !slices.Equal(s.Unknown[:3], monitor.Fields()[:3]) || s.Known("open") {
 		t.Errorf("a cluster that cannot be reached: %v", s.Unknown)
 	}
 }
 
 func TestRestIsWhatBelongsToNoNode(t *testing.T) {
-	src := &script{}
-	src.set(func(s *monitor.Sample) {
+	src := &monitortest.Source{}
+	src.Set(func(s *monitor.Sample) {
 		s.Rest.Retries = map[string]uint64{"timeout": 3}
 		s.Nodes = []monitor.Node{{Name: "a:1", Numbers: monitor.Numbers{Retries: map[string]uint64{"timeout": 4}, Hits: 5}}}
 	})
-	s := newMonitor(t, src).Stats()
+	s := monitortest.New(t, src).Stats()
 	if s.Rest.Retries["timeout"] != 3 || s.Retries["timeout"] != 7 || s.Rest.Hits != 0 || s.Hits != 5 {
 		t.Errorf("rest %+v, all %+v", s.Rest, s.Numbers)
 	}

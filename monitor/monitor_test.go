@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/lifeguard-redis/lifeguard/monitor"
+	"github.com/lifeguard-redis/lifeguard/monitor/internal/monitortest"
 )
 
 func TestNothingRunsUntilThereIsSomebodyToTell(t *testing.T) {
@@ -26,24 +27,24 @@ func TestNothingRunsUntilThereIsSomebodyToTell(t *testing.T) {
 	}
 	for name, f := range begin {
 		synctest.Test(t, func(t *testing.T) {
-			src := &script{}
-			m := newMonitor(t, src)
+			src := &monitortest.Source{}
+			m := monitortest.New(t, src)
 			periods(10)
-			if src.samples() != 0 {
-				t.Errorf("%d samples before %s", src.samples(), name)
+			if src.Samples() != 0 {
+				t.Errorf("%d samples before %s", src.Samples(), name)
 			}
 			f(m)
 			periods(2)
-			if n := src.samples(); n != 3 { // one to begin with
+			if n := src.Samples(); n != 3 { // one to begin with
 				t.Errorf("%d samples after %s", n, name)
 			}
 		})
 	}
 	synctest.Test(t, func(t *testing.T) {
-		src := &script{}
-		newMonitor(t, src, monitor.Threshold{Metric: monitor.Leaks, Limit: 1})
+		src := &monitortest.Source{}
+		monitortest.New(t, src, monitor.Threshold{Metric: monitor.Leaks, Limit: 1})
 		periods(1)
-		if src.samples() == 0 {
+		if src.Samples() == 0 {
 			t.Error("no samples for a threshold")
 		}
 	})
@@ -52,9 +53,9 @@ func TestNothingRunsUntilThereIsSomebodyToTell(t *testing.T) {
 func TestStatsHaveTotalsAndWhatIsRecent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var commands monitor.Histogram
-		src := &script{}
+		src := &monitortest.Source{}
 		set := func(dialed, aged, retries uint64, leases int) {
-			src.set(func(s *monitor.Sample) {
+			src.Set(func(s *monitor.Sample) {
 				a := monitor.Numbers{Main: monitor.Pool{Size: 5, Open: 4, Idle: 1, InUse: 3, Waiting: 2}, Pipeline: monitor.Pool{Size: 10, Open: 1, Idle: 1},
 					Subscribed: 1, Leases: leases, Dialed: dialed, Closed: map[string]uint64{"age": aged}, Command: commands.Snapshot()}
 				b := monitor.Numbers{Main: monitor.Pool{Size: 5, Open: 2, Idle: 2}, Dialed: 2, Closed: map[string]uint64{"idle": 1}}
@@ -65,7 +66,7 @@ func TestStatsHaveTotalsAndWhatIsRecent(t *testing.T) {
 		set(10, 3, 1, 0)
 		commands.Record(time.Second)
 		var got []monitor.Stats
-		m := newMonitor(t, src)
+		m := monitortest.New(t, src)
 		m.OnStats(func(s monitor.Stats) { got = append(got, s) })
 		synctest.Wait()
 		for range 60 {
@@ -116,14 +117,14 @@ func TestStatsHaveTotalsAndWhatIsRecent(t *testing.T) {
 func TestAskingForStatsHidesNothingFromTheCallbacks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var rec monitor.Recorder
-		src := &script{}
-		src.set(func(s *monitor.Sample) {
+		src := &monitortest.Source{}
+		src.Set(func(s *monitor.Sample) {
 			n := monitor.Numbers{Main: monitor.Pool{Size: 100, Open: 9, Idle: 9}}
 			rec.Fill(&n)
 			s.Nodes = []monitor.Node{{Name: "a:1", Numbers: n}}
 		})
 		var latest atomic.Pointer[monitor.Stats]
-		m := newMonitor(t, src)
+		m := monitortest.New(t, src)
 		m.OnStats(func(s monitor.Stats) { latest.Store(&s) })
 		synctest.Wait()
 		for range 7 { // a spike between two samples
@@ -155,9 +156,9 @@ func TestAskingForStatsHidesNothingFromTheCallbacks(t *testing.T) {
 
 func TestWithoutAGoroutinePeriodsGoFromCallToCall(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		src := &script{}
-		m := newMonitor(t, src)
-		dialed := func(n uint64) { src.set(node(monitor.Numbers{Dialed: n})) }
+		src := &monitortest.Source{}
+		m := monitortest.New(t, src)
+		dialed := func(n uint64) { src.Set(monitortest.Node(monitor.Numbers{Dialed: n})) }
 		for i, step := range []struct {
 			after          time.Duration
 			dialed, recent uint64
@@ -180,8 +181,8 @@ func TestWithoutAGoroutinePeriodsGoFromCallToCall(t *testing.T) {
 
 func TestTotalsDoNotFallWhenNodesComeAndGo(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		src := &script{}
-		m := newMonitor(t, src)
+		src := &monitortest.Source{}
+		m := monitortest.New(t, src)
 		for i, step := range []struct {
 			nodes         map[string]uint64 // dialed
 			total, recent uint64
@@ -195,7 +196,7 @@ func TestTotalsDoNotFallWhenNodesComeAndGo(t *testing.T) {
 			{map[string]uint64{"a": 2, "c": 3}, 22, 1},
 			{map[string]uint64{"a": 2, "b": 4, "c": 3}, 26, 4}, // b is back, and began anew
 		} {
-			src.set(func(s *monitor.Sample) {
+			src.Set(func(s *monitor.Sample) {
 				for name, n := range step.nodes {
 					s.Nodes = append(s.Nodes, monitor.Node{Name: name, Numbers: monitor.Numbers{Dialed: n}})
 				}
@@ -209,13 +210,13 @@ func TestTotalsDoNotFallWhenNodesComeAndGo(t *testing.T) {
 }
 
 func TestAskingChangesNothing(t *testing.T) {
-	src := &script{}
+	src := &monitortest.Source{}
 	shared := map[string]uint64{"age": 1} // a Source may keep its maps
-	src.set(func(s *monitor.Sample) {
+	src.Set(func(s *monitor.Sample) {
 		s.Rest.Closed = shared
 		s.Nodes = []monitor.Node{{Name: "a", Numbers: monitor.Numbers{Closed: shared}}, {Name: "b", Numbers: monitor.Numbers{Closed: shared}}}
 	})
-	m := newMonitor(t, src)
+	m := monitortest.New(t, src)
 	first := m.Stats()
 	for range 3 {
 		if s := m.Stats(); s.ClosedAll() != 3 || s.Nodes[0].ClosedAll() != 1 {
@@ -229,25 +230,25 @@ func TestAskingChangesNothing(t *testing.T) {
 }
 
 func TestTwoNodesOfOneNameAreAGap(t *testing.T) {
-	src := &script{}
-	src.set(func(s *monitor.Sample) {
+	src := &monitortest.Source{}
+	src.Set(func(s *monitor.Sample) {
 		s.Nodes = []monitor.Node{{Name: "a", Numbers: monitor.Numbers{Dialed: 1}}, {Name: "a", Numbers: monitor.Numbers{Dialed: 2}}}
 	})
-	if s := newMonitor(t, src).Stats(); s.Dialed != 1 || len(s.Nodes) != 1 || len(s.Gaps) != 1 {
+	if s := monitortest.New(t, src).Stats(); s.Dialed != 1 || len(s.Nodes) != 1 || len(s.Gaps) != 1 {
 		t.Errorf("%+v", s)
 	}
 }
 
 func TestAClosedMonitorDoesNotStart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		src := &script{}
-		m := newMonitor(t, src)
+		src := &monitortest.Source{}
+		m := monitortest.New(t, src)
 		_ = m.Close()
 		m.Start()
 		m.OnStats(func(monitor.Stats) { t.Error("called") })
 		periods(3)
-		if src.samples() != 0 {
-			t.Errorf("%d samples", src.samples())
+		if src.Samples() != 0 {
+			t.Errorf("%d samples", src.Samples())
 		}
 	})
 }
@@ -255,16 +256,16 @@ func TestAClosedMonitorDoesNotStart(t *testing.T) {
 // A number that is not known is no zero: it neither begins an alert nor ends one.
 func TestAnUnknownNumberEndsNoAlert(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		src, got := &script{}, &alerts{}
-		src.set(func(s *monitor.Sample) { s.Rest.Main.Waiting = 9 })
-		m := newMonitor(t, src, monitor.OnAlert(got.add), monitor.WithoutDefaults(), monitor.Threshold{Metric: monitor.Waiting, Limit: 3})
+		src, got := &monitortest.Source{}, &alerts{}
+		src.Set(func(s *monitor.Sample) { s.Rest.Main.Waiting = 9 })
+		m := monitortest.New(t, src, monitor.OnAlert(got.add), monitor.WithoutDefaults(), monitor.Threshold{Metric: monitor.Waiting, Limit: 3})
 		periods(1)
-		src.set(func(s *monitor.Sample) { s.Gap("who waits", "waiting") })
+		src.Set(func(s *monitor.Sample) { s.Gap("who waits", "waiting") })
 		periods(2)
 		if s := got.take(); s != "+waiting_warning" || len(m.Alerts()) != 1 {
 			t.Errorf("%q: want an alert that goes on", s)
 		}
-		src.set(func(s *monitor.Sample) {})
+		src.Set(func(s *monitor.Sample) {})
 		periods(1)
 		if s := got.take(); s != "-waiting_warning" {
 			t.Errorf("%q: want its end", s)
@@ -274,20 +275,20 @@ func TestAnUnknownNumberEndsNoAlert(t *testing.T) {
 
 func TestASourceThatPanicsLeavesAGapAndNoWrongNumber(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		src, got := &script{}, &alerts{}
+		src, got := &monitortest.Source{}, &alerts{}
 		good := func(s *monitor.Sample) {
 			inUse(90)(s)
 			s.Nodes[0].Dialed, s.Nodes[0].Main.Waiting, s.Rest.Leaks = 5, 3, 2
 		}
-		src.set(good)
-		m := newMonitor(t, src, monitor.OnAlert(got.add), monitor.Threshold{Metric: monitor.Waiting, Limit: 3})
+		src.Set(good)
+		m := monitortest.New(t, src, monitor.OnAlert(got.add), monitor.Threshold{Metric: monitor.Waiting, Limit: 3})
 		periods(1)
-		src.set(func(*monitor.Sample) { panic("broken") })
+		src.Set(func(*monitor.Sample) { panic("broken") })
 		periods(1)
 		if s := m.Stats(); s.Dialed != 5 || s.Leaks != 2 || s.InUse != 0 || fmt.Sprint(s.Gaps) != "[all gauges: the source panicked: broken]" {
 			t.Errorf("%+v", s)
 		}
-		src.set(good)
+		src.Set(good)
 		periods(1)
 		if s := m.Stats(); s.Dialed != 5 || s.Leaks != 2 || s.InUse != 90 || len(s.Gaps) != 0 {
 			t.Errorf("%+v", s)
@@ -301,7 +302,7 @@ func TestASourceThatPanicsLeavesAGapAndNoWrongNumber(t *testing.T) {
 func TestACallbackThatBlocksOrPanicsDelaysNobodyAndIsReportedOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		log, release := &logged{}, make(chan struct{})
-		m := newMonitor(t, &script{}, log.option())
+		m := monitortest.New(t, &monitortest.Source{}, log.option())
 		var blocked, panics, exits, good int
 		m.OnStats(func(monitor.Stats) { blocked++; <-release })
 		m.OnStats(func(monitor.Stats) { panics++; panic("oh") })
@@ -325,10 +326,10 @@ func TestACallbackThatBlocksOrPanicsDelaysNobodyAndIsReportedOnce(t *testing.T) 
 
 func TestCallsOfACallbackFollowOneAnotherInOrder(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		src := &script{}
+		src := &monitortest.Source{}
 		var n atomic.Uint64
-		src.set(func(s *monitor.Sample) { s.Rest.Dialed = n.Add(1) })
-		m := newMonitor(t, src, new(logged).option())
+		src.Set(func(s *monitor.Sample) { s.Rest.Dialed = n.Add(1) })
+		m := monitortest.New(t, src, new(logged).option())
 		var last atomic.Uint64
 		var inside atomic.Int32
 		m.OnStats(func(s monitor.Stats) {
@@ -350,7 +351,7 @@ func TestCallsOfACallbackFollowOneAnotherInOrder(t *testing.T) {
 
 func TestACallbackMayUseTheMonitorEvenCloseIt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		m := newMonitor(t, &script{})
+		m := monitortest.New(t, &monitortest.Source{})
 		calls := 0
 		removes := make(chan func(), 1)
 		removes <- m.OnStats(func(monitor.Stats) {
@@ -368,8 +369,8 @@ func TestACallbackMayUseTheMonitorEvenCloseIt(t *testing.T) {
 
 func TestAfterRemoveAndAfterCloseNobodyIsCalled(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		src, log := &script{}, &logged{}
-		m := newMonitor(t, src, log.option())
+		src, log := &monitortest.Source{}, &logged{}
+		m := monitortest.New(t, src, log.option())
 		a, b := 0, 0
 		remove := m.OnStats(func(monitor.Stats) { a++ })
 		m.OnStats(func(monitor.Stats) { b++ })
@@ -382,15 +383,15 @@ func TestAfterRemoveAndAfterCloseNobodyIsCalled(t *testing.T) {
 				t.Error(err)
 			}
 		}
-		n := src.samples()
+		n := src.Samples()
 		m.OnStats(func(monitor.Stats) { b++ })()
 		m.OnAlert(func(monitor.Alert) { b++ })
 		m.Start()
 		periods(5)
-		if a != 2 || b != 4 || src.samples() != n {
-			t.Errorf("a was called %d times, b %d; %d samples after Close", a, b, src.samples()-n)
+		if a != 2 || b != 4 || src.Samples() != n {
+			t.Errorf("a was called %d times, b %d; %d samples after Close", a, b, src.Samples()-n)
 		}
-		if m.Stats(); src.samples() != n+1 {
+		if m.Stats(); src.Samples() != n+1 {
 			t.Error("Stats works after Close")
 		}
 		m.OnStats(nil)()
@@ -402,9 +403,9 @@ func TestAfterRemoveAndAfterCloseNobodyIsCalled(t *testing.T) {
 }
 
 func TestRegisteringRemovingAndClosingAtOnceIsSafe(t *testing.T) {
-	src := &script{}
-	src.set(inUse(90))
-	m := newMonitor(t, src, monitor.Every(monitor.MinEvery))
+	src := &monitortest.Source{}
+	src.Set(inUse(90))
+	m := monitortest.New(t, src, monitor.Every(monitor.MinEvery))
 	var wg sync.WaitGroup
 	for range 4 {
 		wg.Go(func() {
@@ -418,7 +419,7 @@ func TestRegisteringRemovingAndClosingAtOnceIsSafe(t *testing.T) {
 		})
 	}
 	wg.Go(func() {
-		for src.samples() < 300 {
+		for src.Samples() < 300 {
 			runtime.Gosched()
 		}
 		_ = m.Close()
@@ -427,8 +428,8 @@ func TestRegisteringRemovingAndClosingAtOnceIsSafe(t *testing.T) {
 }
 
 func TestTheLongestHoldersAreKept(t *testing.T) {
-	src := &script{}
-	src.set(func(s *monitor.Sample) {
+	src := &monitortest.Source{}
+	src.Set(func(s *monitor.Sample) {
 		for _, n := range []int{3, 9, 1, 7, 8, 2, 6, 5, 4, 9} {
 			h := monitor.Holder{For: time.Duration(n) * time.Second}
 			if kept := s.Holds(h.For); !kept && n > 5 {
@@ -439,7 +440,7 @@ func TestTheLongestHoldersAreKept(t *testing.T) {
 		s.Gap("x")
 		s.Gap("x")
 	})
-	s := newMonitor(t, src).Stats()
+	s := monitortest.New(t, src).Stats()
 	var got []string
 	for _, h := range s.Holders {
 		got = append(got, h.For.String())
@@ -450,9 +451,9 @@ func TestTheLongestHoldersAreKept(t *testing.T) {
 }
 
 func TestVarIsAnExpvarThatReadsAsJSON(t *testing.T) {
-	src := &script{}
-	src.set(inUse(3))
-	var v expvar.Var = newMonitor(t, src).Var()
+	src := &monitortest.Source{}
+	src.Set(inUse(3))
+	var v expvar.Var = monitortest.New(t, src).Var()
 	var s monitor.Stats
 	if err := json.Unmarshal([]byte(v.String()), &s); err != nil || s.InUse != 3 || s.Nodes[0].Main.Size != 100 {
 		t.Errorf("%v: %s", err, v)
@@ -500,7 +501,7 @@ func (c *crowd) Sample(s *monitor.Sample) {
 }
 
 func BenchmarkSnapshotOf1000Connections(b *testing.B) {
-	m := newMonitor(b, newCrowd())
+	m := monitortest.New(b, newCrowd())
 	b.ReportAllocs()
 	for b.Loop() {
 		if s := m.Stats(); s.InUse != 1000 {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/lifeguard-redis/lifeguard/monitor"
+	"github.com/lifeguard-redis/lifeguard/monitor/internal/monitortest"
 )
 
 func TestOptionsThatCannotBeAreRefusedWithTheReason(t *testing.T) {
@@ -41,11 +42,11 @@ func TestOptionsThatCannotBeAreRefusedWithTheReason(t *testing.T) {
 		"the logger is nil":                       {monitor.WithLogger(nil)},
 		"an option is nil":                        {nil},
 	} {
-		if _, err := monitor.New(&script{}, opts...); err == nil || !strings.Contains(err.Error(), want) || !strings.HasPrefix(err.Error(), "lifeguard/monitor: ") {
+		if _, err := monitor.New(&monitortest.Source{}, opts...); err == nil || !strings.Contains(err.Error(), want) || !strings.HasPrefix(err.Error(), "lifeguard/monitor: ") {
 			t.Errorf("want %q, got %v", want, err)
 		}
 	}
-	var nobody *script
+	var nobody *monitortest.Source
 	for _, src := range []monitor.Source{nil, nobody, monitor.FromClient(nil)} {
 		if _, err := monitor.New(src); err == nil || !strings.Contains(err.Error(), "nil") {
 			t.Errorf("a nil source: %v", err)
@@ -74,9 +75,9 @@ func (a *alerts) add(x monitor.Alert) { a.all = append(a.all, x) }
 
 func TestPoolUseWarnsFrom80PercentAndIsCriticalFrom95In3Samples(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		src, got := &script{}, &alerts{}
-		src.set(inUse(10))
-		m := newMonitor(t, src)
+		src, got := &monitortest.Source{}, &alerts{}
+		src.Set(inUse(10))
+		m := monitortest.New(t, src)
 		m.OnAlert(got.add)
 		synctest.Wait()
 		for i, step := range []struct {
@@ -101,7 +102,7 @@ func TestPoolUseWarnsFrom80PercentAndIsCriticalFrom95In3Samples(t *testing.T) {
 			{10, ""},
 			{82, "+pool_use_warning"},
 		} {
-			src.set(inUse(step.inUse))
+			src.Set(inUse(step.inUse))
 			periods(1)
 			if s := got.take(); s != step.want {
 				t.Errorf("step %d, %d in use: %q, want %q", i, step.inUse, s, step.want)
@@ -115,9 +116,9 @@ func TestPoolUseWarnsFrom80PercentAndIsCriticalFrom95In3Samples(t *testing.T) {
 
 func TestAnAlertSaysWhatHelps(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		src := &script{}
+		src := &monitortest.Source{}
 		var got []monitor.Alert
-		m := newMonitor(t, src, monitor.WithoutDefaults(), monitor.Threshold{Metric: monitor.PoolUse, Limit: 0.9, Level: monitor.Critical, For: 2 * period})
+		m := monitortest.New(t, src, monitor.WithoutDefaults(), monitor.Threshold{Metric: monitor.PoolUse, Limit: 0.9, Level: monitor.Critical, For: 2 * period})
 		m.OnAlert(func(a monitor.Alert) { got = append(got, a) })
 		synctest.Wait()
 		start := time.Now()
@@ -130,13 +131,13 @@ func TestAnAlertSaysWhatHelps(t *testing.T) {
 				s.LastDialError = &monitor.DialError{Time: start, Node: "a:1", Err: "connection refused"}
 			}
 		}
-		src.set(full(9))
+		src.Set(full(9))
 		periods(1)
-		src.set(full(10))
+		src.Set(full(10))
 		periods(1)
-		src.set(full(9))
+		src.Set(full(9))
 		periods(1)
-		src.set(full(2))
+		src.Set(full(2))
 		periods(1)
 		synctest.Wait()
 		if len(got) != 2 {
@@ -176,11 +177,11 @@ func TestEveryMetricRaisesItsAlert(t *testing.T) {
 		monitor.Leaks: 1, monitor.BreakerOpen: 1,
 	} {
 		synctest.Test(t, func(t *testing.T) {
-			src, got := &script{}, &alerts{}
-			src.set(node(monitor.Numbers{}))
-			m := newMonitor(t, src, monitor.WithoutDefaults(), monitor.Threshold{Name: "it", Metric: metric, Limit: limit}, monitor.OnAlert(got.add))
+			src, got := &monitortest.Source{}, &alerts{}
+			src.Set(monitortest.Node(monitor.Numbers{}))
+			m := monitortest.New(t, src, monitor.WithoutDefaults(), monitor.Threshold{Name: "it", Metric: metric, Limit: limit}, monitor.OnAlert(got.add))
 			synctest.Wait()
-			src.set(node(over))
+			src.Set(monitortest.Node(over))
 			periods(1)
 			if s := got.take(); s != "+it" || len(m.Alerts()) != 1 {
 				t.Errorf("%s: %q", metric, s)
@@ -193,7 +194,7 @@ func TestEveryMetricRaisesItsAlert(t *testing.T) {
 			// The same counters again: nothing has come since.
 			quiet := over
 			quiet.Main, quiet.PeakInUse, quiet.BreakersOpen, quiet.ServerClients, quiet.Hits = monitor.Pool{Size: 10}, 0, 0, 1, 1000
-			src.set(node(quiet))
+			src.Set(monitortest.Node(quiet))
 			periods(1)
 			if s := got.take(); s != "-it" {
 				t.Errorf("%s: %q", metric, s)
@@ -204,19 +205,19 @@ func TestEveryMetricRaisesItsAlert(t *testing.T) {
 
 func TestAFullNodeDoesNotHideBehindTheOthersAndItsAlertEndsWhenItLeaves(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		src := &script{}
+		src := &monitortest.Source{}
 		var got []string
-		m := newMonitor(t, src)
+		m := monitortest.New(t, src)
 		m.OnAlert(func(a monitor.Alert) { got = append(got, a.String()) })
 		synctest.Wait()
-		src.set(func(s *monitor.Sample) {
+		src.Set(func(s *monitor.Sample) {
 			for _, n := range []string{"a:1", "b:1", "c:1"} {
 				s.Nodes = append(s.Nodes, monitor.Node{Name: n, Numbers: monitor.Numbers{Main: monitor.Pool{Size: 10, Open: 9}}})
 			}
 			s.Nodes[1].Main.InUse = 9
 		})
 		periods(1)
-		src.set(func(s *monitor.Sample) { s.Nodes = []monitor.Node{{Name: "a:1"}} })
+		src.Set(func(s *monitor.Sample) { s.Nodes = []monitor.Node{{Name: "a:1"}} })
 		periods(1)
 		synctest.Wait()
 		want := "warning pool_use_warning on b:1: main pool use is 90 %, limit 80 %|" +
@@ -230,13 +231,13 @@ func TestAFullNodeDoesNotHideBehindTheOthersAndItsAlertEndsWhenItLeaves(t *testi
 
 func TestAValueThatIsNotKnownNeitherBeginsNorEndsAnAlert(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		src, got := &script{}, &alerts{}
-		newMonitor(t, src, monitor.WithoutDefaults(), monitor.Threshold{Metric: monitor.HitRatio, Limit: 0.5}, monitor.OnAlert(got.add))
+		src, got := &monitortest.Source{}, &alerts{}
+		monitortest.New(t, src, monitor.WithoutDefaults(), monitor.Threshold{Metric: monitor.HitRatio, Limit: 0.5}, monitor.OnAlert(got.add))
 		for i, step := range []struct {
 			hits, misses uint64
 			want         string
 		}{{0, 0, ""}, {1, 9, "+hit_ratio_warning"}, {1, 9, ""}, {6, 14, ""}, {26, 14, "-hit_ratio_warning"}} {
-			src.set(node(monitor.Numbers{Hits: step.hits, Misses: step.misses}))
+			src.Set(monitortest.Node(monitor.Numbers{Hits: step.hits, Misses: step.misses}))
 			if i == 0 {
 				synctest.Wait()
 			}
@@ -250,14 +251,14 @@ func TestAValueThatIsNotKnownNeitherBeginsNorEndsAnAlert(t *testing.T) {
 
 func TestAThresholdReplacesTheDefaultOfItsName(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		src, got := &script{}, &alerts{}
-		newMonitor(t, src, monitor.Threshold{Metric: monitor.PoolUse, Limit: 0.5, CoolDown: -1, Hysteresis: -1}, monitor.OnAlert(got.add))
+		src, got := &monitortest.Source{}, &alerts{}
+		monitortest.New(t, src, monitor.Threshold{Metric: monitor.PoolUse, Limit: 0.5, CoolDown: -1, Hysteresis: -1}, monitor.OnAlert(got.add))
 		synctest.Wait()
 		for i, step := range []struct {
 			inUse int
 			want  string
 		}{{85, "+pool_use_warning"}, {50, ""}, {49, "-pool_use_warning"}, {50, "+pool_use_warning"}} {
-			src.set(inUse(step.inUse))
+			src.Set(inUse(step.inUse))
 			periods(1)
 			if s := got.take(); s != step.want {
 				t.Errorf("step %d: %q, want %q", i, s, step.want)
@@ -268,11 +269,11 @@ func TestAThresholdReplacesTheDefaultOfItsName(t *testing.T) {
 
 func TestAlertsThatNobodyListensToAreLogged(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		src, log := &script{}, &logged{}
-		m := newMonitor(t, src, log.option())
+		src, log := &monitortest.Source{}, &logged{}
+		m := monitortest.New(t, src, log.option())
 		m.Start()
 		synctest.Wait()
-		src.set(inUse(90))
+		src.Set(inUse(90))
 		periods(1)
 		synctest.Wait()
 		if s := log.String(); !strings.Contains(s, "level=WARN") || !strings.Contains(s, "alert.name=pool_use_warning") {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/lifeguard-redis/lifeguard/internal/redistest"
 	"github.com/lifeguard-redis/lifeguard/monitor"
+	"github.com/lifeguard-redis/lifeguard/monitor/internal/monitortest"
 )
 
 func TestDebugVarsShowTheMonitor(t *testing.T) {
@@ -21,7 +22,7 @@ func TestDebugVarsShowTheMonitor(t *testing.T) {
 	defer func() { _ = rdb.Close() }()
 	src := monitor.FromClient(rdb)
 	rdb.AddHook(src.Hook())
-	m := newMonitor(t, src)
+	m := monitortest.New(t, src)
 	name := fmt.Sprint("redis ", time.Now().UnixNano()) // it cannot be taken back
 	expvar.Publish(name, m.Var())
 	web := httptest.NewServer(http.DefaultServeMux) // where package expvar put itself

@@ -1,17 +1,9 @@
 package retry_test
 
 import (
-	"os"
 	"testing"
-
-	"go.uber.org/goleak"
 
 	"github.com/lifeguard-redis/lifeguard/internal/redistest"
 )
 
-func TestMain(m *testing.M) {
-	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
-		redistest.Stop()
-		os.Exit(code)
-	}))
-}
+func TestMain(m *testing.M) { redistest.MainWithoutLeaks(m) }

@@ -4,14 +4,12 @@ import (
 	"context"
 	"flag"
 	"log/slog"
-	"os"
 	"testing"
 	"time"
 
 	"github.com/redis/go-redis/v9"
 	"github.com/redis/go-redis/v9/maintnotifications"
 	"github.com/stretchr/testify/require"
-	"go.uber.org/goleak"
 
 	"github.com/lifeguard-redis/lifeguard/internal/redistest"
 	"github.com/lifeguard-redis/lifeguard/serverside"
@@ -20,13 +18,7 @@ import (
 func TestMain(m *testing.M) {
 	flag.Parse()
 	_ = flag.Set("test.parallel", "16") // these tests wait for seconds to pass, and do little else
-	// go-redis has one goroutine per process that keeps the time, for ever.
-	goleak.VerifyTestMain(m,
-		goleak.IgnoreAnyFunction("github.com/redis/go-redis/v9/internal/pool.init.0.func1"),
-		goleak.Cleanup(func(code int) {
-			redistest.Stop()
-			os.Exit(code)
-		}))
+	redistest.MainWithoutLeaks(m)
 }
 
 var bg = context.Background()

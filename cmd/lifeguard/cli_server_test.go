@@ -13,7 +13,6 @@ import (
 
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
-	"go.uber.org/goleak"
 
 	"github.com/lifeguard-redis/lifeguard/internal/redistest"
 )
@@ -23,7 +22,7 @@ func TestMain(m *testing.M) {
 	for _, name := range []string{"REDIS_URL", "REDISCLI_AUTH"} {
 		_ = os.Unsetenv(name) // of whoever runs the tests
 	}
-	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) { redistest.Stop(); os.Exit(code) }))
+	redistest.MainWithoutLeaks(m)
 }
 
 // commands of a server in their shortest form.

@@ -4,11 +4,8 @@ import (
 	"flag"
 	"fmt"
 	"math/rand/v2"
-	"os"
 	"testing"
 	"time"
-
-	"go.uber.org/goleak"
 
 	"github.com/lifeguard-redis/lifeguard/internal/redistest"
 )
@@ -20,12 +17,7 @@ var (
 
 const longest = 30 * time.Second // of a round: what it wrote is compared in memory
 
-func TestMain(m *testing.M) {
-	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
-		redistest.Stop()
-		os.Exit(code)
-	}))
-}
+func TestMain(m *testing.M) { redistest.MainWithoutLeaks(m) }
 
 // Everything that the library promises, at once and for as long as wanted.
 func TestSoakFindsNothingLostDoubledMixedUpOrLeaked(t *testing.T) {

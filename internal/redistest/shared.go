@@ -11,6 +11,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 	"github.com/redis/go-redis/v9/maintnotifications"
+	"go.uber.org/goleak"
 )
 
 // Provider starts the shared server in some other way, and says its URL and
@@ -90,10 +91,19 @@ func Stop() {
 	shared.done, shared.url, shared.err, shared.absent = false, "", nil, false
 }
 
+// MainWithoutLeaks is Main that fails when a goroutine is left, but for the one
+// that go-redis has in each process to keep the time.
+func MainWithoutLeaks(m *testing.M) {
+	goleak.VerifyTestMain(m,
+		goleak.IgnoreAnyFunction("github.com/redis/go-redis/v9/internal/pool.init.0.func1"),
+		goleak.Cleanup(func(code int) {
+			Stop()
+			os.Exit(code)
+		}))
+}
+
 // Main is the body of a TestMain: it runs the tests, ends the shared server
-// and exits. With goleak write instead:
-//
-//	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) { redistest.Stop(); os.Exit(code) }))
+// and exits.
 func Main(m *testing.M) {
 	code := m.Run()
 	Stop()

@@ -21,6 +21,7 @@ import (
 	"github.com/lifeguard-redis/lifeguard/managed"
 	"github.com/lifeguard-redis/lifeguard/monitor"
 	"github.com/lifeguard-redis/lifeguard/monitor/dashboard"
+	"github.com/lifeguard-redis/lifeguard/monitor/internal/monitortest"
 )
 
 func TestWhatCannotBeIsAClearError(t *testing.T) {
@@ -168,7 +169,7 @@ func TestActionsAreTakenFromThePageItselfOnly(t *testing.T) {
 }
 
 func TestASourceWithoutActionsSaysSo(t *testing.T) {
-	h := newPage(t, &numbers{}, dashboard.AllowActions())
+	h := newPage(t, &monitortest.Source{}, dashboard.AllowActions())
 	w := ask(h, http.MethodPost, "/?do=reset")
 	require.Equal(t, http.StatusNotImplemented, w.Code)
 	require.Contains(t, w.Body.String(), monitor.ErrNoActions.Error())
@@ -176,7 +177,7 @@ func TestASourceWithoutActionsSaysSo(t *testing.T) {
 
 func TestAPasswordInADialErrorIsNotShown(t *testing.T) {
 	src := &source{}
-	src.set(func(s *monitor.Sample) {
+	src.Set(func(s *monitor.Sample) {
 		s.LastDialError = &monitor.DialError{Time: time.Now(), Err: "dial redis://user:hunter2@db:6379/0: refused"}
 	})
 	h := newPage(t, src)

@@ -6,60 +6,23 @@ import (
 	"encoding/json"
 	"net/http"
 	"net/http/httptest"
-	"os"
 	"strings"
 	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/require"
-	"go.uber.org/goleak"
 
 	"github.com/lifeguard-redis/lifeguard/internal/redistest"
 	"github.com/lifeguard-redis/lifeguard/monitor"
 	"github.com/lifeguard-redis/lifeguard/monitor/dashboard"
+	"github.com/lifeguard-redis/lifeguard/monitor/internal/monitortest"
 )
 
-func TestMain(m *testing.M) {
-	// go-redis has one goroutine per process that keeps the time, for ever.
-	goleak.VerifyTestMain(m,
-		goleak.IgnoreAnyFunction("github.com/redis/go-redis/v9/internal/pool.init.0.func1"),
-		goleak.Cleanup(func(code int) {
-			redistest.Stop()
-			os.Exit(code)
-		}))
-}
-
-// numbers is a Source with numbers alone, which the test sets.
-type numbers struct {
-	mu sync.Mutex
-	fn func(*monitor.Sample)
-	n  int
-}
-
-func (s *numbers) Sample(to *monitor.Sample) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.n++
-	if s.fn != nil {
-		s.fn(to)
-	}
-}
-
-func (s *numbers) samples() int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.n
-}
-
-func (s *numbers) set(fn func(*monitor.Sample)) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.fn = fn
-}
+func TestMain(m *testing.M) { redistest.MainWithoutLeaks(m) }
 
 // source lists connections and leases, and ends them, as well.
 type source struct {
-	numbers
+	monitortest.Source
 	conns  func() []monitor.Connection
 	leases func() []monitor.Lease
 	done   []string

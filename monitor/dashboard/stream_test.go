@@ -15,6 +15,7 @@ import (
 
 	"github.com/lifeguard-redis/lifeguard/monitor"
 	"github.com/lifeguard-redis/lifeguard/monitor/dashboard"
+	"github.com/lifeguard-redis/lifeguard/monitor/internal/monitortest"
 )
 
 // pass lets time pass, in a bubble.
@@ -28,16 +29,16 @@ func TestNothingRunsWithoutViewers(t *testing.T) {
 		src := &source{}
 		h := newPage(t, src)
 		pass(time.Hour)
-		require.Zero(t, src.samples())
+		require.Zero(t, src.Samples())
 
 		v := look(h, "")
 		pass(3500 * time.Millisecond)
 		require.GreaterOrEqual(t, len(v.events("point")), 4)
 		v.leave()
 		<-v.gone
-		before := src.samples()
+		before := src.Samples()
 		pass(time.Hour)
-		require.Equal(t, before, src.samples(), "the loop went on without viewers")
+		require.Equal(t, before, src.Samples(), "the loop went on without viewers")
 
 		v = look(h, "")
 		pass(time.Second)
@@ -56,10 +57,10 @@ func TestAllViewersShareOneLoop(t *testing.T) {
 			all = append(all, look(h, ""))
 		}
 		synctest.Wait()
-		before := src.samples()
+		before := src.Samples()
 		pass(10 * time.Second)
 		// One sample a point, one for the advice every five seconds.
-		require.LessOrEqual(t, src.samples()-before, 13)
+		require.LessOrEqual(t, src.Samples()-before, 13)
 		for _, v := range all {
 			require.GreaterOrEqual(t, len(v.events("point")), 10)
 			v.leave()
@@ -212,7 +213,7 @@ func TestRatesAreOfTheTimeBetweenTwoPoints(t *testing.T) {
 		src := &source{}
 		var rec monitor.Recorder
 		n := uint64(0)
-		src.set(func(s *monitor.Sample) {
+		src.Set(func(s *monitor.Sample) {
 			for range 10 {
 				rec.Command.Record(2 * time.Millisecond)
 			}
@@ -242,8 +243,8 @@ func TestRatesAreOfTheTimeBetweenTwoPoints(t *testing.T) {
 
 func TestWhatIsNotKnownIsNotShownAsZero(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		src := &numbers{}
-		src.set(func(s *monitor.Sample) {
+		src := &monitortest.Source{}
+		src.Set(func(s *monitor.Sample) {
 			s.Nodes = []monitor.Node{{Name: "a:1", Numbers: monitor.Numbers{Main: monitor.Pool{Open: 3, InUse: 1, Idle: 2}}}}
 			s.Gap("x", "retries", "leases", "nodes.command", "leaks")
 		})
@@ -279,7 +280,7 @@ func TestWhatIsNotKnownIsNotShownAsZero(t *testing.T) {
 func TestASourceThatPanicsHarmsNobody(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		src := &source{conns: func() []monitor.Connection { panic("conns broken") }, leases: func() []monitor.Lease { panic("leases broken") }}
-		src.set(func(*monitor.Sample) { panic("sample broken") })
+		src.Set(func(*monitor.Sample) { panic("sample broken") })
 		h := newPage(t, src)
 		v := look(h, "&want=leases,conns,busy")
 		pass(1500 * time.Millisecond)
@@ -299,7 +300,7 @@ func TestAlertsComeAndAreOver(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		src := &source{}
 		use := func(n int) {
-			src.set(func(s *monitor.Sample) {
+			src.Set(func(s *monitor.Sample) {
 				s.Nodes = []monitor.Node{{Name: "a:1", Numbers: monitor.Numbers{Main: monitor.Pool{Size: 10, Open: 10, Idle: 10 - n, InUse: n}}}}
 				s.AddHolder(monitor.Holder{Site: "web.go:31", Label: "report", For: time.Minute})
 			})
@@ -379,9 +380,9 @@ func TestAStreamOverHTTPEndsWhenTheViewerLeavesAndOutlivesTheServersTimeout(t *t
 	}
 	require.NoError(t, resp.Body.Close())
 	require.Eventually(t, func() bool { // no viewer: no samples
-		n := src.samples()
+		n := src.Samples()
 		time.Sleep(250 * time.Millisecond)
-		return src.samples() == n
+		return src.Samples() == n
 	}, 10*time.Second, 10*time.Millisecond)
 
 	resp, err = client.Get(server.URL + "/?get=stream")

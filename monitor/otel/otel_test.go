@@ -19,6 +19,7 @@ import (
 
 	"github.com/lifeguard-redis/lifeguard/internal/redistest"
 	"github.com/lifeguard-redis/lifeguard/monitor"
+	"github.com/lifeguard-redis/lifeguard/monitor/internal/monitortest"
 	"github.com/lifeguard-redis/lifeguard/monitor/otel"
 )
 
@@ -134,7 +135,7 @@ func none(t testing.TB, got map[string]string, prefixes ...string) {
 }
 
 func TestEveryNumberIsShownUnderItsName(t *testing.T) {
-	w := watch(t, newMonitor(t, &script{next: known}), "cache", otel.WithBuckets(5*time.Millisecond, time.Second))
+	w := watch(t, monitortest.New(t, monitortest.Known()), "cache", otel.WithBuckets(5*time.Millisecond, time.Second))
 	const redisAt = "server.address=a server.port=1 system.name=redis"
 	three := "histogram 3 3.033 max 3 in [1 1 1] s"
 	want := map[string]string{
@@ -208,7 +209,7 @@ func sorted(line string) string {
 // The names, units and kinds are those of the conventions, as the package that is
 // generated from them has them.
 func TestTheConventionsAreKept(t *testing.T) {
-	rm := watch(t, newMonitor(t, &script{next: known}), "cache").collect(t)
+	rm := watch(t, monitortest.New(t, monitortest.Known()), "cache").collect(t)
 	got := map[string]string{}
 	for _, sm := range rm.ScopeMetrics {
 		if sm.Scope.Name == "" || !strings.Contains(sm.Scope.SchemaURL, "1.43.0") {
@@ -247,12 +248,12 @@ func TestTheConventionsAreKept(t *testing.T) {
 }
 
 func TestWhatIsNotKnownIsLeftOut(t *testing.T) {
-	src := &script{next: func(s *monitor.Sample) {
+	src := monitortest.Of(func(s *monitor.Sample) {
 		s.Nodes = []monitor.Node{{Name: "/run/redis.sock", Numbers: monitor.Numbers{Main: monitor.Pool{Size: 10, Open: 1, Idle: 1}}}}
-		s.Rest.Command = distribution(time.Millisecond)
+		s.Rest.Command = monitortest.Distribution(time.Millisecond)
 		s.Gap("x", "nodes.command", "retries", "wait")
-	}}
-	m := newMonitor(t, src)
+	})
+	m := monitortest.New(t, src)
 	w := watch(t, m, "c", otel.WithAttributes(attribute.String("team", "x")))
 	got := w.lines(t)
 	compare(t, got, map[string]string{
@@ -261,16 +262,16 @@ func TestWhatIsNotKnownIsLeftOut(t *testing.T) {
 		"db.client.connection.max pool.name=c/main system.name=redis server.address=/run/redis.sock team=x": "updown 10 {connection}",
 	})
 	none(t, got, "lifeguard.retry.count", "db.client.connection.wait_time", "lifeguard.server", "lifeguard.alert.active")
-	src.set(func(*monitor.Sample) { panic("broken") })
-	none(t, watch(t, newMonitor(t, src), "c").lines(t), "db.client.connection.count", "db.client.connection.max", "lifeguard.lease.count")
+	src.Set(func(*monitor.Sample) { panic("broken") })
+	none(t, watch(t, monitortest.New(t, src), "c").lines(t), "db.client.connection.count", "db.client.connection.max", "lifeguard.lease.count")
 }
 
 func TestAHistogramThatBeganAnewSaysSo(t *testing.T) {
-	src := &script{}
-	m := newMonitor(t, src)
+	src := &monitortest.Source{}
+	m := monitortest.New(t, src)
 	count := func(n int) {
-		src.set(func(s *monitor.Sample) {
-			s.Nodes = []monitor.Node{{Name: "a:1", Numbers: monitor.Numbers{Dial: distribution(slices.Repeat([]time.Duration{time.Second}, n)...)}}}
+		src.Set(func(s *monitor.Sample) {
+			s.Nodes = []monitor.Node{{Name: "a:1", Numbers: monitor.Numbers{Dial: monitortest.Distribution(slices.Repeat([]time.Duration{time.Second}, n)...)}}}
 		})
 	}
 	p, err := otel.NewProducer(m, "c")
@@ -305,7 +306,7 @@ func TestAHistogramThatBeganAnewSaysSo(t *testing.T) {
 }
 
 func TestSeveralClientsShareAProvider(t *testing.T) {
-	m := newMonitor(t, &script{next: known})
+	m := monitortest.New(t, monitortest.Known())
 	one, err := otel.NewProducer(m, "one")
 	if err != nil {
 		t.Fatal(err)
@@ -355,7 +356,7 @@ func TestARealClientIsShownAsItsServerSeesIt(t *testing.T) {
 	defer func() { _ = rdb.Close() }()
 	src := monitor.FromClient(rdb)
 	rdb.AddHook(src.Hook())
-	w := watch(t, newMonitor(t, src), "real")
+	w := watch(t, monitortest.New(t, src), "real")
 	for range 4 {
 		conn := rdb.Conn()
 		defer func() { _ = conn.Close() }()
@@ -391,7 +392,7 @@ func TestARealClientIsShownAsItsServerSeesIt(t *testing.T) {
 }
 
 func TestWhatCannotBeIsRefused(t *testing.T) {
-	m := newMonitor(t, &script{next: known})
+	m := monitortest.New(t, monitortest.Known())
 	mp := noop.NewMeterProvider()
 	register := func(client string, opts ...otel.Option) error {
 		_, err := otel.Register(mp, m, client, opts...)
@@ -424,7 +425,7 @@ func TestWhatCannotBeIsRefused(t *testing.T) {
 }
 
 func TestCollectionsAtTheSameTimeAreSafe(t *testing.T) {
-	w := watch(t, newMonitor(t, &script{next: known}), "c")
+	w := watch(t, monitortest.New(t, monitortest.Known()), "c")
 	var wg sync.WaitGroup
 	for range 4 {
 		wg.Go(func() {

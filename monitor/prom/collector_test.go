@@ -21,6 +21,7 @@ import (
 
 	"github.com/lifeguard-redis/lifeguard/internal/redistest"
 	"github.com/lifeguard-redis/lifeguard/monitor"
+	"github.com/lifeguard-redis/lifeguard/monitor/internal/monitortest"
 	"github.com/lifeguard-redis/lifeguard/monitor/prom"
 )
 
@@ -95,8 +96,8 @@ func none(t testing.TB, got map[string]string, prefixes ...string) {
 
 func TestEveryNumberIsShownUnderItsName(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		src := &script{next: known}
-		m := newMonitor(t, src, quiet(), monitor.Threshold{Name: "busy", Metric: monitor.PoolUse, Limit: 0.5})
+		src := monitortest.Known()
+		m := monitortest.New(t, src, quiet(), monitor.Threshold{Name: "busy", Metric: monitor.PoolUse, Limit: 0.5})
 		defer func() { _ = m.Close() }()
 		c := newCollector(t, m, "cache", prom.WithBuckets(5*time.Millisecond, time.Second))
 		time.Sleep(monitor.DefaultEvery)
@@ -195,13 +196,13 @@ func TestEveryNumberIsShownUnderItsName(t *testing.T) {
 func quiet() monitor.Option { return monitor.WithLogger(slog.New(slog.DiscardHandler)) }
 
 func TestWhatIsNotKnownIsLeftOut(t *testing.T) {
-	src := &script{next: func(s *monitor.Sample) {
+	src := monitortest.Of(func(s *monitor.Sample) {
 		n := monitor.Numbers{Main: monitor.Pool{Size: 10, Open: 1, Idle: 1}}
 		s.Nodes = []monitor.Node{{Name: "a:1", Numbers: n}, {Name: "b:1", Numbers: n}}
-		s.Rest.Command = distribution(time.Millisecond)
+		s.Rest.Command = monitortest.Distribution(time.Millisecond)
 		s.Gap("x", "nodes.command", "retries", "breaker_closed", "wait")
-	}}
-	got := scrape(t, registry(t, newCollector(t, newMonitor(t, src), "c")))
+	})
+	got := scrape(t, registry(t, newCollector(t, monitortest.New(t, src), "c")))
 	want(t, got, map[string]string{
 		`redis_client_connections{client="c",node="b:1",pool="main",state="idle"}`:         "1",
 		`redis_client_lease_leaks_total{client="c",node="a:1"}`:                            "0", // known to be none
@@ -217,13 +218,13 @@ func TestWhatIsNotKnownIsLeftOut(t *testing.T) {
 			t.Errorf("%s: there is no such pool", k)
 		}
 	}
-	src.set(func(*monitor.Sample) { panic("broken") })
-	got = scrape(t, registry(t, newCollector(t, newMonitor(t, src, quiet()), "c")))
+	src.Set(func(*monitor.Sample) { panic("broken") })
+	got = scrape(t, registry(t, newCollector(t, monitortest.New(t, src, quiet()), "c")))
 	none(t, got, "redis_client_connections{", "redis_client_connections_limit", "redis_client_leases", "redis_client_peak", "redis_client_suggested")
 }
 
 func TestSeveralClientsShareARegistry(t *testing.T) {
-	m := newMonitor(t, &script{next: known}, quiet())
+	m := monitortest.New(t, monitortest.Known(), quiet())
 	reg := registry(t, newCollector(t, m, "one", prom.WithLabels(prometheus.Labels{"team": "x"})), newCollector(t, m, "two", prom.WithLabels(prometheus.Labels{"team": "y"})))
 	got := scrape(t, reg)
 	want(t, got, map[string]string{
@@ -250,14 +251,14 @@ func peakOf(t testing.TB, c prometheus.Collector) float64 {
 
 func TestAPeakBetweenTwoScrapesIsShown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		src := &script{}
+		src := &monitortest.Source{}
 		inUse := func(n int) {
-			src.set(func(s *monitor.Sample) {
+			src.Set(func(s *monitor.Sample) {
 				s.Nodes = []monitor.Node{{Name: "a:1", Numbers: monitor.Numbers{Main: monitor.Pool{Size: 100, Open: 100, Idle: 100 - n, InUse: n}}}}
 			})
 		}
 		inUse(10)
-		m := newMonitor(t, src, monitor.WithoutDefaults())
+		m := monitortest.New(t, src, monitor.WithoutDefaults())
 		defer func() { _ = m.Close() }()
 		c := newCollector(t, m, "c")
 		peak := func() float64 { return peakOf(t, c) }
@@ -284,14 +285,14 @@ func TestAPeakBetweenTwoScrapesIsShown(t *testing.T) {
 func TestAPeakIsShownForTwoMinutesWheneverItWas(t *testing.T) {
 	for quietPeriods := range 10 {
 		synctest.Test(t, func(t *testing.T) {
-			src := &script{}
+			src := &monitortest.Source{}
 			inUse := func(n int) {
-				src.set(func(s *monitor.Sample) {
+				src.Set(func(s *monitor.Sample) {
 					s.Nodes = []monitor.Node{{Name: "a:1", Numbers: monitor.Numbers{Main: monitor.Pool{Size: 100, Open: 100, Idle: 100 - n, InUse: n}}}}
 				})
 			}
 			inUse(10)
-			m := newMonitor(t, src, monitor.WithoutDefaults())
+			m := monitortest.New(t, src, monitor.WithoutDefaults())
 			defer func() { _ = m.Close() }()
 			c := newCollector(t, m, "c")
 			time.Sleep(time.Duration(quietPeriods)*monitor.DefaultEvery + time.Second)
@@ -308,14 +309,14 @@ func TestAPeakIsShownForTwoMinutesWheneverItWas(t *testing.T) {
 }
 
 func TestNamesThatPrometheusDoesNotTakeSpoilNothing(t *testing.T) {
-	src := &script{next: func(s *monitor.Sample) {
-		known(s)
-		s.Rest = everything()
+	src := monitortest.Of(func(s *monitor.Sample) {
+		monitortest.Node(monitortest.Everything())(s)
+		s.Rest = monitortest.Everything()
 		s.Nodes[0].Name = ""
-		s.Nodes = append(s.Nodes, monitor.Node{Name: "\xff\xfe", Numbers: everything()}, monitor.Node{Name: "�", Numbers: everything()})
+		s.Nodes = append(s.Nodes, monitor.Node{Name: "\xff\xfe", Numbers: monitortest.Everything()}, monitor.Node{Name: "�", Numbers: monitortest.Everything()})
 		s.Nodes[0].Closed = map[string]uint64{"\xff": 1, "\xfe": 2, "\n\"": 3}
-	}}
-	reg := registry(t, newCollector(t, newMonitor(t, src, quiet()), "c"))
+	})
+	reg := registry(t, newCollector(t, monitortest.New(t, src, quiet()), "c"))
 	lint(t, reg)
 	got := scrape(t, reg)
 	want(t, got, map[string]string{
@@ -327,7 +328,7 @@ func TestNamesThatPrometheusDoesNotTakeSpoilNothing(t *testing.T) {
 }
 
 func TestWhatCannotBeIsRefused(t *testing.T) {
-	m := newMonitor(t, &script{next: known})
+	m := monitortest.New(t, monitortest.Known())
 	for name, err := range map[string]error{
 		"the Monitor is nil":         second(prom.NewCollector(nil, "c")),
 		`the client is ""`:           second(prom.NewCollector(m, "")),
@@ -359,7 +360,7 @@ func TestARealClientIsShownAsItsServerSeesIt(t *testing.T) {
 	defer func() { _ = rdb.Close() }()
 	src := monitor.FromClient(rdb)
 	rdb.AddHook(src.Hook())
-	c := newCollector(t, newMonitor(t, src, quiet()), "real")
+	c := newCollector(t, monitortest.New(t, src, quiet()), "real")
 	reg := registry(t, c)
 	var held []*redis.Conn
 	for range 4 {
@@ -400,7 +401,7 @@ func TestARealClientIsShownAsItsServerSeesIt(t *testing.T) {
 }
 
 func TestScrapesAtTheSameTimeAreSafe(t *testing.T) {
-	m := newMonitor(t, &script{next: known}, quiet(), monitor.Every(monitor.MinEvery))
+	m := monitortest.New(t, monitortest.Known(), quiet(), monitor.Every(monitor.MinEvery))
 	reg := registry(t, newCollector(t, m, "c"))
 	var wg sync.WaitGroup
 	for range 4 {
@@ -429,7 +430,7 @@ func TestTheFilesAreGivenAway(t *testing.T) {
 }
 
 func BenchmarkCollect(b *testing.B) {
-	c := newCollector(b, newMonitor(b, &script{next: known}, quiet()), "c")
+	c := newCollector(b, monitortest.New(b, monitortest.Known(), quiet()), "c")
 	reg := registry(b, c)
 	b.ReportAllocs()
 	for b.Loop() {

@@ -4,28 +4,17 @@ package extest
 import (
 	"context"
 	"io"
-	"os"
 	"regexp"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"github.com/lifeguard-redis/lifeguard/internal/redistest"
 )
 
 // Main is for TestMain: no example may leave a goroutine behind.
-func Main(m *testing.M) {
-	// go-redis has one goroutine per process that keeps the time, for ever.
-	goleak.VerifyTestMain(m,
-		goleak.IgnoreAnyFunction("github.com/redis/go-redis/v9/internal/pool.init.0.func1"),
-		goleak.Cleanup(func(code int) {
-			redistest.Stop()
-			os.Exit(code)
-		}))
-}
+func Main(m *testing.M) { redistest.MainWithoutLeaks(m) }
 
 // Program is an example that runs.
 type Program struct {

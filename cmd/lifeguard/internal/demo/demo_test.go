@@ -6,22 +6,18 @@ import (
 	"context"
 	"net"
 	"net/http"
-	"os"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
-	"go.uber.org/goleak"
 
 	"github.com/lifeguard-redis/lifeguard/cmd/lifeguard/internal/demo"
 	"github.com/lifeguard-redis/lifeguard/internal/redistest"
 )
 
-func TestMain(m *testing.M) {
-	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) { redistest.Stop(); os.Exit(code) }))
-}
+func TestMain(m *testing.M) { redistest.MainWithoutLeaks(m) }
 
 // facts are what the demo must have shown.
 var facts = []string{

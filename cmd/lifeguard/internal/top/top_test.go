@@ -6,7 +6,6 @@ import (
 	"errors"
 	"io"
 	"net"
-	"os"
 	"strconv"
 	"strings"
 	"testing"
@@ -15,7 +14,6 @@ import (
 	tea "charm.land/bubbletea/v2"
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
-	"go.uber.org/goleak"
 
 	"github.com/lifeguard-redis/lifeguard/cmd/lifeguard/internal/target"
 	"github.com/lifeguard-redis/lifeguard/internal/redistest"
@@ -23,9 +21,7 @@ import (
 	"github.com/lifeguard-redis/lifeguard/monitor/fleet"
 )
 
-func TestMain(m *testing.M) {
-	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) { redistest.Stop(); os.Exit(code) }))
-}
+func TestMain(m *testing.M) { redistest.MainWithoutLeaks(m) }
 
 // opened is a server with ten named clients, and a target for it.
 func opened(t *testing.T) (*redistest.Server, *target.Target) {
