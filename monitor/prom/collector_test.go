@@ -152,7 +152,7 @@ func TestEveryNumberIsShownUnderItsName(t *testing.T) {
 			`pool_requests_total{client="cache",node="a:1",result="hit"}`:  "counter 500",
 			`pool_requests_total{client="cache",node="a:1",result="miss"}`: "counter 15",
 			`waits_total` + at:             "counter 11",
-			`wait_seconds_total` + at:      "counter 2",
+			`wait_seconds_total` + at:      "counter 2.5",
 			`pool_timeouts_total` + at:     "counter 6",
 			`peak_connections_in_use` + at: "gauge 15", // the demand was more than both pools have
 			`peak_demand` + at:             "gauge 20",
