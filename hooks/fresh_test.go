@@ -75,15 +75,39 @@ func TestWhatWasUsedAMomentAgoIsNotLookedAtOnACalmNode(t *testing.T) {
 		}
 		t.Fatalf("%s all checkouts look", when)
 	}
+	lease := func() {
+		t.Helper()
+		conn := r.Conn()
+		defer conn.Close()
+		if _, err := r.node.Acquire(bg, conn, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
 	every("on a new node")
 	r.node.Calm()
 	seldom("on a calm node")
+	seen := false
+	for end := time.Now().Add(20 * time.Second); !seen && time.Now().Before(end); {
+		r.Ping(bg)
+		before := looks.Load()
+		lease()
+		seen = looks.Load() == before
+	}
+	if !seen {
+		t.Error("on a calm node all leases look")
+	}
 
 	time.Sleep(2 * time.Millisecond)
 	before := looks.Load()
 	r.Ping(bg)
 	if looks.Load() == before {
 		t.Error("one that had been idle was not looked at")
+	}
+	time.Sleep(2 * time.Millisecond)
+	before = looks.Load()
+	lease()
+	if looks.Load() == before {
+		t.Error("one that had been idle was leased without a look")
 	}
 
 	s.KillClients(t)

@@ -66,7 +66,7 @@ func (c checkedConn) SyscallConn() (syscall.RawConn, error) {
 		c.end(r, nil)
 		return nil, refuse(r)
 	}
-	c.guard.skip = int64(now)-c.lastUsed.Load() < int64(fresh) && c.node.calm(int64(now))
+	c.guard.skip = c.justUsed(int64(now))
 	return &c.guard, nil
 }
 
@@ -78,6 +78,10 @@ const (
 	fresh    = time.Millisecond
 	calmTime = 5 * time.Second
 )
+
+func (c *Conn) justUsed(now int64) bool {
+	return now-c.lastUsed.Load() < int64(fresh) && c.node.calm(now)
+}
 
 // calm reports whether no connection of the node has failed, or been found dead,
 // for a while; at first nothing is known.

@@ -42,6 +42,12 @@ type scanner struct {
 // feed follows b. It never fails: a stream that it cannot follow is marked lost.
 func (s *scanner) feed(b []byte) {
 	for len(b) > 0 && !s.lost {
+		if s.args == 0 && s.headN == 0 {
+			if n := s.whole(b); n > 0 {
+				b = b[n:]
+				continue
+			}
+		}
 		if s.skip > 0 {
 			n := min(s.skip, len(b))
 			if s.coll != 0 {
@@ -56,6 +62,53 @@ func (s *scanner) feed(b []byte) {
 		}
 		b = s.header(b)
 	}
+}
+
+// whole gets over the command at the start of b if b has all of it and it leaves
+// nothing behind, which is how nearly all come, and returns its length. 0: it
+// takes the careful way.
+func (s *scanner) whole(b []byte) int {
+	args, at := parseHeader(b)
+	if b[0] != '*' || args == 0 || at <= 0 {
+		return 0
+	}
+	var last, more uint64
+	for i := range args {
+		if at >= len(b) || b[at] != '$' {
+			return 0
+		}
+		n, size := parseHeader(b[at:])
+		if size <= 0 {
+			return 0
+		}
+		at += size
+		if i == 0 {
+			if at+16 > len(b) {
+				return 0
+			}
+			last, more = le64(b[at:])&firstBytes(n), le64(b[at+8:])&firstBytes(n-8)
+			if isStateful(last) {
+				return 0
+			}
+		}
+		if at += n + 2; at > len(b) {
+			return 0
+		}
+	}
+	s.dirt &^= dirtNext
+	s.last, s.more = last, more
+	return at
+}
+
+// firstBytes is a mask for the first n bytes of a word.
+func firstBytes(n int) uint64 {
+	switch {
+	case n <= 0:
+		return 0
+	case n >= 8:
+		return 1<<64 - 1
+	}
+	return 1<<(8*n) - 1
 }
 
 // header reads one "*N" or "$N" line, from s.head where a write ended inside it.
@@ -184,15 +237,19 @@ func (s *scanner) named() {
 	clear(s.name[s.nameN:])
 	s.last = le64(s.name[:8])
 	s.more = le64(s.name[8:])
-	s.want = false
-	word := s.last & upperCase
+	s.want = isStateful(s.last)
+}
+
+func isStateful(name uint64) bool {
+	word := name & upperCase
 	if c := byte(word) - 'A'; c < 26 {
 		for _, w := range stateful[c] {
 			if w == word {
-				s.want = true
+				return true
 			}
 		}
 	}
+	return false
 }
 
 func le64(b []byte) uint64 {

@@ -154,7 +154,8 @@ func (c *Conn) visited(v *visit, n int) (int, error) {
 		r = why
 	}
 	alive, pending := true, false
-	if !c.has(fChecked) { // go-redis's own check has just done it
+	// Unless go-redis's own check has just done it, or need not, see justUsed.
+	if !c.has(fChecked) && !(v.kind == visitAcquire && c.justUsed(now)) {
 		alive, pending = c.peek()
 	}
 	if r == "" && !alive {
