@@ -274,8 +274,22 @@ func TestTheHeartbeatGoesOnWithSuspicionOff(t *testing.T) {
 	burst(t, c, 5)
 	for range 10 {
 		n := calls(t, s, "ping")
-		redistest.Eventually(t, "the next heartbeats", time.Second, func() bool { return calls(t, s, "ping") >= n+5 })
+		redistest.Eventually(t, "the next heartbeats", soon, func() bool { return calls(t, s, "ping") >= n+5 })
 	}
+}
+
+// A lease that ends sends nothing: nobody tells maintenance that its connection is idle.
+func TestTheHeartbeatComesAfterALease(t *testing.T) {
+	t.Parallel()
+	s := redistest.Start(t)
+	c := client(t, s.Options(), managed.WithHeartbeat(50*time.Millisecond), managed.WithMaxIdle(0), managed.WithSuspicion(managed.SuspicionPolicy{Off: true}))
+	conn, err := c.Acquire(t.Context())
+	require.NoError(t, err)
+	require.NoError(t, conn.Ping(t.Context()).Err())
+	time.Sleep(200 * time.Millisecond) // longer than any look is put off
+	n := calls(t, s, "ping")
+	conn.Release()
+	redistest.Eventually(t, "heartbeats", soon, func() bool { return calls(t, s, "ping") >= n+5 })
 }
 
 // Some proxies do not know PING and hang up.

@@ -445,18 +445,21 @@ func (l *survey) old() {
 
 // silence wakes connections without network traffic for the heartbeat's time.
 func (l *survey) silence(c *hooks.Conn, v hooks.View) {
+	due := v.LastUsed + l.heartbeat
 	if v.Leased || v.Awaiting {
+		if l.heartbeat > 0 { // nobody tells when it is given back
+			l.at(max(due, l.now+l.heartbeat/4))
+		}
 		return
 	}
 	if v.LastUsed < l.distrust {
 		c.Suspect()
 	}
-	if l.heartbeat <= 0 {
-		return
-	}
-	if due := v.LastUsed + l.heartbeat; l.now < due {
+	switch {
+	case l.heartbeat <= 0:
+	case l.now < due:
 		l.at(due)
-	} else {
+	default:
 		c.Wake()
 		l.at(l.now + l.heartbeat) // the next one
 	}
