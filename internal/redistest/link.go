@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -27,6 +28,7 @@ type link struct {
 	server duplex
 	ended  bool
 	done   chan struct{} // closed with the link
+	mute   atomic.Bool   // no reply is passed on any more
 
 	// under p.mu
 	lost       bool // a black hole
@@ -114,6 +116,7 @@ func (l *link) forwardRequests(f *feed) {
 			l.close()
 			return
 		case CutAfter:
+			l.mute.Store(true) // the answer may be here before we cut
 			l.server.Write(b)
 			l.orphan()
 			return
@@ -130,6 +133,9 @@ func (l *link) forwardReplies(f *feed) {
 	for b := range f.chunks {
 		if !l.pass() {
 			return
+		}
+		if l.mute.Load() {
+			continue
 		}
 		switch l.p.decide(true, l.n, b) {
 		case Forward:
@@ -149,6 +155,10 @@ func (l *link) forwardReplies(f *feed) {
 			l.close()
 			return
 		}
+	}
+	if l.mute.Load() {
+		l.close()
+		return
 	}
 	l.finish(f.err, l.client)
 }
@@ -191,7 +201,7 @@ func (l *link) orphan() {
 	l.client.Close()
 	l.server.CloseWrite()
 	select {
-	case <-l.done: // the forwarder of replies failed to write to the client
+	case <-l.done: // the server has said all that it had to say
 	case <-time.After(orphanTime):
 	}
 	l.close()
