@@ -232,16 +232,27 @@ func (s *nodeState) round() time.Duration {
 	if s.suspect.holds(now) {
 		return next // a PING of ours got no answer: it is being found out whether anybody does
 	}
-	if look.due == [3]int{} { // it is a command like any other, and must not meet what is to be verified
-		if s.learn(now) {
-			next = tickPause
-		} else if !s.learned && s.retryLearn > now {
-			next = min(next, s.retryLearn-now)
-		}
-		s.askServer(now)
+	if look.due == [3]int{} { // they are commands like any other, and must not meet what is to be verified
+		next = min(next, s.inquire(now))
 	}
 	s.then = next
 	return s.sweepOn(start, look.due)
+}
+
+// inquire asks the server what maintenance wants to know, and returns when to come back.
+func (s *nodeState) inquire(now time.Duration) time.Duration {
+	if !s.visiting.TryLock() {
+		return retryPause
+	}
+	defer s.visiting.Unlock()
+	next := never
+	if s.learn(now) {
+		next = tickPause
+	} else if !s.learned && s.retryLearn > now {
+		next = s.retryLearn - now
+	}
+	s.askServer(now)
+	return next
 }
 
 // sweepOn visits what is due for the rest of the tick that began at start. What

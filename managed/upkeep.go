@@ -64,19 +64,27 @@ func (c *Client) EvictIdle(ctx context.Context) int { return c.core.evictIdle(ct
 
 func (c *core) evictIdle(ctx context.Context) int {
 	before := c.tracker.Ended()[hooks.ReasonReset]
+	for _, s := range c.maintain.list() {
+		s.evictIdle(ctx)
+	}
+	return int(c.tracker.Ended()[hooks.ReasonReset] - before)
+}
+
+func (s *nodeState) evictIdle(ctx context.Context) {
+	s.visiting.Lock() // what maintenance asks a question on is idle, too
+	defer s.visiting.Unlock()
 	var idle []*hooks.Conn
-	c.tracker.Range(func(conn *hooks.Conn) bool {
-		if v := conn.View(); !v.PubSub && !v.Leased && !v.Awaiting {
+	s.m.core.tracker.Range(func(conn *hooks.Conn) bool {
+		if v := conn.View(); conn.Node() == s.node && !v.PubSub && !v.Leased && !v.Awaiting {
 			conn.Retire(hooks.ReasonReset)
 			idle = append(idle, conn)
 		}
 		return true
 	})
-	c.maintain.sweep(ctx)
+	s.sweepLocked(ctx)
 	for _, conn := range idle { // those that were taken meanwhile are not idle
 		conn.Spare()
 	}
-	return int(c.tracker.Ended()[hooks.ReasonReset] - before)
 }
 
 // sweep visits all idle connections of all nodes once, and those that are due
@@ -90,6 +98,10 @@ func (m *maintainer) sweep(ctx context.Context) {
 func (s *nodeState) sweep(ctx context.Context) {
 	s.visiting.Lock()
 	defer s.visiting.Unlock()
+	s.sweepLocked(ctx)
+}
+
+func (s *nodeState) sweepLocked(ctx context.Context) {
 	for _, pool := range []hooks.Pool{hooks.PoolMain, hooks.PoolPipeline} {
 		for left := 2 * s.idle(pool); left > 0 && ctx.Err() == nil && s.due(pool); left-- {
 			if met, _, _ := s.node.Visit(pool, 0); met == nil {

@@ -2,6 +2,7 @@ package managed_test
 
 import (
 	"context"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -201,4 +202,26 @@ func TestWarmCountsWhatIsInUseAndNeverWaitsForIt(t *testing.T) {
 		conn.Release()
 	}
 	require.Equal(t, 10, s.NumClients(t))
+}
+
+// Maintenance asks the server some questions once it is there, on a connection of the pool.
+func TestEvictIdleEndsTheConnectionOfMaintenancesOwnQuestion(t *testing.T) {
+	t.Parallel()
+	s := redistest.Start(t)
+	p := redistest.NewProxy(t, s.Addr())
+	asked := make(chan struct{})
+	var once sync.Once
+	p.OnRequest(func(_ int, b []byte) redistest.Action {
+		if strings.Contains(string(b), "config") {
+			once.Do(func() { close(asked); time.Sleep(100 * time.Millisecond) })
+		}
+		return redistest.Forward
+	})
+	opt := s.Options()
+	opt.Addr = p.Addr()
+	c := client(t, opt)
+	_, err := c.Warm(t.Context(), 4)
+	require.NoError(t, err)
+	<-asked
+	require.GreaterOrEqual(t, c.EvictIdle(t.Context()), 4)
 }
