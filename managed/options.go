@@ -8,6 +8,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/lifeguard-redis/lifeguard/hooks"
+	"github.com/lifeguard-redis/lifeguard/internal/testclock"
 	"github.com/lifeguard-redis/lifeguard/monitor"
 	"github.com/lifeguard-redis/lifeguard/retry"
 )
@@ -42,6 +43,7 @@ const unset = time.Duration(-1 << 62)
 func defaults() settings {
 	return settings{
 		log:           slog.Default(),
+		wall:          testclock.Wall(),
 		leakThreshold: time.Minute,
 		validateAfter: 30 * time.Second,
 		maxAge:        unset,

@@ -24,6 +24,13 @@ var faults = []fault{
 	{"all connections reset", 3, func(r *round, _ *rand.Rand) { r.proxy.CutAll() }},
 	{"cuts at every point", 6, cuts},
 	{"half-open connections", 3, func(r *round, _ *rand.Rand) { r.proxy.StallExisting() }},
+	{"clock jump", 2, func(r *round, rnd *rand.Rand) { // by up to two hours, forth or back
+		r.ahead.Add(int64(time.Duration(rnd.IntN(4*3600)-2*3600) * time.Second))
+	}},
+	{"suspended machine", 1, func(r *round, rnd *rand.Rand) { // everybody else has forgotten it meanwhile
+		r.proxy.StallExisting()
+		r.ahead.Add(int64(time.Duration(1+rnd.IntN(600)) * time.Minute))
+	}},
 	{"silence", 3, func(r *round, rnd *rand.Rand) {
 		r.proxy.Stall(true)
 		wait(rnd, 800)

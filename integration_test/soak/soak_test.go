@@ -19,6 +19,7 @@ import (
 
 	"github.com/lifeguard-redis/lifeguard/hooks"
 	"github.com/lifeguard-redis/lifeguard/internal/redistest"
+	"github.com/lifeguard-redis/lifeguard/internal/testclock"
 	"github.com/lifeguard-redis/lifeguard/managed"
 	"github.com/lifeguard-redis/lifeguard/monitor"
 )
@@ -36,6 +37,7 @@ type round struct {
 	proxy   *redistest.Proxy
 	cluster *redistest.Cluster
 
+	ahead  atomic.Int64 // ns, the clients' wall clock
 	stop   chan struct{}
 	bad    faulty
 	queued *queue
@@ -78,7 +80,9 @@ func soak(t *testing.T, seed uint64, d time.Duration) {
 		}
 	}
 
+	testclock.Set(func() time.Time { return time.Now().Add(time.Duration(r.ahead.Load())) })
 	sides := r.clients()
+	testclock.Set(nil)
 	var wg sync.WaitGroup
 	seeded := func(n uint64) *rand.Rand { return rand.New(rand.NewPCG(seed, n)) }
 	for i, s := range sides {
