@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log"
 	"net/http"
+	"os"
 	"strings"
 
 	"github.com/redis/go-redis/v9"
@@ -55,7 +56,7 @@ func status(err error) (code int, name string) {
 			return http.StatusConflict, "conflict"
 		}
 		return http.StatusBadGateway, "redis"
-	case errors.Is(err, context.DeadlineExceeded):
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, os.ErrDeadlineExceeded): // of the request, of a reply
 		return http.StatusGatewayTimeout, "timeout"
 	}
 	return http.StatusBadGateway, "redis"
