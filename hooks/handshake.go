@@ -12,6 +12,7 @@ import (
 // go-redis, by default, tries CLIENT MAINT_NOTIFICATIONS and notes in its options
 // that a server does not know it; two Conns that do so at once race, because each
 // guards those options with a lock of its own (redis.go, initConn, v9.23.0).
+// Maintenance's client has a copy of them: its handshake is not the first one.
 type firstHandshake struct {
 	done atomic.Bool
 	turn chan struct{} // holds one token

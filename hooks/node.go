@@ -105,24 +105,31 @@ func (t *Tracker) NewNode(opt *redis.Options) *Node {
 	if get := opt.CredentialsProviderContext; get != nil {
 		opt.CredentialsProviderContext = func(ctx context.Context) (string, string, error) { return get(unhurried(ctx)) }
 	}
-	user := opt.OnConnect
-	opt.OnConnect = func(ctx context.Context, conn *redis.Conn) error {
+	opt.OnConnect = n.connected(false)
+	return n
+}
+
+// connected makes an OnConnect: the user's, and then word to the tracked
+// connection. apart is for a client with options of its own.
+func (n *Node) connected(apart bool) func(context.Context, *redis.Conn) error {
+	user := n.fresh.OnConnect
+	return func(ctx context.Context, conn *redis.Conn) error {
 		if user != nil {
 			if err := user(unhurried(ctx), conn); err != nil {
 				return err
 			}
 		}
-		return ready(ctx, conn)
+		return ready(ctx, conn, apart)
 	}
-	return n
 }
 
 // defaultReadBuffer is go-redis's default for Options.ReadBufferSize.
 const defaultReadBuffer = 32 << 10
 
 // ready tells the tracked connection below conn that its handshake is over.
-func ready(ctx context.Context, conn *redis.Conn) error {
+func ready(ctx context.Context, conn *redis.Conn, apart bool) error {
 	v := newVisit(visitReady)
+	v.apart = apart
 	defer v.done()
 	return v.check(conn.Process(ctx, v.cmd))
 }
@@ -132,6 +139,7 @@ func (n *Node) Bind(c *redis.Client) {
 	n.client.Store(c)
 	m := c.WithTimeout(n.t.cfg.WakeTimeout)
 	m.Options().Limiter = nil // its own copy of the options (FACTS L4b)
+	m.Options().OnConnect = n.connected(true)
 	n.maint.Store(m)
 }
 

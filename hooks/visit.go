@@ -38,6 +38,7 @@ type visit struct {
 	woken    bool  // a real PING was sent
 	holder   Holder
 	patience time.Duration // of a real PING
+	apart    bool          // of visitReady: what the handshake found out is known to maintenance's client only
 }
 
 // MarshalBinary is how go-redis asks an argument for its bytes.
@@ -83,7 +84,7 @@ func newVisit(kind visitKind) *visit {
 		all = append(all[:len(all):len(all)], v)
 		visits.all.Store(&all)
 	}
-	v.kind, v.conn, v.woken, v.holder, v.patience = kind, nil, false, nil, 0
+	v.kind, v.conn, v.woken, v.holder, v.patience, v.apart = kind, nil, false, nil, 0, false
 	v.cmd.SetErr(nil)
 	v.cmd.SetVal("")
 	v.on.Store(true)
@@ -133,7 +134,7 @@ func (c *Conn) visited(v *visit, n int) (int, error) {
 		c.scan.reauth = c.node.opt.StreamingCredentialsProvider != nil
 		c.dirt.Store(0)
 		c.change(fWrote|fOutstanding|fReadSet, fReady|fCanned)
-		c.shaken(true)
+		c.shaken(!v.apart)
 		if c.sentinel() {
 			return n, nil
 		}
