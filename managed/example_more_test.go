@@ -36,7 +36,7 @@ func TestExamplesOfASingleServer(t *testing.T) {
 		"Warm":            {ExampleClient_Warm, "5 connections are ready\n"},
 		"SetMaxAge":       {ExampleClient_SetMaxAge, "closed: age\n"},
 		"Reset":           {ExampleClient_Reset, "0 connections open, 1 ended by reset\n"},
-		"Stats":           {ExampleClient_Stats, "1 of 8 open, 0 callers wait\n"},
+		"Stats":           {ExampleClient_Stats, "1 of 8 open, 0 in use, 0 callers wait\n"},
 		"Monitor":         {ExampleClient_Monitor, "leases: 1\n"},
 		"BlockingPool":    {ExampleWithBlockingPool, "the others are not in the way: PONG\n"},
 		"ConnLimit":       {ExampleWithConnLimit, "4 at most: true\n"},
@@ -211,7 +211,7 @@ func ExampleClient_Stats() {
 	rdb.Ping(context.Background())
 
 	s := rdb.Stats()
-	fmt.Printf("%d of %d open, %d callers wait\n", s.Main.Open, s.Main.Size, s.Waiting)
+	fmt.Printf("%d of %d open, %d in use, %d callers wait\n", s.Main.Open, s.Main.Size, s.Main.InUse, s.Waiting)
 }
 
 // Callbacks for numbers and alerts.

@@ -69,7 +69,8 @@ type sourceUnit struct {
 
 // Sample implements monitor.Source.
 func (s *source) Sample(sample *monitor.Sample) {
-	s.core.asked.Store(max(int64(s.core.tracker.Elapsed()), 1))
+	// In the end, so that the question that it leads to is not among what a first sample counts.
+	defer func() { s.core.asked.Store(max(int64(s.core.tracker.Elapsed()), 1)) }()
 	s.meet()
 	leases := s.holders(sample)
 	for name, n := range s.nodes {
