@@ -1,0 +1,120 @@
+package managed
+
+import (
+	"time"
+
+	"github.com/lifeguard-redis/lifeguard/hooks"
+)
+
+// survey is one look at all connections of a node.
+type survey struct {
+	s         *nodeState
+	now       time.Duration
+	heartbeat time.Duration
+	distrust  time.Duration // what was used last before that must answer
+	active    bool          // it was used since the last look
+	away      bool          // the server takes nobody new
+	waiting   bool          // something is not done because of that
+	next      time.Duration
+	due       [3]int
+	idle      [3][]*hooks.Conn // could be ended as surplus
+	total     [3]int
+	stuck     []*hooks.Conn // a reply is overdue
+	aged      bool          // one is so old that it has to go
+	ageing    []*hooks.Conn // will be soon
+}
+
+func (l *survey) conn(c *hooks.Conn) {
+	v := c.View()
+	if v.PubSub {
+		return
+	}
+	pool := v.Pool
+	if pool == hooks.PoolUnknown {
+		pool = hooks.PoolMain // dialed for MinIdleConns, not used yet
+	}
+	if v.LastUsed > l.s.looked {
+		l.active = true
+	}
+	if l.away {
+		c.Spare()
+	}
+	l.age(c, v)
+	l.silence(c, v)
+	if !c.Leaving() {
+		l.total[pool]++
+	}
+	if v.Awaiting && (v.Ready || l.s.unit.inner) {
+		l.overdue(c, v)
+	}
+	if c.Due() && v.Awaiting && !v.Leased {
+		l.next = min(l.next, 5*retryPause) // it cannot be idle before its reply is there
+	} else if c.Due() && !v.Leased {
+		l.due[v.Pool]++ // go-redis says whether it is idle; only a visit can tell
+	}
+	if !v.Leased && !v.Awaiting && !c.Leaving() {
+		l.idle[pool] = append(l.idle[pool], c)
+	}
+}
+
+// age retires connections a little before the age at which they are refused at
+// checkout, so that callers do not meet it.
+func (l *survey) age(c *hooks.Conn, v hooks.View) {
+	if v.MaxAge <= 0 {
+		return
+	}
+	soft := v.Born + v.MaxAge - min(50*time.Millisecond, v.MaxAge/10)
+	switch {
+	case l.now < soft-v.MaxAge/agedAtOnce:
+		l.at(soft)
+	case l.now < soft:
+		l.at(soft)
+		l.ageing = append(l.ageing, c)
+	case l.away:
+		l.waiting = true
+	default:
+		l.aged = true
+		c.Retire(hooks.ReasonAge)
+	}
+}
+
+// old retires those that are nearly as old with those that are too old: in a
+// large pool each sweep for one alone would have to meet half of the others.
+func (l *survey) old() {
+	if !l.aged {
+		return
+	}
+	for _, c := range l.ageing {
+		if !c.Due() {
+			c.Retire(hooks.ReasonAge)
+			if v := c.View(); !v.Leased && !v.Awaiting {
+				l.due[max(v.Pool, hooks.PoolMain)]++
+			}
+		}
+	}
+}
+
+// silence wakes connections without network traffic for the heartbeat's time.
+func (l *survey) silence(c *hooks.Conn, v hooks.View) {
+	due := v.LastUsed + l.heartbeat
+	if v.Leased || v.Awaiting {
+		if l.heartbeat > 0 { // nobody tells when it is given back
+			l.at(max(due, l.now+l.heartbeat/4))
+		}
+		return
+	}
+	if v.LastUsed < l.distrust {
+		c.Suspect()
+	}
+	switch {
+	case l.heartbeat <= 0:
+	case l.now < due:
+		l.at(due)
+	default:
+		c.Wake()
+		l.at(l.now + l.heartbeat) // the next one
+	}
+}
+
+// at notes that something is due at t.
+func (l *survey) at(t time.Duration) { l.next = min(l.next, max(t-l.now, 0)) }
