@@ -50,30 +50,11 @@ func TestWhatWasUsedAMomentAgoIsNotLookedAtOnACalmNode(t *testing.T) {
 	r := newRig(t, opt, hooks.Config{})
 	r.Ping(bg)
 
-	every := func(when string) {
+	command := func() {
 		t.Helper()
-		for range 20 {
-			before := looks.Load()
-			if err := r.Ping(bg).Err(); err != nil {
-				t.Fatal(err)
-			}
-			if looks.Load() == before {
-				t.Fatalf("%s a checkout did not look at its connection", when)
-			}
+		if err := r.Ping(bg).Err(); err != nil {
+			t.Fatal(err)
 		}
-	}
-	seldom := func(when string) {
-		t.Helper()
-		for end := time.Now().Add(20 * time.Second); time.Now().Before(end); {
-			before := looks.Load()
-			if err := r.Ping(bg).Err(); err != nil {
-				t.Fatal(err)
-			}
-			if looks.Load() == before {
-				return
-			}
-		}
-		t.Fatalf("%s all checkouts look", when)
 	}
 	lease := func() {
 		t.Helper()
@@ -83,31 +64,40 @@ func TestWhatWasUsedAMomentAgoIsNotLookedAtOnACalmNode(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	looksIn := func(take func()) bool {
+		t.Helper()
+		before := looks.Load()
+		take()
+		return looks.Load() > before
+	}
+	every := func(when string) {
+		t.Helper()
+		for range 20 {
+			if !looksIn(command) {
+				t.Fatalf("%s a checkout did not look at its connection", when)
+			}
+		}
+	}
+	seldom := func(when string, take func()) {
+		t.Helper()
+		for end := time.Now().Add(20 * time.Second); time.Now().Before(end); {
+			command()
+			if !looksIn(take) {
+				return
+			}
+		}
+		t.Fatalf("%s all checkouts look", when)
+	}
 	every("on a new node")
 	r.node.Calm()
-	seldom("on a calm node")
-	seen := false
-	for end := time.Now().Add(20 * time.Second); !seen && time.Now().Before(end); {
-		r.Ping(bg)
-		before := looks.Load()
-		lease()
-		seen = looks.Load() == before
-	}
-	if !seen {
-		t.Error("on a calm node all leases look")
-	}
+	seldom("on a calm node", command)
+	seldom("of leases on a calm node", lease)
 
-	time.Sleep(2 * time.Millisecond)
-	before := looks.Load()
-	r.Ping(bg)
-	if looks.Load() == before {
-		t.Error("one that had been idle was not looked at")
-	}
-	time.Sleep(2 * time.Millisecond)
-	before = looks.Load()
-	lease()
-	if looks.Load() == before {
-		t.Error("one that had been idle was leased without a look")
+	for name, take := range map[string]func(){"given out": command, "leased": lease} {
+		time.Sleep(2 * time.Millisecond)
+		if !looksIn(take) {
+			t.Errorf("one that had been idle was %s without a look", name)
+		}
 	}
 
 	s.KillClients(t)

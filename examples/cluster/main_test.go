@@ -10,7 +10,7 @@ import (
 	"github.com/lifeguard-redis/lifeguard/internal/redistest"
 )
 
-func TestMain(m *testing.M) { extest.Main(m) }
+func TestMain(m *testing.M) { redistest.MainWithoutLeaks(m) }
 
 func TestItStartsAClusterAndShowsAllSteps(t *testing.T) {
 	p := extest.Start(t, run, "-redis-server", redistest.Binary(t, "redis-server"))

@@ -21,7 +21,7 @@ import (
 
 func TestMain(m *testing.M) {
 	log.SetOutput(io.Discard)
-	extest.Main(m)
+	redistest.MainWithoutLeaks(m)
 }
 
 func TestItRunsAndEndsWithCtrlC(t *testing.T) {

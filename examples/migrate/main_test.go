@@ -10,7 +10,7 @@ import (
 	"github.com/lifeguard-redis/lifeguard/internal/redistest"
 )
 
-func TestMain(m *testing.M) { extest.Main(m) }
+func TestMain(m *testing.M) { redistest.MainWithoutLeaks(m) }
 
 func TestTheDifferenceIsTwoLines(t *testing.T) {
 	require.Equal(t, []string{

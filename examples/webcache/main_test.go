@@ -13,7 +13,7 @@ import (
 	"github.com/lifeguard-redis/lifeguard/internal/redistest"
 )
 
-func TestMain(m *testing.M) { extest.Main(m) }
+func TestMain(m *testing.M) { redistest.MainWithoutLeaks(m) }
 
 // numbers finds a row of the table.
 func numbers(t *testing.T, table, row string) (wrong, right string) {

@@ -17,7 +17,7 @@ import (
 	"github.com/lifeguard-redis/lifeguard/managed"
 )
 
-func TestMain(m *testing.M) { extest.Main(m) }
+func TestMain(m *testing.M) { redistest.MainWithoutLeaks(m) }
 
 func TestItDoesItsJobsOnTheEmbeddedServer(t *testing.T) {
 	p := extest.Start(t, run, "-jobs", "7", "-every", "5ms", "-takes", "5ms")

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -96,8 +95,7 @@ func none(t testing.TB, got map[string]string, prefixes ...string) {
 
 func TestEveryNumberIsShownUnderItsName(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		src := monitortest.Known()
-		m := monitortest.New(t, src, quiet(), monitor.Threshold{Name: "busy", Metric: monitor.PoolUse, Limit: 0.5})
+		m := monitortest.New(t, monitortest.Known(), monitor.Threshold{Name: "busy", Metric: monitor.PoolUse, Limit: 0.5})
 		defer func() { _ = m.Close() }()
 		c := newCollector(t, m, "cache", prom.WithBuckets(5*time.Millisecond, time.Second))
 		time.Sleep(monitor.DefaultEvery)
@@ -193,8 +191,6 @@ func TestEveryNumberIsShownUnderItsName(t *testing.T) {
 }
 
 // quiet keeps what is expected out of the log.
-func quiet() monitor.Option { return monitor.WithLogger(slog.New(slog.DiscardHandler)) }
-
 func TestWhatIsNotKnownIsLeftOut(t *testing.T) {
 	src := monitortest.Of(func(s *monitor.Sample) {
 		n := monitor.Numbers{Main: monitor.Pool{Size: 10, Open: 1, Idle: 1}}
@@ -219,12 +215,12 @@ func TestWhatIsNotKnownIsLeftOut(t *testing.T) {
 		}
 	}
 	src.Set(func(*monitor.Sample) { panic("broken") })
-	got = scrape(t, registry(t, newCollector(t, monitortest.New(t, src, quiet()), "c")))
+	got = scrape(t, registry(t, newCollector(t, monitortest.New(t, src), "c")))
 	none(t, got, "redis_client_connections{", "redis_client_connections_limit", "redis_client_leases", "redis_client_peak", "redis_client_suggested")
 }
 
 func TestSeveralClientsShareARegistry(t *testing.T) {
-	m := monitortest.New(t, monitortest.Known(), quiet())
+	m := monitortest.New(t, monitortest.Known())
 	reg := registry(t, newCollector(t, m, "one", prom.WithLabels(prometheus.Labels{"team": "x"})), newCollector(t, m, "two", prom.WithLabels(prometheus.Labels{"team": "y"})))
 	got := scrape(t, reg)
 	want(t, got, map[string]string{
@@ -316,7 +312,7 @@ func TestNamesThatPrometheusDoesNotTakeSpoilNothing(t *testing.T) {
 		s.Nodes = append(s.Nodes, monitor.Node{Name: "\xff\xfe", Numbers: monitortest.Everything()}, monitor.Node{Name: "�", Numbers: monitortest.Everything()})
 		s.Nodes[0].Closed = map[string]uint64{"\xff": 1, "\xfe": 2, "\n\"": 3}
 	})
-	reg := registry(t, newCollector(t, monitortest.New(t, src, quiet()), "c"))
+	reg := registry(t, newCollector(t, monitortest.New(t, src), "c"))
 	lint(t, reg)
 	got := scrape(t, reg)
 	want(t, got, map[string]string{
@@ -360,7 +356,7 @@ func TestARealClientIsShownAsItsServerSeesIt(t *testing.T) {
 	defer func() { _ = rdb.Close() }()
 	src := monitor.FromClient(rdb)
 	rdb.AddHook(src.Hook())
-	c := newCollector(t, monitortest.New(t, src, quiet()), "real")
+	c := newCollector(t, monitortest.New(t, src), "real")
 	reg := registry(t, c)
 	var held []*redis.Conn
 	for range 4 {
@@ -401,7 +397,7 @@ func TestARealClientIsShownAsItsServerSeesIt(t *testing.T) {
 }
 
 func TestScrapesAtTheSameTimeAreSafe(t *testing.T) {
-	m := monitortest.New(t, monitortest.Known(), quiet(), monitor.Every(monitor.MinEvery))
+	m := monitortest.New(t, monitortest.Known(), monitor.Every(monitor.MinEvery))
 	reg := registry(t, newCollector(t, m, "c"))
 	var wg sync.WaitGroup
 	for range 4 {
@@ -430,7 +426,7 @@ func TestTheFilesAreGivenAway(t *testing.T) {
 }
 
 func BenchmarkCollect(b *testing.B) {
-	c := newCollector(b, monitortest.New(b, monitortest.Known(), quiet()), "c")
+	c := newCollector(b, monitortest.New(b, monitortest.Known()), "c")
 	reg := registry(b, c)
 	b.ReportAllocs()
 	for b.Loop() {

@@ -9,12 +9,7 @@ import (
 	"sync"
 	"testing"
 	"time"
-
-	"github.com/lifeguard-redis/lifeguard/internal/redistest"
 )
-
-// Main is for TestMain: no example may leave a goroutine behind.
-func Main(m *testing.M) { redistest.MainWithoutLeaks(m) }
 
 // Program is an example that runs.
 type Program struct {
