@@ -412,7 +412,9 @@ func (c *Conn) fail(op Op, err error) error {
 		}
 	}
 	out := typed(e)
-	if c.node.t.cfg.Opaque && !e.Unsent() && !quiet && (op == OpWrite || fl&fOutstanding != 0) {
+	// A cluster would repeat a handshake that we gave up on the same node.
+	gaveUp := e.Handshake && e.Self
+	if c.node.t.cfg.Opaque && (gaveUp || !e.Unsent() && !quiet && (op == OpWrite || fl&fOutstanding != 0)) {
 		return &opaqueError{out}
 	}
 	return out

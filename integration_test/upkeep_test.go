@@ -83,6 +83,17 @@ func TestAPoolThatWasSilentForTwentySecondsAnswersABurstOfFifty(t *testing.T) {
 				events = append(events, e)
 			}))
 			warmed(t, c, 50)
+			redistest.Eventually(t, "all 50 have been heard of", 5*time.Second, func() bool {
+				mu.Lock()
+				defer mu.Unlock()
+				opened := 0
+				for _, e := range events {
+					if e.Kind == hooks.Dialed {
+						opened++
+					}
+				}
+				return opened >= 50
+			})
 			mu.Lock()
 			events = nil
 			mu.Unlock()

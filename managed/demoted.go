@@ -3,6 +3,7 @@ package managed
 import (
 	"context"
 	"net"
+	"sync/atomic"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -29,9 +30,11 @@ func (s *nodeState) unanswered() {
 	// A look at the slot map must not wait for this node while others could tell,
 	// neither for its reply nor for the handshake before it.
 	s.unit.silent.Store(int64(s.m.core.tracker.Elapsed() + silentFor))
-	s.killAwaiting(func(c *hooks.Conn) bool { return !c.View().Ready || c.LastCommand() == "cluster" })
+	after := s.m.core.set.suspicion.After
+	s.killAwaiting(after, func(c *hooks.Conn) bool { return !c.View().Ready || c.LastCommand() == "cluster" })
 	if s.m.core.demoted(s) {
-		s.killAwaiting(func(*hooks.Conn) bool { return true })
+		s.killAwaiting(after, func(*hooks.Conn) bool { return true })
+		s.m.core.elsewhere(s)
 	}
 }
 
@@ -55,12 +58,13 @@ func (u *unit) asksSilent(cmd redis.Cmder) bool {
 	return slots
 }
 
-// killAwaiting ends the connections of the node that wait for an overdue reply.
-func (s *nodeState) killAwaiting(which func(*hooks.Conn) bool) {
+// killAwaiting ends the connections of the node that have waited for a reply for
+// that long.
+func (s *nodeState) killAwaiting(since time.Duration, which func(*hooks.Conn) bool) {
 	now := s.m.core.tracker.Elapsed()
 	s.m.core.tracker.Range(func(c *hooks.Conn) bool {
 		v := c.View()
-		if c.Node() == s.node && v.Awaiting && !v.PubSub && now-v.LastUsed >= s.m.core.set.suspicion.After && which(c) {
+		if c.Node() == s.node && v.Awaiting && !v.PubSub && now-v.LastUsed >= since && which(c) {
 			c.Kill(hooks.ReasonSuspect, errGone{})
 		}
 		return true
@@ -94,24 +98,72 @@ func (m *many) demoted(s *nodeState) bool {
 				return false
 			}
 		}
-		m.renew(cluster)
+		m.renew(cluster, s)
 		return true
 	}
 	return false
 }
 
-// renew loads the slot map and waits for it a little.
-func (m *many) renew(cluster *redis.ClusterClient) {
+const (
+	renewPause = 10 * time.Millisecond
+	settleFor  = 100 * time.Millisecond
+)
+
+// renew loads the slot map until the node is no master in it, for a little: the
+// others hear of a failover one after the other, and go-redis asks any of them.
+func (m *many) renew(cluster *redis.ClusterClient, s *nodeState) {
 	ctx, cancel := context.WithTimeout(m.core.maintain.ctx, m.core.set.suspicion.Patience)
 	defer cancel()
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		_ = cluster.ForEachMaster(ctx, func(context.Context, *redis.Client) error { return nil }) // it reloads first
+		for ctx.Err() == nil {
+			var listed atomic.Bool
+			// It loads the map first.
+			err := cluster.ForEachMaster(ctx, func(_ context.Context, c *redis.Client) error {
+				if sameAddr(c.Options().Addr, s.node.Addr()) {
+					listed.Store(true)
+				}
+				return nil
+			})
+			if err == nil && !listed.Load() {
+				return
+			}
+			pause(ctx, renewPause)
+		}
 	}()
 	select {
 	case <-done:
 	case <-ctx.Done():
+	}
+}
+
+// elsewhere sees to a node that was taken over until its commands are elsewhere:
+// the errors of those that waited for it have the map loaded by go-redis, too,
+// perhaps from a node that has not heard of it yet.
+func (m *many) elsewhere(s *nodeState) {
+	cluster, ok := m.client.(*redis.ClusterClient)
+	if !ok {
+		return
+	}
+	for range 2 {
+		if !pause(m.core.maintain.ctx, settleFor) {
+			return
+		}
+		m.renew(cluster, s)
+		s.killAwaiting(settleFor/2, func(*hooks.Conn) bool { return true })
+	}
+}
+
+// pause waits; it reports whether the ctx is still alive.
+func pause(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
 	}
 }
 

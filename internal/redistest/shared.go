@@ -94,7 +94,7 @@ func Stop() {
 // MainWithoutLeaks is Main that fails when a goroutine is left, but for the one
 // that go-redis has in each process to keep the time.
 func MainWithoutLeaks(m *testing.M) {
-	code := m.Run()
+	code := run(m)
 	if code == 0 {
 		if err := leaks(); err != nil {
 			fmt.Fprintln(os.Stderr, "after all tests have passed:", err)
@@ -120,9 +120,14 @@ func leaks() (err error) {
 // Main is the body of a TestMain: it runs the tests, ends the shared server
 // and exits.
 func Main(m *testing.M) {
-	code := m.Run()
+	code := run(m)
 	Stop()
 	os.Exit(code)
+}
+
+func run(m *testing.M) int {
+	defer watchStalls()()
+	return m.Run()
 }
 
 func resolve() error {
