@@ -205,9 +205,10 @@ func TestSlotsMoveUnderLoadAndNodesComeAndGo(t *testing.T) {
 			return n
 		}
 		redistest.Eventually(t, "the new node is used, by connections that are tracked", 5*time.Second, func() bool { return onExtra() > 0 })
-		if seen := normals(t, extra); seen > onExtra()+1 {
-			t.Errorf("the new node sees %d connections, of which %d are tracked", seen, onExtra())
-		}
+		// What is being opened is seen by the server first, and so are the short-lived ones of maintenance.
+		redistest.Eventually(t, "all connections that the new node sees are tracked", 5*time.Second, func() bool {
+			return normals(t, extra) <= onExtra()+1 // the node that moved the slot keeps one for a while
+		})
 		redistest.Eventually(t, "a lease of a key that moved is on the new node", 3*time.Second, func() bool {
 			conn, err := rdb.Acquire(t.Context(), tag)
 			if err != nil {

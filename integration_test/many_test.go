@@ -129,7 +129,8 @@ func (l *load) mark(at time.Time) {
 }
 
 // recovered waits until n workers have had a success since the mark, and returns
-// how long that took the median one and the last.
+// how long that took the median one and the last, without the time in which this
+// process stood still.
 func (l *load) recovered(n int, limit time.Duration) (median, last time.Duration) {
 	l.t.Helper()
 	redistest.Eventually(l.t, fmt.Sprintf("%d workers are served again", n), limit, func() bool {
@@ -140,7 +141,8 @@ func (l *load) recovered(n int, limit time.Duration) (median, last time.Duration
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	slices.Sort(l.firsts)
-	return l.firsts[len(l.firsts)/2], l.firsts[len(l.firsts)-1]
+	stalled := redistest.Stalled(time.Unix(0, l.marked.Load()))
+	return max(0, l.firsts[len(l.firsts)/2]-stalled), max(0, l.firsts[len(l.firsts)-1]-stalled)
 }
 
 // end stops the workers.

@@ -472,7 +472,7 @@ func TestConnsTellsTheTruth(t *testing.T) {
 	require.NoError(t, s.Admin().LPush(ctx, "list", 1).Err())
 	require.NoError(t, <-blocked)
 	require.Len(t, c.Conns(), 4)
-	require.Equal(t, 4, s.NumClients(t))
+	redistest.Eventually(t, "the server has seen the end of the subscription", soon, func() bool { return s.NumClients(t) == 4 })
 	require.NoError(t, c.Close())
 	require.Empty(t, c.Conns())
 }

@@ -154,13 +154,13 @@ func TestTheTimeoutIsAskedForAgainAfterTheServerHasClosedAnIdleConnection(t *tes
 	burst(t, c, 5)
 	const both = 2 // `timeout`, and `maxclients` the first time
 	redistest.Eventually(t, "it was asked once", soon, func() bool { return calls(t, s, "config|get") == both })
-	require.NoError(t, s.Admin().Do(t.Context(), "CONFIG", "SET", "timeout", "1").Err())
+	require.NoError(t, s.Admin().Do(t.Context(), "CONFIG", "SET", "timeout", "2").Err())
 	redistest.Eventually(t, "the server has closed them", soon, func() bool { return s.NumClients(t) == 0 })
 	clk.advance(2 * time.Minute) // it asks once a minute at most
 	burst(t, c, 5)               // finds the dead ones
 	redistest.Eventually(t, "it was asked again", soon, func() bool { return calls(t, s, "config|get") == both+1 })
 	before := ids(c)
-	time.Sleep(2200 * time.Millisecond)
+	time.Sleep(4400 * time.Millisecond)
 	require.Equal(t, before, ids(c))
 	require.Equal(t, len(before), s.NumClients(t), "now there is a heartbeat")
 }

@@ -4,17 +4,44 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"sync"
 	"time"
 )
 
 const (
 	stallTick  = 50 * time.Millisecond
-	stallLimit = 500 * time.Millisecond
+	stallLimit = 250 * time.Millisecond
 )
 
-// watchStalls says on stderr when the whole process stood still for a while, or
-// the machine's clock was set: tests that measure time cannot pass then, and
-// their logs would not tell why. The function it returns ends it.
+// stalls are the times in which this process stood still: a virtual machine that
+// is paused, or one whose processors are busy elsewhere. Tests that measure time
+// leave them out, and the log of a failure says that there were some.
+var stalls struct {
+	sync.Mutex
+	list []stall
+}
+
+type stall struct {
+	until time.Time
+	d     time.Duration
+}
+
+// Stalled is for how long this process stood still since a time, in all. Safe for
+// concurrent use. It knows only of tests that run with Main or MainWithoutLeaks.
+func Stalled(since time.Time) time.Duration {
+	stalls.Lock()
+	defer stalls.Unlock()
+	return stalledIn(stalls.list, since)
+}
+
+func stalledIn(list []stall, since time.Time) (sum time.Duration) {
+	for _, s := range list {
+		sum += max(0, min(s.d, s.until.Sub(since)))
+	}
+	return sum
+}
+
+// watchStalls notes them until stop is called.
 func watchStalls() (stop func()) {
 	ended, done := make(chan struct{}), make(chan struct{})
 	go func() {
@@ -29,6 +56,11 @@ func watchStalls() (stop func()) {
 			case <-tick.C:
 			}
 			now := time.Now()
+			if d := now.Sub(last); d >= stallLimit {
+				stalls.Lock()
+				stalls.list = append(stalls.list, stall{now, d})
+				stalls.Unlock()
+			}
 			reportStall(os.Stderr, now.Sub(last), now.Round(0).Sub(last.Round(0)), now)
 			last = now
 		}
