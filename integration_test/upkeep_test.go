@@ -34,7 +34,7 @@ func crowd(n, k int, do func(ctx context.Context, i int) error) (took []time.Dur
 			for j := range k {
 				began := time.Now()
 				err := do(context.Background(), i+j)
-				d := time.Since(began)
+				d := redistest.Took(began)
 				mu.Lock()
 				took = append(took, d)
 				if err != nil && !errors.Is(err, redis.Nil) {

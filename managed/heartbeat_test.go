@@ -253,6 +253,7 @@ func TestEveryConnectionGetsItsHeartbeatBesideTheDrainerOfTheCache(t *testing.T)
 	opt.PoolSize, opt.ClientSideCacheConfig = 40, &redis.ClientSideCacheConfig{MaxEntries: 100, DrainInterval: time.Millisecond}
 	c := client(t, opt, managed.WithHeartbeat(200*time.Millisecond), managed.WithMaxIdle(0))
 	burst(t, c, 40)
+	began := time.Now()
 	time.Sleep(300 * time.Millisecond)
 	var worst time.Duration
 	for end := time.Now().Add(time.Second); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
@@ -261,7 +262,7 @@ func TestEveryConnectionGetsItsHeartbeatBesideTheDrainerOfTheCache(t *testing.T)
 		}
 	}
 	t.Logf("the longest silence of any of 40 was %v", worst)
-	require.Less(t, worst, 500*time.Millisecond)
+	require.Less(t, worst-redistest.Stalled(began), 500*time.Millisecond)
 }
 
 // Nothing else keeps maintenance awake then.

@@ -50,7 +50,7 @@ func crowdOf(n, k int, do func(ctx context.Context, i, j int) error) (took []tim
 				if errors.Is(err, redis.Nil) {
 					err = nil
 				}
-				d := time.Since(began)
+				d := redistest.Took(began)
 				mu.Lock()
 				took = append(took, d)
 				if err != nil {
@@ -162,7 +162,7 @@ func TestWhenAConnectionTurnsHalfOpenOnlyCommandsInFlightFail(t *testing.T) {
 					err = c.Incr(t.Context(), "n").Err()
 				}
 				sent.Add(1)
-				d := int64(time.Since(began))
+				d := int64(redistest.Took(began))
 				for w := worst.Load(); d > w && !worst.CompareAndSwap(w, d); w = worst.Load() {
 				}
 				if err != nil && !errors.Is(err, redis.Nil) {

@@ -273,7 +273,7 @@ func TestThePoolIsWaitedForOnce(t *testing.T) {
 	if !errors.Is(err, redis.ErrPoolTimeout) || retry.OutcomeOf(err) != retry.NotSent {
 		t.Errorf("%v", err)
 	}
-	if d := time.Since(start); d > 390*time.Millisecond {
+	if d := redistest.Took(start); d > 390*time.Millisecond {
 		t.Errorf("took %v, PoolTimeout is 200ms", d)
 	}
 	if n := h.Stats().Retries; n != 0 {

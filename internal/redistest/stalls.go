@@ -9,8 +9,9 @@ import (
 )
 
 const (
-	stallTick  = 50 * time.Millisecond
-	stallLimit = 250 * time.Millisecond
+	stallTick   = 20 * time.Millisecond
+	stallLimit  = 80 * time.Millisecond  // less is the scheduler
+	stallReport = 250 * time.Millisecond // for the log
 )
 
 // stalls are the times in which this process stood still: a virtual machine that
@@ -18,6 +19,7 @@ const (
 // leave them out, and the log of a failure says that there were some.
 var stalls struct {
 	sync.Mutex
+	last time.Time // the latest tick, zero while nobody watches
 	list []stall
 }
 
@@ -26,12 +28,26 @@ type stall struct {
 	d     time.Duration
 }
 
+// Took is for how long something lasted that began then, without the time in
+// which this process stood still. Safe for concurrent use.
+func Took(began time.Time) time.Duration {
+	return max(0, time.Since(began)-Stalled(began))
+}
+
 // Stalled is for how long this process stood still since a time, in all. Safe for
 // concurrent use. It knows only of tests that run with Main or MainWithoutLeaks.
 func Stalled(since time.Time) time.Duration {
 	stalls.Lock()
 	defer stalls.Unlock()
-	return stalledIn(stalls.list, since)
+	return stalledIn(stalls.list, since) + stalledIn(ongoing(time.Now()), since)
+}
+
+// ongoing is a stall that is just over, if there is one.
+func ongoing(now time.Time) []stall {
+	if d := now.Sub(stalls.last); !stalls.last.IsZero() && d >= stallLimit {
+		return []stall{{now, d}}
+	}
+	return nil
 }
 
 func stalledIn(list []stall, since time.Time) (sum time.Duration) {
@@ -44,25 +60,19 @@ func stalledIn(list []stall, since time.Time) (sum time.Duration) {
 // watchStalls notes them until stop is called.
 func watchStalls() (stop func()) {
 	ended, done := make(chan struct{}), make(chan struct{})
+	noteTick(time.Now())
 	go func() {
 		defer close(done)
 		tick := time.NewTicker(stallTick)
 		defer tick.Stop()
-		last := time.Now()
 		for {
 			select {
 			case <-ended:
+				noteTick(time.Time{})
 				return
 			case <-tick.C:
+				noteTick(time.Now())
 			}
-			now := time.Now()
-			if d := now.Sub(last); d >= stallLimit {
-				stalls.Lock()
-				stalls.list = append(stalls.list, stall{now, d})
-				stalls.Unlock()
-			}
-			reportStall(os.Stderr, now.Sub(last), now.Round(0).Sub(last.Round(0)), now)
-			last = now
 		}
 	}()
 	return func() {
@@ -71,13 +81,24 @@ func watchStalls() (stop func()) {
 	}
 }
 
+func noteTick(now time.Time) {
+	stalls.Lock()
+	last := stalls.last
+	stalls.list = append(stalls.list, ongoing(now)...)
+	stalls.last = now
+	stalls.Unlock()
+	if !last.IsZero() && !now.IsZero() {
+		reportStall(os.Stderr, now.Sub(last), now.Round(0).Sub(last.Round(0)), now)
+	}
+}
+
 // reportStall compares two ticks: how far apart they were, and how far apart the
 // clock on the wall says they were.
 func reportStall(w io.Writer, passed, wall time.Duration, at time.Time) {
-	if passed >= stallLimit {
+	if passed >= stallReport {
 		fmt.Fprintf(w, "redistest: this process stood still for %v until %s\n", passed.Round(time.Millisecond), at.Format(time.TimeOnly))
 	}
-	if jump := wall - passed; jump.Abs() >= stallLimit {
+	if jump := wall - passed; jump.Abs() >= stallReport {
 		fmt.Fprintf(w, "redistest: the clock jumped by %v at %s\n", jump.Round(time.Millisecond), at.Format(time.TimeOnly))
 	}
 }
