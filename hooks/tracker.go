@@ -20,7 +20,7 @@ type Config struct {
 	Wall    func() time.Time // the wall clock that goes with it; nil: the real one
 	// Opaque hides network errors from go-redis while a reply is owed, so that
 	// nothing below the outermost hook repeats a command. That hook must put
-	// the real error back with Reveal.
+	// the real error back with Reveal. Handshakes that Kill ended are hidden, too.
 	Opaque bool
 	// ConnLimit is how many connections may be open at once, over all nodes and
 	// pools. 0: no limit.

@@ -2,6 +2,7 @@ package integration_test
 
 import (
 	"context"
+	"net"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -72,6 +73,10 @@ func TestASlotMapThatIsOldAfterAFailoverCostsLittle(t *testing.T) {
 		slots, err := c.Nodes()[0].Admin().ClusterSlots(ctx).Result()
 		for i := range slots {
 			nodes := slots[i].Nodes
+			for j := range nodes { // a server does not know its own host
+				_, port, _ := net.SplitHostPort(nodes[j].Addr)
+				nodes[j].Addr = net.JoinHostPort("127.0.0.1", port)
+			}
 			if nodes[0].Addr == next.Addr() && stale.Add(1) <= 3 {
 				slots[i].Nodes = []redis.ClusterNode{{Addr: old.Addr()}}
 			}
@@ -91,7 +96,7 @@ func TestASlotMapThatIsOldAfterAFailoverCostsLittle(t *testing.T) {
 	if stale.Load() < 3 {
 		t.Errorf("only %d old maps were given", stale.Load())
 	}
-	if median > 1500*time.Millisecond || last > 2*time.Second {
+	if median > time.Second || last > 2*time.Second {
 		t.Errorf("served again %v (median), %v (last) after the servers' own failover", median, last)
 	}
 	old.Resume()

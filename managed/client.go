@@ -29,13 +29,12 @@ type core struct {
 	tracker   *hooks.Tracker
 	leases    leaseList
 	maintain  *maintainer
-	closer    func() error          // closes go-redis's client
-	calls     func() int64          // commands under way outside of nodes, nil for none
-	demoted   func(*nodeState) bool // whether a node of a cluster is no master any more
-	elsewhere func(*nodeState)      // sees to one that is not
-	look      func()                // called by the maintainer in each round, nil for nothing
-	warned    atomic.Bool           // that the pools do not fit into the limit
-	draining  atomic.Bool           // Shutdown was called
+	closer    func() error     // closes go-redis's client
+	calls     func() int64     // commands under way outside of nodes, nil for none
+	takenOver func(*nodeState) // acts on a node of a cluster that answers nobody, nil elsewhere
+	look      func()           // called by the maintainer in each round, nil for nothing
+	warned    atomic.Bool      // that the pools do not fit into the limit
+	draining  atomic.Bool      // Shutdown was called
 	closed    atomic.Bool
 	batchers  sync.Map // go-redis's AutoPipeliners, made by Batched
 

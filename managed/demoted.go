@@ -24,18 +24,14 @@ func (s *nodeState) compareEvery() time.Duration {
 
 // unanswered acts on a node that answers nobody.
 func (s *nodeState) unanswered() {
-	if !s.unit.inner || s.m.core.demoted == nil {
+	if !s.unit.inner || s.m.core.takenOver == nil {
 		return
 	}
 	// A look at the slot map must not wait for this node while others could tell,
 	// neither for its reply nor for the handshake before it.
 	s.unit.silent.Store(int64(s.m.core.tracker.Elapsed() + silentFor))
-	after := s.m.core.set.suspicion.After
-	s.killAwaiting(after, func(c *hooks.Conn) bool { return !c.View().Ready || c.LastCommand() == "cluster" })
-	if s.m.core.demoted(s) {
-		s.killAwaiting(after, func(*hooks.Conn) bool { return true })
-		s.m.core.elsewhere(s)
-	}
+	s.killAwaiting(s.m.core.set.suspicion.After, func(c *hooks.Conn) bool { return !c.View().Ready || c.LastCommand() == "cluster" })
+	s.m.core.takenOver(s)
 }
 
 // silentFor is how long a node that answered nobody is not asked for the slot map.
@@ -78,30 +74,47 @@ func (errGone) Error() string {
 	return "no reply, and another node has taken over: the node is gone"
 }
 
-// demoted asks other nodes whether this one is still a master, and has the slot
-// map renewed if it is not.
-func (m *many) demoted(s *nodeState) bool {
+// takenOver asks other nodes whether this one is still a master. If it is not,
+// the slot map is renewed, and what waits for it is ended.
+func (m *many) takenOver(s *nodeState) {
 	cluster, ok := m.client.(*redis.ClusterClient)
 	if !ok {
-		return false
+		return
 	}
+	is, known := m.isMaster(s)
+	if !known {
+		return
+	}
+	was := s.wasMaster
+	s.wasMaster = is
+	if is {
+		return
+	}
+	m.renew(cluster, s)
+	s.killAwaiting(m.core.set.suspicion.After, func(*hooks.Conn) bool { return true })
+	if was {
+		m.elsewhere(cluster, s)
+	}
+}
+
+// isMaster asks the other nodes, until one of them knows.
+func (m *many) isMaster(s *nodeState) (is, known bool) {
 	for _, other := range m.core.maintain.list() {
 		if other == s || other.unit == nil || !other.unit.inner || other.node.Away() != nil {
 			continue
 		}
-		slots, err := other.node.Slots(s.m.core.set.suspicion.Patience)
+		slots, err := other.node.Slots(m.core.set.suspicion.Patience)
 		if err != nil || len(slots) == 0 {
 			continue
 		}
 		for _, slot := range slots {
 			if len(slot.Nodes) > 0 && sameAddr(slot.Nodes[0].Addr, s.node.Addr()) {
-				return false
+				return true, true
 			}
 		}
-		m.renew(cluster, s)
-		return true
+		return false, true
 	}
-	return false
+	return false, false
 }
 
 const (
@@ -138,14 +151,10 @@ func (m *many) renew(cluster *redis.ClusterClient, s *nodeState) {
 	}
 }
 
-// elsewhere sees to a node that was taken over until its commands are elsewhere:
+// elsewhere sees to a master that was taken over until its commands are elsewhere:
 // the errors of those that waited for it have the map loaded by go-redis, too,
-// perhaps from a node that has not heard of it yet.
-func (m *many) elsewhere(s *nodeState) {
-	cluster, ok := m.client.(*redis.ClusterClient)
-	if !ok {
-		return
-	}
+// perhaps from a node that has not heard of it yet. A replica may just be slow.
+func (m *many) elsewhere(cluster *redis.ClusterClient, s *nodeState) {
 	for range 2 {
 		if !pause(m.core.maintain.ctx, settleFor) {
 			return
@@ -174,6 +183,6 @@ func sameAddr(listed, dialed string) bool {
 		return true
 	}
 	h, p, err := net.SplitHostPort(listed)
-	_, q, err2 := net.SplitHostPort(dialed)
-	return err == nil && err2 == nil && p == q && (h == "" || h == "?")
+	g, q, err2 := net.SplitHostPort(dialed)
+	return err == nil && err2 == nil && p == q && (h == "" || h == "?" || g == "")
 }

@@ -45,6 +45,7 @@ type nodeState struct {
 	suspect  suspicion
 
 	lastReadOnly atomic.Int64
+	wasMaster    bool // other nodes of the cluster said so when it last answered nobody
 
 	lookedLeft time.Duration // when it was last asked whether the node left
 

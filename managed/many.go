@@ -47,7 +47,7 @@ func newMany(like *redis.Options, opts []Option) (*many, error) {
 	}
 	m.retry = retry.NewHook(policy, retry.WithLogger(core.set.log))
 	core.calls = m.calls.Load
-	core.demoted, core.elsewhere = m.demoted, m.elsewhere
+	core.takenOver = m.takenOver
 	return m, nil
 }
 
