@@ -36,7 +36,7 @@ func TestChaosOnAClusterDoublesNothingAndCostsNoSafeCommand(t *testing.T) {
 					return
 				case <-time.After(time.Millisecond):
 				}
-				ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+				ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 				a, b := fmt.Sprintf("%stx:a:%d", tag, i), fmt.Sprintf("%stx:b:%d", tag, i)
 				_, err := rdb.TxPipelined(ctx, func(p redis.Pipeliner) error {
 					p.Incr(ctx, a)

@@ -209,25 +209,28 @@ func upkeepOnAllNodes(t *testing.T, c *redistest.Cluster) {
 }
 
 func shrinkOnAllNodes(t *testing.T, c *redistest.Cluster) {
-	rdb := guardedCluster(t, c.Options(), managed.WithMaxIdle(400*time.Millisecond), managed.WithHeartbeat(100*time.Millisecond))
+	rdb := guardedCluster(t, c.Options(), managed.WithMaxIdle(2*time.Second), managed.WithHeartbeat(100*time.Millisecond))
 	defer rdb.Close()
 	if _, err := rdb.Warm(upTo(t, 20*time.Second), 5); err != nil {
 		t.Fatal(err)
 	}
-	before := map[string]uint64{}
-	for _, i := range rdb.Conns() {
-		before[i.Node] += i.BytesOut
-	}
-	time.Sleep(250 * time.Millisecond)
-	after := map[string]uint64{}
-	for _, i := range rdb.Conns() {
-		after[i.Node] += i.BytesOut
-	}
-	for shard := range 3 {
-		if addr := c.Nodes()[shard].Addr(); after[addr] < before[addr]+5*uint64(len("*1\r\n$4\r\nPING\r\n")) {
-			t.Errorf("no PINGs to %s: %v, then %v", addr, before, after)
+	sent := func() map[string]uint64 {
+		n := map[string]uint64{}
+		for _, i := range rdb.Conns() {
+			n[i.Node] += i.BytesOut
 		}
+		return n
 	}
+	before := sent()
+	redistest.Eventually(t, "each node gets PINGs", 1800*time.Millisecond, func() bool {
+		after := sent()
+		for shard := range 3 {
+			if addr := c.Nodes()[shard].Addr(); after[addr] < before[addr]+5*uint64(len("*1\r\n$4\r\nPING\r\n")) {
+				return false
+			}
+		}
+		return true
+	})
 	redistest.Eventually(t, "the pools of all nodes shrink", 8*time.Second, func() bool { return len(rdb.Conns()) == 0 })
 	if ends := rdb.Endings(); ends[hooks.ReasonIdle] < 15 {
 		t.Errorf("ends by reason: %v", ends)

@@ -82,7 +82,7 @@ func (l *load) work(rdb redis.UniversalClient, prefix string, g int) {
 			return
 		case <-time.After(time.Millisecond):
 		}
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 		key := fmt.Sprintf("%sn:%d:%d", prefix, g, i)
 		if i%4 == 0 { // a pipeline with a write that must not happen twice
 			var incr *redis.IntCmd
@@ -108,7 +108,7 @@ func (l *load) work(rdb redis.UniversalClient, prefix string, g int) {
 		}
 		cancel()
 		l.calls.Add(2)
-		if took := int64(time.Since(start)); took > l.slow.Load() {
+		if took := int64(redistest.Took(start)); took > l.slow.Load() {
 			l.slow.Store(took)
 		}
 		if at := l.marked.Load(); at > 0 && seen != at && err == nil {
@@ -145,10 +145,14 @@ func (l *load) recovered(n int, limit time.Duration) (median, last time.Duration
 	return max(0, l.firsts[len(l.firsts)/2]-stalled), max(0, l.firsts[len(l.firsts)-1]-stalled)
 }
 
-// end stops the workers.
+// end stops the workers. No safe command may have taken longer than an outage.
 func (l *load) end() {
+	l.t.Helper()
 	close(l.stop)
 	l.wg.Wait()
+	if slow := time.Duration(l.slow.Load()); slow > 10*time.Second {
+		l.t.Errorf("a SET and a GET took %v", slow)
+	}
 }
 
 // twice looks for writes that happened twice. A failover may lose writes that
@@ -164,7 +168,7 @@ func (l *load) twice(ask redis.UniversalClient) string {
 			list = append(list, k)
 		}
 		for part := range slices.Chunk(list, 500) {
-			ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+			ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 			cmds, _ := ask.Pipelined(ctx, func(p redis.Pipeliner) error {
 				for _, k := range part {
 					p.Get(ctx, k)

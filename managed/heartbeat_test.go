@@ -165,6 +165,24 @@ func TestTheTimeoutIsAskedForAgainAfterTheServerHasClosedAnIdleConnection(t *tes
 	require.Equal(t, len(before), s.NumClients(t), "now there is a heartbeat")
 }
 
+// Nothing wakes maintenance when the only connection comes back.
+func TestTheTimeoutIsAskedForAlthoughThePoolWasBusyAtFirst(t *testing.T) {
+	t.Parallel()
+	s := redistest.Start(t, "--timeout", "2")
+	opt := s.Options()
+	opt.PoolSize = 1
+	c := client(t, opt)
+	conn := c.Conn()
+	require.NoError(t, conn.Ping(t.Context()).Err())
+	time.Sleep(700 * time.Millisecond)
+	require.Zero(t, calls(t, s, "config|get"))
+	require.NoError(t, conn.Close())
+	redistest.Eventually(t, "the server is asked", soon, func() bool { return calls(t, s, "config|get") == 2 })
+	before := ids(c)
+	time.Sleep(4400 * time.Millisecond)
+	require.Equal(t, before, ids(c), "and there is a heartbeat")
+}
+
 // A PING of ours to a server that is only slow may cost one connection, not all.
 func TestHeartbeatsToAServerThatStandsStillDoNotEmptyThePool(t *testing.T) {
 	t.Parallel()

@@ -72,6 +72,7 @@ const (
 	tickPause  = 2 * time.Millisecond    // between ticks of one round
 	retryPause = 20 * time.Millisecond
 	lookAgain  = 50 * time.Millisecond
+	learnPause = 100 * time.Millisecond // until the server can be asked for its timeout
 	agedAtOnce = 1000            // part of the maximum age within which ends are put together
 	frozen     = 3 * time.Second // a timer later than that means that the process did not run
 	never      = time.Duration(1<<63 - 1)
@@ -249,8 +250,8 @@ func (s *nodeState) inquire(now time.Duration) time.Duration {
 	next := never
 	if s.learn(now) {
 		next = tickPause
-	} else if !s.learned && s.retryLearn > now {
-		next = s.retryLearn - now
+	} else if s.m.heartbeat.Load() < 0 && !s.learned && s.node.Main().Total > 0 {
+		next = max(s.retryLearn-now, learnPause) // nobody tells when a connection is idle
 	}
 	s.askServer(now)
 	return next
