@@ -73,8 +73,8 @@ const (
 	retryPause = 20 * time.Millisecond
 	lookAgain  = 50 * time.Millisecond
 	learnPause = 100 * time.Millisecond // until the server can be asked for its timeout
-	agedAtOnce = 1000            // part of the maximum age within which ends are put together
-	frozen     = 3 * time.Second // a timer later than that means that the process did not run
+	agedAtOnce = 1000                   // part of the maximum age within which ends are put together
+	frozen     = 3 * time.Second        // a timer later than that means that the process did not run
 	never      = time.Duration(1<<63 - 1)
 )
 
