@@ -201,7 +201,8 @@ func TestTheUserTimeoutEndsACommandOnACutLink(t *testing.T) {
 	w := newWire(t)
 	opt := w.options()
 	opt.PoolSize, opt.ReadTimeout, opt.MaxRetries = 4, 20*time.Second, -1
-	c := guarded(t, opt, managed.WithSuspicion(managed.SuspicionPolicy{After: -1, UserTimeout: 700 * time.Millisecond}))
+	c := guarded(t, opt, managed.WithSuspicion(managed.SuspicionPolicy{After: -1, UserTimeout: 700 * time.Millisecond}),
+		managed.WithHeartbeat(0)) // else a question of maintenance may be under way
 	warmed(t, c, 4)
 	w.cut()
 	began := time.Now()
