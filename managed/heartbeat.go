@@ -25,28 +25,35 @@ func (s *nodeState) heartbeat() time.Duration {
 // its `timeout`, the silence after which it closes
 // a connection (https://redis.io/docs/latest/operate/oss_and_stack/management/config/),
 // and again after it has closed an idle one. Where it may not be asked there is
-// no automatic heartbeat.
-func (s *nodeState) learn(now time.Duration) (news bool) {
+// no automatic heartbeat. It returns when to come back.
+func (s *nodeState) learn(now time.Duration) time.Duration {
 	if s.m.heartbeat.Load() >= 0 {
-		return false
+		return never
 	}
 	if s.learnAgain.Swap(false) {
 		s.learned = false
 	}
-	if s.learned || now < s.retryLearn || s.suspect.asks(now) || s.node.Main().Idle == 0 {
-		return false
+	if s.learned {
+		return never
+	}
+	wait, main := s.retryLearn-now, s.node.Main()
+	switch {
+	case main.Total == 0:
+		return never
+	case wait > 0 || s.suspect.asks(now) || main.Idle == 0:
+		return max(wait, learnPause) // nobody tells when a connection is idle
 	}
 	if !s.compared {
 		if again := s.askLater(s.compareWithServer()); again > 0 {
 			s.retryLearn = now + again
-			return false
+			return again
 		}
 		s.compared = true
 	}
 	v, err := s.node.Config("timeout")
 	if again := s.askLater(err); again > 0 {
 		s.retryLearn = now + again
-		return false
+		return again
 	}
 	s.learned = true
 	s.retryLearn = now + time.Minute
@@ -55,8 +62,9 @@ func (s *nodeState) learn(now time.Duration) (news bool) {
 	if seconds, perr := strconv.Atoi(v); err == nil && perr == nil && seconds > 0 {
 		s.automatic = time.Duration(seconds) * time.Second * 3 / 4
 		s.node.SetSilence(time.Duration(seconds) * time.Second)
+		return tickPause
 	}
-	return s.automatic > 0
+	return never
 }
 
 // askLater is when to ask again after a question that found no connection, or got

@@ -247,12 +247,7 @@ func (s *nodeState) inquire(now time.Duration) time.Duration {
 		return retryPause
 	}
 	defer s.visiting.Unlock()
-	next := never
-	if s.learn(now) {
-		next = tickPause
-	} else if s.m.heartbeat.Load() < 0 && !s.learned && s.node.Main().Total > 0 {
-		next = max(s.retryLearn-now, learnPause) // nobody tells when a connection is idle
-	}
+	next := s.learn(now)
 	s.askServer(now)
 	return next
 }
