@@ -54,7 +54,7 @@ type nodeState struct {
 	rest     [3]int        // what the last tick had no time for, by pool
 	turns    [3]int        // how many visits it had left for that
 	then     time.Duration // when to come back after that
-	visiting sync.Mutex    // held by whoever visits: one idle connection at a time
+	visiting turn          // taken by whoever visits: one idle connection at a time
 
 	compared    bool // the pools with what the server takes
 	server      serverClients
@@ -89,7 +89,7 @@ func newMaintainer(c *core) *maintainer {
 }
 
 func (m *maintainer) add(u *unit, minIdle int) *nodeState {
-	s := &nodeState{m: m, unit: u, node: u.node, minIdle: minIdle}
+	s := &nodeState{m: m, unit: u, node: u.node, minIdle: minIdle, visiting: make(turn, 1)}
 	s.main.pool, s.pipeline.pool = hooks.PoolMain, hooks.PoolPipeline
 	m.mu.Lock()
 	m.nodes = append(m.nodes, s)
@@ -243,10 +243,10 @@ func (s *nodeState) round() time.Duration {
 
 // inquire asks the server what maintenance wants to know, and returns when to come back.
 func (s *nodeState) inquire(now time.Duration) time.Duration {
-	if !s.visiting.TryLock() {
+	if !s.visiting.try() {
 		return retryPause
 	}
-	defer s.visiting.Unlock()
+	defer s.visiting.end()
 	next := s.learn(now)
 	s.askServer(now)
 	return next
@@ -256,10 +256,10 @@ func (s *nodeState) inquire(now time.Duration) time.Duration {
 // it has no time for is left to the next one, which does without a look at all
 // connections if that was not long ago.
 func (s *nodeState) sweepOn(start time.Time, due [3]int) time.Duration {
-	if !s.visiting.TryLock() {
+	if !s.visiting.try() {
 		return min(s.then, retryPause)
 	}
-	defer s.visiting.Unlock()
+	defer s.visiting.end()
 	// The look is a part of the tick, but each tick gets somewhere.
 	if spent := time.Since(start); spent > tickBudget*3/4 {
 		start = start.Add(spent - tickBudget*3/4)

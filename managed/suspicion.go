@@ -242,8 +242,10 @@ func (u *suspicion) compare(s *nodeState, stuck []*hooks.Conn) {
 	s.unit.silent.Store(0)
 	u.silent.Store(0)
 	stuck = u.stuck(s, stuck, begin)
-	s.visiting.Lock()
-	defer s.visiting.Unlock()
+	if !s.visiting.take(s.m.ctx) {
+		return
+	}
+	defer s.visiting.end()
 	suspects := u.suspects(s, begin)
 	dead, err := u.probe(s, suspects)
 	if err != nil {

@@ -71,8 +71,10 @@ func (c *core) evictIdle(ctx context.Context) int {
 }
 
 func (s *nodeState) evictIdle(ctx context.Context) {
-	s.visiting.Lock() // what maintenance asks a question on is idle, too
-	defer s.visiting.Unlock()
+	if !s.visiting.take(ctx) { // what maintenance asks a question on is idle, too
+		return
+	}
+	defer s.visiting.end()
 	var idle []*hooks.Conn
 	s.m.core.tracker.Range(func(conn *hooks.Conn) bool {
 		if v := conn.View(); conn.Node() == s.node && !v.PubSub && !v.Leased && !v.Awaiting {
@@ -96,8 +98,10 @@ func (m *maintainer) sweep(ctx context.Context) {
 }
 
 func (s *nodeState) sweep(ctx context.Context) {
-	s.visiting.Lock()
-	defer s.visiting.Unlock()
+	if !s.visiting.take(ctx) {
+		return
+	}
+	defer s.visiting.end()
 	s.sweepLocked(ctx)
 }
 

@@ -1,0 +1,32 @@
+package managed
+
+import "context"
+
+// turn is a lock that is held over round trips: who waits for it can give up,
+// and waits as one who waits for the network. It has room for one.
+type turn chan struct{}
+
+// take waits for the turn; it reports whether it came before ctx ended.
+func (t turn) take(ctx context.Context) bool {
+	if t.try() {
+		return true
+	}
+	select {
+	case t <- struct{}{}:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// try takes the turn if nobody has it.
+func (t turn) try() bool {
+	select {
+	case t <- struct{}{}:
+		return true
+	default:
+		return false
+	}
+}
+
+func (t turn) end() { <-t }
