@@ -184,7 +184,7 @@ func TestTheDefaultsOfThePageAreThoseOfTheCode(t *testing.T) {
 	for row, want := range map[string]string{
 		"retry Policy MaxAttempts":         fmt.Sprint(policy.MaxAttempts),
 		"retry Policy Budget":              fmt.Sprintf("%v of calls, and %v a second", retry.DefaultBudgetRatio, retry.DefaultBudgetReserve),
-		"retry Policy RepeatWrites":        fmt.Sprintf("%v in `Default()`", policy.RepeatWrites),
+		"retry Policy NoRepeatWrites":      fmt.Sprint(policy.NoRepeatWrites),
 		"retry BreakerPolicy After":        short(policy.Breaker.After),
 		"retry BreakerPolicy Probe":        short(policy.Breaker.Probe),
 		"monitor Option Every":             short(monitor.DefaultEvery),

@@ -74,7 +74,7 @@ func oneSeed(t *testing.T, s *redistest.Server, seed uint64) verdict {
 	if rnd.IntN(3) == 0 {
 		p.MaxAttempts = 1 + rnd.IntN(3)
 	}
-	p.RepeatWrites = rnd.IntN(4) > 0
+	p.NoRepeatWrites = rnd.IntN(4) == 0
 	opts := []managed.Option{managed.WithRetry(p), managed.WithLogger(discard)}
 	if rnd.IntN(3) == 0 {
 		opts = append(opts, managed.WithMaxAge(20*time.Millisecond), managed.WithHeartbeat(5*time.Millisecond))

@@ -302,7 +302,7 @@ func ExampleWithSuspicion() {
 // Nothing is repeated that was sent, but reads.
 func ExampleWithRetry() {
 	p := retry.Default()
-	p.RepeatWrites = false
+	p.NoRepeatWrites = true
 	rdb := managed.NewClient(options(), managed.WithRetry(p))
 	defer rdb.Close()
 	fmt.Println(rdb.Ping(context.Background()).Val())

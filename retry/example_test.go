@@ -38,7 +38,7 @@ func ExampleAttach() {
 func ExampleDefault() {
 	p := retry.Default()
 	p.MaxAttempts = 3
-	p.RepeatWrites = false // SET k v is not repeated either: another one's SET may have come in between
+	p.NoRepeatWrites = true // SET k v is not repeated either: another one's SET may have come in between
 	p.Backoff = retry.FullJitter(5*time.Millisecond, 100*time.Millisecond)
 	p.Breaker.After = 10 * time.Second
 	fmt.Println(p.Validate())

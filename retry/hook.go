@@ -283,7 +283,7 @@ func (h *Hook) mayRepeat(cmd redis.Cmder, m mark) bool {
 	case ReadOnly:
 		return true
 	case IdempotentWrite:
-		return h.policy.RepeatWrites
+		return !h.policy.NoRepeatWrites
 	}
 	return false
 }

@@ -137,11 +137,11 @@ func TestAWriteThatMayHaveHappenedSaysSoWhateverCameLater(t *testing.T) {
 	}
 }
 
-func TestRepeatWritesOffRepeatsReadsAndWhatWasNotSent(t *testing.T) {
+func TestNoRepeatWritesRepeatsReadsAndWhatWasNotSent(t *testing.T) {
 	s := redistest.Start(t)
 	f := newFaults(t, s.Addr())
 	p := quick()
-	p.RepeatWrites = false
+	p.NoRepeatWrites = true
 	rdb, _ := attach(t, bare(s, f.proxy.Addr()), p)
 	ctx := within(t, 5*time.Second)
 	f.reply("get", 1, redistest.CutBefore)

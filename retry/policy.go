@@ -16,8 +16,7 @@ const (
 )
 
 // Policy says what is tried again, how often and when. The zero value of each
-// field stands for its default, except for RepeatWrites. A Policy is not changed
-// by its use.
+// field stands for its default. A Policy is not changed by its use.
 type Policy struct {
 	// MaxAttempts is how often a command is sent at most, the first time
 	// included. Attempts in which nothing was sent do not count, nor does waiting
@@ -30,11 +29,11 @@ type Policy struct {
 	Budget *Budget
 	// Classify says how safe a command is to repeat. Nil means SafetyOf.
 	Classify Classifier
-	// RepeatWrites lets IdempotentWrite commands be sent again when it is not
-	// known whether they were carried out. Another client may see that: A's SET,
-	// B's SET, A's SET again. Without it only reads, and what was not sent or not
-	// executed, are sent again. Default sets it; the zero value is off.
-	RepeatWrites bool
+	// NoRepeatWrites limits repetition to reads, and to what was not sent or was
+	// refused. Otherwise an IdempotentWrite is sent again when it is not known whether
+	// it was carried out, which another client may see: A's SET, B's SET, A's SET
+	// again. Default: false.
+	NoRepeatWrites bool
 	// PerAttempt limits each attempt, by a ctx of its own. The limit is kept while
 	// waiting for the pool; go-redis keeps it on the network only with
 	// Options.ContextTimeoutEnabled. It cuts blocking commands short, too, and
@@ -50,15 +49,14 @@ type Policy struct {
 
 // Default returns the policy with every field set to what is used by default:
 // 8 attempts, full jitter from 8 to 512 ms, a budget of its own of 20 % and
-// 10/s, SafetyOf, writes repeated where that changes nothing, a breaker after 5 s.
+// 10/s, SafetyOf, a breaker after 5 s.
 func Default() Policy {
 	return Policy{
-		MaxAttempts:  DefaultMaxAttempts,
-		Backoff:      DefaultBackoff,
-		Budget:       NewBudget(DefaultBudgetRatio, DefaultBudgetReserve),
-		Classify:     SafetyOf,
-		RepeatWrites: true,
-		Breaker:      BreakerPolicy{After: DefaultBreakerAfter, Probe: DefaultBreakerProbe},
+		MaxAttempts: DefaultMaxAttempts,
+		Backoff:     DefaultBackoff,
+		Budget:      NewBudget(DefaultBudgetRatio, DefaultBudgetReserve),
+		Classify:    SafetyOf,
+		Breaker:     BreakerPolicy{After: DefaultBreakerAfter, Probe: DefaultBreakerProbe},
 	}
 }
 

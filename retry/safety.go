@@ -18,7 +18,7 @@ const (
 	// row. Two things can still be seen: another client's write in between is
 	// overwritten (A's SET, B's SET, A's SET again), and a reply that counts what
 	// changed may say 0 the second time (DEL, HSET, SADD, SREM, ZADD ...). See
-	// [Policy.RepeatWrites] and [Never].
+	// [Policy.NoRepeatWrites] and [Never].
 	IdempotentWrite
 	// Unsafe commands do something again when they run again (INCR, LPUSH), give
 	// away something that is then lost (BLPOP, GETDEL), decide something by their
