@@ -60,7 +60,7 @@ func exhausted(ctx context.Context, rdb *managed.Client) error {
 	var full *managed.ExhaustedError // errors.Is(err, redis.ErrPoolTimeout) holds too
 	if errors.As(err, &full) {
 		for _, lease := range full.Leases {
-			log.Printf("%s held for %v by %s", lease.Label, lease.Age, lease.Site)
+			log.Printf("%s held for %v by %s", lease.Label, lease.Age, lease.Site())
 		}
 	}
 	// end

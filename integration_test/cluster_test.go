@@ -54,7 +54,7 @@ func leaseOfAKey(t *testing.T, c *redistest.Cluster) {
 			t.Fatal(err)
 		}
 		leases := rdb.Leases()
-		if len(leases) != 1 || leases[0].Conn.Node != c.Nodes()[shard].Addr() || !strings.Contains(leases[0].Site, "cluster_test.go") {
+		if len(leases) != 1 || leases[0].Conn.Node != c.Nodes()[shard].Addr() || !strings.Contains(leases[0].Site(), "cluster_test.go") {
 			t.Errorf("leases of shard %d: %v", shard, leases)
 		}
 		conn.Release()

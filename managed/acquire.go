@@ -100,7 +100,7 @@ func (u *unit) acquire(ctx context.Context, own *handle, rdb *redis.Client, try 
 		case u.core.closed.Load():
 			return nil, redis.ErrClosed
 		case nested && errors.Is(err, hooks.ErrWouldWait):
-			site, _ := mine.stack()
+			site, _ := mine.callers.resolve()
 			return nil, fmt.Errorf("%w, taken %v ago at %s (PoolSize is %d)", ErrSelfDeadlock,
 				mine.since().Round(time.Millisecond), site, u.rdb.Options().PoolSize)
 		case errors.Is(err, hooks.ErrWouldWait):
@@ -120,13 +120,13 @@ func (u *unit) acquire(ctx context.Context, own *handle, rdb *redis.Client, try 
 		l.label = label
 	}
 	if u.core.set.stacks == StackSite {
-		l.depth = runtime.Callers(3, l.pcs[:1])
+		l.callers.depth = runtime.Callers(3, l.callers.pcs[:1])
 	} else {
-		l.depth = runtime.Callers(3, l.pcs[:])
+		l.callers.depth = runtime.Callers(3, l.callers.pcs[:])
 	}
 	l.node.Enter(hooks.PoolMain)
 	l.tracked.SetLeased(true)
-	u.core.leases.add(l)
+	u.leases.add(l)
 	profile.Add(l, 2)
 	conn := &Conn{Conn: l.conn, lease: l}
 	runtime.SetFinalizer(conn, forgotten)

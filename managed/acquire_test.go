@@ -94,9 +94,9 @@ func TestLeasesTellsWhoHoldsWhat(t *testing.T) {
 
 	l := c.Leases()
 	require.Len(t, l, 2)
-	require.Equal(t, fmt.Sprintf("%s:%d", file, line-2), l[0].Site)
-	require.Contains(t, l[0].Stack, "TestLeasesTellsWhoHoldsWhat")
-	require.Equal(t, fmt.Sprintf("%s:%d", file, line+1), l[1].Site)
+	require.Equal(t, fmt.Sprintf("%s:%d", file, line-2), l[0].Site())
+	require.Contains(t, l[0].Stack(), "TestLeasesTellsWhoHoldsWhat")
+	require.Equal(t, fmt.Sprintf("%s:%d", file, line+1), l[1].Site())
 	require.Equal(t, "report", l[0].Label)
 	require.Empty(t, l[1].Label)
 	require.Equal(t, "set", l[0].Conn.LastCommand)
@@ -122,8 +122,8 @@ func TestTheSiteOfAnAcquireFuncIsItsCaller(t *testing.T) {
 	_, file, line, _ := runtime.Caller(0)
 	err := c.AcquireFunc(t.Context(), func(conn *managed.Conn) error {
 		l := c.Leases()[0]
-		require.Equal(t, fmt.Sprintf("%s:%d", file, line+1), l.Site)
-		require.Equal(t, 1, strings.Count(l.Stack, "\n\t"), "StackSite keeps one frame")
+		require.Equal(t, fmt.Sprintf("%s:%d", file, line+1), l.Site())
+		require.Equal(t, 1, strings.Count(l.Stack(), "\n\t"), "StackSite keeps one frame")
 		return nil
 	})
 	require.NoError(t, err)

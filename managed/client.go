@@ -27,7 +27,6 @@ type Client struct {
 type core struct {
 	set       settings
 	tracker   *hooks.Tracker
-	leases    leaseList
 	maintain  *maintainer
 	closer    func() error     // closes go-redis's client
 	calls     func() int64     // commands under way outside of nodes, nil for none
@@ -94,7 +93,6 @@ func newCore(opts []Option, opt *redis.Options) (*core, error) {
 	c.maintain = newMaintainer(c)
 	c.maintain.maxIdle.Store(int64(c.set.maxIdle))
 	c.maintain.heartbeat.Store(int64(c.set.heartbeat))
-	c.leases.core = c
 	return c, nil
 }
 
@@ -188,11 +186,11 @@ func (c *core) close() error {
 	err := c.closer()
 	for _, s := range c.maintain.list() {
 		s.node.Close()
+		s.unit.leases.closed()
 		if !s.unit.main() {
 			_ = s.unit.rdb.Close() // in a cluster or ring nobody else does
 		}
 	}
 	c.tracker.CloseAll()
-	c.leases.closed()
 	return err
 }

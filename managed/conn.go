@@ -75,7 +75,7 @@ func (l *lease) end(how uint32) bool {
 	if !l.state.CompareAndSwap(held, how) {
 		return false
 	}
-	l.core.leases.remove(l)
+	l.unit.leases.remove(l)
 	l.unit.meter.Hold.Record(l.since())
 	profile.Remove(l)
 	if how != released && l.inFlight.Load() > 0 {

@@ -337,11 +337,11 @@ func ExampleSuggestPoolSize() {
 // What an exhausted pool says of itself.
 func ExampleExhaustedError() {
 	err := &managed.ExhaustedError{Addr: "localhost:6379", PoolSize: 1, InUse: 1, Waited: 300 * time.Millisecond, Cause: redis.ErrPoolTimeout,
-		Leases: []managed.LeaseInfo{{ID: 4, Label: "nightly report", Age: time.Minute, Site: "report.go:31"}}}
+		Leases: []managed.LeaseInfo{{ID: 4, Label: "nightly report", Age: time.Minute}}}
 	fmt.Println(err)
 	fmt.Println(errors.Is(err, redis.ErrPoolTimeout))
 	// Output:
-	// lifeguard/managed: pool of localhost:6379 exhausted: 1 of 1 connections in use, gave up after 300ms: 1 leased, 0 with a command in flight; lease 4 held 1m0s (nightly report) by report.go:31: redis: connection pool timeout
+	// lifeguard/managed: pool of localhost:6379 exhausted: 1 of 1 connections in use, gave up after 300ms: 1 leased, 0 with a command in flight; lease 4 held 1m0s (nightly report): redis: connection pool timeout
 	// true
 }
 

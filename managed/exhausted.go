@@ -82,7 +82,7 @@ func (c *core) exhausted(n *hooks.Node, size int, cause error, waited time.Durat
 	}
 	now := n.Main()
 	e := &ExhaustedError{Addr: n.Addr(), PoolSize: size, InUse: now.InUse, Waiting: now.Waiting, Waited: waited,
-		Leases: c.leases.infos(), Cause: cause}
+		Leases: c.leases(), Cause: cause}
 	e.InFlight = c.busy(n)
 	e.Other = max(0, e.InUse-len(e.Leases)-len(e.InFlight))
 	if f := n.LastDialFailure(); f != nil {

@@ -66,7 +66,7 @@ func TestAnExhaustedPoolExplainsItself(t *testing.T) {
 	require.Less(t, e.Waited, soon)
 	require.Len(t, e.Leases, 2)
 	require.Equal(t, "nightly report", e.Leases[0].Label)
-	require.Contains(t, e.Leases[0].Site, "exhausted_test.go:")
+	require.Contains(t, e.Leases[0].Site(), "exhausted_test.go:")
 	require.Len(t, e.InFlight, 1)
 	require.Equal(t, "brpop", e.InFlight[0].LastCommand)
 	require.Equal(t, 1, e.Other)

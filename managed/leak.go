@@ -65,15 +65,15 @@ func (ll *leaseList) report() {
 // tell logs and emits what happened to a lease.
 func (l *lease) tell(level slog.Level, kind hooks.EventKind, text string) {
 	i := l.info(l.core.tracker.Now())
-	l.core.set.log.Log(context.Background(), level, text, "held", i.Age, "site", i.Site, "label", i.Label,
-		"connection", i.Conn.ID, "node", i.Conn.Node, "last_command", i.Conn.LastCommand, "stack", i.Stack)
+	l.core.set.log.Log(context.Background(), level, text, "held", i.Age, "site", i.Site(), "label", i.Label,
+		"connection", i.Conn.ID, "node", i.Conn.Node, "last_command", i.Conn.LastCommand, "stack", i.Stack())
 	e := l.event(kind)
-	e.Stack = i.Stack
+	e.Stack = i.Stack()
 	l.core.tracker.Emit(e)
 }
 
 func (l *lease) event(kind hooks.EventKind) hooks.Event {
-	site, _ := l.stack()
+	site, _ := l.callers.resolve()
 	info := l.tracked.Info()
 	return hooks.Event{Kind: kind, Node: info.Node, ConnID: info.ID, Label: l.label, Site: site,
 		Took: l.core.tracker.Now().Sub(l.start)}

@@ -202,7 +202,7 @@ func TestTheStackOfALeaseBeginsAtTheCallOfAcquire(t *testing.T) {
 	defer b.Release()
 	require.NoError(t, c.AcquireFunc(t.Context(), func(*managed.Conn) error {
 		for _, l := range c.Leases() {
-			require.True(t, strings.HasPrefix(l.Stack, "github.com/lifeguard-redis/lifeguard/managed_test.TestTheStack"), l.Stack)
+			require.True(t, strings.HasPrefix(l.Stack(), "github.com/lifeguard-redis/lifeguard/managed_test.TestTheStack"), l.Stack())
 		}
 		return nil
 	}))

@@ -1,11 +1,13 @@
 package managed
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"runtime"
-	"sort"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -28,8 +30,7 @@ type lease struct {
 	ctx     context.Context // of the Acquire
 	label   string
 	start   time.Time
-	pcs     [24]uintptr
-	depth   int
+	callers callers
 
 	state    atomic.Uint32
 	inFlight atomic.Int32
@@ -37,6 +38,13 @@ type lease struct {
 	settled  atomic.Bool // the connection was given back
 
 	prev, next *lease // in leaseList
+}
+
+// callers is the call stack of an Acquire. Its frames are resolved when they are asked
+// for: that is too slow for Acquire itself, and for an error that nobody prints.
+type callers struct {
+	pcs   [24]uintptr
+	depth int
 }
 
 const (
@@ -115,14 +123,26 @@ func (l *lease) End(w hooks.Watch, err error) error {
 // LeaseInfo describes a lease that is held. It is a value.
 type LeaseInfo struct {
 	ID       uint64 // unique in the process
-	Site     string // file:line of the Acquire
-	Stack    string // of the Acquire, one frame a line; only Site with StackSite
 	Label    string // given with WithLabel
 	Acquired time.Time
 	Age      time.Duration
 	Reported bool // it has been reported as held for too long
 	InFlight bool // a command is running on it
 	Conn     hooks.ConnInfo
+
+	callers *callers // nil in one that a user made
+}
+
+// Site is the file and line of the Acquire.
+func (i LeaseInfo) Site() string {
+	site, _ := i.callers.resolve()
+	return site
+}
+
+// Stack is the call stack of the Acquire, one frame a line; only Site with StackSite.
+func (i LeaseInfo) Stack() string {
+	_, stack := i.callers.resolve()
+	return stack
 }
 
 // String is a short line for a log or an error.
@@ -131,8 +151,8 @@ func (i LeaseInfo) String() string {
 	if i.Label != "" {
 		s += fmt.Sprintf(" (%s)", i.Label)
 	}
-	if i.Site != "" {
-		s += " by " + i.Site
+	if site := i.Site(); site != "" {
+		s += " by " + site
 	}
 	if i.Conn.LastCommand != "" {
 		s += ", last command " + i.Conn.LastCommand
@@ -141,19 +161,17 @@ func (i LeaseInfo) String() string {
 }
 
 func (l *lease) info(now time.Time) LeaseInfo {
-	i := LeaseInfo{ID: l.id, Label: l.label, Acquired: l.start, Age: now.Sub(l.start), Reported: l.reported.Load(),
-		InFlight: l.inFlight.Load() > 0, Conn: l.tracked.Info()}
-	i.Site, i.Stack = l.stack()
-	return i
+	return LeaseInfo{ID: l.id, Label: l.label, Acquired: l.start, Age: now.Sub(l.start), Reported: l.reported.Load(),
+		InFlight: l.inFlight.Load() > 0, Conn: l.tracked.Info(), callers: &l.callers}
 }
 
-// stack resolves the frames that were kept; that is too slow for Acquire itself.
-func (l *lease) stack() (site, all string) {
-	if l.depth == 0 {
+// resolve looks up the frames that were kept.
+func (c *callers) resolve() (site, all string) {
+	if c == nil || c.depth == 0 {
 		return "", ""
 	}
 	var b strings.Builder
-	frames := runtime.CallersFrames(l.pcs[:l.depth])
+	frames := runtime.CallersFrames(c.pcs[:c.depth])
 	for {
 		f, more := frames.Next()
 		if f.Function != "" && !strings.HasPrefix(f.Function, "runtime.") {
@@ -168,7 +186,7 @@ func (l *lease) stack() (site, all string) {
 	}
 }
 
-// leaseList has the leases that are held, the oldest first.
+// leaseList has the leases that are held on one node, the oldest first.
 type leaseList struct {
 	core        *core
 	mu          sync.Mutex
@@ -208,14 +226,23 @@ func (ll *leaseList) remove(l *lease) {
 	ll.n--
 }
 
-func (ll *leaseList) all() []*lease {
+// oldest returns up to n leases, those that have been held for the longest, and how
+// many there are.
+func (ll *leaseList) oldest(n int) (leases []*lease, all int) {
 	ll.mu.Lock()
 	defer ll.mu.Unlock()
-	out := make([]*lease, 0, ll.n)
-	for l := ll.first; l != nil; l = l.next {
-		out = append(out, l)
+	leases = make([]*lease, 0, min(n, ll.n))
+	for l := ll.first; l != nil && len(leases) < n; l = l.next {
+		leases = append(leases, l)
 	}
-	return out
+	return leases, ll.n
+}
+
+// len is how many leases are held.
+func (ll *leaseList) len() int {
+	ll.mu.Lock()
+	defer ll.mu.Unlock()
+	return ll.n
 }
 
 // closed lets go of the leases of a client that was closed.
@@ -225,23 +252,34 @@ func (ll *leaseList) closed() {
 		ll.timer.Stop()
 	}
 	ll.mu.Unlock()
-	for _, l := range ll.all() {
+	leases, _ := ll.oldest(math.MaxInt)
+	for _, l := range leases {
 		l.end(released)
 	}
 }
 
 // Leases describes the leases that are held, the oldest first: who holds what,
 // since when, and what for.
-func (c *Client) Leases() []LeaseInfo { return c.core.leases.infos() }
+func (c *Client) Leases() []LeaseInfo { return c.core.leases() }
 
-func (ll *leaseList) infos() []LeaseInfo {
+// leases describes the leases of all nodes, the oldest first.
+func (c *core) leases() []LeaseInfo {
+	var out []LeaseInfo
+	for _, s := range c.maintain.list() {
+		out = append(out, s.unit.leases.infos(math.MaxInt)...)
+	}
+	slices.SortFunc(out, func(a, b LeaseInfo) int { return cmp.Compare(a.ID, b.ID) })
+	return out
+}
+
+// infos describes up to n leases of the node, the oldest first.
+func (ll *leaseList) infos(n int) []LeaseInfo {
 	now := ll.core.tracker.Now()
-	all := ll.all()
-	out := make([]LeaseInfo, len(all))
-	for i, l := range all {
+	leases, _ := ll.oldest(n)
+	out := make([]LeaseInfo, len(leases))
+	for i, l := range leases {
 		out[i] = l.info(now)
 	}
-	sort.SliceStable(out, func(i, j int) bool { return out[i].Acquired.Before(out[j].Acquired) })
 	return out
 }
 

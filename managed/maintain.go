@@ -304,7 +304,7 @@ func (s *nodeState) left(now time.Duration) bool {
 	if !s.unit.inner || !s.unit.main() || s.lookedLeft > 0 && now < s.lookedLeft+5*time.Second {
 		return false
 	}
-	if n := s.node.Main(); n.Total > 0 {
+	if n := s.node.Main(); n.Total > 0 || s.unit.leases.len() > 0 {
 		return false
 	}
 	s.lookedLeft = now

@@ -191,7 +191,7 @@ func (m *many) AcquireNode(ctx context.Context, addr string) (*Conn, error) {
 func (m *many) Conns() []hooks.ConnInfo { return m.core.tracker.Conns() }
 
 // Leases describes the leases that are held on all nodes, the oldest first.
-func (m *many) Leases() []LeaseInfo { return m.core.leases.infos() }
+func (m *many) Leases() []LeaseInfo { return m.core.leases() }
 
 // SetMaxAge changes the maximum age on all nodes; see Client.SetMaxAge.
 func (m *many) SetMaxAge(d time.Duration) { m.core.setMaxAge(d) }

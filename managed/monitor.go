@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -72,13 +73,13 @@ func (s *source) Sample(sample *monitor.Sample) {
 	// In the end, so that the question that it leads to is not among what a first sample counts.
 	defer func() { s.core.asked.Store(max(int64(s.core.tracker.Elapsed()), 1)) }()
 	s.meet()
-	leases := s.holders(sample)
+	s.holders(sample)
 	for name, n := range s.nodes {
 		node := monitor.Node{Name: name, Numbers: n.past.Counters()}
 		var units []*sourceUnit
 		for _, u := range n.units {
 			var part monitor.Numbers
-			u.fill(&part, leases[u.state.node])
+			u.fill(&part)
 			node.Add(&part)
 			if u.here {
 				units = append(units, u)
@@ -145,15 +146,18 @@ func (s *source) meet() {
 	}
 }
 
-// holders tells of those who hold a connection, and counts the leases of each node.
-func (s *source) holders(sample *monitor.Sample) map[*hooks.Node]int {
+// holders tells of those who hold a connection.
+func (s *source) holders(sample *monitor.Sample) {
 	t := s.core.tracker
-	leases := map[*hooks.Node]int{}
 	now := t.Now()
-	for _, l := range s.core.leases.all() {
-		leases[l.node]++
-		if held := now.Sub(l.start); sample.Holds(held) {
-			site, _ := l.stack()
+	for _, state := range s.core.maintain.list() {
+		leases, _ := state.unit.leases.oldest(math.MaxInt)
+		for _, l := range leases {
+			held := now.Sub(l.start)
+			if !sample.Holds(held) {
+				continue
+			}
+			site, _ := l.callers.resolve()
 			sample.AddHolder(monitor.Holder{Node: l.node.Addr(), Site: site, Label: l.label, Command: l.tracked.Info().LastCommand, For: held})
 		}
 	}
@@ -167,11 +171,10 @@ func (s *source) holders(sample *monitor.Sample) map[*hooks.Node]int {
 		sample.AddHolder(monitor.Holder{Node: i.Node, Command: i.LastCommand, For: i.Idle})
 		return true
 	})
-	return leases
 }
 
 // fill puts in what is known of one unit.
-func (u *sourceUnit) fill(n *monitor.Numbers, leases int) {
+func (u *sourceUnit) fill(n *monitor.Numbers) {
 	unit, node := u.state.unit, u.state.node
 	m := &unit.meter
 	m.note(unit.rdb)
@@ -179,7 +182,7 @@ func (u *sourceUnit) fill(n *monitor.Numbers, leases int) {
 	u.hits = max(u.hits, n.Hits-min(n.Hits, ours))
 	n.Hits = u.hits // one after the other is read, and it must never fall
 	n.PeakDemand = node.TakeSeenPeak(hooks.PoolMain) + node.TakeSeenPeak(hooks.PoolPipeline)
-	n.Dialing, n.Leases = node.Dialing(), leases
+	n.Dialing, n.Leases = node.Dialing(), unit.leases.len()
 	n.Dialed = node.Opened()
 	_, n.DialErrors = node.Dials()
 	ends := node.Ended()
@@ -248,10 +251,10 @@ func (s *source) Connections() []monitor.Connection {
 
 // Leases implements monitor.Lister.
 func (s *source) Leases() []monitor.Lease {
-	infos := s.core.leases.infos()
+	infos := s.core.leases()
 	all := make([]monitor.Lease, len(infos))
 	for i, l := range infos {
-		all[i] = monitor.Lease{ID: l.ID, Node: l.Conn.Node, ConnID: l.Conn.ID, Site: l.Site, Stack: l.Stack, Label: l.Label,
+		all[i] = monitor.Lease{ID: l.ID, Node: l.Conn.Node, ConnID: l.Conn.ID, Site: l.Site(), Stack: l.Stack(), Label: l.Label,
 			Command: l.Conn.LastCommand, InFlight: l.InFlight, Held: l.Age, Reported: l.Reported}
 	}
 	return all

@@ -117,12 +117,15 @@ func (c *core) idle() bool {
 		if s.node.InFlight(hooks.PoolMain)+s.node.InFlight(hooks.PoolPipeline) > 0 {
 			return false
 		}
+		if s.unit.leases.len() > 0 {
+			return false
+		}
 	}
-	return len(c.leases.all()) == 0
+	return true
 }
 
 func (c *core) holders(why error) *HeldError {
-	e := &HeldError{Leases: c.leases.infos(), InFlight: c.busy(nil), Err: why}
+	e := &HeldError{Leases: c.leases(), InFlight: c.busy(nil), Err: why}
 	for _, s := range c.maintain.list() {
 		e.Waiting += s.node.InFlight(hooks.PoolMain) + s.node.InFlight(hooks.PoolPipeline)
 	}

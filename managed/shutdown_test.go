@@ -111,7 +111,7 @@ func TestAfterItsDeadlineShutdownNamesTheHolders(t *testing.T) {
 	require.ErrorIs(t, err, context.DeadlineExceeded)
 	require.Len(t, held.Leases, 1)
 	require.Equal(t, "the report", held.Leases[0].Label)
-	require.Contains(t, held.Leases[0].Site, "shutdown_test.go")
+	require.Contains(t, held.Leases[0].Site(), "shutdown_test.go")
 	require.Len(t, held.InFlight, 1)
 	require.Equal(t, "blpop", held.InFlight[0].LastCommand)
 	t.Logf("after %v: %v", took, err)

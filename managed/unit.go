@@ -21,6 +21,7 @@ type unit struct {
 	make  func(*redis.Options) *redis.Client // nil: redis.NewClient
 	inner bool                               // a node of a cluster or ring: an outer hook repeats
 
+	leases   leaseList
 	meter    meter
 	breaker  interface{ BreakerOpen() bool }
 	blocking blockers
@@ -67,6 +68,7 @@ func (u *unit) build(opt redis.Options) error {
 // on gives the unit its node, before anything is dialed.
 func (u *unit) on(node *hooks.Node) {
 	u.node = node
+	u.leases.core = u.core
 	node.OnDialTook(u.meter.Dial.Record)
 }
 

@@ -151,7 +151,7 @@ func (c *show) lease(ctx context.Context) error {
 			return errors.New("not enough")
 		}
 		for _, l := range c.rdb.Leases() {
-			fmt.Fprintf(c.out, "2. A lease on %s, taken at %s as %q, held for %v\n", l.Conn.Node, l.Site, l.Label, l.Age.Round(time.Microsecond))
+			fmt.Fprintf(c.out, "2. A lease on %s, taken at %s as %q, held for %v\n", l.Conn.Node, l.Site(), l.Label, l.Age.Round(time.Microsecond))
 		}
 		_, err = conn.TxPipelined(ctx, func(p redis.Pipeliner) error {
 			p.DecrBy(ctx, from, 30)

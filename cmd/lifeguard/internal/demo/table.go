@@ -30,7 +30,7 @@ func (d *demo) status() string {
 func (d *demo) table() []string {
 	holders := make(map[uint64]string)
 	for _, l := range d.client.Leases() {
-		holders[l.Conn.ID] = fmt.Sprintf("%s, %v, %s", l.Label, ms(l.Age), shorten(l.Site))
+		holders[l.Conn.ID] = fmt.Sprintf("%s, %v, %s", l.Label, ms(l.Age), shorten(l.Site()))
 	}
 	var b strings.Builder
 	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
