@@ -197,6 +197,14 @@ func (p *tab) wait(js string) {
 	}
 }
 
+// still waits until an expression has been the same for ten frames.
+func (p *tab) still(js string) {
+	p.Helper()
+	_, err := chromedp.Run(p.ctx, chromedp.Evaluate[bool](`new Promise((done) => { let last, n = 0; const look = () => { const v = `+js+
+		`; n = v === last ? n + 1 : 0; last = v; n > 10 ? done(true) : requestAnimationFrame(look); }; look(); })`, chromedp.EvalAwaitPromise))
+	p.must(err)
+}
+
 // until waits until ok.
 func (p *tab) until(what string, ok func() bool) {
 	p.Helper()

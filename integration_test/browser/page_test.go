@@ -399,3 +399,22 @@ func TestThePageComesBackWhenTheServerDoes(t *testing.T) {
 	defer run(ln)()
 	p.wait(`document.getElementById('status').innerText === 'Live'`)
 }
+
+func TestThePageStaysAtItsTop(t *testing.T) {
+	rdb, at := serve(t, 10)
+	hold(t, rdb, 3, "held")
+	for _, size := range [][2]int64{{390, 844}, {640, 480}, {1024, 600}, {1440, 900}} {
+		p := open(t, at, size[0], size[1])
+		for _, tab := range []string{"alerts", "leases"} { // the one that was seen last is chosen on load
+			p.wait(`document.querySelector('#tiles .big').innerText !== '–' && document.querySelector('.plot canvas')`)
+			p.still(`window.scrollY`)
+			if y := eval[float64](p, `window.scrollY`); y != 0 {
+				t.Errorf("%dx%d, with the table of %s: it scrolled to %v", size[0], size[1], tab, y)
+			}
+			eval[any](p, `localStorage.setItem('lifeguard.tab', '`+tab+`')`)
+			p.must(chromedp.Do(p.ctx, chromedp.Reload()))
+			p.wait(`document.getElementById('status').dataset.state === 'live'`)
+		}
+		eval[any](p, `localStorage.clear()`)
+	}
+}

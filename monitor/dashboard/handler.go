@@ -3,6 +3,7 @@ package dashboard
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"path"
 	"slices"
@@ -54,6 +55,11 @@ func (h *Handler) Close() { h.hub.close() }
 // ServeHTTP serves the page and all that it asks for.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	protect(w.Header())
+	if !h.serves(r.Host) {
+		http.Error(w, fmt.Sprintf("with actions allowed, this page is served by IP address and as localhost only, not as %q: "+
+			"name the host with dashboard.AllowHost", r.Host), http.StatusMisdirectedRequest)
+		return
+	}
 	switch r.Method {
 	case http.MethodGet, http.MethodHead:
 	case http.MethodPost:

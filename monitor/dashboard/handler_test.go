@@ -36,6 +36,8 @@ func TestWhatCannotBeIsAClearError(t *testing.T) {
 		"Every(1h0m0s)":        func() (*dashboard.Handler, error) { return dashboard.New(m, dashboard.Every(time.Hour)) },
 		"Title: the name":      func() (*dashboard.Handler, error) { return dashboard.New(m, dashboard.Title("")) },
 		"TrustOrigin":          func() (*dashboard.Handler, error) { return dashboard.New(m, dashboard.TrustOrigin("example.com/x")) },
+		`AllowHost: ""`:        func() (*dashboard.Handler, error) { return dashboard.New(m, dashboard.AllowHost("")) },
+		"ops.example.com:8080": func() (*dashboard.Handler, error) { return dashboard.New(m, dashboard.AllowHost("ops.example.com:8080")) },
 	} {
 		h, err := make()
 		require.Nil(t, h, want)
@@ -151,7 +153,7 @@ func TestActionsAreOffUnlessAllowed(t *testing.T) {
 
 func TestActionsAreTakenFromThePageItselfOnly(t *testing.T) {
 	src := &source{}
-	h := newPage(t, src, dashboard.AllowActions(), dashboard.TrustOrigin("https://ops.example.com"))
+	h := newPage(t, src, dashboard.AllowActions(), dashboard.AllowHost("example.com", "page.example", "inside"), dashboard.TrustOrigin("https://ops.example.com"))
 	require.Contains(t, get(h, "/").Body.String(), `data-do="reset"`)
 	for _, header := range [][]string{{"Sec-Fetch-Site", "cross-site"}, {"Sec-Fetch-Site", "same-site"}, {"Origin", "https://evil.example"}, {"Origin", "null"}} {
 		require.Equal(t, http.StatusForbidden, ask(h, http.MethodPost, "http://page.example/?do=reset", header...).Code, header)
@@ -168,9 +170,31 @@ func TestActionsAreTakenFromThePageItselfOnly(t *testing.T) {
 	require.Equal(t, []string{"evict", "reset", "reset"}, src.done)
 }
 
+// A page of somebody else whose name resolves to this server, by now, has the same
+// origin as the one it asks: only the name tells them apart.
+func TestWithActionsANameThatNobodyListedIsNotServed(t *testing.T) {
+	src := &source{}
+	h := newPage(t, src, dashboard.AllowActions(), dashboard.AllowHost("Ops.Example.com"))
+	for _, host := range []string{"evil.example", "evil.example:8080", "localhost.evil.example", "127.0.0.1.evil.example", "ops.example.com.evil.example",
+		"notlocalhost:80", "127.1x:80"} {
+		for _, method := range []string{http.MethodGet, http.MethodPost} {
+			w := ask(h, method, "http://"+host+"/?do=reset", "Origin", "http://"+host, "Sec-Fetch-Site", "same-origin")
+			require.Equal(t, http.StatusMisdirectedRequest, w.Code, host)
+			require.Contains(t, w.Body.String(), "dashboard.AllowHost")
+		}
+		require.Equal(t, http.StatusMisdirectedRequest, get(h, "http://"+host+"/?get=stream").Code)
+	}
+	require.Empty(t, src.done)
+	for _, host := range []string{"127.0.0.1", "127.0.0.1:8080", "10.0.0.7:80", "[::1]", "[::1]:8080", "localhost", "LOCALHOST:8080", "localhost.:80",
+		"ops.example.com", "ops.example.com:443", "OPS.example.com."} {
+		require.Equal(t, http.StatusOK, get(h, "http://"+host+"/").Code, host)
+	}
+	require.Equal(t, http.StatusOK, get(newPage(t, src), "http://evil.example/").Code, "what only shows is served under any name")
+}
+
 func TestASourceWithoutActionsSaysSo(t *testing.T) {
 	h := newPage(t, &monitortest.Source{}, dashboard.AllowActions())
-	w := ask(h, http.MethodPost, "/?do=reset")
+	w := ask(h, http.MethodPost, "http://localhost/?do=reset")
 	require.Equal(t, http.StatusNotImplemented, w.Code)
 	require.Contains(t, w.Body.String(), monitor.ErrNoActions.Error())
 }
@@ -191,7 +215,7 @@ func TestAManagedClientsLeaseIsShownWithItsStackAndWithoutKeys(t *testing.T) {
 	rdb, err := managed.New(opt)
 	require.NoError(t, err)
 	defer rdb.Close()
-	h, err := dashboard.New(rdb.Monitor(), dashboard.AllowActions())
+	h, err := dashboard.New(rdb.Monitor(), dashboard.AllowActions(), dashboard.AllowHost("example.com")) // that of httptest
 	require.NoError(t, err)
 	defer h.Close()
 
@@ -223,7 +247,7 @@ func TestAManagedClientsLeaseIsShownWithItsStackAndWithoutKeys(t *testing.T) {
 	require.Empty(t, after.Leases)
 	require.Equal(t, http.StatusNotFound, get(h, "/?get=stack&lease="+jsonOf(snap.Leases[0].ID)).Code)
 
-	w = ask(h, http.MethodPost, "/?do=reset")
+	w = ask(h, http.MethodPost, "http://localhost/?do=reset")
 	require.Equal(t, http.StatusOK, w.Code, w.Body.String())
 }
 

@@ -3,7 +3,11 @@ package dashboard
 import (
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
+	"net/netip"
+	"slices"
+	"strings"
 	"time"
 )
 
@@ -23,6 +27,7 @@ type settings struct {
 	title   string
 	actions bool
 	origins http.CrossOriginProtection
+	hosts   []string // besides localhost and addresses; lower case, without a port
 }
 
 // Every sets the time between two points of the charts. Tables are renewed at the
@@ -50,9 +55,12 @@ func Title(name string) Option {
 	}
 }
 
-// AllowActions lets those who see the page end connections: the idle ones
+// AllowActions lets those who see the page close connections: the idle ones
 // (Monitor.EvictIdle), or all of them, softly (Monitor.Reset). Requests of other
-// sites are refused, see [http.CrossOriginProtection]. Default: the page only shows.
+// sites are refused, see [http.CrossOriginProtection]. So are requests, of any kind,
+// whose Host is neither an IP address nor localhost nor given with [AllowHost]: a
+// name that an attacker makes resolve to this server (DNS rebinding) would make his
+// page count as this one. Default: the page only shows, and Host is not looked at.
 func AllowActions() Option {
 	return func(s *settings) error {
 		s.actions = true
@@ -72,3 +80,37 @@ func TrustOrigin(origin string) Option {
 		return nil
 	}
 }
+
+// AllowHost names hosts that the page is reached by, as in "ops.example.com", without
+// scheme and port, for a page with [AllowActions]. Upper and lower case are the same.
+// It can be given several times. Default: IP addresses and localhost only. Without
+// AllowActions it changes nothing. What is no host name is refused.
+func AllowHost(names ...string) Option {
+	return func(s *settings) error {
+		for _, name := range names {
+			if name == "" || strings.ContainsAny(name, ":/@[] *") {
+				return fmt.Errorf("lifeguard/dashboard: AllowHost: %q is no host name: give it without scheme, port and path", name)
+			}
+			s.hosts = append(s.hosts, plainHost(name))
+		}
+		return nil
+	}
+}
+
+// serves reports whether requests for a host, with or without a port, are answered.
+func (s *settings) serves(host string) bool {
+	if !s.actions {
+		return true
+	}
+	name := host
+	if h, _, err := net.SplitHostPort(host); err == nil {
+		name = h
+	}
+	if _, err := netip.ParseAddr(strings.Trim(name, "[]")); err == nil {
+		return true
+	}
+	name = plainHost(name)
+	return name == "localhost" || slices.Contains(s.hosts, name)
+}
+
+func plainHost(name string) string { return strings.ToLower(strings.TrimSuffix(name, ".")) }

@@ -117,7 +117,8 @@ function setTab(to) {
   }
   $('filter').value = to.boxes[0].filter;
   $('filter-field').hidden = !!to.grid;
-  to.button.scrollIntoView({ block: 'nearest', inline: 'nearest' });
+  const bar = $('tabs'), left = to.button.offsetLeft - bar.offsetLeft; // scrolls the bar, never the page
+  bar.scrollLeft = Math.min(Math.max(bar.scrollLeft, left + to.button.offsetWidth - bar.clientWidth), left);
   tablesWanted();
 }
 
