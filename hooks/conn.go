@@ -133,9 +133,7 @@ func (c *Conn) Write(b []byte) (int, error) {
 func (c *Conn) send(b []byte) (int, error) {
 	c.lastUsed.Store(c.node.t.now())
 	if c.node.tell.Load() && c.node.tell.CompareAndSwap(true, false) {
-		if f := c.node.t.onUse.Load(); f != nil {
-			(*f)()
-		}
+		c.node.t.used(c.node)
 	}
 	before := c.change(fReadSet|fChecked, fWrote|fOutstanding|fAwaiting)
 	n, err := c.Conn.Write(b)

@@ -150,6 +150,8 @@ func (n *Node) track(nc net.Conn, addr string, seat func()) *Conn {
 	setUserTimeout(socket, c.raw, n.t.cfg.UserTimeout)
 	c.guard.c = c
 	c.guard.call = func(fd uintptr) { c.guard.look(fd) }
+	n.bornAt.Store(now)
+	n.conns.Store(c.id, c)
 	n.t.conns.Store(c.id, c)
 	n.t.count.Add(1)
 	return c

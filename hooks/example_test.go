@@ -34,7 +34,7 @@ func Example() {
 	node := tracker.NewNode(opt) // puts the tracked connections into opt
 	rdb := redis.NewClient(opt)
 	hook := &hooks.Hook{Node: node}
-	hook.Install(rdb, hook) // the first hook
+	hook.Install(rdb) // the first hook
 	node.Bind(rdb)
 	defer rdb.Close()
 	defer node.Close()

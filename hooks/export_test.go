@@ -51,7 +51,8 @@ func (c *Conn) PushSeen() bool { return c.has(fPushSeen) }
 func NewVisit() (b []byte, done func()) {
 	v := newVisit(visitSweep)
 	b = append([]byte(nil), visitHead[:len(visitHead)-secretLen]...)
-	b = append(append(b, v.token...), '\r', '\n')
+	token, _ := v.MarshalBinary()
+	b = append(append(b, token...), '\r', '\n')
 	return b, v.done
 }
 
@@ -73,3 +74,13 @@ func (c *Conn) Peek() (alive, pending bool) { return c.peek() }
 
 // Calm makes it a long time since a connection of the node failed.
 func (n *Node) Calm() { n.failedAt.Store(n.t.now() - int64(time.Hour)) }
+
+// Places is how many visits are on their way.
+func Places() (n int) {
+	for i := range places.at {
+		if places.at[i].Load() != nil {
+			n++
+		}
+	}
+	return n
+}

@@ -42,15 +42,49 @@ type Hook struct {
 	// Inner says that this is the hook of one node of a cluster or ring, and that
 	// there is another one outside which reveals errors.
 	Inner bool
-
-	adding atomic.Bool // a client's own chain is being built, not that of a Conn
 }
 
-// Install adds the hook to a client, or another hook behind it.
-func (h *Hook) Install(c *redis.Client, hook redis.Hook) {
-	h.adding.Store(true)
-	defer h.adding.Store(false)
-	c.AddHook(hook)
+// Install adds the hook to a client, or to a clone of it, as its first one.
+func (h *Hook) Install(c *redis.Client) { c.AddHook(&installed{Hook: h, client: c}) }
+
+// installed is the hook on one client.
+type installed struct {
+	*Hook
+	client *redis.Client
+	chains atomic.Uint64 // that were made of it
+}
+
+// go-redis makes the chains of a client, of each Conn and of each transaction of the
+// same hooks, and does not say which is which. But what is put to the client comes by
+// its own: isClient puts a question to it and reports whether chain is where it came.
+func (in *installed) isClient(chain uint64, put func(*redis.Client, redis.Cmder)) bool {
+	v := newVisit(visitWhose)
+	defer v.done()
+	put(in.client, v.cmd)
+	return v.came == chain || v.cameTx == chain
+}
+
+func putCommand(c *redis.Client, cmd redis.Cmder) { _ = c.Process(context.Background(), cmd) }
+
+func putPipelines(c *redis.Client, cmd redis.Cmder) {
+	for _, p := range []redis.Pipeliner{c.Pipeline(), c.TxPipeline()} {
+		_ = p.Process(context.Background(), cmd)
+		_, _ = p.Exec(context.Background())
+	}
+}
+
+// asks finds the question in what came by a chain.
+func asks(cmds []redis.Cmder) (v *visit, tx bool) {
+	switch len(cmds) {
+	case 1:
+		v = visitOf(cmds[0])
+	case 3: // between MULTI and EXEC
+		v, tx = visitOf(cmds[1]), true
+	}
+	if v == nil || v.kind != visitWhose {
+		return nil, false
+	}
+	return v, tx
 }
 
 // DialHook wraps nothing, for go-redis skips hooks that return nil; but where a
@@ -71,29 +105,54 @@ func (h *Hook) DialHook(next redis.DialHook) redis.DialHook {
 
 // ProcessHook is called by go-redis once for every Client and every Conn, so
 // what it returns belongs to one of them.
-func (h *Hook) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
-	s := &scope{hook: h, next: next, client: h.adding.Load()}
+func (in *installed) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	s := &scope{in: in, hook: in.Hook, next: next, chain: in.chains.Add(1)}
 	return s.process
 }
 
 // scope is the hook on one Client or Conn.
 type scope struct {
+	in     *installed
 	hook   *Hook
 	next   redis.ProcessHook
 	holder Holder // set by the visit that leases a Conn, before anybody else has it
-	client bool   // a client's own chain: what comes this way is new work
+	chain  uint64
+	of     atomic.Uint32
+}
+
+const (
+	ofUnknown uint32 = iota
+	ofClient         // what comes this way is new work
+	ofOther
+)
+
+// client reports whether it is the chain of the client itself.
+func (s *scope) client() bool {
+	if s.of.Load() == ofUnknown {
+		of := ofOther
+		if s.in.isClient(s.chain, putCommand) {
+			of = ofClient
+		}
+		s.of.Store(of)
+	}
+	return s.of.Load() == ofClient
 }
 
 func (s *scope) process(ctx context.Context, cmd redis.Cmder) error {
 	if v := visitOf(cmd); v != nil {
-		if v.kind == visitAcquire {
+		switch v.kind {
+		case visitWhose:
+			v.came = s.chain
+			return nil
+		case visitAcquire:
 			s.holder = v.holder
 		}
 		return s.next(ctx, cmd)
 	}
 	ctx = unhurried(ctx)
 	h, n := s.hook, s.hook.Node
-	if h.Took != nil && (s.client || !setsUp(cmd)) {
+	client := s.holder == nil && s.client()
+	if h.Took != nil && (client || !setsUp(cmd)) {
 		start := n.t.now()
 		defer func() { h.Took(cmd, time.Duration(n.t.now()-start)) }()
 	}
@@ -106,14 +165,14 @@ func (s *scope) process(ctx context.Context, cmd redis.Cmder) error {
 	}
 	n.main.enter()
 	defer n.main.leave()
-	if s.client {
+	if client {
 		if err := n.t.refusing.Load(); err != nil {
 			return *err
 		}
 	}
 	var err error
 	switch {
-	case s.client && h.Client != nil:
+	case client && h.Client != nil:
 		err = h.Client(ctx, cmd, s.next)
 	case h.Process != nil:
 		err = h.Process(ctx, cmd, s.next)
@@ -164,24 +223,30 @@ func (h *Hook) fail(ctx context.Context, err error) error {
 
 // ProcessPipelineHook does the same for pipelines and transactions. Those of a
 // leased Conn are watched by their owner.
-func (h *Hook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
-	client := h.adding.Load()
+func (in *installed) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	chain := in.chains.Add(1)
 	return func(ctx context.Context, cmds []redis.Cmder) error {
+		if v, tx := asks(cmds); v != nil {
+			if tx {
+				v.cameTx = chain
+			} else {
+				v.came = chain
+			}
+			return nil
+		}
 		ctx = unhurried(ctx)
-		n := h.Node
-		if h.Took != nil && len(cmds) > 0 && (client || !setsUp(cmds[0])) {
+		h, n := in.Hook, in.Node
+		if h.Took != nil && len(cmds) > 0 && !setsUp(cmds[0]) {
 			start, first := n.t.now(), cmds[0]
 			defer func() { h.Took(first, time.Duration(n.t.now()-start)) }()
 		}
 		n.pipeline.enter()
 		defer n.pipeline.leave()
-		if client {
-			if err := n.t.refusing.Load(); err != nil {
-				for _, cmd := range cmds {
-					cmd.SetErr(*err)
-				}
-				return *err
+		if err := n.t.refusing.Load(); err != nil && in.isClient(chain, putPipelines) {
+			for _, cmd := range cmds {
+				cmd.SetErr(*err)
 			}
+			return *err
 		}
 		var err error
 		if h.Pipeline != nil {

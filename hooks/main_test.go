@@ -33,7 +33,7 @@ type rig struct {
 }
 
 // AddHook adds a user's hook, as package managed does.
-func (r *rig) AddHook(h redis.Hook) { r.hook.Install(r.Client, hooks.Unvisited(h)) }
+func (r *rig) AddHook(h redis.Hook) { r.Client.AddHook(hooks.Unvisited(h)) }
 
 // visit visits one idle connection.
 func (r *rig) visit(p hooks.Pool) (met *hooks.Conn, removed bool, err error) {
@@ -58,7 +58,7 @@ func newRig(t testing.TB, opt *redis.Options, cfg hooks.Config) *rig {
 	n := tr.NewNode(opt)
 	c := redis.NewClient(opt)
 	h := &hooks.Hook{Node: n}
-	h.Install(c, h)
+	h.Install(c)
 	n.Bind(c)
 	r := &rig{Client: c, node: n, tracker: tr, hook: h, events: log}
 	t.Cleanup(func() {

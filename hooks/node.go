@@ -53,6 +53,9 @@ type Node struct {
 	tell    atomic.Bool  // the next write is to be told of
 	silence atomic.Int64 // ns without traffic after which the server closes a connection, 0 unknown
 
+	conns  sync.Map     // id -> *Conn: those of this node, as in the tracker
+	bornAt atomic.Int64 // when the youngest was dialed
+
 	main, pipeline demand
 	tookWrites     atomic.Bool
 }
@@ -194,8 +197,8 @@ func (n *Node) reached(addr string) {
 	if old == nil || *old == addr {
 		return
 	}
-	n.t.Range(func(c *Conn) bool {
-		if c.node == n && c.addr == *old && Pool(c.pool.Load()) != PoolSentinel {
+	n.Range(func(c *Conn) bool {
+		if c.addr == *old && Pool(c.pool.Load()) != PoolSentinel {
 			c.Condemn(ReasonReadOnly)
 		}
 		return true
@@ -208,6 +211,12 @@ func (n *Node) dialed() string {
 		return *m
 	}
 	return n.addr
+}
+
+// Range calls f for every open connection of the node until it returns false. f may
+// do anything.
+func (n *Node) Range(f func(*Conn) bool) {
+	n.conns.Range(func(_, v any) bool { return f(v.(*Conn)) })
 }
 
 // Addr is the address of the options the node was made with.
@@ -380,9 +389,12 @@ func (n *Node) Exhausted(size int) bool {
 // go-redis counts it as in use until it has given it to somebody or called it idle.
 func (n *Node) newborn() bool {
 	const moment = 10 * time.Millisecond
-	found := false
-	n.t.Range(func(c *Conn) bool {
-		found = c.node == n && c.out.Load() == 0 && n.t.now()-c.created < int64(moment)
+	now, found := n.t.now(), false
+	if now-n.bornAt.Load() >= int64(moment) {
+		return false
+	}
+	n.Range(func(c *Conn) bool {
+		found = c.out.Load() == 0 && now-c.created < int64(moment)
 		return !found
 	})
 	return found

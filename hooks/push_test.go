@@ -411,6 +411,8 @@ func TestOneAnswerOfAVisitIsGoodForOneRead(t *testing.T) {
 	}
 	defer other.Close()
 	nc = other
+	visit, done = hooks.NewVisit() // each is recognised once
+	defer done()
 	if err := write(visit); err != nil {
 		t.Fatal(err)
 	}
@@ -425,6 +427,8 @@ func TestOneAnswerOfAVisitIsGoodForOneRead(t *testing.T) {
 	defer third.Close()
 	nc = third
 	buf = make([]byte, 3)
+	visit, done = hooks.NewVisit()
+	defer done()
 	if err := write(visit); err != nil {
 		t.Fatal(err)
 	}
@@ -433,6 +437,8 @@ func TestOneAnswerOfAVisitIsGoodForOneRead(t *testing.T) {
 	}
 	buf = make([]byte, 100)
 
+	visit, done = hooks.NewVisit()
+	defer done()
 	// A visit in two writes, with something before or behind it, or made up, is data.
 	for _, b := range [][]byte{visit[:len(visit)-1], append(bytes.Clone(visit), '\n'), append([]byte("*1\r\n$4\r\nPING\r\n"), visit...)} {
 		c, err := opt.Dialer(bg, "tcp", s.Addr())

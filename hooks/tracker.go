@@ -61,7 +61,7 @@ type Tracker struct {
 
 	onFail atomic.Pointer[func(Failure)]
 	onDial atomic.Pointer[func(*Conn)]
-	onUse  atomic.Pointer[func()]
+	onUse  atomic.Pointer[func(*Node)]
 	ends   endCounters
 }
 
@@ -143,8 +143,13 @@ func (t *Tracker) LookAtClocks() (now time.Duration, jumped bool) {
 // it is in use now.
 func (t *Tracker) Distrust() {
 	t.unverified.Store(t.now())
+	t.used(nil)
+}
+
+// used tells whoever wants to know.
+func (t *Tracker) used(n *Node) {
 	if f := t.onUse.Load(); f != nil {
-		(*f)()
+		(*f)(n)
 	}
 }
 
@@ -215,6 +220,7 @@ func (t *Tracker) Refuse(err error) {
 func (t *Tracker) left(c *Conn) {
 	if _, known := t.conns.LoadAndDelete(c.id); known {
 		t.count.Add(-1)
+		c.node.conns.Delete(c.id)
 	}
 	why := ending{reason: ReasonPool}
 	if e := c.ended.Load(); e != nil {
@@ -234,9 +240,7 @@ func (t *Tracker) left(c *Conn) {
 	}
 	if why.reason == ReasonError && why.err == nil && c.has(fReady) {
 		c.node.foundDead.Store(true)
-		if f := t.onUse.Load(); f != nil {
-			(*f)()
-		}
+		t.used(c.node)
 	}
 	if !t.Observed() {
 		return
@@ -262,9 +266,9 @@ func (t *Tracker) OnFailure(f func(Failure)) { t.onFail.Store(&f) }
 func (t *Tracker) OnDial(f func(*Conn)) { t.onDial.Store(&f) }
 
 // OnUse sets the function that hears when a node that was asked to tell is used
-// again, when one was found closed, and when connections must be verified. It must not block or call
-// go-redis.
-func (t *Tracker) OnUse(f func()) { t.onUse.Store(&f) }
+// again, when a connection of one was found closed, and, with nil, when the
+// connections of all nodes must be verified. It must not block or call go-redis.
+func (t *Tracker) OnUse(f func(*Node)) { t.onUse.Store(&f) }
 
 // SetMaxAge sets the age after which connections are not given out any more, for
 // open connections too. 0 or negative: none. Each connection takes off a share

@@ -4,10 +4,10 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -24,6 +24,7 @@ const (
 	visitAcquire                  // a lease: take the connection if it is good
 	visitUndo                     // end the transaction or the watches that were left open
 	visitEnd                      // end the connection
+	visitWhose                    // goes to no connection: it asks a client's own chain of hooks to say so
 )
 
 // visit is one visit under way, and the command that makes it. go-redis writes
@@ -32,17 +33,16 @@ const (
 type visit struct {
 	kind     visitKind
 	cmd      *redis.StatusCmd
-	token    []byte
-	on       atomic.Bool
+	token    [tokenLen]byte
+	number   atomic.Uint32
 	conn     *Conn // the connection that was visited
 	woken    bool  // a real PING was sent
 	holder   Holder
 	patience time.Duration // of a real PING
 	apart    bool          // of visitReady: what the handshake found out is known to maintenance's client only
-}
 
-// MarshalBinary is how go-redis asks an argument for its bytes.
-func (v *visit) MarshalBinary() ([]byte, error) { return v.token, nil }
+	came, cameTx uint64 // of visitWhose: by which chains it came
+}
 
 // A visit on the wire: PING with the process's secret and the number of the visit.
 const (
@@ -58,45 +58,57 @@ var visitHead = func() []byte {
 	return fmt.Appendf(nil, "*2\r\n$4\r\nping\r\n$%d\r\n%s", tokenLen, hex.EncodeToString(b[:]))
 }()
 
-// visits has every visit that was ever made, by number; they are used again.
-var visits struct {
-	all  atomic.Pointer[[]*visit]
-	mu   sync.Mutex
-	free []*visit
+// places has the visits that are on their way, by number: from when go-redis asks for
+// the bytes until the connection has got them, or the visit is over. That is a moment
+// in which nothing waits, so a visit that waits for a connection has no place.
+var places struct {
+	last atomic.Uint32
+	at   [1 << 12]atomic.Pointer[visit]
 }
 
-func newVisit(kind visitKind) *visit {
-	visits.mu.Lock()
-	defer visits.mu.Unlock()
-	var v *visit
-	if n := len(visits.free); n > 0 {
-		v = visits.free[n-1]
-		visits.free = visits.free[:n-1]
-	} else {
-		v = &visit{}
-		var all []*visit
-		if p := visits.all.Load(); p != nil {
-			all = *p
+var errNoPlace = errors.New("lifeguard/hooks: too many visits at once")
+
+// MarshalBinary is how go-redis asks an argument for its bytes.
+func (v *visit) MarshalBinary() ([]byte, error) {
+	v.leave()
+	for range len(places.at) {
+		n := places.last.Add(1)
+		v.number.Store(n)
+		if places.at[n%uint32(len(places.at))].CompareAndSwap(nil, v) {
+			var b [numberLen / 2]byte
+			binary.BigEndian.PutUint32(b[:], n)
+			hex.Encode(v.token[secretLen:], b[:])
+			return v.token[:], nil
 		}
-		secret := visitHead[len(visitHead)-secretLen:]
-		v.token = fmt.Appendf(bytes.Clone(secret), "%0*x", numberLen, len(all))
-		v.cmd = redis.NewStatusCmd(context.Background(), "ping", v)
-		all = append(all[:len(all):len(all)], v)
-		visits.all.Store(&all)
 	}
+	return nil, errNoPlace
+}
+
+// leave gives up the place.
+func (v *visit) leave() {
+	places.at[v.number.Load()%uint32(len(places.at))].CompareAndSwap(v, nil)
+}
+
+var restingVisits = sync.Pool{New: func() any {
+	v := &visit{}
+	copy(v.token[:], visitHead[len(visitHead)-secretLen:])
+	v.cmd = redis.NewStatusCmd(context.Background(), "ping", v)
+	return v
+}}
+
+func newVisit(kind visitKind) *visit {
+	v := restingVisits.Get().(*visit)
 	v.kind, v.conn, v.woken, v.holder, v.patience, v.apart = kind, nil, false, nil, 0, false
+	v.came, v.cameTx = 0, 0
 	v.cmd.SetErr(nil)
 	v.cmd.SetVal("")
-	v.on.Store(true)
 	return v
 }
 
 func (v *visit) done() {
-	v.on.Store(false)
+	v.leave()
 	v.conn, v.holder = nil, nil
-	visits.mu.Lock()
-	visits.free = append(visits.free, v)
-	visits.mu.Unlock()
+	restingVisits.Put(v)
 }
 
 // visitIn finds the visit that b is, nil if it is anything else. Only a whole,
@@ -105,12 +117,12 @@ func visitIn(b []byte) *visit {
 	if !bytes.HasPrefix(b, visitHead) {
 		return nil
 	}
-	n, err := strconv.ParseUint(string(b[len(visitHead):len(visitHead)+numberLen]), 16, 32)
-	all := visits.all.Load()
-	if err != nil || all == nil || n >= uint64(len(*all)) {
+	var number [numberLen / 2]byte
+	if _, err := hex.Decode(number[:], b[len(visitHead):len(visitHead)+numberLen]); err != nil {
 		return nil
 	}
-	if v := (*all)[n]; v.on.Load() {
+	n := binary.BigEndian.Uint32(number[:])
+	if v := places.at[n%uint32(len(places.at))].Load(); v != nil && v.number.Load() == n {
 		return v
 	}
 	return nil
@@ -129,6 +141,7 @@ func visitOf(cmd redis.Cmder) *visit {
 // visited decides about the connection that a visit found.
 func (c *Conn) visited(v *visit, n int) (int, error) {
 	v.conn = c
+	v.leave()
 	if v.kind == visitReady {
 		c.scan.reset()
 		c.scan.reauth = c.node.opt.StreamingCredentialsProvider != nil

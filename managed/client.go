@@ -135,7 +135,7 @@ func Open(ctx context.Context, url string, opts ...Option) (*Client, error) {
 // AddHook adds a hook, as in go-redis. It sees commands, never visits.
 func (c *Client) AddHook(hook redis.Hook) {
 	if c.Client != c.rdb { // a clone of WithTimeout
-		c.hook.Install(c.Client, hooks.Unvisited(hook))
+		c.Client.AddHook(hooks.Unvisited(hook))
 		return
 	}
 	c.unit.addHook(hook)
@@ -146,7 +146,7 @@ func (c *Client) AddHook(hook redis.Hook) {
 // the user's own it does not have, as in go-redis. Closing it closes the client.
 func (c *Client) WithTimeout(d time.Duration) *Client {
 	clone := c.Client.WithTimeout(d)
-	c.hook.Install(clone, c.hook)
+	c.hook.Install(clone)
 	return &Client{Client: clone, unit: c.unit, own: c.own}
 }
 

@@ -82,7 +82,7 @@ func newMaintainer(c *core) *maintainer {
 	m := &maintainer{core: c, kick: make(chan struct{}, 1)}
 	m.ctx, m.cancel = context.WithCancel(context.Background())
 	c.tracker.OnDial(func(*hooks.Conn) { m.wake() })
-	c.tracker.OnUse(m.wake)
+	c.tracker.OnUse(func(*hooks.Node) { m.wake() })
 	c.tracker.OnFull(m.makeRoom)
 	c.tracker.OnFailure(m.failed)
 	return m

@@ -83,12 +83,12 @@ func (u *unit) bind(rdb *redis.Client, minIdle int) {
 	u.rdb = rdb
 	u.hook = &hooks.Hook{Node: u.node, Inner: u.inner, Failed: u.failed, Took: u.took}
 	u.breaker = u.retry
-	u.hook.Install(rdb, u.hook)
+	u.hook.Install(rdb)
 	if u.inner {
 		u.hook.Client = u.processInner
 		node := u.retry.Node(u.node.Addr())
 		u.breaker, _ = node.(interface{ BreakerOpen() bool })
-		u.hook.Install(rdb, hooks.Unvisited(node))
+		rdb.AddHook(hooks.Unvisited(node))
 	} else {
 		u.hook.Process, u.hook.Client, u.hook.Pipeline = u.retry.Process, u.process, u.retry.Pipeline
 	}
@@ -135,7 +135,7 @@ func (u *unit) failed(_ context.Context, err error) error {
 
 // addHook adds a user's hook.
 func (u *unit) addHook(h redis.Hook) {
-	u.hook.Install(u.rdb, hooks.Unvisited(h))
+	u.rdb.AddHook(hooks.Unvisited(h))
 	if b := u.blocking.unit; b != nil {
 		b.addHook(h)
 	}
