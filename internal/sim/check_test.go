@@ -1,0 +1,189 @@
+package sim
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/lifeguard-redis/lifeguard/hooks"
+	"github.com/lifeguard-redis/lifeguard/retry"
+)
+
+// Failure is an invariant that does not hold. The invariants, by Class:
+//
+//	lost            success means that it was executed
+//	twice           what may not be repeated is executed once at most
+//	false-reply     success means the reply of the first execution
+//	false-error     an error that is no unknown outcome means that it was never executed
+//	unknown-unsent  an unknown outcome means that a byte or more of the call was written
+//	false-applied   an unknown outcome that says "applied" means that it was executed
+//	killed-healthy  no connection that owes a reply is ended as suspect while it is whole and its server makes progress
+//	ended-idle      nor is an idle one
+//	late            nobody waits longer than its ctx and 50 ms (plus two timeouts where go-redis does not look at the ctx)
+//	stays-broken    seconds after the last fault no call fails by the network or a refusal
+//	numbers         when all is quiet, PoolStats, Conns and Leases agree with the open connections
+//	left-open       no connection is open after Close
+//	goroutine-left  no goroutine runs after Close
+//	never-returns   every call returns
+type Failure struct {
+	Class string
+	Kind  string // at what, for counting
+	Token string // the request it was noticed at, if any
+	Link  int    // the link, if any
+	Text  string
+}
+
+func (f Failure) name() string { return f.Class + " of " + f.Kind }
+
+func (r *run) fail(class, kind, token string, link int, text string, args ...any) {
+	f := Failure{class, kind, token, link, fmt.Sprintf(text, args...)}
+	r.Trace.add(token, link, "FAILS %s: %s", class, f.Text)
+	r.Trace.mu.Lock()
+	defer r.Trace.mu.Unlock()
+	r.Failures = append(r.Failures, f)
+}
+
+const patience = 50 * ms
+
+// checkResults compares what callers were told with the truth.
+func (r *run) checkResults() {
+	written := map[string]bool{} // by call: what is written together is not told apart
+	for token, e := range r.Ledger.of {
+		if e.Written {
+			written[callOf(token)] = true
+		}
+	}
+	for _, res := range r.Results {
+		r.checkTime(res)
+		r.checkRecovery(res)
+		if res.Token == "" {
+			continue // a read
+		}
+		e := r.Ledger.entry(res.Token)
+		unknown := errors.Is(res.Err, retry.ErrUnknownOutcome)
+		if res.Call.Kind == "lease" { // there the errors are as they came
+			unknown = res.Err != nil && retry.OutcomeOf(res.Err) == retry.Unknown
+		}
+		name, reply, err := fmt.Sprint(res.Cmd[0]), res.Reply, res.Err
+		var said redis.Error
+		if len(e.Runs) > 0 && !unknown && errors.As(err, &said) && said.Error() == e.Runs[0] {
+			reply, err = e.Runs[0], nil // an error reply of its own
+		}
+		switch {
+		case len(e.Runs) > 1 && !repeatable(res.Cmd):
+			r.fail("twice", name, res.Token, 0, "%s was executed %d times", name, len(e.Runs))
+		case err == nil && len(e.Runs) == 0 && !(name == "blpop" && reply == text(nil)):
+			r.fail("lost", name, res.Token, 0, "%s was told to be done and never executed", name)
+		case err == nil && len(e.Runs) > 0 && reply != e.Runs[0]:
+			r.fail("false-reply", name, res.Token, 0, "%s replied %s to its caller; it was executed %d times, first with %s", name, reply, len(e.Runs), e.Runs[0])
+		case err != nil && !unknown && len(e.Runs) > 0:
+			r.fail("false-error", res.Call.Kind+" "+name, res.Token, 0, "%s was executed, and its error does not say that it may have been: %v", name, err)
+		case unknown && !written[callOf(res.Token)]:
+			r.fail("unknown-unsent", res.Call.Kind+": "+gist(err), res.Token, 0, "%s is said to be of unknown outcome, and no byte of it was written: %v", name, err)
+		}
+	}
+}
+
+// checkTime: where go-redis does not look at the ctx (it does not while a reply is
+// awaited, unless ContextTimeoutEnabled, and never at a cancellation), the timeouts
+// of the round trip under way come on top.
+func (r *run) checkTime(res Result) {
+	if res.Until == 0 || res.Call.Kind == "batched" {
+		return
+	}
+	limit := res.Until + patience
+	switch {
+	case res.Call.Kind == "acquire":
+	case res.Call.Kind == "lease": // it obeys its ctx in all cases once it is had; its caller sleeps with it
+		limit += time.Duration(len(res.Call.Cmds)) * res.Call.Hold
+	case !r.Options.CtxTimeout || res.Call.Cancel:
+		limit += 2 * r.Options.ReadTimeout
+		if res.Cmd[0] == "blpop" {
+			limit += popTimeout + 10*time.Second // go-redis's own limit for these
+		}
+	}
+	if res.End > limit {
+		r.fail("late", res.Call.Kind+": "+gist(res.Err), res.Token, 0, "ended %v after its ctx: %v", res.End-res.Until, res.Err)
+	}
+}
+
+const recovery = 7 * time.Second
+
+// checkRecovery: what begins long after the last fault may find the pool full,
+// and nothing else may go wrong.
+func (r *run) checkRecovery(res Result) {
+	var over time.Duration
+	for _, f := range r.Faults {
+		over = max(over, f.At+f.For+time.Second)
+	}
+	var said redis.Error
+	switch {
+	case res.Err == nil, res.Start < over+recovery, errors.Is(res.Err, redis.ErrPoolTimeout):
+	case res.Until > 0 && res.End >= res.Until: // its ctx ended
+	case res.Call.size() > window && r.Options.ReadTimeout < time.Second: // too large for its timeout
+	case errors.As(res.Err, &said) && len(r.Ledger.entry(res.Token).Runs) > 0: // a script's own
+	default:
+		r.fail("stays-broken", res.Call.Kind+": "+gist(res.Err), res.Token, 0, "failed %v after the last fault: %v", res.Start-over, res.Err)
+	}
+}
+
+// checkPool looks several times, for maintenance takes a connection now and then.
+func (r *run) checkPool() {
+	said := ""
+	for range 40 {
+		open := 0
+		r.net.each(nil, func(l *Link) {
+			if l.server.sentinel == "" {
+				open++
+			}
+		})
+		var conns []hooks.ConnInfo
+		for _, i := range r.client.conns() {
+			if s := r.net.at(i.Remote); s == nil || s.sentinel == "" {
+				conns = append(conns, i)
+			}
+		}
+		ok := len(conns) == open && len(r.client.leases()) == 0
+		said = fmt.Sprintf("%d connections are open, Conns has %d, Leases %d", open, len(conns), len(r.client.leases()))
+		s := r.client.PoolStats()
+		total, idle := s.TotalConns, s.IdleConns
+		if p := s.PipelineStats; p != nil {
+			total, idle = total+p.TotalConns, idle+p.IdleConns
+		}
+		ok = ok && idle == total && s.PendingRequests == 0
+		if r.Options.Blocking == 0 || r.Servers == "sentinel" {
+			ok = ok && int(total) == open
+		}
+		said += fmt.Sprintf(", PoolStats %d (%d idle, %d waiting)", total, idle, s.PendingRequests)
+		if ok {
+			return
+		}
+		time.Sleep(93 * ms)
+	}
+	r.fail("numbers", r.Servers, "", 0, "%s", said)
+}
+
+// repeatable knows what lifeguard may repeat by its documentation.
+func repeatable(args []any) bool {
+	switch name := args[0].(string); name {
+	case "set":
+		return len(args) == 3
+	case "setbit", "getdel", "getset":
+		return false
+	default:
+		_, is := once[name]
+		return is
+	}
+}
+
+// gist is the last part of an error's text.
+func gist(err error) string {
+	if err == nil {
+		return "no error"
+	}
+	parts := strings.Split(err.Error(), ": ")
+	return parts[len(parts)-1]
+}
