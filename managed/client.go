@@ -38,6 +38,7 @@ type core struct {
 	batchers  sync.Map // go-redis's AutoPipeliners, made by Batched
 
 	warnedServer atomic.Bool // that they do not fit into the server
+	sites        siteLog
 
 	monitor *monitor.Monitor
 	retries func() retry.Stats
@@ -86,6 +87,7 @@ func newCore(opts []Option, opt *redis.Options) (*core, error) {
 		}
 	}
 	c.set.fill(opt)
+	c.sites.log = c.set.log
 	c.tracker = hooks.NewTracker(hooks.Config{OnEvent: c.set.onEvent, Logger: c.set.log, Now: c.set.now, Wall: c.set.wall,
 		UserTimeout: c.set.suspicion.UserTimeout, ConnLimit: c.set.connLimit, Opaque: true})
 	c.tracker.SetValidateAfter(c.set.validateAfter)
@@ -192,5 +194,6 @@ func (c *core) close() error {
 		}
 	}
 	c.tracker.CloseAll()
+	c.sites.close()
 	return err
 }

@@ -1,7 +1,6 @@
 package managed
 
 import (
-	"context"
 	"log/slog"
 	"runtime/pprof"
 	"time"
@@ -34,7 +33,7 @@ func (ll *leaseList) watch(d time.Duration) {
 }
 
 // report tells of every lease that has been held for longer than the threshold,
-// once each, and sees to it that it runs again when the next one may have been.
+// once each (in the log: once for each site of an Acquire), and sees to it that it runs again when the next one may have been.
 func (ll *leaseList) report() {
 	threshold := ll.core.set.leakThreshold
 	now := ll.core.tracker.Now()
@@ -57,16 +56,25 @@ func (ll *leaseList) report() {
 		ll.watch(max(next, time.Millisecond))
 	}
 	ll.mu.Unlock()
+	bySite := map[string][]LeaseInfo{} // the oldest first
 	for _, l := range leaks {
-		l.tell(slog.LevelWarn, hooks.Leaked, "lifeguard: a lease is held for longer than the leak threshold; is a Release missing?")
+		i := l.info(now)
+		bySite[i.Site()] = append(bySite[i.Site()], i)
+		l.emit(hooks.Leaked, i)
+	}
+	for _, all := range bySite {
+		ll.core.sites.tell(slog.LevelWarn, "lifeguard: a lease is held for longer than the leak threshold; is a Release missing?", all[0], len(all))
 	}
 }
 
 // tell logs and emits what happened to a lease.
 func (l *lease) tell(level slog.Level, kind hooks.EventKind, text string) {
 	i := l.info(l.core.tracker.Now())
-	l.core.set.log.Log(context.Background(), level, text, "held", i.Age, "site", i.Site(), "label", i.Label,
-		"connection", i.Conn.ID, "node", i.Conn.Node, "last_command", i.Conn.LastCommand, "stack", i.Stack())
+	l.core.sites.tell(level, text, i, 1)
+	l.emit(kind, i)
+}
+
+func (l *lease) emit(kind hooks.EventKind, i LeaseInfo) {
 	e := l.event(kind)
 	e.Stack = i.Stack()
 	l.core.tracker.Emit(e)

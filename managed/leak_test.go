@@ -3,8 +3,10 @@ package managed_test
 import (
 	"bytes"
 	"context"
+	"regexp"
 	"runtime"
 	"runtime/pprof"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -154,6 +156,41 @@ func TestALeaseHeldForTooLongIsReportedOnceAndOnceMoreWhenItComesBack(t *testing
 	conn.Release()
 	time.Sleep(40 * time.Millisecond)
 	require.Len(t, ev.of(hooks.Leaked), 2)
+}
+
+func TestASiteThatLeaksManyLeasesWritesOneLineAMinute(t *testing.T) {
+	s := redistest.Start(t)
+	ev, log := &events{}, &journal{}
+	c := client(t, sized(s, 50, time.Second), ev.option(), log.option(), managed.WithLeakThreshold(20*time.Millisecond))
+	var held []*managed.Conn
+	for range 50 {
+		conn, err := c.Acquire(t.Context())
+		require.NoError(t, err)
+		held = append(held, conn)
+	}
+	ev.wait(t, hooks.Leaked, 50) // events are of each
+	for _, conn := range held {
+		conn.Release()
+	}
+	ev.wait(t, hooks.Reclaimed, 50)
+	require.NoError(t, c.Close()) // as the end of the minute does, it writes what was counted
+	for _, text := range []string{"longer than the leak threshold", "came back"} {
+		var lines, leases, stacks int
+		for line := range strings.Lines(log.text()) {
+			if !strings.Contains(line, text) {
+				continue
+			}
+			lines++
+			n, err := strconv.Atoi(regexp.MustCompile(`leases=(\d+) `).FindStringSubmatch(line)[1])
+			require.NoError(t, err)
+			leases += n
+			stacks += strings.Count(line, "stack=")
+			require.Contains(t, line, "leak_test.go:")
+		}
+		require.LessOrEqual(t, lines, 2, text)
+		require.Equal(t, 50, leases, text)
+		require.Equal(t, 1, stacks, text)
+	}
 }
 
 func TestALeakThresholdOfZeroOrLessReportsNothing(t *testing.T) {

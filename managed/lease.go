@@ -245,6 +245,21 @@ func (ll *leaseList) len() int {
 	return ll.n
 }
 
+// overdue is how many leases are held for longer than the leak threshold.
+func (ll *leaseList) overdue() (n int) {
+	threshold := ll.core.set.leakThreshold
+	if threshold <= 0 {
+		return 0
+	}
+	now := ll.core.tracker.Now()
+	ll.mu.Lock()
+	defer ll.mu.Unlock()
+	for l := ll.first; l != nil && now.Sub(l.start) >= threshold; l = l.next {
+		n++ // the rest is younger
+	}
+	return n
+}
+
 // closed lets go of the leases of a client that was closed.
 func (ll *leaseList) closed() {
 	ll.mu.Lock()

@@ -95,6 +95,9 @@ func (s *source) Sample(sample *monitor.Sample) {
 		sample.Nodes = append(sample.Nodes, node)
 	}
 	s.tellOfServers(sample)
+	if s.core.set.leakThreshold <= 0 {
+		sample.Gap("overdue leases: there is no leak threshold, see WithLeakThreshold", "leases_overdue")
+	}
 	if s.core.calls == nil {
 		return // the retries of a single server are in its numbers
 	}
@@ -182,7 +185,7 @@ func (u *sourceUnit) fill(n *monitor.Numbers) {
 	u.hits = max(u.hits, n.Hits-min(n.Hits, ours))
 	n.Hits = u.hits // one after the other is read, and it must never fall
 	n.PeakDemand = node.TakeSeenPeak(hooks.PoolMain) + node.TakeSeenPeak(hooks.PoolPipeline)
-	n.Dialing, n.Leases = node.Dialing(), unit.leases.len()
+	n.Dialing, n.Leases, n.LeasesOverdue = node.Dialing(), unit.leases.len(), unit.leases.overdue()
 	n.Dialed = node.Opened()
 	_, n.DialErrors = node.Dials()
 	ends := node.Ended()

@@ -3,6 +3,7 @@ package managed_test
 import (
 	"context"
 	"encoding/json"
+	"log/slog"
 	"strings"
 	"sync"
 	"testing"
@@ -214,6 +215,36 @@ func TestLeaksAndBreakersAreCounted(t *testing.T) {
 	conn.Release()
 	require.EqualValues(t, 1, c.Stats().Leaks)
 	require.Zero(t, c.Stats().BreakersOpen)
+}
+
+func TestALeaseIsOverdueForAsLongAsItIsHeldAndNoLonger(t *testing.T) {
+	s := redistest.Start(t)
+	ctx := context.Background()
+	c := client(t, sized(s, 4, time.Second), managed.WithLeakThreshold(5*time.Millisecond), managed.WithLogger(slog.New(slog.DiscardHandler)),
+		managed.WithMonitor(monitor.Every(10*time.Millisecond), monitor.OnAlert(func(monitor.Alert) {})))
+	alerts := func() string {
+		var names []string
+		for _, a := range c.Monitor().Alerts() {
+			names = append(names, a.Name)
+		}
+		return strings.Join(names, " ")
+	}
+	a, err := c.Acquire(ctx)
+	require.NoError(t, err)
+	b, err := c.Acquire(ctx)
+	require.NoError(t, err)
+	redistest.Eventually(t, "both are overdue", soon, func() bool { return c.Stats().LeasesOverdue == 2 })
+	redistest.Eventually(t, "the alert", soon, func() bool { return alerts() == "leases_overdue_warning" })
+	a.Release()
+	require.Equal(t, 1, c.Stats().LeasesOverdue)
+	for began := c.Stats().Time; c.Stats().Time.Sub(began) < 100*time.Millisecond; time.Sleep(time.Millisecond) {
+		require.Equal(t, "leases_overdue_warning", alerts(), "one is still held")
+	}
+	b.Release()
+	require.Zero(t, c.Stats().LeasesOverdue)
+	redistest.Eventually(t, "the alert is over", soon, func() bool { return alerts() == "" })
+	never := client(t, sized(s, 1, time.Second), managed.WithLeakThreshold(-1))
+	require.False(t, never.Stats().Known("leases_overdue"))
 }
 
 func TestABlockingPoolIsANodeOfItsOwn(t *testing.T) {

@@ -10,6 +10,13 @@ import (
 )
 
 // Alert tells that a [Threshold] was passed, or that this is over. It is a value.
+//
+// One cause is one alert: what another alert of the same node explains is not told of
+// by itself. An alert is explained by one of the same metric and a higher level (pool
+// use critical explains pool use warning); LeasesOverdue, Waiting, WaitP99,
+// PoolTimeouts and PoolPeak by PoolUse, whose alert says how many leases are overdue;
+// DialFailures by BreakerOpen; never by an alert of a lower level. When the alert that
+// explains it is over and it goes on, it is told of then.
 type Alert struct {
 	Name   string `json:"name"` // of the Threshold
 	Level  Level  `json:"level"`
@@ -30,7 +37,8 @@ type Alert struct {
 
 	// The facts that may help.
 
-	Pool          string     `json:"pool,omitempty"` // PoolUse: which pool, "main" or "pipeline"
+	Pool          string     `json:"pool,omitempty"`           // PoolUse: which pool, "main" or "pipeline"
+	LeasesOverdue int        `json:"leases_overdue,omitempty"` // PoolUse: held for longer than the leak threshold
 	Holders       []Holder   `json:"holders,omitempty"`
 	LastDialError *DialError `json:"last_dial_error,omitempty"`
 }
@@ -62,6 +70,9 @@ func (a Alert) String() string {
 	fmt.Fprintf(&b, ": %s is %s, limit %s", words, m.unit.write(a.Value), m.unit.write(a.Limit))
 	if after > 0 {
 		fmt.Fprintf(&b, ", for %v", after)
+	}
+	if a.LeasesOverdue > 0 && a.Metric != LeasesOverdue {
+		fmt.Fprintf(&b, "; %d of them leases held past the leak threshold", a.LeasesOverdue)
 	}
 	for i, h := range a.Holders {
 		if i == 0 {
@@ -113,6 +124,7 @@ type watchState struct {
 	samples int       // in a row, past the limit
 	worst   float64
 	active  bool
+	told    bool      // somebody heard that it is active
 	alert   Alert     // the latest
 	ended   time.Time // the last alert; zero: there was none
 	seen    bool
@@ -140,7 +152,39 @@ func (w *watcher) look(s *Stats) (alerts []Alert) {
 			alerts = w.see(alerts, t, "", s, &s.Numbers, v, known && s.Known(m.of))
 		}
 	}
-	return w.gone(alerts, s)
+	return w.raise(w.gone(alerts, s), s)
+}
+
+// raise adds the active alerts that nobody has heard of and no other explains.
+func (w *watcher) raise(alerts []Alert, s *Stats) []Alert {
+	var fresh []Alert
+	for key, st := range w.states {
+		if st.active && !st.told && !w.explained(key, st) {
+			st.told, st.alert.Time = true, s.Time
+			fresh = append(fresh, st.alert)
+		}
+	}
+	sortAlerts(fresh)
+	return append(alerts, fresh...)
+}
+
+// consequences has, for a metric, those whose alerts its own explains.
+var consequences = map[Metric][]Metric{
+	PoolUse:     {LeasesOverdue, Waiting, WaitP99, PoolTimeouts, PoolPeak},
+	BreakerOpen: {DialFailures},
+}
+
+// explained reports whether another active alert is about the same cause.
+func (w *watcher) explained(key watchKey, st *watchState) bool {
+	for k, o := range w.states {
+		if o == st || !o.active || k.node != key.node || o.alert.Level < st.alert.Level {
+			continue
+		}
+		if o.alert.Metric == st.alert.Metric && o.alert.Level > st.alert.Level || slices.Contains(consequences[o.alert.Metric], st.alert.Metric) {
+			return true
+		}
+	}
+	return false
 }
 
 func (w *watcher) see(alerts []Alert, t *Threshold, node string, s *Stats, n *Numbers, v float64, known bool) []Alert {
@@ -159,12 +203,14 @@ func (w *watcher) see(alerts []Alert, t *Threshold, node string, s *Stats, n *Nu
 	}
 	switch {
 	case st.active && t.back(v):
-		a := st.end(t, s)
-		a.Value = v
-		return append(alerts, a)
+		a, told := st.end(s)
+		if a.Value = v; told {
+			alerts = append(alerts, a)
+		}
 	case st.active:
 		st.note(t, v)
 		st.alert.Value, st.alert.Worst = v, st.worst
+		st.facts(s, n)
 	case !t.past(v):
 		st.since, st.samples = time.Time{}, 0
 	default:
@@ -178,18 +224,25 @@ func (w *watcher) see(alerts []Alert, t *Threshold, node string, s *Stats, n *Nu
 		}
 		st.active = true
 		st.alert = Alert{Name: t.Name, Level: t.Level, Metric: t.Metric, Node: node, Active: true, Time: s.Time, Since: st.since,
-			Value: v, Worst: st.worst, Limit: t.Limit, LastDialError: s.LastDialError}
-		if t.Metric == PoolUse {
-			_, st.alert.Pool = n.PoolUse()
-		}
-		for _, h := range s.Holders {
-			if node == "" || h.Node == "" || h.Node == node {
-				st.alert.Holders = append(st.alert.Holders, h)
-			}
-		}
-		return append(alerts, st.alert)
+			Value: v, Worst: st.worst, Limit: t.Limit}
+		st.facts(s, n)
 	}
 	return alerts
+}
+
+// facts puts in what may help, as it is now.
+func (st *watchState) facts(s *Stats, n *Numbers) {
+	a := &st.alert
+	a.LastDialError, a.Holders = s.LastDialError, nil
+	if a.Metric == PoolUse {
+		_, a.Pool = n.PoolUse()
+		a.LeasesOverdue = n.LeasesOverdue
+	}
+	for _, h := range s.Holders {
+		if a.Node == "" || h.Node == "" || h.Node == a.Node {
+			a.Holders = append(a.Holders, h)
+		}
+	}
 }
 
 func (st *watchState) note(t *Threshold, v float64) {
@@ -200,11 +253,16 @@ func (st *watchState) note(t *Threshold, v float64) {
 	}
 }
 
-func (st *watchState) end(t *Threshold, s *Stats) Alert {
-	a := st.alert
-	a.Active, a.Time, a.Worst, a.LastDialError, a.Holders = false, s.Time, st.worst, s.LastDialError, nil
-	*st = watchState{ended: s.Time, seen: true}
-	return a
+// end ends the alert; told says whether its beginning was told.
+func (st *watchState) end(s *Stats) (a Alert, told bool) {
+	a, told = st.alert, st.told
+	a.Active, a.Time, a.Worst, a.LastDialError, a.Holders, a.LeasesOverdue = false, s.Time, st.worst, s.LastDialError, nil, 0
+	last := st.ended
+	if told {
+		last = s.Time
+	}
+	*st = watchState{ended: last, seen: true}
+	return a, told
 }
 
 // gone ends the alerts of nodes that are no more.
@@ -215,9 +273,10 @@ func (w *watcher) gone(alerts []Alert, s *Stats) []Alert {
 			continue
 		}
 		if st.active {
-			a := st.end(nil, s)
-			a.Gone = true
-			over = append(over, a)
+			if a, told := st.end(s); told {
+				a.Gone = true
+				over = append(over, a)
+			}
 		}
 		delete(w.states, key)
 	}
@@ -225,11 +284,11 @@ func (w *watcher) gone(alerts []Alert, s *Stats) []Alert {
 	return append(alerts, over...)
 }
 
-// active returns the alerts that are not over.
+// active returns the alerts that are not over and that no other explains.
 func (w *watcher) active() []Alert {
 	var all []Alert
-	for _, st := range w.states {
-		if st.active {
+	for key, st := range w.states {
+		if st.active && !w.explained(key, st) {
 			all = append(all, st.alert)
 		}
 	}

@@ -149,8 +149,8 @@ func (m *Monitor) Stats() Stats {
 	return s
 }
 
-// Alerts returns the alerts that are not over, as they were when they began but for
-// Value and Worst, the critical ones first.
+// Alerts returns the alerts that are not over and that no other explains (see
+// [Alert]), with the facts of the latest sample, the critical ones first.
 func (m *Monitor) Alerts() []Alert {
 	m.sampling.Lock()
 	defer m.sampling.Unlock()

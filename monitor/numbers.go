@@ -48,6 +48,7 @@ type Numbers struct {
 	Subscribed    int  `json:"subscribed"`     // pub/sub connections, which belong to no pool
 	Dialing       int  `json:"dialing"`        // dials under way
 	Leases        int  `json:"leases"`         // connections that callers hold by Acquire
+	LeasesOverdue int  `json:"leases_overdue"` // of these, held for longer than the leak threshold
 	PeakInUse     int  `json:"peak_in_use"`    // highest InUse since the last sample; of several nodes: the sum of their peaks
 	PeakDemand    int  `json:"peak_demand"`    // the same with the callers that waited
 	BreakersOpen  int  `json:"breakers_open"`  // breakers that let nothing through
@@ -154,6 +155,7 @@ func (n *Numbers) add(o *Numbers) {
 	n.Subscribed += o.Subscribed
 	n.Dialing += o.Dialing
 	n.Leases += o.Leases
+	n.LeasesOverdue += o.LeasesOverdue
 	n.PeakInUse += o.PeakInUse
 	n.PeakDemand += o.PeakDemand
 	n.BreakersOpen += o.BreakersOpen

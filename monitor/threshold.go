@@ -60,12 +60,14 @@ const (
 	DialFailures Metric = "dial_failures" // dials that failed, since the last sample
 	MaxClients   Metric = "max_clients"   // share of the server's maxclients that is taken, by everybody if known, or by this client: 0 to 1
 
+	LeasesOverdue Metric = "leases_overdue" // leases held for longer than the leak threshold, now
+	BreakerOpen   Metric = "breaker_open"   // breakers that are open, now
+
 	// Of the whole client.
 
 	Churn           Metric = "churn"            // connections ended per second since the last sample
 	UnknownOutcomes Metric = "unknown_outcomes" // commands with an unknown outcome, since the last sample
-	Leaks           Metric = "leaks"            // leases found to be leaked, since the last sample
-	BreakerOpen     Metric = "breaker_open"     // breakers that are open, now
+	Leaks           Metric = "leaks"            // leases found to be leaked, since the last sample: it is back at 0 in the next one, though they are still held
 )
 
 // unit says how to write a value, and what it may be.
@@ -117,7 +119,10 @@ var metrics = map[Metric]metricInfo{
 	Churn: {perSecond, "churn", false, "closed", func(_, recent *Numbers, interval time.Duration) (float64, bool) {
 		return float64(recent.ClosedAll()) / max(interval.Seconds(), 1e-9), interval > 0
 	}},
-	BreakerOpen: {count, "open breakers", false, "breakers_open", func(now, _ *Numbers, _ time.Duration) (float64, bool) { return float64(now.BreakersOpen), true }},
+	LeasesOverdue: {count, "leases held past the leak threshold", true, "leases_overdue", func(now, _ *Numbers, _ time.Duration) (float64, bool) {
+		return float64(now.LeasesOverdue), true
+	}},
+	BreakerOpen: {count, "open breakers", true, "breakers_open", func(now, _ *Numbers, _ time.Duration) (float64, bool) { return float64(now.BreakersOpen), true }},
 }
 
 // write writes a value with its unit.
@@ -173,14 +178,14 @@ const (
 )
 
 // DefaultThresholds are those a Monitor has unless [WithoutDefaults] is given: pool
-// use (warning from 0.8, critical from 0.95 in 3 samples in a row), leaks (warning
-// from 1), dial failures (warning from 1, in 3 samples in a row), open breakers
-// (critical from 1).
+// use (warning from 0.8, critical from 0.95 in 3 samples in a row), overdue leases
+// (warning from 1), dial failures (warning from 1, in 3 samples in a row), open
+// breakers (critical from 1).
 func DefaultThresholds() []Threshold {
 	return []Threshold{
 		{Name: "pool_use_warning", Level: Warning, Metric: PoolUse, Limit: 0.8},
 		{Name: "pool_use_critical", Level: Critical, Metric: PoolUse, Limit: 0.95, Samples: 3},
-		{Name: "leaks_warning", Level: Warning, Metric: Leaks, Limit: 1},
+		{Name: "leases_overdue_warning", Level: Warning, Metric: LeasesOverdue, Limit: 1},
 		{Name: "dial_failures_warning", Level: Warning, Metric: DialFailures, Limit: 1, Samples: 3},
 		{Name: "breaker_open_critical", Level: Critical, Metric: BreakerOpen, Limit: 1},
 	}

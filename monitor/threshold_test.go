@@ -2,6 +2,7 @@ package monitor_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"math"
 	"strings"
 	"testing"
@@ -168,13 +169,13 @@ func TestEveryMetricRaisesItsAlert(t *testing.T) {
 	slow.Record(time.Second)
 	over := monitor.Numbers{
 		Main: monitor.Pool{Size: 10, Open: 9, InUse: 9, Waiting: 4}, PeakInUse: 10, BreakersOpen: 1, MaxClients: 100, ServerClients: 90,
-		Hits: 1, Misses: 9, PoolTimeouts: 1, DialErrors: 1, UnknownOutcomes: 1, Leaks: 1, Closed: map[string]uint64{"age": 3000},
+		Hits: 1, Misses: 9, PoolTimeouts: 1, DialErrors: 1, UnknownOutcomes: 1, Leaks: 1, LeasesOverdue: 2, Closed: map[string]uint64{"age": 3000},
 		Wait: slow.Snapshot(), Command: slow.Snapshot(),
 	}
 	for metric, limit := range map[monitor.Metric]float64{
 		monitor.PoolUse: 0.9, monitor.PoolPeak: 1, monitor.Waiting: 4, monitor.WaitP99: 0.9, monitor.CommandP99: 0.9, monitor.HitRatio: 0.1,
 		monitor.PoolTimeouts: 1, monitor.DialFailures: 1, monitor.MaxClients: 0.9, monitor.Churn: 100, monitor.UnknownOutcomes: 1,
-		monitor.Leaks: 1, monitor.BreakerOpen: 1,
+		monitor.Leaks: 1, monitor.BreakerOpen: 1, monitor.LeasesOverdue: 2,
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			src, got := &monitortest.Source{}, &alerts{}
@@ -193,7 +194,7 @@ func TestEveryMetricRaisesItsAlert(t *testing.T) {
 			}
 			// The same counters again: nothing has come since.
 			quiet := over
-			quiet.Main, quiet.PeakInUse, quiet.BreakersOpen, quiet.ServerClients, quiet.Hits = monitor.Pool{Size: 10}, 0, 0, 1, 1000
+			quiet.Main, quiet.PeakInUse, quiet.BreakersOpen, quiet.ServerClients, quiet.Hits, quiet.LeasesOverdue = monitor.Pool{Size: 10}, 0, 0, 1, 1000, 0
 			src.Set(monitortest.Node(quiet))
 			periods(1)
 			if s := got.take(); s != "-it" {
@@ -278,6 +279,50 @@ func TestAlertsThatNobodyListensToAreLogged(t *testing.T) {
 		synctest.Wait()
 		if s := log.String(); !strings.Contains(s, "level=WARN") || !strings.Contains(s, "alert.name=pool_use_warning") {
 			t.Errorf("logged %q", s)
+		}
+	})
+}
+
+func TestOneCauseIsOneAlert(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		src, got := &monitortest.Source{}, &alerts{}
+		m := monitortest.New(t, src, monitor.OnAlert(got.add), monitor.Threshold{Metric: monitor.PoolTimeouts, Limit: 1},
+			monitor.Threshold{Metric: monitor.UnknownOutcomes, Limit: 1})
+		synctest.Wait()
+		var n monitor.Numbers
+		for i, step := range []struct {
+			inUse, overdue, breakers int
+			fails                    uint64 // dials, timeouts and unknown outcomes, each
+			want, active             string
+		}{
+			{10, 2, 0, 0, "+leases_overdue_warning", "leases_overdue_warning"},
+			{80, 2, 0, 0, "+pool_use_warning", "pool_use_warning"}, // it says how many are overdue
+			{100, 9, 0, 1, "+unknown_outcomes_warning", "pool_use_warning unknown_outcomes_warning"},
+			{100, 9, 0, 1, "", "pool_use_warning unknown_outcomes_warning"},
+			{100, 9, 0, 1, "+pool_use_critical +dial_failures_warning", "pool_use_critical dial_failures_warning unknown_outcomes_warning"},
+			{100, 9, 1, 1, "+breaker_open_critical", "breaker_open_critical pool_use_critical unknown_outcomes_warning"},
+			{10, 9, 1, 1, "-pool_use_warning -pool_use_critical +pool_timeouts_warning", // from here on nothing explains it
+				"breaker_open_critical leases_overdue_warning pool_timeouts_warning unknown_outcomes_warning"},
+			{10, 0, 1, 1, "-leases_overdue_warning", "breaker_open_critical pool_timeouts_warning unknown_outcomes_warning"},
+			{10, 0, 0, 0, "-pool_timeouts_warning -unknown_outcomes_warning -dial_failures_warning -breaker_open_critical", ""},
+		} {
+			n.Main, n.LeasesOverdue, n.BreakersOpen = monitor.Pool{Size: 100, Open: 100, InUse: step.inUse}, step.overdue, step.breakers
+			n.DialErrors, n.PoolTimeouts, n.UnknownOutcomes = n.DialErrors+step.fails, n.PoolTimeouts+step.fails, n.UnknownOutcomes+step.fails
+			src.Set(monitortest.Node(n))
+			periods(1)
+			if s := got.take(); s != step.want {
+				t.Errorf("step %d: %q, want %q", i, s, step.want)
+			}
+			var active []string
+			for _, a := range m.Alerts() {
+				active = append(active, a.Name)
+				if a.Metric == monitor.PoolUse && (a.LeasesOverdue != step.overdue || !strings.Contains(a.String(), fmt.Sprintf("; %d of them leases held past the leak threshold", step.overdue))) {
+					t.Errorf("step %d: %v", i, a)
+				}
+			}
+			if s := strings.Join(active, " "); s != step.active {
+				t.Errorf("step %d: active %q, want %q", i, s, step.active)
+			}
 		}
 	})
 }

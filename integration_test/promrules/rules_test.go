@@ -4,16 +4,21 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"maps"
+	"os"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+	"unicode"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/common/model"
+	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/model/rulefmt"
 	"github.com/prometheus/prometheus/promql/parser"
+	"github.com/prometheus/prometheus/tsdb/chunks"
 
 	"github.com/lifeguard-redis/lifeguard/monitor"
 	"github.com/lifeguard-redis/lifeguard/monitor/prom"
@@ -91,6 +96,7 @@ func trouble(t *testing.T) history {
 		n.PoolTimeouts++
 		n.UnknownOutcomes++
 		n.Leaks++
+		n.LeasesOverdue = 9
 	}, alerts, monitor.Every(monitor.MinEvery), monitor.Threshold{Name: "busy", Metric: monitor.PoolUse, Level: monitor.Critical, Limit: 0.4},
 		monitor.OnAlert(func(a monitor.Alert) { alerts <- a }))
 }
@@ -151,6 +157,9 @@ func checkNames(t *testing.T, where, expr string, h history) {
 		if v, ok := n.(*parser.VectorSelector); ok {
 			names := h.labelsOf(v.Name)
 			if names == nil {
+				if v.Name == "ALERTS" { // Prometheus's own
+					return nil
+				}
 				t.Errorf("%s: there is no metric %s", where, v.Name)
 			}
 			known = append(known, names...)
@@ -182,6 +191,7 @@ func checkNames(t *testing.T, where, expr string, h history) {
 }
 
 func TestEveryRuleFiresWhenItShouldAndNotBefore(t *testing.T) {
+	sections := runbook(t)
 	well, bad := run(t, time.Millisecond, func(*monitor.Numbers) {}, nil), trouble(t)
 	for _, r := range rules(t) {
 		checkNames(t, r.Alert, r.Expr, bad)
@@ -200,8 +210,67 @@ func TestEveryRuleFiresWhenItShouldAndNotBefore(t *testing.T) {
 				}
 			}
 		}
+		if file, section, _ := strings.Cut(r.Annotations["runbook_url"], "#"); !strings.HasSuffix(file, "/docs/RUNBOOK.md") || !slices.Contains(sections, section) {
+			t.Errorf("%s: %q is no section of the runbook", r.Alert, r.Annotations["runbook_url"])
+		}
 		if r.Annotations["summary"] == "" || r.Annotations["description"] == "" || r.Labels["severity"] == "" {
 			t.Errorf("%s says too little", r.Alert)
+		}
+	}
+}
+
+// runbook are the sections of docs/RUNBOOK.md, as GitHub names them in links.
+func runbook(t *testing.T) (sections []string) {
+	t.Helper()
+	text, err := os.ReadFile("../../docs/RUNBOOK.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(text)) {
+		if title, ok := strings.CutPrefix(line, "#"); ok {
+			keep := func(r rune) rune {
+				switch {
+				case r == ' ':
+					return '-'
+				case r == '-' || r == '_' || unicode.IsLetter(r) || unicode.IsDigit(r):
+					return unicode.ToLower(r)
+				}
+				return -1
+			}
+			sections = append(sections, strings.Map(keep, strings.TrimSpace(strings.TrimLeft(title, "#"))))
+		}
+	}
+	return sections
+}
+
+// A pool that leaks exhaust, and a server that is away, are one page each.
+func TestOneCauseIsOnePage(t *testing.T) {
+	h := trouble(t)
+	firing := func(fire ...string) (names []string) {
+		h := maps.Clone(h)
+		for _, name := range fire {
+			ls := labels.FromStrings("__name__", "ALERTS", "alertname", name, "alertstate", "firing", "job", "shop", "instance", "shop-1:8080",
+				"client", "cache", "node", "redis:6379", "severity", "critical", "pool", "main")
+			h[ls.String()] = &series{labels: ls, samples: []chunks.Sample{sample{ended.UnixMilli(), 1}}}
+		}
+		for _, r := range rules(t) {
+			if len(h.eval(t, r.Expr, ended)) > 0 {
+				names = append(names, r.Alert)
+			}
+		}
+		return names
+	}
+	all := firing()
+	for _, tt := range []struct {
+		alert  string
+		silent []string
+	}{
+		{"RedisClientPoolExhausted", []string{"RedisClientPoolUseHigh", "RedisClientLeasesOverdue", "RedisClientPoolTimeouts", "RedisClientSlowAcquire"}},
+		{"RedisClientBreakerOpen", []string{"RedisClientDialFailures"}},
+	} {
+		want := slices.DeleteFunc(slices.Clone(all), func(name string) bool { return slices.Contains(tt.silent, name) })
+		if got := firing(tt.alert); len(got) != len(all)-len(tt.silent) || !slices.Equal(got, want) {
+			t.Errorf("while %s fires: %v, want %v", tt.alert, got, want)
 		}
 	}
 }
@@ -214,6 +283,9 @@ func TestTheRulesHaveTheLimitsOfTheDefaultThresholds(t *testing.T) {
 		if !ok {
 			t.Errorf("there is no rule for %s", d.Name)
 			continue
+		}
+		if _, excluded, _ := strings.Cut(text, "redis_client_alert_active{alert!~"); !strings.Contains(excluded, d.Name) {
+			t.Errorf("%s has two rules: its own, and that of all thresholds", d.Name)
 		}
 		rule, _, _ := strings.Cut(after, "annotations:")
 		if !strings.Contains(rule, "severity: "+d.Level.String()) {

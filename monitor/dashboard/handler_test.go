@@ -37,7 +37,9 @@ func TestWhatCannotBeIsAClearError(t *testing.T) {
 		"Title: the name":      func() (*dashboard.Handler, error) { return dashboard.New(m, dashboard.Title("")) },
 		"TrustOrigin":          func() (*dashboard.Handler, error) { return dashboard.New(m, dashboard.TrustOrigin("example.com/x")) },
 		`AllowHost: ""`:        func() (*dashboard.Handler, error) { return dashboard.New(m, dashboard.AllowHost("")) },
-		"ops.example.com:8080": func() (*dashboard.Handler, error) { return dashboard.New(m, dashboard.AllowHost("ops.example.com:8080")) },
+		"ops.example.com:8080": func() (*dashboard.Handler, error) {
+			return dashboard.New(m, dashboard.AllowHost("ops.example.com:8080"))
+		},
 	} {
 		h, err := make()
 		require.Nil(t, h, want)

@@ -109,7 +109,7 @@ func (s *Source) await() looked {
 }
 
 // notPublished are fields that instances do not publish.
-var notPublished = []string{"pipeline", "dialing", "peak_in_use", "peak_demand", "breakers_open", "server_clients", "wait_time_ns",
+var notPublished = []string{"pipeline", "dialing", "leases_overdue", "peak_in_use", "peak_demand", "breakers_open", "server_clients", "wait_time_ns",
 	"budget_refusals", "breaker_opened", "breaker_closed", "breaker_refusals", "dial", "wait", "hold", "command"}
 
 // gauges are the other fields that are no counters.

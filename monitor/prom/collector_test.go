@@ -149,8 +149,7 @@ func TestEveryNumberIsShownUnderItsName(t *testing.T) {
 			`server_clients` + at:     "gauge 42",
 			`pool_requests_total{client="cache",node="a:1",result="hit"}`:  "counter 500",
 			`pool_requests_total{client="cache",node="a:1",result="miss"}`: "counter 15",
-			`waits_total` + at:             "counter 11",
-			`wait_seconds_total` + at:      "counter 2.5",
+			`leases_overdue` + at:          "gauge 1",
 			`pool_timeouts_total` + at:     "counter 6",
 			`peak_connections_in_use` + at: "gauge 15", // the demand was more than both pools have
 			`peak_demand` + at:             "gauge 20",
@@ -164,21 +163,21 @@ func TestEveryNumberIsShownUnderItsName(t *testing.T) {
 			`breaker_transitions_total{client="cache",node="a:1",to="closed"}`: "counter 18",
 			`breaker_refusals_total` + at:                                      "counter 19",
 			// May belong to no node: there from the beginning, for the first increase to be seen.
-			`retry_budget_refusals_total{client="cache",node=""}`:           "counter 0",
-			`unknown_outcomes_total{client="cache",node=""}`:                "counter 0",
-			`breakers_open{client="cache",node=""}`:                         "gauge 0",
-			`breaker_transitions_total{client="cache",node="",to="open"}`:   "counter 0",
-			`breaker_transitions_total{client="cache",node="",to="closed"}`: "counter 0",
-			`breaker_refusals_total{client="cache",node=""}`:                "counter 0",
-			`dial_seconds` + at:                              three,
-			`acquire_wait_seconds` + at:                      three,
-			`lease_hold_seconds` + at:                        three,
-			`command_seconds` + at:                           three,
-			`suggested_pool_size` + at:                       "gauge 10",
-			`alerts_active{client="cache",level="warning"}`:  "gauge 1",
-			`alerts_active{client="cache",level="critical"}`: "gauge 1", // the open breaker
-			`alert_active{alert="busy",client="cache",level="warning",metric="pool_use",node="a:1"}`:                    "gauge 1",
-			`alert_active{alert="breaker_open_critical",client="cache",level="critical",metric="breaker_open",node=""}`: "gauge 1",
+			`retry_budget_refusals_total{client="cache",node=""}`:                                    "counter 0",
+			`unknown_outcomes_total{client="cache",node=""}`:                                         "counter 0",
+			`breakers_open{client="cache",node=""}`:                                                  "gauge 0",
+			`breaker_transitions_total{client="cache",node="",to="open"}`:                            "counter 0",
+			`breaker_transitions_total{client="cache",node="",to="closed"}`:                          "counter 0",
+			`breaker_refusals_total{client="cache",node=""}`:                                         "counter 0",
+			`dial_duration_seconds` + at:                                                             three,
+			`acquire_wait_duration_seconds` + at:                                                     three,
+			`lease_hold_duration_seconds` + at:                                                       three,
+			`command_duration_seconds` + at:                                                          three,
+			`suggested_pool_size` + at:                                                               "gauge 10",
+			`alerts_active{client="cache",level="warning"}`:                                          "gauge 1",
+			`alerts_active{client="cache",level="critical"}`:                                         "gauge 1", // the open breaker
+			`alert_active{alert="busy",client="cache",level="warning",metric="pool_use",node="a:1"}`: "gauge 1",
+			`alert_active{alert="breaker_open_critical",client="cache",level="critical",metric="breaker_open",node="a:1"}`: "gauge 1",
 			`monitor_gaps{client="cache"}`: "gauge 0",
 		}
 		want(t, got, all)
@@ -202,12 +201,12 @@ func TestWhatIsNotKnownIsLeftOut(t *testing.T) {
 	want(t, got, map[string]string{
 		`redis_client_connections{client="c",node="b:1",pool="main",state="idle"}`:         "1",
 		`redis_client_lease_leaks_total{client="c",node="a:1"}`:                            "0", // known to be none
-		`redis_client_command_seconds_count{client="c",node=""}`:                           "1",
-		`redis_client_dial_seconds_bucket{client="c",node="a:1",le="+Inf"}`:                "0",
+		`redis_client_command_duration_seconds_count{client="c",node=""}`:                  "1",
+		`redis_client_dial_duration_seconds_bucket{client="c",node="a:1",le="+Inf"}`:       "0",
 		`redis_client_connections{client="c",node="a:1",pool="pubsub",state="subscribed"}`: "0",
 		`redis_client_monitor_gaps{client="c"}`:                                            "1",
 	})
-	none(t, got, `redis_client_command_seconds_count{client="c",node="a`, "redis_client_retries", "redis_client_breaker_transitions", "redis_client_acquire_wait",
+	none(t, got, `redis_client_command_duration_seconds_count{client="c",node="a`, "redis_client_retries", "redis_client_breaker_transitions", "redis_client_acquire_wait",
 		"redis_client_server_", `redis_client_lease_leaks_total{client="c",node=""`)
 	for k := range got {
 		if strings.Contains(k, `pool="pipeline"`) {
@@ -373,15 +372,15 @@ func TestARealClientIsShownAsItsServerSeesIt(t *testing.T) {
 	node := fmt.Sprintf(`{client="real",node=%q`, srv.Addr())
 	got := scrape(t, reg)
 	want(t, got, map[string]string{
-		`redis_client_connections` + node + `,pool="main",state="in_use"}`: fmt.Sprint(srv.NumClients(t)),
-		`redis_client_connections` + node + `,pool="main",state="idle"}`:   "0",
-		`redis_client_connections_limit` + node + `,pool="main"}`:          "4",
-		`redis_client_connections_opened_total` + node + `}`:               "4",
-		`redis_client_pool_timeouts_total` + node + `}`:                    "1",
-		`redis_client_command_seconds_count` + node + `}`:                  "5",
-		`redis_client_command_seconds_bucket` + node + `,le="10"}`:         "5",
-		`redis_client_dial_seconds_count` + node + `}`:                     "4",
-		`redis_client_dial_errors_total` + node + `}`:                      "0",
+		`redis_client_connections` + node + `,pool="main",state="in_use"}`:  fmt.Sprint(srv.NumClients(t)),
+		`redis_client_connections` + node + `,pool="main",state="idle"}`:    "0",
+		`redis_client_connections_limit` + node + `,pool="main"}`:           "4",
+		`redis_client_connections_opened_total` + node + `}`:                "4",
+		`redis_client_pool_timeouts_total` + node + `}`:                     "1",
+		`redis_client_command_duration_seconds_count` + node + `}`:          "5",
+		`redis_client_command_duration_seconds_bucket` + node + `,le="10"}`: "5",
+		`redis_client_dial_duration_seconds_count` + node + `}`:             "4",
+		`redis_client_dial_errors_total` + node + `}`:                       "0",
 	})
 	none(t, got, "redis_client_retries", "redis_client_lease", "redis_client_breaker", "redis_client_unknown", "redis_client_acquire_wait", "redis_client_server")
 	lint(t, reg)

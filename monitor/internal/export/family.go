@@ -29,6 +29,7 @@ type Family struct {
 	Labels []string // names of its other labels
 
 	fields []string // of Numbers, which it is made of
+	unless string   // a field: where it is known, its histogram says the same
 	// whole: it may belong to no node, as retries do. So its zero is shown for no node,
 	// too: of a counter that appears with its first value no increase would be seen.
 	whole bool
@@ -92,10 +93,10 @@ var usageFamilies = []*Family{
 			put(float64(n.Misses), "miss")
 		}},
 	{Prom: "redis_client_waits_total", Otel: "lifeguard.pool.waits", Unit: "{wait}", Kind: Counter, Node: true,
-		Help: "Connections that had to be waited for; waits that ended without one, too.", fields: []string{"waits"},
+		Help: "Connections that had to be waited for, of a client whose waits are not timed; else see the histogram of waits.", fields: []string{"waits"}, unless: "wait",
 		read: number(func(n *monitor.Numbers) uint64 { return n.Waits })},
-	{Prom: "redis_client_wait_seconds_total", Otel: "lifeguard.pool.wait_time", Unit: "s", Kind: Counter, Node: true,
-		Help: "Time of all waits together.", fields: []string{"wait_time_ns"},
+	{Prom: "redis_client_wait_duration_seconds_total", Otel: "lifeguard.pool.wait_time", Unit: "s", Kind: Counter, Node: true,
+		Help: "Time of all waits together, of a client whose waits are not timed; else see the histogram of waits.", fields: []string{"wait_time_ns"}, unless: "wait",
 		read: func(n *monitor.Numbers, put func(float64, ...string)) { put(n.WaitTime.Seconds()) }},
 	{Prom: "redis_client_pool_timeouts_total", Otel: "db.client.connection.timeouts", Unit: "{timeout}", Kind: Counter, Node: true,
 		Help: "Waits that ended without a connection.", fields: []string{"pool_timeouts"},
@@ -108,6 +109,8 @@ var usageFamilies = []*Family{
 		read: gauge(func(n *monitor.Numbers) int { return n.PeakDemand })},
 	{Prom: "redis_client_leases", Otel: "lifeguard.lease.count", Unit: "{lease}", Kind: UpDown, Node: true,
 		Help: "Connections that callers hold by Acquire.", fields: []string{"leases"}, read: gauge(func(n *monitor.Numbers) int { return n.Leases })},
+	{Prom: "redis_client_leases_overdue", Otel: "lifeguard.lease.overdue", Unit: "{lease}", Kind: UpDown, Node: true,
+		Help: "Of these, held for longer than the leak threshold.", fields: []string{"leases_overdue"}, read: gauge(func(n *monitor.Numbers) int { return n.LeasesOverdue })},
 	{Prom: "redis_client_lease_leaks_total", Otel: "lifeguard.lease.leaks", Unit: "{lease}", Kind: Counter, Node: true,
 		Help: "Leases held for too long, or dropped without Release.", fields: []string{"leaks"}, read: number(func(n *monitor.Numbers) uint64 { return n.Leaks })},
 }
@@ -135,13 +138,13 @@ var trafficFamilies = []*Family{
 }
 
 var durationFamilies = []*Family{
-	{Prom: "redis_client_dial_seconds", Otel: "db.client.connection.create_time", Unit: "s", Kind: Histogram, Node: true,
+	{Prom: "redis_client_dial_duration_seconds", Otel: "db.client.connection.create_time", Unit: "s", Kind: Histogram, Node: true,
 		Help: "How long dials took, failed ones as well.", fields: []string{"dial"}, dist: func(n *monitor.Numbers) monitor.Distribution { return n.Dial }},
-	{Prom: "redis_client_acquire_wait_seconds", Otel: "db.client.connection.wait_time", Unit: "s", Kind: Histogram, Node: true,
+	{Prom: "redis_client_acquire_wait_duration_seconds", Otel: "db.client.connection.wait_time", Unit: "s", Kind: Histogram, Node: true,
 		Help: "How long a connection was waited for, by those that got none as well.", fields: []string{"wait"}, dist: func(n *monitor.Numbers) monitor.Distribution { return n.Wait }},
-	{Prom: "redis_client_lease_hold_seconds", Otel: "db.client.connection.use_time", Unit: "s", Kind: Histogram, Node: true,
+	{Prom: "redis_client_lease_hold_duration_seconds", Otel: "db.client.connection.use_time", Unit: "s", Kind: Histogram, Node: true,
 		Help: "How long leases were held.", fields: []string{"hold"}, dist: func(n *monitor.Numbers) monitor.Distribution { return n.Hold }},
-	{Prom: "redis_client_command_seconds", Otel: "db.client.operation.duration", Unit: "s", Kind: Histogram, Node: true,
+	{Prom: "redis_client_command_duration_seconds", Otel: "db.client.operation.duration", Unit: "s", Kind: Histogram, Node: true,
 		Help:   "How long commands and pipelines took, failed ones and waits as well.",
 		fields: []string{"command"}, dist: func(n *monitor.Numbers) monitor.Distribution { return n.Command }},
 }
@@ -208,7 +211,7 @@ var (
 // Buckets are the default upper limits of the buckets of a Histogram. They are not to
 // be changed.
 func (f *Family) Buckets() []time.Duration {
-	if f.Prom == "redis_client_lease_hold_seconds" {
+	if f.Prom == "redis_client_lease_hold_duration_seconds" {
 		return holds
 	}
 	return latencies

@@ -141,7 +141,7 @@ func (b *builder) families(fs []*Family, s *monitor.Stats, rest *monitor.Numbers
 		names[i] = unique(s.Nodes[i].Name)
 	}
 	for _, f := range fs {
-		if f.read == nil && f.dist == nil || !f.known(s, "") {
+		if f.read == nil && f.dist == nil || !f.known(s, "") || f.unless != "" && s.Known(f.unless) {
 			continue
 		}
 		perNode := f.known(s, "nodes.")
