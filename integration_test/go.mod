@@ -3,6 +3,7 @@ module github.com/lifeguard-redis/lifeguard/integration_test
 go 1.26.0
 
 require (
+	github.com/anishathalye/porcupine v1.3.1
 	github.com/google/pprof v0.0.0-20260906184651-6331bc6350fe
 	github.com/lifeguard-redis/lifeguard v0.0.0
 	github.com/moby/moby/client v0.5.0

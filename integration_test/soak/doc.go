@@ -1,6 +1,9 @@
 // Package soak runs every feature at once, against servers and a network that
 // fail in every way that the tests can make them fail, and then compares what
-// callers were told, what the client counted and what the servers say:
+// callers were told, what the client counted and what the servers say. What they
+// were told about objects that they share, registers, counters, sets and queues,
+// must be linearizable, where a call of unknown outcome may take effect at any
+// time, or never:
 //
 //	go test -race -count=1 -v ./integration_test/soak -soak 2m
 //	go test -race -count=1 -v ./integration_test/soak -soak 8h -timeout 0

@@ -88,7 +88,7 @@ func soak(t *testing.T, seed uint64, d time.Duration) {
 	for i, s := range sides {
 		n := uint64(i+1) * 1000
 		for g := range callers {
-			w := &worker{side: s, name: fmt.Sprint(s.name, g), rnd: seeded(n + uint64(g))}
+			w := &worker{side: s, name: fmt.Sprint(s.name, g), seat: i*callers + g, rnd: seeded(n + uint64(g))}
 			wg.Go(w.run)
 		}
 		for range 2 {
@@ -124,6 +124,7 @@ func soak(t *testing.T, seed uint64, d time.Duration) {
 			continue
 		}
 		t.Logf("%s: %v", s.name, s.book.reconcile(t, s.ask(admin)))
+		t.Logf("%s: %s", s.name, s.history.check(t))
 	}
 	t.Log(r.queued.reconcile(&r.bad, r.left(admin)))
 	if n, err := admin.Exists(context.Background(), "never").Result(); n != 0 || err != nil {
@@ -154,12 +155,12 @@ func (r *round) clients() []*side {
 	opt.PoolSize, opt.PipelinePoolSize = poolSize, 4
 	opt.ReadTimeout, opt.DialTimeout, opt.PoolTimeout = 400*time.Millisecond, 500*time.Millisecond, time.Second
 
-	one := &side{name: "one", tags: []string{""}, book: newBook()}
+	one := &side{name: "one", tags: []string{""}, book: newBook(), history: newHistory()}
 	rdb, err := managed.New(opt, append(r.options(one), managed.WithBlockingPool(3))...)
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	cached := &side{name: "cached", tags: []string{""}, book: one.book, caching: true}
+	cached := &side{name: "cached", tags: []string{""}, book: one.book, history: one.history, caching: true}
 	opt.ClientSideCacheConfig = &redis.ClientSideCacheConfig{MaxEntries: 500}
 	crdb, err := managed.New(opt, r.options(cached)...)
 	if err != nil {
@@ -171,7 +172,7 @@ func (r *round) clients() []*side {
 	copt := r.cluster.Options()
 	copt.PoolSize, copt.PipelinePoolSize = poolSize, 4
 	copt.ReadTimeout, copt.DialTimeout, copt.PoolTimeout = 400*time.Millisecond, 500*time.Millisecond, time.Second
-	many := &side{name: "cluster", book: newBook()}
+	many := &side{name: "cluster", book: newBook(), history: newHistory()}
 	for i := range shards {
 		many.tags = append(many.tags, r.cluster.Key(i, ""))
 	}

@@ -29,6 +29,7 @@ type side struct {
 	name    string
 	rdb     managed.UniversalClient
 	book    *book
+	history *history
 	batches redis.UniversalClient // Adaptive
 	always  *redis.AutoPipeliner  // Batched
 	reads   redis.UniversalClient // where values are read, too; nil: rdb
@@ -52,6 +53,7 @@ type side struct {
 type worker struct {
 	*side
 	name string
+	seat int // of all callers
 	rnd  *rand.Rand
 	seq  int
 }
@@ -77,6 +79,7 @@ var steps = []step{
 	{"try lease", 2, (*worker).tryLease},
 	{"push", 4, (*worker).push},
 	{"publish", 4, (*worker).publish},
+	{"share", 8, (*worker).share},
 }
 
 // run calls until the round stops.

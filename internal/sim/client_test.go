@@ -49,7 +49,7 @@ func (r *run) newClient(t testing.TB) *client {
 	}
 	switch r.Servers {
 	case "cluster":
-		m := managed.NewClusterClient(&redis.ClusterOptions{Addrs: r.net.newCluster(r.Latency), Dialer: r.net.Dial, Protocol: protocol,
+		m := managed.NewClusterClient(&redis.ClusterOptions{Addrs: r.net.newCluster(), Dialer: r.net.Dial, Protocol: protocol,
 			DisableIdentity: true, MaintNotificationsConfig: quiet, PoolSize: o.Pool, MinIdleConns: o.MinIdle, ReadTimeout: o.ReadTimeout, WriteTimeout: o.ReadTimeout,
 			PoolTimeout: o.PoolTimeout, DialTimeout: time.Second, ContextTimeoutEnabled: o.CtxTimeout,
 			ReadBufferSize: 4096, WriteBufferSize: 4096, PipelineReadBufferSize: 8192, PipelineWriteBufferSize: 8192}, opts...)
@@ -57,7 +57,7 @@ func (r *run) newClient(t testing.TB) *client {
 		batched, err := m.Batched()
 		adaptives(m.Adaptive(), batched, err)
 	case "sentinel":
-		m := managed.NewFailoverClient(&redis.FailoverOptions{MasterName: masterName, SentinelAddrs: r.net.newSentinels(r.Latency), Dialer: r.net.Dial,
+		m := managed.NewFailoverClient(&redis.FailoverOptions{MasterName: masterName, SentinelAddrs: r.net.newSentinels(), Dialer: r.net.Dial,
 			Protocol: 2, DisableIdentity: true, PoolSize: o.Pool, MinIdleConns: o.MinIdle, ReadTimeout: o.ReadTimeout, WriteTimeout: o.ReadTimeout,
 			PoolTimeout: o.PoolTimeout, DialTimeout: time.Second, ContextTimeoutEnabled: o.CtxTimeout,
 			ReadBufferSize: 4096, WriteBufferSize: 4096, PipelineReadBufferSize: 8192, PipelineWriteBufferSize: 8192}, opts...)
@@ -66,7 +66,7 @@ func (r *run) newClient(t testing.TB) *client {
 		adaptives(m.Adaptive(), batched, err)
 	case "ring":
 		for i := range 3 {
-			s := r.net.addServer(fmt.Sprintf("10.0.3.%d:6379", i+1), i, false, r.Latency)
+			s := r.net.addServer(fmt.Sprintf("10.0.3.%d:6379", i+1), i, false)
 			addrs[fmt.Sprint("shard", i)] = s.addr
 		}
 		m := managed.NewRing(&redis.RingOptions{Addrs: addrs, Dialer: r.net.Dial, Protocol: 2,
@@ -75,7 +75,7 @@ func (r *run) newClient(t testing.TB) *client {
 			ReadBufferSize: 4096, WriteBufferSize: 4096, PipelineReadBufferSize: 8192, PipelineWriteBufferSize: 8192}, opts...)
 		c.UniversalClient, c.acquire, c.conns, c.leases = m, m.Acquire, m.Conns, m.Leases
 	default:
-		first = r.net.addServer("10.0.0.2:6379", 0, false, r.Latency).addr
+		first = r.net.addServer("10.0.0.2:6379", 0, false).addr
 		m := managed.NewClient(&redis.Options{Addr: first, Dialer: r.net.Dial, Protocol: protocol,
 			DisableIdentity: true, MaintNotificationsConfig: quiet, PoolSize: o.Pool, MinIdleConns: o.MinIdle, ReadTimeout: o.ReadTimeout, WriteTimeout: o.ReadTimeout,
 			PoolTimeout: o.PoolTimeout, DialTimeout: time.Second, ContextTimeoutEnabled: o.CtxTimeout,

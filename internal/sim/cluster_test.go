@@ -31,7 +31,7 @@ func slotOf(key string) int {
 }
 
 // newCluster has three shards of a master and a replica.
-func (n *Network) newCluster(latency time.Duration) (addrs []string) {
+func (n *Network) newCluster() (addrs []string) {
 	n.slots = make([]int, slotCount)
 	for i := range n.slots {
 		n.slots[i] = i * 3 / slotCount
@@ -39,7 +39,7 @@ func (n *Network) newCluster(latency time.Duration) (addrs []string) {
 	n.moving = map[int]bool{}
 	for shard := range 3 {
 		for role := range 2 {
-			s := n.addServer("10.0.1."+strconv.Itoa(10*shard+role+1)+":6379", shard, role == 1, latency)
+			s := n.addServer("10.0.1."+strconv.Itoa(10*shard+role+1)+":6379", shard, role == 1)
 			addrs = append(addrs, s.addr)
 		}
 	}
@@ -48,11 +48,11 @@ func (n *Network) newCluster(latency time.Duration) (addrs []string) {
 
 // newSentinels has a master and a replica, and two Sentinels, which answer in no
 // time: go-redis asks them while it holds a mutex.
-func (n *Network) newSentinels(latency time.Duration) (sentinels []string) {
-	n.addServer("10.0.2.1:6379", 0, false, latency)
-	n.addServer("10.0.2.2:6379", 0, true, latency)
+func (n *Network) newSentinels() (sentinels []string) {
+	n.addServer("10.0.2.1:6379", 0, false)
+	n.addServer("10.0.2.2:6379", 0, true)
 	for i := range 2 {
-		s := n.addServer("10.0.2.10:"+strconv.Itoa(26379+i), -1, false, 0)
+		s := n.addServer("10.0.2.10:"+strconv.Itoa(26379+i), -1, false)
 		s.sentinel = masterName
 		sentinels = append(sentinels, s.addr)
 	}

@@ -80,7 +80,16 @@ func (r *run) play(t *testing.T) {
 	r.client = r.newClient(t)
 	testclock.Set(nil)
 	close(r.ready)
-	_ = r.client.Get(context.Background(), "warm").Err() // go-redis asks for COMMAND, and holds a mutex meanwhile
+	if err := r.client.Get(context.Background(), "warm").Err(); err != redis.Nil {
+		t.Fatal(err) // go-redis asks for COMMAND, and holds a mutex meanwhile: the lines have no latency yet
+	}
+	r.net.mu.Lock()
+	for _, s := range r.net.servers {
+		if s.sentinel == "" {
+			s.path.latency = r.Latency
+		}
+	}
+	r.net.mu.Unlock()
 	for _, f := range r.Faults {
 		go func() { time.Sleep(f.At); f.strike(r) }()
 	}

@@ -29,9 +29,8 @@ type Server struct {
 	startsAt time.Time // after a crash
 }
 
-func (n *Network) addServer(address string, shard int, replica bool, latency time.Duration) *Server {
+func (n *Network) addServer(address string, shard int, replica bool) *Server {
 	s := &Server{net: n, addr: address, shard: shard, replica: replica, thread: make(chan struct{}, 1)}
-	s.path.latency = latency
 	n.servers = append(n.servers, s)
 	return s
 }

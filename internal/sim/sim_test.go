@@ -27,7 +27,7 @@ var known = []string{
 	"false-reply", "twice of (eval|setbit|getdel)", "false-error of [a-z]+ eval", // the reply of a repetition; scripts on clusters
 	"unknown-unsent", "late of (acquire|one)", // the outcome is guessed from the error
 	"killed-healthy", "ended-idle", // "dead" is concluded from "late"
-	"numbers of cluster", // MinIdleConns of a server that was down
+	"numbers", // MinIdleConns of a server that was down
 }
 
 // TestSim plays scenarios and tells of the first that breaks an invariant.
