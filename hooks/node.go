@@ -47,13 +47,13 @@ type Node struct {
 	lastDial atomic.Pointer[DialFailure]
 	full     atomic.Bool // the last dial or handshake failed: end nothing that works
 
-	foundDead atomic.Bool
-	failedAt  atomic.Int64 // when a connection failed last, or the node was made
+	failedAt atomic.Int64 // when a connection failed last, or the node was made
 
 	tell    atomic.Bool  // the next write is to be told of
 	silence atomic.Int64 // ns without traffic after which the server closes a connection, 0 unknown
 
 	conns  sync.Map     // id -> *Conn: those of this node, as in the tracker
+	count  atomic.Int64 // of them
 	bornAt atomic.Int64 // when the youngest was dialed
 
 	main, pipeline demand
@@ -212,6 +212,9 @@ func (n *Node) dialed() string {
 	}
 	return n.addr
 }
+
+// Len is the number of open connections of the node.
+func (n *Node) Len() int { return int(n.count.Load()) }
 
 // Range calls f for every open connection of the node until it returns false. f may
 // do anything.
@@ -474,10 +477,6 @@ func (n *Node) Slots(patience time.Duration) (slots []redis.ClusterSlot, err err
 	})
 	return slots, err
 }
-
-// FoundDead reports, once, whether the peer was found to have closed a
-// connection that nobody used.
-func (n *Node) FoundDead() bool { return n.foundDead.Load() && n.foundDead.Swap(false) }
 
 // Config asks the server for one of its settings. It never waits for a slot.
 func (n *Node) Config(name string) (string, error) {

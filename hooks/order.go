@@ -75,10 +75,9 @@ func (c *Conn) Leaving() bool {
 	return c.ended.Load() != nil || c.order.Load()&0xff >= orderSoft || c.dirt.Load() != 0 && !c.leased.Load()
 }
 
-// Due reports whether a visit has something to do on the connection.
-func (c *Conn) Due() bool {
-	return c.order.Load() != orderNone || c.dirt.Load() != 0 && !c.leased.Load()
-}
+// Due reports whether a visit has an order to obey on the connection. One that is
+// Dirty ends at the next checkout or visit, too, but may be in somebody's hands.
+func (c *Conn) Due() bool { return c.order.Load() != orderNone }
 
 // Kill ends the connection although a command is in flight on it, which fails
 // with cause. For connections that are known to be dead. Safe for concurrent use.

@@ -221,6 +221,9 @@ func (t *Tracker) left(c *Conn) {
 	if _, known := t.conns.LoadAndDelete(c.id); known {
 		t.count.Add(-1)
 		c.node.conns.Delete(c.id)
+		if c.node.count.Add(-1) == 0 {
+			t.used(c.node)
+		}
 	}
 	why := ending{reason: ReasonPool}
 	if e := c.ended.Load(); e != nil {
@@ -239,8 +242,7 @@ func (t *Tracker) left(c *Conn) {
 		c.node.alarm()
 	}
 	if why.reason == ReasonError && why.err == nil && c.has(fReady) {
-		c.node.foundDead.Store(true)
-		t.used(c.node)
+		t.failed(c, &ConnError{Op: OpRead, Node: c.addr, ID: c.id, Err: io.EOF}, false, false)
 	}
 	if !t.Observed() {
 		return
@@ -258,7 +260,7 @@ func (t *Tracker) failed(c *Conn, e *ConnError, timeout, waking bool) {
 }
 
 // OnFailure sets the function that hears of every connection that failed by
-// itself. It may be called from any goroutine and must not block or call go-redis.
+// itself, or was found closed by the peer. It may be called from any goroutine and must not block or call go-redis.
 func (t *Tracker) OnFailure(f func(Failure)) { t.onFail.Store(&f) }
 
 // OnDial sets the function that hears of every new connection, before its
@@ -266,8 +268,8 @@ func (t *Tracker) OnFailure(f func(Failure)) { t.onFail.Store(&f) }
 func (t *Tracker) OnDial(f func(*Conn)) { t.onDial.Store(&f) }
 
 // OnUse sets the function that hears when a node that was asked to tell is used
-// again, when a connection of one was found closed, and, with nil, when the
-// connections of all nodes must be verified. It must not block or call go-redis.
+// again, when its last connection has ended, and, with nil, when the connections of
+// all nodes must be verified. It must not block or call go-redis.
 func (t *Tracker) OnUse(f func(*Node)) { t.onUse.Store(&f) }
 
 // SetMaxAge sets the age after which connections are not given out any more, for
@@ -278,6 +280,9 @@ func (t *Tracker) SetMaxAge(d time.Duration, jitter float64) {
 	t.jitter.Store(int64(float64(d) * min(max(jitter, 0), 1)))
 	t.maxAge.Store(int64(d))
 }
+
+// MaxAge is what SetMaxAge set.
+func (t *Tracker) MaxAge() time.Duration { return time.Duration(t.maxAge.Load()) }
 
 // SetValidateAfter sets the idle time after which a lease gets a connection only
 // after a real PING. 0: always, negative: never (the default).

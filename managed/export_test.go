@@ -31,13 +31,17 @@ func (c *Client) Limits() map[uint64]time.Duration {
 }
 
 // Unattended keeps maintenance from starting; it comes before the first connection.
-func (c *Client) Unattended() { c.core.maintain.once.Do(func() {}) }
+func (c *Client) Unattended() {
+	for _, s := range c.core.maintain.list() {
+		s.schedule.stop()
+	}
+}
 
 // Round makes one round of maintenance, and says how long that took. The client
 // must be Unattended.
 func (c *Client) Round() (took, next time.Duration) {
 	start := time.Now()
-	next = c.core.maintain.round()
+	next = c.core.maintain.of(c.node).lookNow(0)
 	return time.Since(start), next
 }
 

@@ -104,10 +104,8 @@ func (p *pings) answered(s *nodeState, met *hooks.Conn, removed bool, err error,
 	case met.Info().Ending == hooks.ReasonHeartbeat && !isTimeout(err):
 		if p.deaths.Add(1) == pingDeaths {
 			p.since.Store(max(int64(s.m.core.tracker.Elapsed()), 1))
-			s.m.core.tracker.Range(func(c *hooks.Conn) bool {
-				if c.Node() == s.node {
-					c.Unwake()
-				}
+			s.node.Range(func(c *hooks.Conn) bool {
+				c.Unwake()
 				return true
 			})
 			s.m.core.set.log.Warn("lifeguard: connections are closed when they get a PING: no heartbeats for an hour; is there a proxy that does not know PING?",

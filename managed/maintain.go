@@ -13,28 +13,27 @@ import (
 
 // maintainer keeps the pools of one client right with nobody calling: it ends
 // connections that are too old or not needed, wakes those that have been silent
-// for too long, and looks after the siblings of one that failed. One goroutine,
-// which sleeps until something is due; it starts with the first connection and
-// ends with the client.
+// for too long, and looks after the siblings of one that failed. Each node has a
+// schedule of its own, so that one whose server hangs delays no other.
 type maintainer struct {
 	core      *core
 	maxIdle   atomic.Int64 // ns, 0: none
 	heartbeat atomic.Int64 // ns, 0: none, negative: automatic
 
-	kick   chan struct{}
 	ctx    context.Context
 	cancel context.CancelFunc
-	once   sync.Once
 	done   sync.WaitGroup
 
-	mu    sync.Mutex
-	nodes []*nodeState
+	mu     sync.Mutex
+	nodes  []*nodeState
+	byNode map[*hooks.Node]*nodeState
 
+	around    atomic.Bool // core.look is running
 	roomAsked atomic.Bool
 }
 
-// nodeState is what the maintainer remembers of one node. It belongs to the
-// maintainer's goroutine but for the atomics.
+// nodeState is what the maintainer remembers of one node. It belongs to the look
+// under way but for the atomics.
 type nodeState struct {
 	m        *maintainer
 	unit     *unit
@@ -43,11 +42,11 @@ type nodeState struct {
 	main     poolState
 	pipeline poolState
 	suspect  suspicion
+	schedule schedule
+	survey   survey // the last one; its lists are used again
 
 	lastReadOnly atomic.Int64
 	wasMaster    bool // other nodes of the cluster said so when it last answered nobody
-
-	lookedLeft time.Duration // when it was last asked whether the node left
 
 	looked   time.Duration // when the last survey was made
 	unmet    int           // sweeps in a row that did not meet all that was due
@@ -72,17 +71,20 @@ const (
 	tickPause  = 2 * time.Millisecond    // between ticks of one round
 	retryPause = 20 * time.Millisecond
 	lookAgain  = 50 * time.Millisecond
+	leftPause  = 5 * time.Second
 	learnPause = 100 * time.Millisecond // until the server can be asked for its timeout
-	agedAtOnce = 1000                   // part of the maximum age within which ends are put together
+	agedAtOnce = 256                    // part of the maximum age within which ends are put together
+	beatAtOnce = 16                     // part of the heartbeat within which PINGs are
+	dirtyPause = 200 * time.Millisecond // between looks for one that came back with state on it
 	frozen     = 3 * time.Second        // a timer later than that means that the process did not run
 	never      = time.Duration(1<<63 - 1)
 )
 
 func newMaintainer(c *core) *maintainer {
-	m := &maintainer{core: c, kick: make(chan struct{}, 1)}
+	m := &maintainer{core: c, byNode: map[*hooks.Node]*nodeState{}}
 	m.ctx, m.cancel = context.WithCancel(context.Background())
-	c.tracker.OnDial(func(*hooks.Conn) { m.wake() })
-	c.tracker.OnUse(func(*hooks.Node) { m.wake() })
+	c.tracker.OnDial(func(conn *hooks.Conn) { m.used(conn.Node()) })
+	c.tracker.OnUse(m.used)
 	c.tracker.OnFull(m.makeRoom)
 	c.tracker.OnFailure(m.failed)
 	return m
@@ -91,9 +93,19 @@ func newMaintainer(c *core) *maintainer {
 func (m *maintainer) add(u *unit, minIdle int) *nodeState {
 	s := &nodeState{m: m, unit: u, node: u.node, minIdle: minIdle, visiting: make(turn, 1)}
 	s.main.pool, s.pipeline.pool = hooks.PoolMain, hooks.PoolPipeline
+	s.schedule.look = s.lookNow
 	m.mu.Lock()
+	for _, other := range m.nodes {
+		if other.unit.inner && other.node.Len() == 0 {
+			other.schedule.within(leftPause) // it may have left without ever being used
+		}
+	}
 	m.nodes = append(m.nodes, s)
+	m.byNode[u.node] = s
 	m.mu.Unlock()
+	if m.ctx.Err() != nil {
+		s.schedule.stop()
+	}
 	m.core.warnOfLimit()
 	return s
 }
@@ -106,6 +118,7 @@ func (m *maintainer) list() []*nodeState {
 
 // drop forgets a node that left the cluster.
 func (m *maintainer) drop(s *nodeState) {
+	s.schedule.stop()
 	if b := s.unit.blocking.unit; b != nil {
 		_ = b.rdb.Close() // go-redis knows nothing of it
 		if own := m.of(b.node); own != nil {
@@ -114,6 +127,7 @@ func (m *maintainer) drop(s *nodeState) {
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	delete(m.byNode, s.node)
 	for i, x := range m.nodes {
 		if x == s {
 			m.nodes = append(m.nodes[:i:i], m.nodes[i+1:]...)
@@ -122,114 +136,109 @@ func (m *maintainer) drop(s *nodeState) {
 	s.node.Close()
 }
 
+// of finds what is known of a node, nil if it is none of the client's.
 func (m *maintainer) of(n *hooks.Node) *nodeState {
-	for _, s := range m.list() {
-		if s.node == n {
-			return s
-		}
-	}
-	return nil
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.byNode[n]
 }
 
-// wake makes the maintainer look again; it starts it if need be. It never blocks
-// and may be called under go-redis's locks.
+// wake makes all nodes be looked at. It never blocks.
 func (m *maintainer) wake() {
-	select {
-	case m.kick <- struct{}{}:
-	default:
+	for _, s := range m.list() {
+		s.wake()
 	}
-	if m.core.tracker.Len() == 0 {
-		return // without connections there is nothing to do; the first one comes here
+}
+
+// wake makes the node be looked at now. It never blocks and may be called under
+// go-redis's locks.
+func (s *nodeState) wake() { s.schedule.within(0) }
+
+// used hears that a node is used again, or for the first time, or not any more; nil:
+// that something has changed for all. It may be called under go-redis's locks.
+func (m *maintainer) used(n *hooks.Node) {
+	if n == nil {
+		m.wake()
+	} else if s := m.of(n); s != nil {
+		s.schedule.within(s.soon())
 	}
-	m.once.Do(func() {
-		if m.ctx.Err() == nil {
-			m.done.Add(1)
-			go m.run()
+}
+
+// soon is how long after its first use, or its dial, something may be due on a
+// connection.
+func (s *nodeState) soon() time.Duration {
+	d := learnPause
+	part := func(of time.Duration, n time.Duration) {
+		if of > 0 {
+			d = min(d, of/n)
 		}
-	})
+	}
+	part(s.m.core.tracker.MaxAge(), 10)
+	part(time.Duration(s.m.heartbeat.Load()), 4)
+	part(time.Duration(s.m.maxIdle.Load()), 20)
+	part(s.m.core.set.suspicion.After, 2)
+	return d
 }
 
 func (m *maintainer) close() {
-	m.once.Do(func() {}) // never start any more
 	m.cancel()
-}
-
-func (m *maintainer) run() {
-	defer m.done.Done()
-	timer := time.NewTimer(0)
-	defer timer.Stop()
-	var planned time.Time
-	for {
-		select {
-		case <-m.ctx.Done():
-			return
-		case <-timer.C:
-			if !planned.IsZero() && time.Since(planned) > frozen {
-				m.core.tracker.Distrust() // the process stood still
-			}
-		case <-m.kick:
-		}
-		planned = time.Time{}
-		if next := m.round(); next == never {
-			timer.Stop()
-		} else {
-			next = max(next, tickPause)
-			planned = time.Now().Add(next)
-			timer.Reset(next)
-		}
-	}
-}
-
-// round does what is due now, at most tickBudget of it, and returns when to come
-// back.
-func (m *maintainer) round() time.Duration {
-	if m.core.tracker.Len() == 0 {
-		return never // the next dial kicks
-	}
-	next := never
-	m.core.tracker.LookAtClocks()
-	if m.core.look != nil {
-		m.core.look()
-	}
 	for _, s := range m.list() {
-		if m.ctx.Err() != nil {
-			return never
-		}
-		next = min(next, s.round())
+		s.schedule.stop()
 	}
-	return next
+}
+
+// lookNow does what is due on the node, at most tickBudget of it, and returns when to
+// come back. late is by how much the timer was.
+func (s *nodeState) lookNow(late time.Duration) time.Duration {
+	m, t := s.m, s.m.core.tracker
+	if m.ctx.Err() != nil {
+		return never
+	}
+	if late > frozen && t.Unverified() < t.Elapsed()-late {
+		t.Distrust() // the process stood still
+	}
+	t.LookAtClocks()
+	m.lookAround()
+	return s.round()
+}
+
+// lookAround calls core.look, unless it is running: it may wait for a server.
+func (m *maintainer) lookAround() {
+	if m.core.look == nil || !m.around.CompareAndSwap(false, true) {
+		return
+	}
+	m.done.Add(1)
+	go func() {
+		defer m.done.Done()
+		defer m.around.Store(false)
+		m.core.look()
+	}()
 }
 
 // round looks at every connection of the node, gives orders, and visits.
 func (s *nodeState) round() time.Duration {
 	m := s.m
 	now := m.core.tracker.Elapsed()
-	if s.left(now) {
-		m.drop(s)
-		return never
+	if s.node.Len() == 0 {
+		if s.left() {
+			m.drop(s)
+		}
+		return never // the next dial comes here
 	}
 	if s.rest != [3]int{} && now-s.looked < lookAgain && !s.suspect.holds(now) {
 		return s.sweepOn(time.Now(), s.rest)
 	}
 	start := time.Now()
-	if s.node.FoundDead() {
-		s.learnAgain.Store(true)
-		s.suspect.broken.Store(int64(now))
-	}
-	look := survey{s: s, now: now, next: never, heartbeat: s.heartbeat(), away: s.node.ClosedToNew(),
-		distrust: m.core.tracker.Unverified()}
-	m.core.tracker.Range(func(c *hooks.Conn) bool {
-		if c.Node() == s.node {
-			look.conn(c)
-		}
-		return true
-	})
+	look := &s.survey
+	look.begin(s, now)
+	s.node.Range(look.conn)
 	look.old()
-	next := min(look.next, s.main.shrink(s, &look), s.pipeline.shrink(s, &look))
+	look.dirty()
+	next := min(look.next, s.main.shrink(s, look), s.pipeline.shrink(s, look))
 	if look.away && look.waiting {
 		next = min(next, s.askAgain(now))
 	}
-	next = min(next, s.suspect.look(s, &look))
+	next = min(next, s.suspect.look(s, look))
 	s.looked = now
 	if s.suspect.holds(now) {
 		return next // a PING of ours got no answer: it is being found out whether anybody does
@@ -295,20 +304,13 @@ func (s *nodeState) sweepOn(start time.Time, due [3]int) time.Duration {
 	}
 	// Somebody holds some: they may be idle soon, or not for a long time.
 	s.unmet++
-	return min(s.then, retryPause<<min(s.unmet-1, 5))
+	return min(s.then, retryPause<<min(s.unmet-1, 8))
 }
 
 // left reports whether a cluster has closed the client of this node, because it
-// is no member any more. It looks every few seconds, when there is nothing else.
-func (s *nodeState) left(now time.Duration) bool {
-	if !s.unit.inner || !s.unit.main() || s.lookedLeft > 0 && now < s.lookedLeft+5*time.Second {
-		return false
-	}
-	if n := s.node.Main(); n.Total > 0 || s.unit.leases.len() > 0 {
-		return false
-	}
-	s.lookedLeft = now
-	return s.node.Gone()
+// is no member any more.
+func (s *nodeState) left() bool {
+	return s.unit.inner && s.unit.main() && s.unit.leases.len() == 0 && s.node.Main().Total == 0 && s.node.Gone()
 }
 
 // visit visits idle connections of a pool until those that are due have been met

@@ -125,7 +125,6 @@ func (s *source) meet() {
 			known[u.state] = u
 		}
 	}
-	asks := false
 	for _, state := range s.core.maintain.list() {
 		u := known[state]
 		if u == nil {
@@ -142,10 +141,9 @@ func (s *source) meet() {
 			n.units = append(n.units, u)
 		}
 		u.here = true
-		asks = asks || state.server.due(s.core.tracker.Elapsed())
-	}
-	if asks {
-		s.core.maintain.wake()
+		if state.server.due(s.core.tracker.Elapsed()) {
+			state.wake()
+		}
 	}
 }
 

@@ -137,10 +137,11 @@ func (c *core) holders(why error) *HeldError {
 // longest first; of one node's main pool, or of all.
 func (c *core) busy(n *hooks.Node) []hooks.ConnInfo {
 	var out []hooks.ConnInfo
-	c.tracker.Range(func(conn *hooks.Conn) bool {
-		if n != nil && conn.Node() != n {
-			return true
-		}
+	each := c.tracker.Range
+	if n != nil {
+		each = n.Range
+	}
+	each(func(conn *hooks.Conn) bool {
 		if i := conn.Info(); i.State == hooks.StateBusy && (n == nil || i.Pool != hooks.PoolPipeline) {
 			out = append(out, i)
 		}

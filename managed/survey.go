@@ -6,7 +6,7 @@ import (
 	"github.com/lifeguard-redis/lifeguard/hooks"
 )
 
-// survey is one look at all connections of a node.
+// survey is one look at the connections of a node.
 type survey struct {
 	s         *nodeState
 	now       time.Duration
@@ -22,12 +22,23 @@ type survey struct {
 	stuck     []*hooks.Conn // a reply is overdue
 	aged      bool          // one is so old that it has to go
 	ageing    []*hooks.Conn // will be soon
+	stateful  int           // commands left state on them: each ends when it is idle
+	busy      int           // leased, or with a command in flight, in the main pool
 }
 
-func (l *survey) conn(c *hooks.Conn) {
+// begin starts a look, with the lists of the last one.
+func (l *survey) begin(s *nodeState, now time.Duration) {
+	for i := range l.idle {
+		l.idle[i] = l.idle[i][:0]
+	}
+	*l = survey{s: s, now: now, next: never, heartbeat: s.heartbeat(), away: s.node.ClosedToNew(),
+		distrust: s.m.core.tracker.Unverified(), idle: l.idle, ageing: l.ageing[:0]}
+}
+
+func (l *survey) conn(c *hooks.Conn) bool {
 	v := c.View()
 	if v.PubSub {
-		return
+		return true
 	}
 	pool := v.Pool
 	if pool == hooks.PoolUnknown {
@@ -35,6 +46,22 @@ func (l *survey) conn(c *hooks.Conn) {
 	}
 	if v.LastUsed > l.s.looked {
 		l.active = true
+	}
+	if v.Ready && v.Pool == hooks.PoolMain && (v.Leased || v.Awaiting) {
+		l.busy++
+	}
+	if dirty, _ := c.Dirty(); dirty && !v.Leased {
+		switch {
+		case v.Awaiting:
+		case v.Pool == hooks.PoolPipeline:
+			l.due[v.Pool]++ // nobody keeps one of those
+		default:
+			l.stateful++
+		}
+		if v.Awaiting && v.Ready {
+			l.overdue(c, v)
+		}
+		return true
 	}
 	if l.away {
 		c.Spare()
@@ -54,6 +81,21 @@ func (l *survey) conn(c *hooks.Conn) {
 	}
 	if !v.Leased && !v.Awaiting && !c.Leaving() {
 		l.idle[pool] = append(l.idle[pool], c)
+	}
+	return true
+}
+
+// dirty sees to the connections on which commands left state. As long as callers may
+// hold them, in a Conn or a Watch, they are left alone, and nobody tells when they are
+// idle again: but then fewer are in use than there are of them.
+func (l *survey) dirty() {
+	n := l.stateful
+	if n == 0 {
+		return
+	}
+	l.next = min(l.next, dirtyPause)
+	if quiet := l.s.node.Main().InUse - l.busy; n > quiet {
+		l.due[hooks.PoolMain] += n - max(quiet, 0)
 	}
 }
 
@@ -108,7 +150,7 @@ func (l *survey) silence(c *hooks.Conn, v hooks.View) {
 	}
 	switch {
 	case l.heartbeat <= 0:
-	case l.now < due:
+	case l.now < due-l.heartbeat/beatAtOnce:
 		l.at(due)
 	default:
 		c.Wake()

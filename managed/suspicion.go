@@ -111,7 +111,7 @@ func (m *maintainer) failed(f hooks.Failure) {
 	default:
 		s.suspect.timedOut.Store(true)
 	}
-	m.wake()
+	s.wake()
 }
 
 // holdsFor bounds how long visits are held back for want of an answer: where
@@ -196,7 +196,7 @@ func (u *suspicion) look(s *nodeState, l *survey) time.Duration {
 				defer s.m.done.Done()
 				u.compare(s, stuck)
 				u.running.Store(false)
-				s.m.wake()
+				s.wake()
 			}()
 		}
 	}
@@ -405,5 +405,5 @@ func (s *nodeState) readOnly() {
 		}
 		return true
 	})
-	s.m.wake()
+	s.wake()
 }

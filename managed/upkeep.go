@@ -64,9 +64,7 @@ func (c *Client) EvictIdle(ctx context.Context) int { return c.core.evictIdle(ct
 
 func (c *core) evictIdle(ctx context.Context) int {
 	before := c.tracker.Ended()[hooks.ReasonReset]
-	for _, s := range c.maintain.list() {
-		s.evictIdle(ctx)
-	}
+	c.maintain.each(func(s *nodeState) { s.evictIdle(ctx) })
 	return int(c.tracker.Ended()[hooks.ReasonReset] - before)
 }
 
@@ -76,8 +74,8 @@ func (s *nodeState) evictIdle(ctx context.Context) {
 	}
 	defer s.visiting.end()
 	var idle []*hooks.Conn
-	s.m.core.tracker.Range(func(conn *hooks.Conn) bool {
-		if v := conn.View(); conn.Node() == s.node && !v.PubSub && !v.Leased && !v.Awaiting {
+	s.node.Range(func(conn *hooks.Conn) bool {
+		if v := conn.View(); !v.PubSub && !v.Leased && !v.Awaiting {
 			conn.Retire(hooks.ReasonReset)
 			idle = append(idle, conn)
 		}
@@ -92,9 +90,16 @@ func (s *nodeState) evictIdle(ctx context.Context) {
 // sweep visits all idle connections of all nodes once, and those that are due
 // until none is.
 func (m *maintainer) sweep(ctx context.Context) {
+	m.each(func(s *nodeState) { s.sweep(ctx) })
+}
+
+// each calls f for all nodes, side by side: none waits for the server of another.
+func (m *maintainer) each(f func(*nodeState)) {
+	var all sync.WaitGroup
 	for _, s := range m.list() {
-		s.sweep(ctx)
+		all.Go(func() { f(s) })
 	}
+	all.Wait()
 }
 
 func (s *nodeState) sweep(ctx context.Context) {
@@ -121,10 +126,10 @@ func (s *nodeState) due(pool hooks.Pool) bool {
 		return false
 	}
 	found := false
-	s.m.core.tracker.Range(func(c *hooks.Conn) bool {
+	s.node.Range(func(c *hooks.Conn) bool {
 		v := c.View()
 		mine := v.Pool == pool || v.Pool == hooks.PoolUnknown // dialed, not used yet: in either
-		found = c.Node() == s.node && mine && !v.Leased && !v.PubSub && c.Due()
+		found = mine && !v.Leased && !v.PubSub && c.Due()
 		return !found
 	})
 	return found
@@ -206,8 +211,8 @@ func (u *unit) warm(ctx context.Context, rdb *redis.Client, n int) (int, error) 
 // ready counts the connections of the main pool whose handshake is over.
 func (u *unit) ready() int {
 	n := 0
-	u.core.tracker.Range(func(conn *hooks.Conn) bool {
-		if v := conn.View(); conn.Node() == u.node && v.Ready && v.Pool == hooks.PoolMain && !v.PubSub && !conn.Leaving() {
+	u.node.Range(func(conn *hooks.Conn) bool {
+		if v := conn.View(); v.Ready && v.Pool == hooks.PoolMain && !v.PubSub && !conn.Leaving() {
 			n++
 		}
 		return true

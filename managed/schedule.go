@@ -1,0 +1,83 @@
+package managed
+
+import (
+	"sync"
+	"time"
+)
+
+// schedule calls look when it is time to, never twice at once. Between two looks
+// there is a timer and no goroutine, and no timer while nothing is due.
+type schedule struct {
+	look func(late time.Duration) (next time.Duration)
+
+	mu      sync.Mutex
+	timer   *time.Timer
+	at      time.Time // of the next look, zero for none
+	looking bool
+	off     bool
+}
+
+// within asks for a look within d. It waits for nothing that takes long, so it may be
+// called under go-redis's locks.
+func (c *schedule) within(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.plan(d)
+	if !c.looking {
+		c.set()
+	}
+}
+
+// plan moves the next look forward. The caller holds the lock.
+func (c *schedule) plan(d time.Duration) {
+	if d == never {
+		return
+	}
+	if at := time.Now().Add(d); c.at.IsZero() || at.Before(c.at) {
+		c.at = at
+	}
+}
+
+// set sets the timer. The caller holds the lock.
+func (c *schedule) set() {
+	if c.off || c.at.IsZero() {
+		return
+	}
+	if d := time.Until(c.at); c.timer == nil {
+		c.timer = time.AfterFunc(d, c.run)
+	} else {
+		c.timer.Reset(d)
+	}
+}
+
+func (c *schedule) run() {
+	c.mu.Lock()
+	if c.off || c.looking || c.at.IsZero() {
+		c.mu.Unlock()
+		return
+	}
+	late := time.Since(c.at)
+	c.at, c.looking = time.Time{}, true
+	c.mu.Unlock()
+
+	next := c.look(late)
+
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.looking = false
+	c.plan(next)
+	if least := time.Now().Add(tickPause); !c.at.IsZero() && c.at.Before(least) {
+		c.at = least
+	}
+	c.set()
+}
+
+// stop ends it: no further look begins.
+func (c *schedule) stop() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.off = true
+	if c.timer != nil {
+		c.timer.Stop()
+	}
+}
