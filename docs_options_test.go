@@ -185,6 +185,7 @@ func TestTheDefaultsOfThePageAreThoseOfTheCode(t *testing.T) {
 		"retry Policy MaxAttempts":         fmt.Sprint(policy.MaxAttempts),
 		"retry Policy Budget":              fmt.Sprintf("%v of calls, and %v a second", retry.DefaultBudgetRatio, retry.DefaultBudgetReserve),
 		"retry Policy NoRepeatWrites":      fmt.Sprint(policy.NoRepeatWrites),
+		"retry Policy IgnoreCounts":        fmt.Sprint(policy.IgnoreCounts),
 		"retry BreakerPolicy After":        short(policy.Breaker.After),
 		"retry BreakerPolicy Probe":        short(policy.Breaker.Probe),
 		"monitor Option Every":             short(monitor.DefaultEvery),

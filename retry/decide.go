@@ -1,28 +1,39 @@
 package retry
 
-import "strings"
-
-// verdict is a decision about a command as it was called.
-type verdict uint8
-
-const (
-	no       verdict = iota // Unsafe
-	read                    // ReadOnly
-	constant                // Idempotent, whatever was there before
-	again                   // Idempotent, but its effect depends on what was there
+import (
+	"strings"
+	"sync"
 )
 
-func (v verdict) split() (Safety, bool) {
-	switch v {
-	case read:
-		return ReadOnly, false
-	case constant:
-		return IdempotentWrite, true
-	case again:
-		return IdempotentWrite, false
-	}
-	return Unsafe, false
+// verdict is a decision about a command as it was called.
+type verdict struct {
+	safety Safety
+	// constant: a write whose effect does not depend on what was there before. A
+	// sequence of those may be repeated in any company.
+	constant bool
+	proof    proof // of IdempotentState
 }
+
+var (
+	no       = verdict{safety: Unsafe}
+	read     = verdict{safety: ReadOnly}
+	constant = verdict{safety: IdempotentWrite, constant: true}
+	again    = verdict{safety: IdempotentWrite} // its effect depends on what was there
+)
+
+// less is v for a command that may reply less the second time.
+func (v verdict) less(kind proofKind, n int) verdict {
+	if v.safety == IdempotentWrite {
+		v.safety, v.proof = IdempotentState, proof{kind, n}
+	}
+	return v
+}
+
+func (v verdict) value() verdict     { return v.less(proofValue, 0) }
+func (v verdict) positive() verdict  { return v.less(proofPositive, 0) }
+func (v verdict) all(n int) verdict  { return v.less(proofAll, n) }
+func (v verdict) each(n int) verdict { return v.less(proofEach, n) }
+func (v verdict) never() verdict     { return v.less(proofNone, 0) }
 
 // when is v if ok, else no.
 func when(ok bool, v verdict) verdict {
@@ -32,194 +43,252 @@ func when(ok bool, v verdict) verdict {
 	return no
 }
 
-// decide is the hand-written part of the classification: every command that is
-// not a plain read by the server's own flags. It returns false for a command
-// that is not listed. What is doubtful is no.
+// decision is the class of some commands that are not plain reads by the server's
+// own flags. What is doubtful is no.
+type decision struct {
+	names string
+	is    verdict
+	rule  func(a args) verdict // in place of is: the class depends on the arguments
+	forms string               // with rule: examples for docs/COMMANDS.md, one a line
+	why   string               // for docs/COMMANDS.md
+}
+
+const (
+	whyAgain    = "does it again"
+	whyGives    = "gives away what is then lost"
+	whyDecides  = "its reply decides something, or says what was there"
+	whyPosition = "counts from an end, which moves when others write"
+	whyBound    = "belongs to its connection"
+	whyAdmin    = "administration: by the second time it may hit others"
+	whyExists   = "the second one is refused: it exists already"
+	whyCount    = "the count of new ones, rarely read, is 0 the second time"
+)
+
+// decided has the decisions by name.
+var decided = sync.OnceValue(func() map[string]*decision {
+	m := make(map[string]*decision)
+	for _, list := range [][]decision{decisions, moduleDecisions} {
+		for i := range list {
+			for name := range strings.FieldsSeq(list[i].names) {
+				m[name] = &list[i]
+			}
+		}
+	}
+	return m
+})
+
+// decide returns false for a command about which nothing was decided.
 func decide(name string, a args) (verdict, bool) {
-	switch name {
+	switch d := decided()[name]; {
+	case d != nil && d.rule != nil:
+		return d.rule(a), true
+	case d != nil:
+		return d.is, true
+	}
+	return no, isBound(name)
+}
+
+var decisions = []decision{
 
 	// Strings.
-	case "mset", "setex", "psetex", "setrange", "setbit":
-		return constant, true
-	case "set":
-		return set(a), true
-	case "msetex": // MSETEX numkeys k v ... [NX|XX] [EX s|...|KEEPTTL]
-		n, ok := a.number(1)
-		return when(ok && n > 0 && n < int64(len(a)) && !a.has(2+2*int(n), "nx"), again), true
-	case "getex":
-		return again, true
-	case "delex": // without a condition it is DEL
-		return when(len(a) == 2, constant), true
-	case "delifeq":
-		return no, true
-	case "digest":
-		return read, true
-	case "bitfield": // SET answers with the old value, which a repetition loses
-		return when(!a.has(2, "set", "incrby"), read), true
-	case "bitop":
-		return bitop(a), true
-	case "append", "decr", "decrby", "getdel", "getset", "incr", "incrby", "incrbyfloat", "increx", "msetnx", "setnx":
-		return no, true
+	{names: "mset setex psetex setrange", is: constant},
+	{names: "set", rule: set, forms: `SET k v EX 10
+		SET k v KEEPTTL
+		SET k v XX
+		SET k v NX
+		SET k v GET
+		SET k v IFEQ x`},
+	{names: "msetex", rule: msetex, forms: `MSETEX 1 k v EX 10
+		MSETEX 1 k v XX EX 10
+		MSETEX 1 k v NX`},
+	{names: "getex", rule: getex, forms: `GETEX k
+		GETEX k PERSIST
+		GETEX k EX 60
+		GETEX k EX 59
+		GETEX k EXAT 1900000000`},
+	{names: "delex", rule: func(a args) verdict { return when(len(a) == 2, constant.positive()) }, forms: `DELEX k
+		DELEX k IFEQ v`},
+	{names: "digest", is: read},
+	{names: "bitfield", rule: func(a args) verdict { return when(!a.has(2, "set", "incrby"), read) }, forms: `BITFIELD k GET u8 0
+		BITFIELD k SET u8 0 1
+		BITFIELD k INCRBY u8 0 1`},
+	{names: "bitop", rule: func(a args) verdict { return store(a, 2, 3) }, forms: `BITOP AND dest a b
+		BITOP AND dest dest b`},
+	{names: "append decr decrby incr incrby incrbyfloat increx", is: no, why: whyAgain},
+	{names: "setbit getset setnx msetnx delifeq", is: no, why: whyDecides},
+	{names: "getdel", is: no, why: whyGives},
 
 	// Keys.
-	case "del", "unlink":
-		return constant, true
-	case "expire", "expireat", "pexpire", "pexpireat":
-		return when(!a.has(3, "nx", "gt", "lt"), again), true
-	case "persist":
-		return again, true
-	case "copy":
-		return when(a.has(3, "replace") && readable(a, 3), again), true
-	case "restore":
-		return when(a.has(4, "replace") && readable(a, 4), constant), true
-	case "sort":
-		return sort_(a), true
-	case "touch":
-		return read, true
-	case "migrate", "move", "rename", "renamenx", "restore-asking", "swapdb":
-		return no, true
+	{names: "del unlink", rule: func(a args) verdict { return constant.all(distinct(a, 1, 1)) }, forms: `DEL k1 k2
+		UNLINK k`},
+	{names: "expire expireat pexpire pexpireat", rule: func(a args) verdict { return when(!a.has(3, "nx", "gt", "lt"), again.positive()) }, forms: `EXPIRE k 10
+		EXPIRE k 10 XX
+		EXPIRE k 10 NX
+		EXPIRE k 10 GT
+		EXPIREAT k 1900000000
+		PEXPIRE k 10000
+		PEXPIREAT k 1900000000000`},
+	{names: "persist", is: again.positive()},
+	{names: "copy", rule: func(a args) verdict { return when(a.has(3, "replace") && readable(a, 3), again.positive()) }, forms: `COPY a b REPLACE
+		COPY a b`},
+	{names: "restore", rule: func(a args) verdict { return when(a.has(4, "replace") && readable(a, 4), constant) }, forms: `RESTORE k 0 x REPLACE
+		RESTORE k 0 x`},
+	{names: "sort", rule: sort_, forms: `SORT k
+		SORT k STORE dest
+		SORT k STORE k`},
+	{names: "touch", is: read},
+	{names: "move rename renamenx swapdb", is: no, why: whyAgain},
+	{names: "migrate restore-asking", is: no, why: whyAdmin},
 
 	// Hashes.
-	case "hset", "hmset", "hdel":
-		return constant, true
-	case "hexpire", "hexpireat", "hpexpire", "hpexpireat":
-		return when(!a.is(3, "nx", "gt", "lt") && readable(a[:min(4, len(a))], 3), again), true
-	case "hpersist", "hgetex":
-		return again, true
-	case "hsetex": // HSETEX key [FNX|FXX] [EX s|...|KEEPTTL] FIELDS n f v ...
-		return hsetex(a), true
-	case "hgetdel", "hincrby", "hincrbyfloat", "hsetnx", "himport", "himport|set":
-		return no, true
+	{names: "hset", is: constant, why: whyCount},
+	{names: "hmset", is: constant},
+	{names: "hdel", rule: func(a args) verdict { return constant.all(distinct(a, 2, 1)) }, forms: `HDEL h f1 f2`},
+	{names: "hexpire hexpireat hpexpire hpexpireat", rule: func(a args) verdict {
+		return when(!a.is(3, "nx", "gt", "lt") && readable(a[:min(4, len(a))], 3), again.each(2)) // 2: deleted, as its time had passed
+	}, forms: `HEXPIRE h 10 FIELDS 1 f
+		HEXPIRE h 10 NX FIELDS 1 f
+		HEXPIREAT h 1900000000 FIELDS 1 f
+		HPEXPIRE h 10000 FIELDS 1 f
+		HPEXPIREAT h 1900000000000 FIELDS 1 f`},
+	{names: "hpersist", is: again.each(1)},
+	{names: "hgetex", rule: getex, forms: `HGETEX h FIELDS 1 f
+		HGETEX h PERSIST FIELDS 1 f
+		HGETEX h EX 60 FIELDS 1 f
+		HGETEX h EX 59 FIELDS 1 f
+		HGETEX h EXAT 1900000000 FIELDS 1 f`},
+	{names: "hsetex", rule: hsetex, forms: `HSETEX h EX 10 FIELDS 1 f v
+		HSETEX h FXX EX 10 FIELDS 1 f v
+		HSETEX h FNX EX 10 FIELDS 1 f v`},
+	{names: "hgetdel", is: no, why: whyGives},
+	{names: "hincrby hincrbyfloat", is: no, why: whyAgain},
+	{names: "hsetnx", is: no, why: whyDecides},
+	{names: "himport himport|set", is: no, why: whyBound},
 
-	// Lists: what is counted from an end moves when others push.
-	case "ltrim": // a cap may be applied twice, cutting off the head may not
-		start, ok1 := a.number(2)
-		stop, ok2 := a.number(3)
-		return when(ok1 && ok2 && (start == 0 && stop >= -1 || start < 0 && stop == -1), again), true
-	case "lrem":
+	// Lists.
+	{names: "ltrim", rule: ltrim, forms: `LTRIM l 0 99
+		LTRIM l -100 -1
+		LTRIM l 1 -1`},
+	{names: "lrem", rule: func(a args) verdict {
 		n, ok := a.number(2)
-		return when(ok && n == 0, constant), true
-	case "blmove", "blmpop", "blpop", "brpop", "brpoplpush", "linsert", "lmove", "lmpop", "lpop", "lpush", "lpushx",
-		"lset", "rpop", "rpoplpush", "rpush", "rpushx":
-		return no, true
+		return when(ok && n == 0, constant.positive())
+	}, forms: `LREM l 0 v
+		LREM l 1 v`},
+	{names: "linsert lpush lpushx rpush rpushx", is: no, why: whyAgain},
+	{names: "lset", is: no, why: whyPosition},
+	{names: "blmove blmpop blpop brpop brpoplpush lmove lmpop lpop rpop rpoplpush", is: no, why: whyGives},
 
 	// Sets.
-	case "sadd", "srem":
-		return constant, true
-	case "sdiffstore", "sinterstore", "sunionstore":
-		return store(a, 1, 2), true
-	case "smove", "spop":
-		return no, true
+	{names: "sadd srem", rule: func(a args) verdict { return constant.all(distinct(a, 2, 1)) }, forms: `SADD s m1 m2
+		SREM s m`},
+	{names: "sdiffstore sinterstore sunionstore", rule: func(a args) verdict { return store(a, 1, 2) }, forms: `SDIFFSTORE dest a b
+		SINTERSTORE dest a b
+		SUNIONSTORE dest a b
+		SUNIONSTORE dest a dest`},
+	{names: "smove", is: no, why: whyDecides},
+	{names: "spop", is: no, why: whyGives},
 
 	// Sorted sets.
-	case "zadd":
-		return zadd(a), true
-	case "geoadd":
-		return geoadd(a), true
-	case "zrem", "zremrangebylex", "zremrangebyscore":
-		return constant, true
-	case "zremrangebyrank": // keeping a number of them may be done twice
-		start, ok1 := a.number(2)
-		stop, ok2 := a.number(3)
-		return when(ok1 && ok2 && (start == 0 && stop < 0 || start > 0 && stop == -1), again), true
-	case "zdiffstore", "zinterstore", "zunionstore", "zrangestore", "geosearchstore":
-		return store(a, 1, 2), true
-	case "georadius", "georadiusbymember":
-		return georadius(a), true
-	case "bzmpop", "bzpopmax", "bzpopmin", "zincrby", "zmpop", "zpopmax", "zpopmin":
-		return no, true
+	{names: "zadd", rule: zadd, forms: `ZADD z 1 m
+		ZADD z XX 1 m
+		ZADD z GT 1 m
+		ZADD z CH 1 m
+		ZADD z NX 1 m
+		ZADD z INCR 1 m`, why: whyCount},
+	{names: "geoadd", rule: geoadd, forms: `GEOADD g 1 2 m
+		GEOADD g XX 1 2 m
+		GEOADD g CH 1 2 m
+		GEOADD g NX 1 2 m`, why: whyCount},
+	{names: "zrem", rule: func(a args) verdict { return constant.all(distinct(a, 2, 1)) }, forms: `ZREM z m1 m2`},
+	{names: "zremrangebylex zremrangebyscore", is: constant.positive()},
+	{names: "zremrangebyrank", rule: zremrangebyrank, forms: `ZREMRANGEBYRANK z 0 -101
+		ZREMRANGEBYRANK z 0 5`},
+	{names: "zdiffstore zinterstore zunionstore", rule: func(a args) verdict { return store(a, 1, 2) }, forms: `ZDIFFSTORE dest 2 a b
+		ZINTERSTORE dest 2 a b
+		ZUNIONSTORE dest 2 a b
+		ZUNIONSTORE dest 2 a dest`},
+	{names: "zrangestore geosearchstore", rule: func(a args) verdict { return store(a, 1, 2) }, forms: `ZRANGESTORE dest a 0 5
+		GEOSEARCHSTORE dest g FROMMEMBER m BYRADIUS 1 km`},
+	{names: "georadius georadiusbymember", rule: georadius, forms: `GEORADIUS g 1 2 3 km
+		GEORADIUS g 1 2 3 km STORE dest
+		GEORADIUS g 1 2 3 km STORE g
+		GEORADIUSBYMEMBER g m 3 km
+		GEORADIUSBYMEMBER g m 3 km STORE dest`},
+	{names: "zincrby", is: no, why: whyAgain},
+	{names: "bzmpop bzpopmax bzpopmin zmpop zpopmax zpopmin", is: no, why: whyGives},
 
 	// HyperLogLogs.
-	case "pfadd":
-		return constant, true
-	case "pfmerge":
-		return again, true
-	case "pfcount":
-		return read, true
-	case "pfdebug", "pfselftest":
-		return no, true
+	{names: "pfadd", is: constant.positive()},
+	{names: "pfmerge", is: again},
+	{names: "pfcount", is: read},
+	{names: "pfdebug pfselftest", is: no, why: whyAdmin},
 
 	// Streams.
-	case "xadd":
-		return xadd(a), true
-	case "xdel", "xdelex":
-		return constant, true
-	case "xack", "xackdel", "xtrim", "xsetid", "xgroup|createconsumer":
-		return again, true
-	case "xread": // "$" is another place the second time: what came in between is lost
-		return when(!a.has(1, "$"), read), true
-	case "xreadgroup":
-		return xreadgroup(a), true
-	case "xautoclaim", "xclaim", "xcfgset", "xnack", "xgroup|create", "xgroup|delconsumer", "xgroup|destroy", "xgroup|setid":
-		return no, true
-	case "xgroup|help", "xinfo|help", "object|help":
-		return read, true
+	{names: "xadd", rule: xadd, forms: `XADD s 5-1 f v
+		XADD s NOMKSTREAM 5-1 f v
+		XADD s * f v`},
+	{names: "xdel", rule: func(a args) verdict { return constant.all(distinct(a, 2, 1)) }, forms: `XDEL s 5-1 5-2`},
+	{names: "xdelex", is: constant.each(1)},
+	{names: "xack", rule: func(a args) verdict { return again.all(distinct(a, 3, 1)) }, forms: `XACK s g 5-1 5-2`},
+	{names: "xackdel", is: again.each(1)},
+	{names: "xtrim", rule: xtrim, forms: `XTRIM s MAXLEN 100
+		XTRIM s MINID 5
+		XTRIM s MAXLEN ~ 100`},
+	{names: "xsetid", is: again},
+	{names: "xgroup|createconsumer", is: again.positive()},
+	{names: "xread", rule: func(a args) verdict { return when(!a.has(1, "$"), read) }, forms: `XREAD STREAMS s 5-1
+		XREAD BLOCK 0 STREAMS s $`, why: "$ is another place the second time: what came in between is lost"},
+	{names: "xreadgroup", rule: xreadgroup, forms: `XREADGROUP GROUP g c STREAMS s 0
+		XREADGROUP GROUP g c STREAMS s >`},
+	{names: "xautoclaim xclaim xnack", is: no, why: whyGives},
+	{names: "xgroup|create", is: no, why: whyExists},
+	{names: "xcfgset xgroup xgroup|delconsumer xgroup|destroy xgroup|setid", is: no, why: whyAdmin},
+	{names: "xgroup|help xinfo|help object|help", is: read},
 
 	// Vector sets.
-	case "vrem", "vsetattr":
-		return constant, true
-	case "vadd":
-		return no, true
+	{names: "vrem vsetattr", is: constant.positive()},
+	{names: "vadd", is: no, why: whyDecides},
 
 	// Scripts and functions. A *_RO script cannot write.
-	case "eval", "evalsha", "fcall":
-		return no, true
-	case "eval_ro", "evalsha_ro", "fcall_ro":
-		return read, true
-	case "script|load":
-		return constant, true
-	case "function|load":
-		return when(a.is(2, "replace"), constant), true
-	case "script|exists", "script|help", "script|show", "function|dump", "function|help", "function|list", "function|stats":
-		return read, true
-	case "script|debug", "script|flush", "script|kill", "function|delete", "function|flush", "function|kill", "function|restore":
-		return no, true
+	{names: "eval evalsha fcall", is: no, why: "a script may do anything"},
+	{names: "eval_ro evalsha_ro fcall_ro", is: read},
+	{names: "script|load", is: constant},
+	{names: "function|load", rule: func(a args) verdict { return when(a.is(2, "replace"), constant) }, forms: `FUNCTION LOAD REPLACE x
+		FUNCTION LOAD x`},
+	{names: "script|exists script|help script|show function|dump function|help function|list function|stats", is: read},
+	{names: "script|debug script|flush script|kill function|delete function|flush function|kill function|restore", is: no, why: whyAdmin},
 
 	// Looking at the server.
-	case "ping", "echo", "time", "info", "role", "lastsave", "lolwut",
-		"command", "command|count", "command|docs", "command|getkeys", "command|getkeysandflags", "command|help",
-		"command|info", "command|list",
-		"commandlog|get", "commandlog|help", "commandlog|len",
-		"config|get", "config|help",
-		"latency|doctor", "latency|graph", "latency|help", "latency|histogram", "latency|history", "latency|latest",
-		"memory|doctor", "memory|help", "memory|malloc-stats", "memory|stats", "memory|usage",
-		"module|help", "module|list",
-		"pubsub|channels", "pubsub|help", "pubsub|numpat", "pubsub|numsub", "pubsub|shardchannels", "pubsub|shardnumsub",
-		"slowlog|get", "slowlog|help", "slowlog|len",
-		"acl|cat", "acl|dryrun", "acl|genpass", "acl|getuser", "acl|help", "acl|list", "acl|users", "acl|whoami",
-		"cluster|count-failure-reports", "cluster|countkeysinslot", "cluster|getkeysinslot", "cluster|getslotmigrations",
-		"cluster|help", "cluster|info", "cluster|keyslot", "cluster|links", "cluster|myid", "cluster|myshardid",
-		"cluster|nodes", "cluster|replicas", "cluster|shards", "cluster|slaves", "cluster|slot-stats", "cluster|slots",
-		"sentinel|get-master-addr-by-name", "sentinel|masters", "sentinel|master", "sentinel|replicas",
-		"sentinel|slaves", "sentinel|sentinels", "sentinel|myid", "sentinel|ckquorum":
-		return read, true
-	case "acl|log":
-		return when(!a.has(2, "reset"), read), true
+	{names: `ping echo time info role lastsave lolwut
+		command command|count command|docs command|getkeys command|getkeysandflags command|help command|info command|list
+		commandlog|get commandlog|help commandlog|len config|get config|help
+		latency|doctor latency|graph latency|help latency|histogram latency|history latency|latest
+		memory|doctor memory|help memory|malloc-stats memory|stats memory|usage module|help module|list
+		pubsub|channels pubsub|help pubsub|numpat pubsub|numsub pubsub|shardchannels pubsub|shardnumsub
+		slowlog|get slowlog|help slowlog|len
+		acl|cat acl|dryrun acl|genpass acl|getuser acl|help acl|list acl|users acl|whoami
+		cluster|count-failure-reports cluster|countkeysinslot cluster|getkeysinslot cluster|getslotmigrations
+		cluster|help cluster|info cluster|keyslot cluster|links cluster|myid cluster|myshardid
+		cluster|nodes cluster|replicas cluster|shards cluster|slaves cluster|slot-stats cluster|slots
+		sentinel|get-master-addr-by-name sentinel|masters sentinel|master sentinel|replicas
+		sentinel|slaves sentinel|sentinels sentinel|myid sentinel|ckquorum`, is: read},
+	{names: "acl|log", rule: func(a args) verdict { return when(!a.has(2, "reset"), read) }, forms: `ACL LOG
+		ACL LOG RESET`},
 
-	// Changing the server. Settings are constants; what throws away, starts or
-	// stops something is not repeated: by the second time it may hit others.
-	case "config|set", "config|rewrite", "memory|purge":
-		return constant, true
-	case "acl", "cluster", "config", "function", "latency", "memory", "module", "object", "pubsub", "script", "slowlog",
-		"commandlog", "xgroup", "xinfo",
-		"acl|deluser", "acl|load", "acl|save", "acl|setuser",
-		"bgrewriteaof", "bgsave", "save", "config|resetstat", "commandlog|reset", "slowlog|reset", "latency|reset",
-		"debug", "failover", "flushall", "flushdb", "module|load", "module|loadex", "module|unload", "psync", "replconf",
-		"replicaof", "shutdown", "slaveof", "sync",
-		"cluster|addslots", "cluster|addslotsrange", "cluster|bumpepoch", "cluster|delslots", "cluster|delslotsrange",
-		"cluster|failover", "cluster|flushslots", "cluster|forget", "cluster|meet", "cluster|migrateslots",
-		"cluster|cancelslotmigrations", "cluster|migration", "cluster|syncslots",
-		"cluster|replicate", "cluster|reset", "cluster|saveconfig", "cluster|set-config-epoch", "cluster|setslot":
-		return no, true
+	// Changing the server. Settings are constants.
+	{names: "config|set config|rewrite memory|purge", is: constant},
+	{names: `acl cluster config function latency memory module object pubsub script slowlog commandlog xinfo
+		acl|deluser acl|load acl|save acl|setuser
+		bgrewriteaof bgsave save config|resetstat commandlog|reset slowlog|reset latency|reset
+		debug failover flushall flushdb module|load module|loadex module|unload psync replconf
+		replicaof shutdown slaveof sync
+		cluster|addslots cluster|addslotsrange cluster|bumpepoch cluster|delslots cluster|delslotsrange
+		cluster|failover cluster|flushslots cluster|forget cluster|meet cluster|migrateslots
+		cluster|cancelslotmigrations cluster|migration cluster|syncslots
+		cluster|replicate cluster|reset cluster|saveconfig cluster|set-config-epoch cluster|setslot`, is: no, why: whyAdmin},
 
-	// Messages: a second one is delivered, too.
-	case "publish", "spublish":
-		return no, true
-	}
-	if isBound(name) {
-		return no, true
-	}
-	return decideModule(name, a)
+	// Messages.
+	{names: "publish spublish", is: no, why: "a second message is delivered, too"},
 }
 
 // isBound names commands that belong to one connection: what they do, or what
@@ -241,198 +310,4 @@ func runsScript(name string) bool {
 		return true
 	}
 	return false
-}
-
-// readable reports whether all arguments from position from on can be read.
-func readable(a args, from int) bool {
-	for i := from; i < len(a); i++ {
-		if _, ok := a.text(i); !ok {
-			return false
-		}
-	}
-	return true
-}
-
-// set: SET key value [NX|XX|IFEQ v|IFNE v|IFDEQ d|IFDNE d] [GET] [EX s|PX ms|EXAT t|PXAT t|KEEPTTL]
-func set(a args) verdict {
-	if len(a) < 3 {
-		return no
-	}
-	v := constant
-	for i := 3; i < len(a); i++ {
-		switch a.lower(i) {
-		case "ex", "px", "exat", "pxat":
-			i++
-		case "xx", "keepttl":
-			v = again
-		default:
-			return no
-		}
-	}
-	return v
-}
-
-func hsetex(a args) verdict {
-	for i := 2; i < len(a); i++ {
-		switch a.lower(i) {
-		case "ex", "px", "exat", "pxat":
-			i++
-		case "fxx", "keepttl":
-		case "fields":
-			return again
-		default:
-			return no
-		}
-	}
-	return no
-}
-
-// zadd: ZADD key [NX|XX] [GT|LT] [CH] [INCR] score member ...
-func zadd(a args) verdict {
-	v := constant
-	for i := 2; i < len(a); i++ {
-		switch a.lower(i) {
-		case "xx", "gt", "lt":
-			v = again
-		case "ch":
-		case "nx", "incr":
-			return no
-		default:
-			return when(i+1 < len(a) && readable(a[:i+1], i), v)
-		}
-	}
-	return no
-}
-
-// geoadd: GEOADD key [NX|XX] [CH] longitude latitude member ...
-func geoadd(a args) verdict {
-	v := constant
-	for i := 2; i < len(a); i++ {
-		switch a.lower(i) {
-		case "xx":
-			v = again
-		case "ch":
-		case "nx":
-			return no
-		default:
-			return when(i+2 < len(a) && readable(a[:i+1], i), v)
-		}
-	}
-	return no
-}
-
-// xadd: XADD key [NOMKSTREAM] [KEEPREF|DELREF|ACKED] [IDMPAUTO p|IDMP p i]
-// [MAXLEN|MINID [=|~] n [LIMIT c]] id field value ...
-// With an id of the caller's own a second one is refused by the server.
-func xadd(a args) verdict {
-	for i := 2; i < len(a); i++ {
-		switch a.lower(i) {
-		case "nomkstream", "keepref", "delref", "acked":
-		case "maxlen", "minid":
-			if a.is(i+1, "=", "~") {
-				i++
-			}
-			i++
-		case "limit":
-			i++
-		default:
-			id, ok := a.text(i)
-			ms, seq, _ := strings.Cut(id, "-")
-			return when(ok && digits(ms) && (seq == "" && !strings.Contains(id, "-") || digits(seq)), again)
-		}
-	}
-	return no
-}
-
-func digits(s string) bool {
-	for _, r := range s {
-		if r < '0' || r > '9' {
-			return false
-		}
-	}
-	return s != ""
-}
-
-// xreadgroup: only a look at what was delivered to this consumer before.
-func xreadgroup(a args) verdict {
-	for i := 4; i < len(a); i++ {
-		switch a.lower(i) {
-		case "count", "block":
-			i++
-		case "noack":
-		case "streams":
-			n := len(a) - i - 1
-			if n < 2 || n%2 != 0 {
-				return no
-			}
-			for j := i + 1 + n/2; j < len(a); j++ {
-				if id, ok := a.text(j); !ok || id == "" || id[0] < '0' || id[0] > '9' {
-					return no
-				}
-			}
-			return again
-		default:
-			return no
-		}
-	}
-	return no
-}
-
-// bitop: BITOP op dest src ...; computed again with its own result as a source
-// it could be another one.
-func bitop(a args) verdict { return store(a, 2, 3) }
-
-// store: dest is written from what the later arguments name. If dest may be one
-// of them, the second result may differ from the first.
-func store(a args, dest, from int) verdict {
-	d, ok := a.text(dest)
-	if !ok || !readable(a, from) || len(a) <= from {
-		return no
-	}
-	for i := from; i < len(a); i++ {
-		if s, _ := a.text(i); s == d {
-			return no
-		}
-	}
-	return again
-}
-
-// sort_: SORT key ... [STORE dest]
-func sort_(a args) verdict {
-	if !readable(a, 1) {
-		return no
-	}
-	key, _ := a.text(1)
-	for i := 2; i < len(a); i++ {
-		switch a.lower(i) {
-		case "by", "get":
-			i++
-		case "limit":
-			i += 2
-		case "store":
-			dest, ok := a.text(i + 1)
-			// A pattern of BY or GET can name the destination.
-			return when(ok && dest != key && !a.has(2, "by", "get"), again)
-		}
-	}
-	return read
-}
-
-// georadius: a read, unless it stores.
-func georadius(a args) verdict {
-	if !readable(a, 1) {
-		return no
-	}
-	key, _ := a.text(1)
-	v := read
-	for i := 2; i < len(a); i++ {
-		if a.is(i, "store", "storedist") {
-			dest, ok := a.text(i + 1)
-			if !ok || dest == key {
-				return no
-			}
-			v = again
-		}
-	}
-	return v
 }

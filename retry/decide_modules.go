@@ -2,47 +2,69 @@ package retry
 
 import "strings"
 
-// decideModule is decide for the modules that come with Redis 8 and Valkey:
-// JSON, search, time series and the probabilistic types. Their servers may not
-// have been at hand when the table was made.
-func decideModule(name string, a args) (verdict, bool) {
-	switch name {
-	case "json.get", "json.mget", "json.type", "json.strlen", "json.arrlen", "json.arrindex", "json.objkeys",
-		"json.objlen", "json.resp", "json.debug|memory", "json.debug|help",
-		"ft.search", "ft.info", "ft._list", "ft.explain", "ft.explaincli", "ft.spellcheck",
-		"ft.tagvals", "ft.syndump", "ft.dictdump", "ft.sugget", "ft.suglen", "ft.config|get",
-		"ts.get", "ts.mget", "ts.range", "ts.revrange", "ts.mrange", "ts.mrevrange", "ts.info", "ts.queryindex",
-		"bf.exists", "bf.mexists", "bf.info", "bf.card", "bf.scandump",
-		"cf.exists", "cf.mexists", "cf.info", "cf.count", "cf.scandump",
-		"cms.query", "cms.info", "topk.query", "topk.list", "topk.info", "topk.count",
-		"tdigest.byrank", "tdigest.byrevrank", "tdigest.cdf", "tdigest.info", "tdigest.max", "tdigest.min",
-		"tdigest.quantile", "tdigest.rank", "tdigest.revrank", "tdigest.trimmed_mean":
-		return read, true
-	case "ft.aggregate", "ft.hybrid": // a cursor is left behind
-		return when(!a.has(2, "withcursor"), read), true
-	case "json.set": // JSON.SET key path value [NX|XX]
-		if len(a) == 5 && a.is(4, "xx") {
-			return when(steady(a, 2), again), true
-		}
-		return when(len(a) == 4 && steady(a, 2), constant), true
-	case "json.merge", "json.clear":
-		return when(steady(a, 2), again), true
-	case "json.del", "json.forget":
-		return when(steady(a, 2), constant), true
-	case "json.mset":
-		for i := 2; i < len(a); i += 3 {
-			if !steady(a, i) {
-				return no, true
-			}
-		}
-		return when(len(a) > 3, constant), true
-	case "bf.add", "bf.madd", "bf.insert":
-		return again, true
-	case "json.arrappend", "json.arrinsert", "json.arrpop", "json.arrtrim", "json.numincrby", "json.nummultby",
-		"json.strappend", "json.toggle":
-		return no, true
+// moduleDecisions are about the modules that come with Redis 8 and Valkey: JSON,
+// search, time series and the probabilistic types. Their servers may not have been
+// at hand when the table of commands was made. What is not listed is not known, and
+// so is unsafe: TS.ADD, CF.ADD, TOPK.ADD, CMS.INCRBY, FT.CREATE ...
+var moduleDecisions = []decision{
+	{names: `json.get json.mget json.type json.strlen json.arrlen json.arrindex json.objkeys
+		json.objlen json.resp json.debug|memory json.debug|help
+		ft.search ft.info ft._list ft.explain ft.explaincli ft.spellcheck
+		ft.tagvals ft.syndump ft.dictdump ft.sugget ft.suglen ft.config|get
+		ts.get ts.mget ts.range ts.revrange ts.mrange ts.mrevrange ts.info ts.queryindex
+		bf.exists bf.mexists bf.info bf.card bf.scandump
+		cf.exists cf.mexists cf.info cf.count cf.scandump
+		cms.query cms.info topk.query topk.list topk.info topk.count
+		tdigest.byrank tdigest.byrevrank tdigest.cdf tdigest.info tdigest.max tdigest.min
+		tdigest.quantile tdigest.rank tdigest.revrank tdigest.trimmed_mean`, is: read},
+	{names: "ft.aggregate ft.hybrid", rule: func(a args) verdict { return when(!a.has(2, "withcursor"), read) },
+		forms: `FT.AGGREGATE i q
+		FT.AGGREGATE i q WITHCURSOR
+		FT.HYBRID i q`, why: "a cursor is left behind"},
+	{names: "json.set", rule: jsonSet, forms: `JSON.SET k $ 1
+		JSON.SET k $.a 1
+		JSON.SET k $ 1 XX
+		JSON.SET k $ 1 NX
+		JSON.SET k $.a[0] 1`},
+	{names: "json.merge", rule: func(a args) verdict { return when(steady(a, 2), again.value()) }, forms: `JSON.MERGE k $.a 1
+		JSON.MERGE k $.a[0] 1`},
+	{names: "json.clear", rule: func(a args) verdict { return when(steady(a, 2), again.positive()) }, forms: `JSON.CLEAR k $.a
+		JSON.CLEAR k $.a[0]`},
+	{names: "json.del json.forget", rule: func(a args) verdict { return when(steady(a, 2), constant.positive()) }, forms: `JSON.DEL k $.a
+		JSON.DEL k $.a[0]
+		JSON.FORGET k $.a`},
+	{names: "json.mset", rule: jsonMSet, forms: `JSON.MSET k $ 1
+		JSON.MSET k $.a[0] 1`},
+	{names: "bf.add", is: again.positive()},
+	{names: "bf.madd bf.insert", is: again.each(1)},
+	{names: "json.arrappend json.arrinsert json.numincrby json.nummultby json.strappend json.toggle", is: no, why: whyAgain},
+	{names: "json.arrpop", is: no, why: whyGives},
+	{names: "json.arrtrim", is: no, why: whyPosition},
+}
+
+// jsonSet: JSON.SET key path value [NX|XX]. It replies nil if there is no such place;
+// the root there always is.
+func jsonSet(a args) verdict {
+	switch {
+	case !steady(a, 2):
+		return no
+	case len(a) == 5 && a.is(4, "xx"):
+		return again.value()
+	case len(a) != 4:
+		return no
+	case a.is(2, "$", "."):
+		return constant
 	}
-	return no, false
+	return constant.value()
+}
+
+func jsonMSet(a args) verdict {
+	for i := 2; i < len(a); i += 3 {
+		if !steady(a, i) {
+			return no
+		}
+	}
+	return when(len(a) > 3, constant)
 }
 
 // steady reports whether a JSON path, if argument i is there, names the same

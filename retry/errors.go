@@ -20,10 +20,18 @@ var ErrUnknownOutcome = errors.New("lifeguard/retry: outcome unknown")
 type UnknownOutcomeError struct {
 	Command  string // its name, as in "incr" or "config|set"
 	Attempts int    // how often it was tried, at least 1
-	Cause    error  // why there is no reply to the last attempt; errors.Is and As find it
+	Cause    error  // why there is no reply; errors.Is and As find it
+	// Applied: it was carried out, and the state is as if it had been once; but a
+	// reply was lost, and that of the repetition may tell less than the first one, as
+	// the 0 of a ZREM does. Who removed the member is not known. See [IdempotentState].
+	Applied bool
 }
 
 func (e *UnknownOutcomeError) Error() string {
+	if e.Applied {
+		return fmt.Sprintf("lifeguard/retry: %s: carried out, but its reply was lost, and after %s that of the last may tell less: %v",
+			e.Command, count(e.Attempts, "attempt"), e.Cause)
+	}
 	return fmt.Sprintf("lifeguard/retry: %s: outcome unknown after %s: %v", e.Command, count(e.Attempts, "attempt"), e.Cause)
 }
 
@@ -32,6 +40,13 @@ func (e *UnknownOutcomeError) Is(target error) bool { return target == ErrUnknow
 
 // Unwrap returns the cause.
 func (e *UnknownOutcomeError) Unwrap() error { return e.Cause }
+
+// Applied reports whether err is an [*UnknownOutcomeError] that is Applied: the
+// command was carried out, and only its reply is not known.
+func Applied(err error) bool {
+	var u *UnknownOutcomeError
+	return errors.As(err, &u) && u.Applied
+}
 
 // ErrBreakerOpen is what errors.Is finds in the error of a command that was not
 // sent because its node has been failing for too long. The error is a
@@ -87,6 +102,14 @@ func (e *handshakeError) Timeout() bool {
 
 // Temporary makes it a net.Error, as the error it stands for mostly is.
 func (e *handshakeError) Temporary() bool { return e.Timeout() }
+
+// fullError is the refusal of a server that takes no new connection: the command that
+// the connection was made for has not been written. It is no redis.Error, or go-redis
+// would take HELLO for unknown there, and go on.
+type fullError struct{ err error }
+
+func (e *fullError) Error() string { return e.err.Error() }
+func (e *fullError) Unsent() bool  { return true }
 
 // waitError is the last failure of a command whose caller gave up waiting.
 type waitError struct{ ctx, last error }

@@ -40,6 +40,9 @@ func handshake(cmd redis.Cmder, err error) error {
 		return nil
 	}
 	err = reveal(err)
+	if strings.HasPrefix(err.Error(), textNewClient) {
+		return &fullError{err}
+	}
 	if f := classify(err); f.kind != lost && f.kind != unwritten {
 		return err
 	}

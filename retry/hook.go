@@ -24,7 +24,8 @@ type Hook struct {
 	count   counters
 	breaker *breaker
 	// fanout: the client sends to several nodes, each of which has a hook of Node.
-	fanout atomic.Bool
+	fanout  atomic.Bool
+	cluster bool // it follows MOVED and ASK
 }
 
 var _ redis.Hook = (*Hook)(nil)
@@ -116,14 +117,16 @@ func (h *Hook) process(ctx context.Context, cmd redis.Cmder, next redis.ProcessH
 	}
 	p := progress{tries: 1}
 	marks := marksOf(ctx)
-	applied := false // an earlier attempt may have been carried out
+	var unsure error // of an earlier attempt that may have been carried out
 	for f.kind != final && h.mayGoOn(ctx, cmd, f, marks) {
 		a := Attempt{Command: name(cmd), Commands: 1, Safety: h.policy.Classify(cmd)}
 		if ok, err := h.pause(ctx, &p, f, a); !ok {
 			f.err = err
 			break
 		}
-		applied = applied || f.outcome == Unknown
+		if f.outcome == Unknown {
+			unsure = f.err
+		}
 		cmd.SetErr(errUnanswered) // see below, and so that an old error is not taken for a new one
 		p.tries++
 		last := f
@@ -137,7 +140,11 @@ func (h *Hook) process(ctx context.Context, cmd redis.Cmder, next redis.ProcessH
 	}
 	err := f.err
 	switch {
-	case err == nil || err == redis.Nil || !applied && f.outcome != Unknown:
+	case err == nil || err == redis.Nil:
+		if unsure != nil && h.tellsLess(cmd, err, marks) {
+			err = h.replyLost(ctx, cmd, unsure, p.tries)
+		}
+	case unsure == nil && f.outcome != Unknown:
 	case name(cmd) == "shutdown" && errors.Is(err, io.EOF):
 		err = io.EOF // a server that obeys does not answer: go-redis's methods make it a success
 	default:
@@ -244,13 +251,21 @@ func (h *Hook) understandFan(cmd redis.Cmder, f failure) failure {
 		return f
 	}
 	n, _ := nameOf(cmd)
-	if row := lookup(n); row == nil || row.flags&fFan == 0 || h.policy.Classify(cmd) != Unsafe {
+	row := lookup(n)
+	if row == nil || row.flags&fFan == 0 {
 		return f
 	}
-	if f.outcome == NotSent {
-		f.outcome = Unknown
+	switch h.policy.Classify(cmd) {
+	case IdempotentState:
+		if len(cmd.Args()) > 2 { // several keys
+			f.outcome = Unknown
+		}
+	case Unsafe:
+		if f.outcome == NotSent {
+			f.outcome = Unknown
+		}
+		f.kind = final
 	}
-	f.kind = final
 	return f
 }
 
@@ -282,7 +297,7 @@ func (h *Hook) mayRepeat(cmd redis.Cmder, m mark) bool {
 	switch h.policy.Classify(cmd) {
 	case ReadOnly:
 		return true
-	case IdempotentWrite:
+	case IdempotentWrite, IdempotentState:
 		return !h.policy.NoRepeatWrites
 	}
 	return false
@@ -293,11 +308,26 @@ func (h *Hook) mayAskAgain(cmd redis.Cmder, f failure, m mark) bool {
 	if m&markNever != 0 || cmd.NoRetry() {
 		return false
 	}
-	n, _ := nameOf(cmd)
-	if runsScript(n) {
-		return isServersOwn(f.err.Error()) || m&markIdempotent != 0
+	if f.reason == ReasonMoved && !h.cluster {
+		return false // a client of one server does not follow it
+	}
+	n, a := nameOf(cmd)
+	switch {
+	case runsScript(n):
+		return m&markIdempotent != 0 || isServersOwn(f.err.Error(), a)
+	case n == "cluster|setslot":
+		return f.reason != ReasonNoReplicas // Valkey: the replicas may have done it
+	case n == "xread" && f.reason == ReasonUnblocked:
+		return h.policy.Classify(cmd) != Unsafe
 	}
 	return !isBound(n)
+}
+
+// tellsLess reports whether the reply of a repetition may be another one than that
+// of the first attempt.
+func (h *Hook) tellsLess(cmd redis.Cmder, err error, m mark) bool {
+	return m&markIdempotent == 0 && !h.policy.IgnoreCounts && h.policy.Classify(cmd) == IdempotentState &&
+		!classOf(cmd).proof.given(cmd, err)
 }
 
 // expired reports whether the caller's own time is over. Timers may be late, so

@@ -30,6 +30,7 @@ func Attach(rdb redis.UniversalClient, policy Policy, opts ...Option) (*Hook, er
 			return nil, err
 		}
 		h.fanout.Store(true)
+		h.cluster = true
 		c.OnNewNode(func(node *redis.Client) { node.AddHook(h.Node(node.Options().Addr)) })
 	case *redis.Ring:
 		if err := noRetries(c.Options().MaxRetries); err != nil {

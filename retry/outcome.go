@@ -78,11 +78,15 @@ const (
 	ReasonTryAgain    Reason = "tryagain"    // TRYAGAIN: the slot is moving
 	ReasonClusterDown Reason = "clusterdown" // CLUSTERDOWN
 	ReasonMasterDown  Reason = "masterdown"  // MASTERDOWN: a replica without its master
-	ReasonMaxClients  Reason = "maxclients"  // max number of clients reached
+	ReasonMaxClients  Reason = "maxclients"  // max number of clients reached: no connection could be set up
+	ReasonMoved       Reason = "moved"       // MOVED or ASK that go-redis gave up on
+	ReasonNoReplicas  Reason = "noreplicas"  // NOREPLICAS: too few replicas for a write
+	ReasonBusy        Reason = "busy"        // BUSY: a script of somebody's takes too long
+	ReasonUnblocked   Reason = "unblocked"   // UNBLOCKED: the server of a blocking command became a replica
 )
 
 var reasons = [...]Reason{ReasonDial, ReasonUnsent, ReasonLost, ReasonLoading, ReasonReadOnly, ReasonTryAgain,
-	ReasonClusterDown, ReasonMasterDown, ReasonMaxClients}
+	ReasonClusterDown, ReasonMasterDown, ReasonMaxClients, ReasonMoved, ReasonNoReplicas, ReasonBusy, ReasonUnblocked}
 
 func (r Reason) index() int {
 	for i, s := range reasons {
@@ -148,14 +152,15 @@ func classify(err error) failure {
 		f.outcome = NotSent // waited for once, and that was all
 		return f
 	}
+	var full *fullError
+	if errors.As(err, &full) {
+		return failure{err, NotSent, away, ReasonMaxClients, false}
+	}
 	var answer redis.Error
 	if errors.As(err, &answer) {
 		f.outcome = Answered
-		if r := refusal(answer.Error()); r != "" {
-			f.kind, f.reason = notExecuted, r
-			if r == ReasonLoading || r == ReasonClusterDown || r == ReasonMasterDown {
-				f.kind = away
-			}
+		if r := refusalOf(answer.Error()); r != nil {
+			f.kind, f.reason = r.kind, r.reason
 		}
 		return f
 	}
@@ -189,48 +194,6 @@ func classify(err error) failure {
 		f.kind, f.reason = lost, ReasonLost // an attempt's own limit, if the caller's is not over
 	}
 	return f
-}
-
-// refusal recognises the replies of a server that has not executed a command
-// and may execute it later.
-func refusal(s string) Reason {
-	code, _, _ := strings.Cut(s, " ")
-	switch code {
-	case "LOADING":
-		return ReasonLoading
-	case "READONLY":
-		return ReasonReadOnly
-	case "TRYAGAIN":
-		return ReasonTryAgain
-	case "CLUSTERDOWN":
-		return ReasonClusterDown
-	case "MASTERDOWN":
-		return ReasonMasterDown
-	case "ERR":
-		if strings.HasPrefix(s, "ERR max number of clients") {
-			return ReasonMaxClients
-		}
-	}
-	return ""
-}
-
-// isServersOwn reports whether a refusal is word for word one of the server's:
-// a script can return an error of any code, after it has written.
-func isServersOwn(s string) bool {
-	s = strings.TrimSuffix(s, ".")
-	switch s {
-	case "LOADING Redis is loading the dataset in memory",
-		"LOADING Valkey is loading the dataset in memory",
-		"READONLY You can't write against a read only replica",
-		"MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'",
-		"CLUSTERDOWN Hash slot not served",
-		"CLUSTERDOWN The cluster is down",
-		"CLUSTERDOWN The cluster is down and only accepts read commands",
-		"TRYAGAIN Multiple keys request during rehashing of slot",
-		"ERR max number of clients reached":
-		return true
-	}
-	return false
 }
 
 // Texts of go-redis errors that have no exported value. Tests pin them.

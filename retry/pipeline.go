@@ -62,8 +62,8 @@ type pipeCall struct {
 	marks mark
 
 	// Both are made at the first failure.
-	applied []bool    // an earlier attempt may have been carried out
-	fails   []failure // by command; the zero value is an answer
+	unsure []error   // of an earlier attempt that may have been carried out
+	fails  []failure // by command; the zero value is an answer
 }
 
 func (c *pipeCall) run() error {
@@ -76,7 +76,7 @@ func (c *pipeCall) run() error {
 	if c.marks&markFirst != 0 {
 		return reveal(err)
 	}
-	c.applied = make([]bool, len(c.body))
+	c.unsure = make([]error, len(c.body))
 	for !expired(c.ctx) {
 		again, f, a := c.choose()
 		if len(again) == 0 {
@@ -96,7 +96,9 @@ func (c *pipeCall) run() error {
 			send = append(send, c.cmds[0])
 		}
 		for _, i := range again {
-			c.applied[i] = c.applied[i] || c.fails[i].outcome == Unknown
+			if c.fails[i].outcome == Unknown {
+				c.unsure[i] = c.fails[i].err
+			}
 			send = append(send, c.body[i])
 		}
 		body := send
@@ -447,9 +449,13 @@ func (c *pipeCall) finish(tries int) error {
 		err := cmd.Err()
 		if f := c.fails[i]; f.err != nil {
 			err = f.err
-			if f.outcome == Unknown || c.applied[i] && err != redis.Nil {
+			if f.outcome == Unknown || c.unsure[i] != nil && err != redis.Nil {
 				err = c.h.unknown(c.ctx, cmd, err, tries)
 			}
+			cmd.SetErr(err)
+		}
+		if c.unsure[i] != nil && (err == nil || err == redis.Nil) && c.h.tellsLess(cmd, err, c.marks) {
+			err = c.h.replyLost(c.ctx, cmd, c.unsure[i], tries)
 			cmd.SetErr(err)
 		}
 		if first == nil {

@@ -102,12 +102,12 @@ func TestAPipelineOfSafeCommandsIsRepeatedWhereItBroke(t *testing.T) {
 	rdb, _ := attach(t, bare(s, f.proxy.Addr()), quick())
 	ctx := within(t, 10*time.Second)
 	for _, loss := range []redistest.Action{redistest.CutBefore, redistest.HalfThenCut, redistest.Drop} {
-		f.reply("sadd", 3, loss)
+		f.reply("hset", 3, loss)
 		cmds, err := rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
 			for i := range 50 {
 				p.Set(ctx, fmt.Sprint("a", i), i, 0)
 				p.Get(ctx, fmt.Sprint("a", i))
-				p.SAdd(ctx, "s", i)
+				p.HSet(ctx, "h", i, 1)
 			}
 			return nil
 		})
@@ -191,7 +191,7 @@ func TestATransactionIsRepeatedWholeOrNotAtAll(t *testing.T) {
 		f.reply("exec", 2, loss)
 		cmds, err = rdb.TxPipelined(ctx, func(p redis.Pipeliner) error {
 			p.Set(ctx, "a", 2, 0)
-			p.SAdd(ctx, "s", 1)
+			p.HSet(ctx, "h", "f", 1)
 			p.Get(ctx, "a")
 			return nil
 		})

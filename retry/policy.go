@@ -34,6 +34,11 @@ type Policy struct {
 	// it was carried out, which another client may see: A's SET, B's SET, A's SET
 	// again. Default: false.
 	NoRepeatWrites bool
+	// IgnoreCounts takes the reply of a repetition for the answer, although it may tell
+	// less than the first one: for those who never read what ZREM, SADD, DEL and the
+	// like reply. The zero value gives them an [*UnknownOutcomeError] that is Applied
+	// instead. See [IdempotentState]; [Idempotent] does the same for one call.
+	IgnoreCounts bool
 	// PerAttempt limits each attempt, by a ctx of its own. The limit is kept while
 	// waiting for the pool; go-redis keeps it on the network only with
 	// Options.ContextTimeoutEnabled. It cuts blocking commands short, too, and
@@ -108,3 +113,7 @@ func WithLogger(l *slog.Logger) Option { return func(h *Hook) { h.log = l } }
 // WithNode names the server of a single client in the errors and logs of its
 // breaker. The default is no name.
 func WithNode(name string) Option { return func(h *Hook) { h.node = name } }
+
+// OfCluster says that the hook's client is a redis.ClusterClient: a MOVED or ASK that
+// it gives up on is sent again. [Attach] knows.
+func OfCluster() Option { return func(h *Hook) { h.cluster = true } }

@@ -47,6 +47,17 @@ func (h *Hook) unknown(ctx context.Context, cmd redis.Cmder, err error, tries in
 	return &UnknownOutcomeError{Command: name(cmd), Attempts: tries, Cause: err}
 }
 
+// replyLost makes the error of a command that was carried out by one of several
+// attempts, of which the last one was answered.
+func (h *Hook) replyLost(ctx context.Context, cmd redis.Cmder, cause error, tries int) error {
+	err := h.unknown(ctx, cmd, cause, tries)
+	var u *UnknownOutcomeError
+	if errors.As(err, &u) {
+		err = &UnknownOutcomeError{Command: u.Command, Attempts: tries, Cause: u.Cause, Applied: true}
+	}
+	return err
+}
+
 func (h *Hook) breakerChanged(node string, from, to gobreaker.State) {
 	switch to {
 	case gobreaker.StateOpen:

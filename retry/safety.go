@@ -8,31 +8,39 @@ import (
 )
 
 // Safety says what sending a command a second time does, if the server carried
-// out the first one.
+// out the first one. docs/COMMANDS.md lists every command with its class.
 type Safety int
 
 const (
 	// ReadOnly commands change nothing, however often they run.
 	ReadOnly Safety = iota
 	// IdempotentWrite commands leave the same state behind when they run twice in a
-	// row. Two things can still be seen: another client's write in between is
-	// overwritten (A's SET, B's SET, A's SET again), and a reply that counts what
-	// changed may say 0 the second time (DEL, HSET, SADD, SREM, ZADD ...). See
-	// [Policy.NoRepeatWrites] and [Never].
+	// row, and reply the same (SET, MSET, SETRANGE). HSET, ZADD and GEOADD without
+	// flags are among them: their count of new fields may be 0 the second time, but it
+	// is rarely read. Another client's write in between is overwritten: A's SET, B's
+	// SET, A's SET again; see [Policy.NoRepeatWrites].
 	IdempotentWrite
+	// IdempotentState commands leave the same state behind when they run twice in a
+	// row, but may reply less the second time: a ZREM that said 1 says 0. A repetition
+	// is the answer only if its reply is one that a first execution alone can give
+	// (ZREM of one member: 1). Otherwise the error is an [*UnknownOutcomeError] that is
+	// Applied. See [Policy.IgnoreCounts].
+	IdempotentState
 	// Unsafe commands do something again when they run again (INCR, LPUSH), give
 	// away something that is then lost (BLPOP, GETDEL), decide something by their
 	// reply (SET NX), are bound to their connection, or are not known.
 	Unsafe
 )
 
-// String returns "read-only", "idempotent" or "unsafe".
+// String returns "read-only", "idempotent", "idempotent state" or "unsafe".
 func (s Safety) String() string {
 	switch s {
 	case ReadOnly:
 		return "read-only"
 	case IdempotentWrite:
 		return "idempotent"
+	case IdempotentState:
+		return "idempotent state"
 	case Unsafe:
 		return "unsafe"
 	}
@@ -52,11 +60,8 @@ func SafetyOf(cmd redis.Cmder) Safety { return classOf(cmd).safety }
 
 // class is what is known about one command.
 type class struct {
-	safety Safety
-	// constant: an IdempotentWrite whose effect does not depend on what was
-	// there before. A sequence of those may be repeated in any company.
-	constant bool
-	scope    scope
+	verdict
+	scope scope
 }
 
 // scope says which data a command may touch.
@@ -72,13 +77,11 @@ const (
 func classOf(cmd redis.Cmder) class {
 	name, a := nameOf(cmd)
 	row := lookup(name)
-	c := class{safety: Unsafe, scope: scopeOf(name, row)}
+	c := class{no, scopeOf(name, row)}
 	if v, ok := decide(name, a); ok {
-		c.safety, c.constant = v.split()
-		return c
-	}
-	if row != nil && row.flags&(fRead|fWrite) == fRead {
-		c.safety = ReadOnly
+		c.verdict = v
+	} else if row != nil && row.flags&(fRead|fWrite) == fRead {
+		c.verdict = read
 	}
 	return c
 }

@@ -56,6 +56,8 @@ func TestEachFormOfACommandHasItsClass(t *testing.T) {
 			TTL k
 			DUMP k
 			TOUCH k
+			GETEX k
+			HGETEX h FIELDS 1 f
 			LOLWUT
 			VSIM v ELE a
 			JSON.GET k $
@@ -65,41 +67,22 @@ func TestEachFormOfACommandHasItsClass(t *testing.T) {
 		retry.IdempotentWrite: `
 			SET k v
 			set k v EX 10
-			SET k v PX 10 XX
 			SET k v KEEPTTL
 			SET k v EXAT 1900000000
 			SET k NX
 			SETEX k 10 v
 			MSET a 1 b 2
 			MSETEX 1 k v EX 10
-			DEL k
-			UNLINK a b
-			DELEX k
 			SETRANGE k 5 v
-			SETBIT k 1 1
-			GETEX k EX 10
-			EXPIRE k 10
-			EXPIRE k 10 XX
-			PEXPIREAT k 1900000000000
-			PERSIST k
 			HSET h f v
 			HMSET h f v
-			HDEL h f
-			HEXPIRE h 10 FIELDS 1 f
-			HEXPIRE h 10 FIELDS 1 nx
-			HGETEX h EX 10 FIELDS 1 f
-			HSETEX h FXX EX 10 FIELDS 1 f v
-			SADD s m
-			SREM s m
+			GETEX k PERSIST
+			HGETEX h PERSIST FIELDS 1 f
+			ZADD z XX GT 1 m
 			SUNIONSTORE d a b
 			ZADD z 1 m
-			ZADD z CH 1 m
-			ZADD z GT 1 m
 			ZADD z XX 1 m
 			ZADD z 1 incr
-			ZREM z m
-			ZREMRANGEBYSCORE z 0 5
-			ZREMRANGEBYRANK z 0 -101
 			ZUNIONSTORE d 2 a b
 			ZRANGESTORE d s 0 5
 			GEOADD g 1 2 m
@@ -108,12 +91,38 @@ func TestEachFormOfACommandHasItsClass(t *testing.T) {
 			SORT k STORE d
 			LTRIM l 0 99
 			LTRIM l -100 -1
-			LREM l 0 v
-			COPY a b REPLACE
 			RESTORE k 0 x REPLACE
 			BITOP AND d a b
-			PFADD p m
 			PFMERGE p q
+			XREADGROUP GROUP g c STREAMS s 0
+			XREADGROUP GROUP g c COUNT 5 STREAMS s t 0 5-1
+			SCRIPT LOAD x
+			FUNCTION LOAD REPLACE x
+			CONFIG SET a b
+			JSON.SET k $ 1`,
+		retry.IdempotentState: `
+			SET k v PX 10 XX
+			DELEX k
+			DEL k
+			UNLINK a b
+			EXPIRE k 10
+			EXPIRE k 10 XX
+			PEXPIREAT k 1900000000000
+			PERSIST k
+			HDEL h f
+			HEXPIRE h 10 FIELDS 1 f
+			HEXPIRE h 10 FIELDS 1 nx
+			HSETEX h FXX EX 10 FIELDS 1 f v
+			SADD s m
+			SREM s m
+			ZADD z CH 1 m
+			ZADD z GT 1 m
+			ZREM z m
+			ZREMRANGEBYSCORE z 0 5
+			ZREMRANGEBYRANK z 0 -101
+			LREM l 0 v
+			COPY a b REPLACE
+			PFADD p m
 			XADD s 5-1 f v
 			XADD s 5 f v
 			XADD s MAXLEN ~ 100 LIMIT 10 5-1 f v
@@ -121,17 +130,35 @@ func TestEachFormOfACommandHasItsClass(t *testing.T) {
 			XDEL s 5-1
 			XACK s g 5-1
 			XTRIM s MAXLEN 100
-			XREADGROUP GROUP g c STREAMS s 0
-			XREADGROUP GROUP g c COUNT 5 STREAMS s t 0 5-1
-			SCRIPT LOAD x
-			FUNCTION LOAD REPLACE x
-			CONFIG SET a b
 			VREM v e
-			JSON.SET k $ 1
 			JSON.SET k $.a 1 XX
 			JSON.DEL k
-			BF.ADD b m`,
+			BF.ADD b m
+			HPERSIST h FIELDS 1 f
+			GETEX k EX 60
+			GETEX k PX 60000
+			HGETEX h EX 60 FIELDS 1 f
+			MSETEX 1 k v XX
+			GEOADD g CH 1 2 m
+			ZADD z XX CH 1 m
+			XTRIM s MAXLEN ~ 100
+			XDELEX s IDS 1 5-1
+			XACKDEL s g IDS 1 5-1
+			XGROUP CREATECONSUMER s g c
+			VSETATTR v e x
+			JSON.SET k $.a 1
+			JSON.MERGE k $.a 1
+			JSON.CLEAR k $.a
+			BF.MADD b m n
+			BF.INSERT b ITEMS m`,
 		retry.Unsafe: `
+			SETBIT k 1 1
+			GETEX k EX 59
+			GETEX k PX 59999
+			GETEX k EXAT 1900000000
+			GETEX k EX
+			HGETEX h EX 10 FIELDS 1 f
+			HGETEX h PXAT 1900000000000 FIELDS 1 f
 			SET k v NX
 			SET k v EX 10 NX
 			SET k v GET
@@ -271,8 +298,8 @@ func TestArgumentsOfAnyTypeAreReadAsTheServerWill(t *testing.T) {
 		{[]any{"zadd", "z", 1.5, "m"}, retry.IdempotentWrite},
 		{[]any{"ltrim", "l", 0, int64(9)}, retry.IdempotentWrite},
 		{[]any{"ltrim", "l", 1, -1}, retry.Unsafe},
-		{[]any{"lrem", "l", uint8(0), "v"}, retry.IdempotentWrite},
-		{[]any{"xadd", "s", []byte("5-1"), "f", "v"}, retry.IdempotentWrite},
+		{[]any{"lrem", "l", uint8(0), "v"}, retry.IdempotentState},
+		{[]any{"xadd", "s", []byte("5-1"), "f", "v"}, retry.IdempotentState},
 		{[]any{"xadd", "s", marshaler{}, "f", "v"}, retry.Unsafe},
 		{[]any{nil}, retry.Unsafe},
 		{[]any{marshaler{}}, retry.Unsafe},
@@ -296,21 +323,21 @@ func TestTheCommandsThatGoRedisBuildsAreClassified(t *testing.T) {
 	add(retry.IdempotentWrite, p.Set(ctx, "k", "v", time.Minute))
 	add(retry.IdempotentWrite, p.Set(ctx, "k", "v", redis.KeepTTL))
 	add(retry.Unsafe, p.SetNX(ctx, "k", "v", time.Minute))
-	add(retry.IdempotentWrite, p.SetXX(ctx, "k", "v", time.Minute))
+	add(retry.IdempotentState, p.SetXX(ctx, "k", "v", time.Minute))
 	add(retry.Unsafe, p.SetArgs(ctx, "k", "v", redis.SetArgs{Get: true}))
-	add(retry.IdempotentWrite, p.Expire(ctx, "k", time.Minute))
+	add(retry.IdempotentState, p.Expire(ctx, "k", time.Minute))
 	add(retry.Unsafe, p.ExpireNX(ctx, "k", time.Minute))
 	add(retry.IdempotentWrite, p.ZAdd(ctx, "z", redis.Z{Score: 1, Member: "m"}))
 	add(retry.Unsafe, p.ZAddNX(ctx, "z", redis.Z{Score: 1, Member: "m"}))
 	add(retry.Unsafe, p.ZAddArgsIncr(ctx, "z", redis.ZAddArgs{Members: []redis.Z{{Score: 1, Member: "m"}}}))
 	add(retry.Unsafe, p.XAdd(ctx, &redis.XAddArgs{Stream: "s", Values: []string{"f", "v"}}))
-	add(retry.IdempotentWrite, p.XAdd(ctx, &redis.XAddArgs{Stream: "s", ID: "5-1", MaxLen: 9, Approx: true, Values: []string{"f", "v"}}))
+	add(retry.IdempotentState, p.XAdd(ctx, &redis.XAddArgs{Stream: "s", ID: "5-1", MaxLen: 9, Approx: true, Values: []string{"f", "v"}}))
 	add(retry.Unsafe, p.XReadGroup(ctx, &redis.XReadGroupArgs{Group: "g", Consumer: "c", Streams: []string{"s", ">"}}))
 	add(retry.IdempotentWrite, p.XReadGroup(ctx, &redis.XReadGroupArgs{Group: "g", Consumer: "c", Streams: []string{"s", "0"}, Block: -1}))
 	add(retry.ReadOnly, p.XRead(ctx, &redis.XReadArgs{Streams: []string{"s", "5"}, Block: time.Second}))
 	add(retry.IdempotentWrite, p.HSet(ctx, "h", "f", 1))
 	add(retry.ReadOnly, p.ConfigGet(ctx, "*"))
-	add(retry.IdempotentWrite, p.Copy(ctx, "a", "b", 0, true))
+	add(retry.IdempotentState, p.Copy(ctx, "a", "b", 0, true))
 	add(retry.Unsafe, p.Copy(ctx, "a", "b", 0, false))
 	add(retry.ReadOnly, p.GeoRadius(ctx, "g", 1, 2, &redis.GeoRadiusQuery{Radius: 1}))
 	add(retry.Unsafe, p.BLPop(ctx, time.Second, "l"))

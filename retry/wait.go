@@ -47,7 +47,7 @@ func (h *Hook) pause(ctx context.Context, p *progress, f failure, a Attempt) (bo
 	if gate == nil && hasDeadline && time.Until(deadline) <= wait {
 		return false, f.err
 	}
-	if (f.kind == lost || f.kind == notExecuted) && !serverIsWell(f.err) && !h.policy.Budget.take(a.Commands) {
+	if f.kind == lost && !serverIsWell(f.err) && !h.policy.Budget.take(a.Commands) {
 		h.count.budget.Add(1)
 		return false, f.err
 	}

@@ -1,0 +1,103 @@
+package retry
+
+import "github.com/redis/go-redis/v9"
+
+// A write of class IdempotentState is repeated for the state's sake. Whether its
+// second reply may be given to the caller depends on what a repetition, right after
+// a first execution, can reply at all.
+
+// proof says which replies only a first execution can give. Between the two another
+// client may have acted, so a count of several is taken only if it is the highest
+// possible one: ZREM a b that says 1 may have removed the other one before.
+type proof struct {
+	kind proofKind
+	n    int
+}
+
+type proofKind uint8
+
+const (
+	proofNone     proofKind = iota // no reply proves it
+	proofValue                     // any value, but not nil
+	proofPositive                  // 1 or more, or true
+	proofAll                       // n
+	proofEach                      // a list in which each is at least 1, and at most n
+)
+
+// given reports whether the reply that cmd has is one of them. err is what came with
+// it: nil or redis.Nil.
+func (p proof) given(cmd redis.Cmder, err error) bool {
+	if err != nil {
+		return false
+	}
+	switch v := replyOf(cmd).(type) {
+	case int64:
+		return p.kind == proofPositive && v >= 1 || p.kind == proofAll && v == int64(p.n) || p.kind == proofValue
+	case bool:
+		return v && (p.kind != proofAll || p.n == 1) && p.kind != proofNone && p.kind != proofEach
+	case string:
+		return p.kind == proofValue
+	case []any:
+		for _, e := range v {
+			if !p.element(e) {
+				return false
+			}
+		}
+		return len(v) > 0 && (p.kind == proofEach || p.kind == proofValue)
+	}
+	return false
+}
+
+func (p proof) element(e any) bool {
+	if p.kind == proofValue {
+		return e != nil
+	}
+	switch e := e.(type) {
+	case int64:
+		return e >= 1 && e <= int64(p.n)
+	case bool:
+		return e
+	}
+	return false
+}
+
+// replyOf is what cmd was answered: int64, bool, string, a list of those, or nil
+// for no value and for types of commands that have no class of their own.
+func replyOf(cmd redis.Cmder) any {
+	switch c := cmd.(type) {
+	case *redis.Cmd:
+		return c.Val()
+	case *redis.IntCmd:
+		return c.Val()
+	case *redis.BoolCmd:
+		return c.Val()
+	case *redis.StatusCmd:
+		return c.Val()
+	case *redis.StringCmd:
+		return c.Val()
+	case *redis.SliceCmd:
+		return c.Val()
+	case *redis.IntSliceCmd:
+		return list(c.Val())
+	case *redis.BoolSliceCmd:
+		return list(c.Val())
+	case *redis.StringSliceCmd:
+		var out []any
+		for _, s := range c.Val() {
+			if s == "" { // go-redis reads nil as this
+				return nil
+			}
+			out = append(out, s)
+		}
+		return out
+	}
+	return nil
+}
+
+func list[T any](v []T) []any {
+	out := make([]any, len(v))
+	for i := range v {
+		out[i] = v[i]
+	}
+	return out
+}
