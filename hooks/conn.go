@@ -3,6 +3,7 @@ package hooks
 import (
 	"bytes"
 	"errors"
+	"io"
 	"net"
 	"sync/atomic"
 	"syscall"
@@ -36,6 +37,7 @@ type Conn struct {
 	order    atomic.Uint32    // what is to happen to it, see order.go
 	dirt     atomic.Uint32    // what scan found, for other goroutines
 	scan     scanner          // owned by the writing side
+	tail     byte             // the last one that was read; owned by the reading side
 	leased   atomic.Bool
 	cause    atomic.Pointer[error] // of an interruption
 	ended    atomic.Pointer[ending]
@@ -139,8 +141,9 @@ func (c *Conn) send(b []byte) (int, error) {
 	n, err := c.Conn.Write(b)
 	c.out.Add(uint64(n))
 	if err != nil {
-		// In full duplex go-redis would repeat what it wrote before, too.
-		if n == 0 && before&(fWrote|fOutstanding) == 0 {
+		// In full duplex go-redis would repeat what it wrote before, too. What a reply
+		// has come for is over.
+		if n == 0 && before&fWrote == 0 && before&(fOutstanding|fAwaiting) != fOutstanding|fAwaiting {
 			c.unset(fWrote | fOutstanding)
 		}
 		return n, c.fail(OpWrite, err)
@@ -209,6 +212,7 @@ func (c *Conn) Read(b []byte) (int, error) {
 	n, err := c.Conn.Read(b)
 	if n > 0 {
 		c.in.Add(uint64(n))
+		c.tail = b[n-1]
 		fl := c.flags.Load()
 		if fl&fRead == 0 {
 			c.set(fRead)
@@ -227,6 +231,9 @@ func (c *Conn) Read(b []byte) (int, error) {
 		}
 	}
 	if err != nil {
+		if err == io.EOF && c.tail != '\n' && c.has(fRead) && !c.has(fAwaiting) {
+			err = io.ErrUnexpectedEOF // go-redis finds that out only from a bare EOF
+		}
 		err = c.fail(OpRead, err)
 	}
 	return n, err
@@ -349,7 +356,7 @@ func (c *Conn) deadline(op Op, err error) error {
 	if err == nil {
 		return nil
 	}
-	if c.has(fOutstanding) {
+	if c.has(fOutstanding) && (op == OpRead || c.has(fAwaiting)) {
 		c.set(fWrote)
 	}
 	return c.fail(op, err)
@@ -409,6 +416,9 @@ func (c *Conn) fail(op Op, err error) error {
 			c.node.t.failed(c, e, timeout, fl&fWaking != 0)
 		}
 	}
+	if e.Wrote && !e.Handshake {
+		c.node.t.cut.Add(1)
+	}
 	out := typed(e)
 	// A cluster would repeat a handshake that we gave up on the same node.
 	gaveUp := e.Handshake && e.Self
@@ -428,6 +438,9 @@ func (c *Conn) Close() error {
 		return net.ErrClosed
 	}
 	c.shaken(false)
+	if c.ended.Load() == nil && c.order.Load() == orderNone && c.flags.Load()&(fReady|fWrote) == fReady|fWrote {
+		c.node.t.cut.Add(1) // go-redis could not use a reply, perhaps
+	}
 	c.node.t.left(c)
 	err := c.Conn.Close()
 	c.seat() // not before: the server must never see one too many

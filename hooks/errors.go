@@ -6,6 +6,8 @@ import (
 	"net"
 	"strings"
 	"time"
+
+	"github.com/redis/go-redis/v9"
 )
 
 // Op names the step at which a connection failed.
@@ -129,8 +131,40 @@ func (e *deadError) Unwrap() error { return e.cause }
 // command that failed.
 func (e *deadError) Unsent() bool { return true }
 
+// Timeout reports whether the cause was a timeout. It makes the error a net.Error.
+func (e *deadError) Timeout() bool {
+	var t interface{ Timeout() bool }
+	return errors.As(e.cause, &t) && t.Timeout()
+}
+
+// Temporary is Timeout.
+func (e *deadError) Temporary() bool { return e.Timeout() }
+
 // Hide makes err opaque: go-redis repeats nothing because of it. Reveal undoes it.
 func Hide(err error) error { return &opaqueError{err} }
+
+// earlyError marks an error of the caller's own code that ran before the command was
+// written: OnConnect, a credentials provider, a Limiter. Unwrap returns a slice because
+// go-redis strips one layer of errors.Unwrap from those of a handshake.
+type earlyError struct{ err error }
+
+func early(err error) error {
+	if err == nil {
+		return nil
+	}
+	return &earlyError{err}
+}
+
+func (e *earlyError) Error() string   { return e.err.Error() }
+func (e *earlyError) Unwrap() []error { return []error{e.err} }
+func (e *earlyError) Early() error    { return e.err }
+func (e *earlyError) Real() error     { return e.err }
+func (e *earlyError) Unsent() bool    { return true }
+
+// limiter marks what a user's Limiter refuses.
+type limiter struct{ redis.Limiter }
+
+func (l limiter) Allow() error { return early(l.Limiter.Allow()) }
 
 // refusal is what a visit or the checkout guard answers with when a connection
 // is to end. A plain error: one with Timeout() or Unwrap would be retried by
@@ -142,6 +176,9 @@ func (e *refusal) Error() string { return "lifeguard: connection ended: " + stri
 
 // Unsent is always true: nothing is written to a connection that is refused.
 func (e *refusal) Unsent() bool { return true }
+
+// Evicted is always true: it was we who did not want the connection to be used.
+func (e *refusal) Evicted() bool { return true }
 
 var refusals = func() map[Reason]*refusal {
 	m := make(map[Reason]*refusal)

@@ -33,8 +33,9 @@ type Hook struct {
 	Client func(ctx context.Context, cmd redis.Cmder, next redis.ProcessHook) error
 	// Pipeline does the same for pipelines and transactions.
 	Pipeline func(ctx context.Context, cmds []redis.Cmder, next redis.ProcessPipelineHook) error
-	// Failed turns an error into what the caller is to see; nil: itself.
-	Failed func(ctx context.Context, err error) error
+	// Failed turns the error of a call that took that long into what the caller is to
+	// see; nil: itself. after is 0 without Took.
+	Failed func(ctx context.Context, err error, after time.Duration) error
 	// Took hears how long a command took, waits and all, those on leases as well; of
 	// a pipeline cmd is the first. It must not block. nil: nobody looks at the clock.
 	Took func(cmd redis.Cmder, d time.Duration)
@@ -152,8 +153,9 @@ func (s *scope) process(ctx context.Context, cmd redis.Cmder) error {
 	ctx = unhurried(ctx)
 	h, n := s.hook, s.hook.Node
 	client := s.holder == nil && s.client()
+	var start int64
 	if h.Took != nil && (client || !setsUp(cmd)) {
-		start := n.t.now()
+		start = n.t.now()
 		defer func() { h.Took(cmd, time.Duration(n.t.now()-start)) }()
 	}
 	if s.holder != nil {
@@ -180,7 +182,7 @@ func (s *scope) process(ctx context.Context, cmd redis.Cmder) error {
 		err = s.next(ctx, cmd)
 	}
 	if err != nil {
-		return h.fail(ctx, err)
+		return h.fail(ctx, err, n.since(start))
 	}
 	if !n.tookWrites.Load() && writes(cmd.Name()) {
 		n.tookWrites.Store(true)
@@ -208,7 +210,15 @@ func writes(name string) bool {
 	return false
 }
 
-func (h *Hook) fail(ctx context.Context, err error) error {
+// since is how long ago start was, 0 if nobody looked at the clock then.
+func (n *Node) since(start int64) time.Duration {
+	if start == 0 {
+		return 0
+	}
+	return time.Duration(n.t.now() - start)
+}
+
+func (h *Hook) fail(ctx context.Context, err error, after time.Duration) error {
 	if err == redis.Nil {
 		return err
 	}
@@ -216,7 +226,7 @@ func (h *Hook) fail(ctx context.Context, err error) error {
 		err = Reveal(err)
 	}
 	if h.Failed != nil {
-		err = h.Failed(ctx, err)
+		err = h.Failed(ctx, err, after)
 	}
 	return err
 }
@@ -236,8 +246,10 @@ func (in *installed) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.P
 		}
 		ctx = unhurried(ctx)
 		h, n := in.Hook, in.Node
+		var start int64
 		if h.Took != nil && len(cmds) > 0 && !setsUp(cmds[0]) {
-			start, first := n.t.now(), cmds[0]
+			first := cmds[0]
+			start = n.t.now()
 			defer func() { h.Took(first, time.Duration(n.t.now()-start)) }()
 		}
 		n.pipeline.enter()
@@ -257,12 +269,18 @@ func (in *installed) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.P
 		if err == nil {
 			return nil
 		}
+		after := n.since(start)
+		failed, seen := h.fail(ctx, err, after), err
 		for _, cmd := range cmds {
-			if e := cmd.Err(); e != nil {
-				cmd.SetErr(h.fail(ctx, e))
+			switch e := cmd.Err(); e {
+			case nil:
+			case seen:
+				cmd.SetErr(failed)
+			default:
+				cmd.SetErr(h.fail(ctx, e, after))
 			}
 		}
-		return h.fail(ctx, err)
+		return failed
 	}
 }
 

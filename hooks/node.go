@@ -106,7 +106,13 @@ func (t *Tracker) NewNode(opt *redis.Options) *Node {
 		opt.PipelineReadBufferSize = n.pipelineRead
 	}
 	if get := opt.CredentialsProviderContext; get != nil {
-		opt.CredentialsProviderContext = func(ctx context.Context) (string, string, error) { return get(unhurried(ctx)) }
+		opt.CredentialsProviderContext = func(ctx context.Context) (string, string, error) {
+			user, password, err := get(unhurried(ctx))
+			return user, password, early(err)
+		}
+	}
+	if opt.Limiter != nil {
+		opt.Limiter = limiter{opt.Limiter}
 	}
 	opt.OnConnect = n.connected(false)
 	return n
@@ -119,7 +125,7 @@ func (n *Node) connected(apart bool) func(context.Context, *redis.Conn) error {
 	return func(ctx context.Context, conn *redis.Conn) error {
 		if user != nil {
 			if err := user(unhurried(ctx), conn); err != nil {
-				return err
+				return early(err)
 			}
 		}
 		return ready(ctx, conn, apart)

@@ -63,6 +63,7 @@ type Tracker struct {
 	onDial atomic.Pointer[func(*Conn)]
 	onUse  atomic.Pointer[func(*Node)]
 	ends   endCounters
+	cut    atomic.Uint64
 }
 
 // Failure is a connection that failed.
@@ -177,6 +178,11 @@ func (t *Tracker) Emit(e Event) {
 
 // Observed reports whether anybody listens to events.
 func (t *Tracker) Observed() bool { return t.events.handler != nil }
+
+// Cut counts the connections that failed or were closed after a byte of a command was
+// written to them, and before it was over; now and then one more. A command that has
+// failed while nothing was counted wrote nothing.
+func (t *Tracker) Cut() *atomic.Uint64 { return &t.cut }
 
 // Len is the number of open connections.
 func (t *Tracker) Len() int { return int(t.count.Load()) }

@@ -265,9 +265,3 @@ func (u *unit) takeNow(ctx context.Context, rdb *redis.Client, l *lease) error {
 		}
 	}
 }
-
-// full reports whether every slot of the main pool is in use.
-func (u *unit) full() bool {
-	n := u.node.Main()
-	return n.Idle == 0 && n.InUse >= u.rdb.Options().PoolSize
-}

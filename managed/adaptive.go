@@ -30,6 +30,7 @@ type adaptive struct {
 
 	retry *retry.Hook
 	owner func(ctx context.Context, key string) (*redis.Client, error) // in a cluster: the node of a key
+	unit  func(node *redis.Client) (*unit, error)                      // ... and what we know of it
 	one   *batcher                                                     // else
 	nodes sync.Map                                                     // in a cluster: *redis.Client to *batcher
 	count atomic.Int64                                                 // of them
@@ -66,7 +67,7 @@ const (
 // caller goes on from there for itself, with its own ctx.
 //
 //   - A ctx that ends is obeyed at once. What was not sent by then never is, and
-//     the error is that of the ctx. Else the batch goes on, the command may still
+//     the error is that of the ctx, or an *ExhaustedError. Else the batch goes on, the command may still
 //     be carried out, and the error is retry.ErrUnknownOutcome (for a read: that
 //     of the ctx).
 //   - Always sent directly: what can wait in the server, subscriptions, Watch,
@@ -87,7 +88,7 @@ func (c *Client) Adaptive(opts ...BatchOption) redis.UniversalClient {
 	opt := c.Options()
 	a := newAdaptive(c, c.core, c.unit.retry, opts)
 	a.many = int64(opt.PoolSize)
-	a.one = a.newBatcher(c.Pipeline)
+	a.one = a.newBatcher(c.unit, c.Pipeline)
 	a.begin(cached(opt))
 	return a
 }
@@ -97,7 +98,7 @@ func (c *ClusterClient) Adaptive(opts ...BatchOption) redis.UniversalClient {
 	opt := c.Options()
 	a := newAdaptive(c, c.core, c.many.retry, opts)
 	a.many = int64(opt.PoolSize)
-	a.owner = c.MasterForKey
+	a.owner, a.unit = c.MasterForKey, c.unit
 	a.begin(false) // that is for each node to say
 	return a
 }
@@ -124,8 +125,8 @@ func cached(opt *redis.Options) bool {
 	return opt.ClientSideCache != nil || opt.ClientSideCacheConfig != nil
 }
 
-func (a *adaptive) newBatcher(pipe func() redis.Pipeliner) *batcher {
-	return &batcher{set: a.set, ctx: a.ctx, pipe: pipe, log: a.core.set.log, told: a.learn, calm: calm, enough: make(chan struct{}, 1)}
+func (a *adaptive) newBatcher(u *unit, pipe func() redis.Pipeliner) *batcher {
+	return &batcher{unit: u, set: a.set, ctx: a.ctx, pipe: pipe, log: a.core.set.log, told: a.learn, calm: calm, enough: make(chan struct{}, 1)}
 }
 
 // learn sets what depends on how long batches take.
@@ -200,7 +201,7 @@ func (a *adaptive) send(ctx context.Context, cmd redis.Cmder) error {
 		case <-x.done:
 		case <-done:
 			if b.withdraw(x, i) {
-				return ctx.Err()
+				return b.unit.failed(ctx, ctx.Err(), time.Since(x.began))
 			}
 			select {
 			case <-x.done: // just so
@@ -242,7 +243,11 @@ func (a *adaptive) batcher(ctx context.Context, cmd redis.Cmder) *batcher {
 	if cached(node.Options()) {
 		return nil
 	}
-	b, had := a.nodes.LoadOrStore(node, a.newBatcher(a.Pipeline))
+	u, err := a.unit(node)
+	if err != nil {
+		return nil
+	}
+	b, had := a.nodes.LoadOrStore(node, a.newBatcher(u, a.Pipeline))
 	if !had && a.count.Add(1) > 256 { // of nodes that have left
 		a.nodes.Clear()
 		a.count.Store(0)

@@ -27,6 +27,7 @@ type batcher struct {
 	log  *slog.Logger
 	told func(batcherNews) // of what it observes, now and then
 	calm time.Duration     // a batch that takes no longer is not stalled
+	unit *unit             // whose pools it sends on
 
 	stalled atomic.Int32 // batches that take much longer than others did
 
@@ -47,7 +48,9 @@ type batcherNews struct{ typical, least time.Duration }
 // batch is closed under its batcher's lock before it is sent.
 type batch struct {
 	cmds  []redis.Cmder // nil where a caller gave up in time
+	left  int           // those that are not nil
 	taken bool
+	began time.Time
 	done  chan struct{}
 }
 
@@ -62,9 +65,10 @@ type worker struct {
 
 const (
 	calm         = 20 * time.Millisecond
-	maxStalled   = 8  // batches under way while others stall
-	newsEvery    = 64 // batches
-	patientTurns = 4  // how often a worker lets others run before it takes a small batch
+	maxStalled   = 8                // batches under way while others stall
+	newsEvery    = 64               // batches
+	patientTurns = 4                // how often a worker lets others run before it takes a small batch
+	roomEvery    = time.Millisecond // how often a worker looks whether a connection is free
 )
 
 // add puts a command into the batch that is sent next.
@@ -72,11 +76,12 @@ func (b *batcher) add(cmd redis.Cmder) (*batch, int) {
 	b.mu.Lock()
 	x := b.open
 	if x == nil {
-		x = &batch{cmds: make([]redis.Cmder, 0, max(b.last, 8)), done: make(chan struct{})}
+		x = &batch{cmds: make([]redis.Cmder, 0, max(b.last, 8)), began: time.Now(), done: make(chan struct{})}
 		b.open = x
 	}
 	i := len(x.cmds)
 	x.cmds = append(x.cmds, cmd)
+	x.left++
 	if i+1 >= b.set.size {
 		b.full, b.open = append(b.full, x), nil
 		select {
@@ -103,6 +108,13 @@ func (b *batcher) withdraw(x *batch, i int) bool {
 		return false
 	}
 	x.cmds[i] = nil
+	if x.left--; x.left == 0 { // nobody waits for it any more
+		if x == b.open {
+			b.open = nil
+		} else {
+			b.full = slices.DeleteFunc(b.full, func(y *batch) bool { return x == y })
+		}
+	}
 	return true
 }
 
@@ -139,6 +151,7 @@ func (b *batcher) take(w *worker) *batch {
 	if b.set.delay > 0 {
 		b.linger()
 	}
+	b.awaitRoom()
 	before := -1
 	for turn := 0; ; turn++ {
 		b.mu.Lock()
@@ -162,6 +175,49 @@ func (b *batcher) take(w *worker) *batch {
 		before = n
 		runtime.Gosched()
 	}
+}
+
+// awaitRoom waits until a batch that is sent finds a connection at once. Until then its
+// callers can still take their commands back: what has been handed to go-redis cannot
+// be. It gives up after PoolTimeout, as go-redis then does.
+func (b *batcher) awaitRoom() {
+	if b.unit.hasRoom() {
+		return
+	}
+	tick := time.NewTicker(roomEvery)
+	defer tick.Stop()
+	for limit := b.unit.rdb.Options().PoolTimeout; ; {
+		<-tick.C
+		b.mu.Lock()
+		x := b.open
+		if len(b.full) > 0 {
+			x = b.full[0]
+		}
+		b.mu.Unlock()
+		switch {
+		case x == nil || b.unit.core.closed.Load() || b.unit.hasRoom():
+			return
+		case time.Since(x.began) >= limit:
+			b.fail(b.unit.noneFree(redis.ErrPoolTimeout, limit))
+		}
+	}
+}
+
+// fail ends the batch that is next with err. Nothing was sent.
+func (b *batcher) fail(err error) {
+	b.mu.Lock()
+	x := b.pop()
+	b.mu.Unlock()
+	if x == nil {
+		return
+	}
+	for _, cmd := range x.cmds {
+		if cmd != nil {
+			cmd.SetErr(err)
+			b.unit.meter.gaveUp(time.Since(x.began))
+		}
+	}
+	close(x.done)
 }
 
 // linger waits until a batch is full, or its time is over.

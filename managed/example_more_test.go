@@ -336,7 +336,7 @@ func ExampleSuggestPoolSize() {
 
 // What an exhausted pool says of itself.
 func ExampleExhaustedError() {
-	err := &managed.ExhaustedError{Addr: "localhost:6379", PoolSize: 1, InUse: 1, Waited: 300 * time.Millisecond, Cause: redis.ErrPoolTimeout,
+	err := &managed.ExhaustedError{Addr: "localhost:6379", PoolSize: 1, InUse: 1, Leased: 1, Waited: 300 * time.Millisecond, Cause: redis.ErrPoolTimeout,
 		Leases: []managed.LeaseInfo{{ID: 4, Label: "nightly report", Age: time.Minute}}}
 	fmt.Println(err)
 	fmt.Println(errors.Is(err, redis.ErrPoolTimeout))

@@ -1,6 +1,7 @@
 package managed
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -12,8 +13,9 @@ import (
 )
 
 // ExhaustedError says that no connection of the pool became free in time, and
-// who holds them. errors.Is(err, redis.ErrPoolTimeout) holds; where it was the
-// caller's ctx that ended the wait, errors.Is with its error holds too.
+// who holds them: of that node only, and at most five by name. Nothing was sent.
+// errors.Is(err, redis.ErrPoolTimeout) holds; where it was the caller's ctx that
+// ended the wait, errors.Is with its error holds too.
 type ExhaustedError struct {
 	Addr     string
 	PoolSize int
@@ -21,9 +23,12 @@ type ExhaustedError struct {
 	Waiting  int           // callers waiting for a slot, this one not counted
 	Waited   time.Duration // how long this one waited, 0 if it did not
 
-	Leases   []LeaseInfo      // held, the longest first
-	InFlight []hooks.ConnInfo // connections with a command in flight and no lease, the longest first
-	Other    int              // in use without either: held by a Conn(), a Watch or a handshake
+	Leased  int // connections that are leased
+	Running int // with a command in flight and no lease
+	Other   int // in use without either: held by a Conn(), a Watch or a handshake
+
+	Leases   []LeaseInfo      // the longest held first
+	InFlight []hooks.ConnInfo // of those without a lease, the longest first
 
 	LastDialError error // nil if the last dial succeeded
 	Cause         error // what go-redis or ctx said
@@ -40,23 +45,21 @@ func (e *ExhaustedError) Error() string {
 	if e.Waited > 0 {
 		fmt.Fprintf(&b, ", gave up after %v", e.Waited.Round(time.Millisecond))
 	}
-	fmt.Fprintf(&b, ": %d leased, %d with a command in flight", len(e.Leases), len(e.InFlight))
+	fmt.Fprintf(&b, ": %d leased, %d with a command in flight", e.Leased, e.Running)
 	if e.Other > 0 {
 		fmt.Fprintf(&b, ", %d held otherwise", e.Other)
 	}
-	for i, l := range e.Leases {
-		if i == shownHolders {
-			fmt.Fprintf(&b, "; and %d more leases", len(e.Leases)-i)
-			break
-		}
+	for _, l := range e.Leases {
 		fmt.Fprintf(&b, "; %v", l)
 	}
-	for i, c := range e.InFlight {
-		if i == shownHolders {
-			fmt.Fprintf(&b, "; and %d more commands", len(e.InFlight)-i)
-			break
-		}
+	if more := e.Leased - len(e.Leases); more > 0 {
+		fmt.Fprintf(&b, "; and %d more leases", more)
+	}
+	for _, c := range e.InFlight {
 		fmt.Fprintf(&b, "; %s in flight for %v", c.LastCommand, c.Idle.Round(time.Millisecond))
+	}
+	if more := e.Running - len(e.InFlight); more > 0 {
+		fmt.Fprintf(&b, "; and %d more commands", more)
 	}
 	if e.LastDialError != nil {
 		fmt.Fprintf(&b, "; last dial failed: %v", e.LastDialError)
@@ -71,20 +74,27 @@ func (e *ExhaustedError) Is(target error) bool { return target == redis.ErrPoolT
 // Unwrap gives what go-redis or ctx said.
 func (e *ExhaustedError) Unwrap() error { return e.Cause }
 
-func (u *unit) exhausted(cause error, waited time.Duration) error {
-	return u.core.exhausted(u.node, u.rdb.Options().PoolSize, cause, waited)
-}
+// Timeout reports whether the caller's deadline or PoolTimeout passed, as opposed to
+// its ctx being cancelled. It makes the error a net.Error.
+func (e *ExhaustedError) Timeout() bool { return !errors.Is(e.Cause, context.Canceled) }
 
-func (c *core) exhausted(n *hooks.Node, size int, cause error, waited time.Duration) error {
+// Temporary is Timeout.
+func (e *ExhaustedError) Temporary() bool { return e.Timeout() }
+
+func (u *unit) exhausted(cause error, waited time.Duration) error {
 	var again *ExhaustedError
 	if errors.As(cause, &again) {
 		return cause
 	}
+	n := u.node
 	now := n.Main()
-	e := &ExhaustedError{Addr: n.Addr(), PoolSize: size, InUse: now.InUse, Waiting: now.Waiting, Waited: waited,
-		Leases: c.leases(), Cause: cause}
-	e.InFlight = c.busy(n)
-	e.Other = max(0, e.InUse-len(e.Leases)-len(e.InFlight))
+	e := &ExhaustedError{Addr: n.Addr(), PoolSize: u.rdb.Options().PoolSize, InUse: now.InUse, Waiting: now.Waiting,
+		Waited: waited, Leased: u.leases.len(), Cause: cause}
+	e.Leases = u.leases.infos(shownHolders)
+	busy := u.core.busy(n)
+	e.Running = len(busy)
+	e.InFlight = busy[:min(len(busy), shownHolders-len(e.Leases))]
+	e.Other = max(0, e.InUse-e.Leased-e.Running)
 	if f := n.LastDialFailure(); f != nil {
 		e.LastDialError = f.Err
 	}

@@ -45,7 +45,8 @@ func newMany(like *redis.Options, opts []Option) (*many, error) {
 			told(a)
 		}
 	}
-	m.retry = retry.NewHook(policy, retry.WithLogger(core.set.log))
+	m.retry = retry.NewHook(policy, retry.WithLogger(core.set.log),
+		retry.WithFacts(core.tracker.Cut(), func() int { return len(core.maintain.list()) }))
 	core.calls = m.calls.Load
 	core.takenOver = m.takenOver
 	return m, nil

@@ -51,7 +51,7 @@ func (c *core) retryHook(opt *redis.Options) *retry.Hook {
 	if c.set.retry != nil {
 		p = *c.set.retry
 	}
-	return retry.NewHook(p, retry.WithLogger(c.set.log))
+	return retry.NewHook(p, retry.WithLogger(c.set.log), retry.WithNode(opt.Addr), retry.WithFacts(c.tracker.Cut(), nil))
 }
 
 // RetryStats counts what was sent again, and why.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"sync/atomic"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 
@@ -115,22 +116,69 @@ func (u *unit) process(ctx context.Context, cmd redis.Cmder, next redis.ProcessH
 	return u.retry.Process(ctx, cmd, next)
 }
 
-// failed turns an error into what the caller is to see.
-func (u *unit) failed(_ context.Context, err error) error {
+// failed turns the error of a call that took so long into what the caller is to see.
+func (u *unit) failed(ctx context.Context, err error, after time.Duration) error {
 	switch {
 	case errors.Is(err, redis.ErrPoolTimeout):
-		opt := u.rdb.Options()
-		err = u.core.exhausted(u.node, opt.PoolSize, err, opt.PoolTimeout)
-		if u.inner {
-			err = hooks.Hide(err) // a cluster would wait again, and again
-		}
-		return err
+		return u.noneFree(err, u.rdb.Options().PoolTimeout)
+	case u.gaveUpQueueing(ctx, err):
+		u.meter.gaveUp(after)
+		return u.noneFree(err, after)
 	case redis.IsReadOnlyError(err):
 		if s := u.core.maintain.of(u.node); s != nil {
 			s.readOnly()
 		}
 	}
 	return err
+}
+
+// gaveUpQueueing reports whether err says that the caller's ctx ended while it waited
+// for a connection of the pool to become free, as opposed to one being dialed.
+func (u *unit) gaveUpQueueing(ctx context.Context, err error) bool {
+	var ce *hooks.ConnError
+	cause := ctx.Err()
+	return cause != nil && errors.Is(err, cause) && retry.OutcomeOf(err) == retry.NotSent && !errors.As(err, &ce) && u.full()
+}
+
+// noneFree makes the error of a caller who got no connection.
+func (u *unit) noneFree(err error, waited time.Duration) error {
+	err = u.exhausted(err, waited)
+	if u.inner {
+		err = hooks.Hide(err) // a cluster would wait again, and again
+	}
+	return err
+}
+
+// full reports whether every slot of the main pool is taken, or more callers want
+// one than there are. Pipelines that find none in their own pool come here, too.
+func (u *unit) full() bool {
+	opt := u.rdb.Options()
+	n := u.node.Main()
+	if n.Idle == 0 && n.InUse >= opt.PoolSize {
+		return true
+	}
+	want := u.node.InFlight(hooks.PoolMain)
+	if more := u.node.InFlight(hooks.PoolPipeline) - pipelinePool(opt); more > 0 {
+		want += more
+	}
+	return want > opt.PoolSize
+}
+
+// hasRoom reports whether a pipeline finds a slot at once.
+func (u *unit) hasRoom() bool {
+	opt := u.rdb.Options()
+	if size := pipelinePool(opt); size > 0 && u.node.Pipeline().InUse < size {
+		return true
+	}
+	return u.node.Main().InUse < opt.PoolSize
+}
+
+// pipelinePool is the size of the pool for pipelines; 0: there is none.
+func pipelinePool(opt *redis.Options) int {
+	if opt.PipelinePoolSize == 0 {
+		return redis.DefaultPipelinePoolSize
+	}
+	return max(opt.PipelinePoolSize, 0)
 }
 
 // addHook adds a user's hook.

@@ -57,7 +57,10 @@ type breaker struct {
 	failures int
 	opened   time.Time
 	cause    error
+	moves    []move // changes of state that changed is still to be told of
 }
+
+type move struct{ from, to gobreaker.State }
 
 // errNeither ends a probe that has learned nothing about the node.
 var errNeither = errors.New("neither")
@@ -82,13 +85,25 @@ func newBreaker(node string, p BreakerPolicy, changed func(node string, from, to
 			return b.failures >= breakerFailures && time.Since(b.since) >= b.after
 		},
 		IsExcluded: func(err error) bool { return errors.Is(err, errNeither) },
-		OnStateChange: func(_ string, from, to gobreaker.State) {
-			if changed != nil {
-				changed(node, from, to)
-			}
+		OnStateChange: func(_ string, from, to gobreaker.State) { // under mu
+			b.moves = append(b.moves, move{from, to})
 		},
 	})
 	return b
+}
+
+// unlock unlocks mu and tells of the changes that were made under it. Nobody else's
+// code runs under the lock: a logger may use the same client.
+func (b *breaker) unlock() {
+	moves := b.moves
+	b.moves = nil
+	b.mu.Unlock()
+	if b.changed == nil {
+		return
+	}
+	for _, m := range moves {
+		b.changed(b.node, m.from, m.to)
+	}
 }
 
 // clean reports whether nothing has failed since the last success.
@@ -100,7 +115,7 @@ func (b *breaker) open() bool {
 		return false
 	}
 	b.mu.Lock()
-	defer b.mu.Unlock()
+	defer b.unlock()
 	return b.cb.State() != gobreaker.StateClosed
 }
 
@@ -111,7 +126,7 @@ func (b *breaker) allow() (end func(failure), err error) {
 		return nil, nil
 	}
 	b.mu.Lock()
-	defer b.mu.Unlock()
+	defer b.unlock()
 	if b.cb.State() == gobreaker.StateClosed {
 		return nil, nil
 	}
@@ -121,7 +136,7 @@ func (b *breaker) allow() (end func(failure), err error) {
 	}
 	return func(f failure) {
 		b.mu.Lock()
-		defer b.mu.Unlock()
+		defer b.unlock()
 		switch {
 		case f.node:
 			done(f.err)
@@ -147,7 +162,7 @@ func (b *breaker) stillOpen(f failure) error {
 		return nil
 	}
 	b.mu.Lock()
-	defer b.mu.Unlock()
+	defer b.unlock()
 	if b.cb.State() != gobreaker.StateOpen {
 		return nil
 	}
@@ -164,7 +179,7 @@ func (b *breaker) record(f failure) {
 		b.failed(f.err)
 	case f.outcome == Answered && b.dirty.Load():
 		b.mu.Lock()
-		defer b.mu.Unlock()
+		defer b.unlock()
 		if b.cb.State() == gobreaker.StateClosed { // else only the probe's word counts
 			b.reset()
 		}
@@ -173,7 +188,7 @@ func (b *breaker) record(f failure) {
 
 func (b *breaker) failed(err error) {
 	b.mu.Lock()
-	defer b.mu.Unlock()
+	defer b.unlock()
 	if b.cb.State() != gobreaker.StateClosed {
 		return // a call from before it opened
 	}
@@ -205,6 +220,6 @@ func (b *breaker) left() time.Duration {
 		return 0
 	}
 	b.mu.Lock()
-	defer b.mu.Unlock()
+	defer b.unlock()
 	return max(b.after-time.Since(b.since), 0)
 }

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/redis/go-redis/v9"
 )
 
 // ErrUnknownOutcome is what errors.Is finds in the error of a write that may or
@@ -48,6 +50,12 @@ func Applied(err error) bool {
 	return errors.As(err, &u) && u.Applied
 }
 
+// Timeout reports whether the cause is a timeout. It makes the error a net.Error.
+func (e *UnknownOutcomeError) Timeout() bool { return isTimeout(e.Cause) }
+
+// Temporary is Timeout.
+func (e *UnknownOutcomeError) Temporary() bool { return e.Timeout() }
+
 // ErrBreakerOpen is what errors.Is finds in the error of a command that was not
 // sent because its node has been failing for too long. The error is a
 // [*BreakerOpenError].
@@ -78,12 +86,23 @@ func (e *BreakerOpenError) Unwrap() error { return e.Cause }
 // Unsent is always true.
 func (e *BreakerOpenError) Unsent() bool { return true }
 
+// Timeout reports whether the cause is a timeout. It makes the error a net.Error.
+func (e *BreakerOpenError) Timeout() bool { return isTimeout(e.Cause) }
+
+// Temporary is Timeout.
+func (e *BreakerOpenError) Temporary() bool { return e.Timeout() }
+
 // dialError marks what comes from a dial: a TLS handshake can fail with a bare EOF.
 type dialError struct{ err error }
 
 func (e *dialError) Error() string { return e.err.Error() }
 func (e *dialError) Unwrap() error { return e.err }
 func (e *dialError) Unsent() bool  { return true }
+
+func (e *dialError) Timeout() bool { return isTimeout(e.err) }
+
+// Temporary makes it a net.Error, as failures to dial mostly are.
+func (e *dialError) Temporary() bool { return e.Timeout() }
 
 // handshakeError marks what comes from HELLO, AUTH and their like: the command
 // that the connection was made for has not been written. Unwrap returns a slice
@@ -93,12 +112,10 @@ type handshakeError struct{ err error }
 func (e *handshakeError) Error() string   { return e.err.Error() }
 func (e *handshakeError) Unwrap() []error { return []error{e.err} }
 func (e *handshakeError) Unsent() bool    { return true }
+func (e *handshakeError) Early() error    { return e.err }
 
 // Timeout keeps go-redis's own view of the error, which asks without errors.As.
-func (e *handshakeError) Timeout() bool {
-	var t interface{ Timeout() bool }
-	return errors.As(e.err, &t) && t.Timeout()
-}
+func (e *handshakeError) Timeout() bool { return isTimeout(e.err) }
 
 // Temporary makes it a net.Error, as the error it stands for mostly is.
 func (e *handshakeError) Temporary() bool { return e.Timeout() }
@@ -111,11 +128,61 @@ type fullError struct{ err error }
 func (e *fullError) Error() string { return e.err.Error() }
 func (e *fullError) Unsent() bool  { return true }
 
+// handshakeReply is a handshakeError with which the server answered: WRONGPASS,
+// NOAUTH and the like. It is a redis.Error as any reply is.
+type handshakeReply struct{ err redis.Error }
+
+func (e *handshakeReply) Error() string   { return e.err.Error() }
+func (e *handshakeReply) RedisError()     {}
+func (e *handshakeReply) Unwrap() []error { return []error{e.err} }
+func (e *handshakeReply) Unsent() bool    { return true }
+func (e *handshakeReply) Early() error    { return e.err }
+
+// asEarly marks an error from before the command was written.
+func asEarly(err error) error {
+	var e early
+	if errors.As(err, &e) {
+		return err
+	}
+	if reply, ok := err.(redis.Error); ok {
+		return &handshakeReply{reply}
+	}
+	return &handshakeError{err}
+}
+
 // waitError is the last failure of a command whose caller gave up waiting.
 type waitError struct{ ctx, last error }
 
 func (e *waitError) Error() string   { return fmt.Sprintf("%v, after: %v", e.ctx, e.last) }
 func (e *waitError) Unwrap() []error { return []error{e.ctx, e.last} }
+func (e *waitError) Timeout() bool   { return isTimeout(e.ctx) }
+func (e *waitError) Temporary() bool { return e.Timeout() }
+
+// endedError is the failure of a command whose ctx ended while it was in flight:
+// on the network that is an i/o timeout.
+type endedError struct{ ctx, cause error }
+
+func (e *endedError) Error() string   { return fmt.Sprintf("%v: %v", e.ctx, e.cause) }
+func (e *endedError) Unwrap() []error { return []error{e.ctx, e.cause} }
+func (e *endedError) Timeout() bool   { return isTimeout(e.ctx) || isTimeout(e.cause) }
+func (e *endedError) Temporary() bool { return e.Timeout() }
+
+// isTimeout is what a net.Error of ours says of its cause. Callers test
+// err.(net.Error) without errors.As, as they may with go-redis's own errors.
+func isTimeout(err error) bool {
+	var t interface{ Timeout() bool }
+	return errors.As(err, &t) && t.Timeout()
+}
+
+// unreadError is the error of the commands behind one whose reply could not be parsed:
+// theirs were not read.
+type unreadError struct{ err error }
+
+func (e *unreadError) Error() string {
+	return fmt.Sprintf("lifeguard/retry: no reply: that of an earlier command of the pipeline could not be read: %v", e.err)
+}
+func (e *unreadError) Unwrap() error { return e.err }
+func (e *unreadError) Unsent() bool  { return false }
 
 // nodeError is an error on its way from a node's hook through a cluster's own
 // retries to the outer hook. It has no Unwrap, so that the cluster does not try

@@ -60,7 +60,7 @@ func ExampleOutcomeOf() {
 	// redis: nil: answered
 	// redis: connection pool timeout: not sent
 	// EOF: unknown
-	// context deadline exceeded: unknown
+	// context deadline exceeded: not sent
 }
 
 // A write whose reply was lost.

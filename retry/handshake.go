@@ -1,6 +1,7 @@
 package retry
 
 import (
+	"errors"
 	"strings"
 
 	"github.com/redis/go-redis/v9"
@@ -39,17 +40,21 @@ func handshake(cmd redis.Cmder, err error) error {
 	if err == nil {
 		return nil
 	}
+	var e early
+	if errors.As(err, &e) {
+		return err // of another connection's handshake, inside
+	}
 	err = reveal(err)
 	if strings.HasPrefix(err.Error(), textNewClient) {
 		return &fullError{err}
 	}
-	if f := classify(err); f.kind != lost && f.kind != unwritten {
+	if f := classify(err); f.kind != lost && f.kind != unwritten && !isAnswer(err) {
 		return err
 	}
 	if a := args(cmd.Args()); a.is(0, "client") && !a.is(1, "setinfo", "setname", "tracking", "maint_notifications") {
 		return err
 	}
-	return &handshakeError{err}
+	return asEarly(err)
 }
 
 func allHandshake(cmds []redis.Cmder) bool {

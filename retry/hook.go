@@ -26,6 +26,9 @@ type Hook struct {
 	// fanout: the client sends to several nodes, each of which has a hook of Node.
 	fanout  atomic.Bool
 	cluster bool // it follows MOVED and ASK
+
+	cut   *atomic.Uint64 // see WithFacts; nil: not known
+	nodes func() int
 }
 
 var _ redis.Hook = (*Hook)(nil)
@@ -76,7 +79,7 @@ func (h *Hook) Process(ctx context.Context, cmd redis.Cmder, next redis.ProcessH
 		return h.invalid
 	}
 	if a, ok := ctx.(*after); ok {
-		return h.process(a.Context, cmd, next, h.understand(a.Context, cmd, a.err))
+		return h.process(a.Context, cmd, next, h.understand(a.Context, cmd, a.err, h.cutSoFar()))
 	}
 	if err := ctx.Err(); err != nil {
 		return err // before anything was sent, so it is no unknown outcome
@@ -87,6 +90,7 @@ func (h *Hook) Process(ctx context.Context, cmd redis.Cmder, next redis.ProcessH
 		return h.process(ctx, cmd, next, h.once(ctx, cmd, next))
 	}
 	// The usual way allocates nothing.
+	cut := h.cutSoFar()
 	err := h.left(cmd, next(ctx, cmd))
 	if err == nil || err == redis.Nil {
 		if !h.breaker.clean() {
@@ -94,7 +98,7 @@ func (h *Hook) Process(ctx context.Context, cmd redis.Cmder, next redis.ProcessH
 		}
 		return err
 	}
-	f := h.understand(ctx, cmd, err)
+	f := h.understand(ctx, cmd, err, cut)
 	h.record(f)
 	if err := h.breaker.stillOpen(f); err != nil {
 		f = classify(err)
@@ -119,7 +123,7 @@ func (h *Hook) process(ctx context.Context, cmd redis.Cmder, next redis.ProcessH
 	marks := marksOf(ctx)
 	var unsure error // of an earlier attempt that may have been carried out
 	for f.kind != final && h.mayGoOn(ctx, cmd, f, marks) {
-		a := Attempt{Command: name(cmd), Commands: 1, Safety: h.policy.Classify(cmd)}
+		a := Attempt{Command: name(cmd), Commands: 1, Safety: h.safety(cmd)}
 		if ok, err := h.pause(ctx, &p, f, a); !ok {
 			f.err = err
 			break
@@ -169,7 +173,8 @@ func (h *Hook) once(ctx context.Context, cmd redis.Cmder, next redis.ProcessHook
 		actx, cancel = context.WithTimeout(ctx, h.policy.PerAttempt)
 		defer cancel()
 	}
-	f := h.understand(ctx, cmd, h.left(cmd, next(actx, cmd)))
+	cut := h.cutSoFar()
+	f := h.understand(ctx, cmd, h.left(cmd, next(actx, cmd)), cut)
 	if end != nil {
 		end(f)
 	} else {
@@ -224,20 +229,48 @@ func (h *Hook) record(f failure) {
 	}
 }
 
-// understand is classify with what is known of a single command.
-func (h *Hook) understand(ctx context.Context, cmd redis.Cmder, err error) failure {
-	f := classify(reveal(err))
-	if f.kind == final && f.outcome == Unknown && f.err != nil {
-		switch s := f.err.Error(); {
-		case strings.HasPrefix(s, textMarshal):
-			f.outcome = NotSent
-		case strings.HasPrefix(s, textParse):
-			f.outcome = Answered
+// cutSoFar counts the connections that were closed with a command on them.
+func (h *Hook) cutSoFar() uint64 {
+	if h.cut == nil {
+		return 0
+	}
+	return h.cut.Load()
+}
+
+// judge is judge with what is known of this client. cut is cutSoFar from before the
+// attempt.
+func (h *Hook) judge(ctx context.Context, err error, cut uint64) failure {
+	f := judge(err)
+	if f.foreign && (h.cut == nil || h.cut.Load() != cut) {
+		f.outcome = Unknown // go-redis closes a connection on which a command fails
+	}
+	if f.node && h.nodes != nil && hasNoNodes(f.err) && h.nodes() == 0 {
+		f.kind, f.node = final, false // none was given: waiting brings none
+	}
+	if f.outcome != Answered && f.kind != final && expired(ctx) {
+		f.err = ended(ctx, f.err)
+		if f.outcome == Unknown {
+			f.node = false // the caller's own limit says nothing about the node
 		}
 	}
-	if f.node && expired(ctx) && f.outcome == Unknown {
-		f.node = false // the caller's own limit says nothing about the node
+	return f
+}
+
+// ended adds the end of ctx to the error of a command that was in flight then.
+func ended(ctx context.Context, err error) error {
+	cause := ctx.Err()
+	if cause == nil {
+		cause = context.DeadlineExceeded // its timer is late
 	}
+	if errors.Is(err, cause) {
+		return err
+	}
+	return &endedError{cause, err}
+}
+
+// understand is judge for a single command.
+func (h *Hook) understand(ctx context.Context, cmd redis.Cmder, err error, cut uint64) failure {
+	f := h.judge(ctx, err, cut)
 	if h.fanout.Load() && f.err != nil {
 		f = h.understandFan(cmd, f)
 	}
@@ -255,7 +288,7 @@ func (h *Hook) understandFan(cmd redis.Cmder, f failure) failure {
 	if row == nil || row.flags&fFan == 0 {
 		return f
 	}
-	switch h.policy.Classify(cmd) {
+	switch h.safety(cmd) {
 	case IdempotentState:
 		if len(cmd.Args()) > 2 { // several keys
 			f.outcome = Unknown
@@ -294,7 +327,7 @@ func (h *Hook) mayRepeat(cmd redis.Cmder, m mark) bool {
 	if m&markIdempotent != 0 {
 		return true
 	}
-	switch h.policy.Classify(cmd) {
+	switch h.safety(cmd) {
 	case ReadOnly:
 		return true
 	case IdempotentWrite, IdempotentState:
@@ -318,7 +351,7 @@ func (h *Hook) mayAskAgain(cmd redis.Cmder, f failure, m mark) bool {
 	case n == "cluster|setslot":
 		return f.reason != ReasonNoReplicas // Valkey: the replicas may have done it
 	case n == "xread" && f.reason == ReasonUnblocked:
-		return h.policy.Classify(cmd) != Unsafe
+		return h.safety(cmd) != Unsafe
 	}
 	return !isBound(n)
 }
@@ -326,8 +359,17 @@ func (h *Hook) mayAskAgain(cmd redis.Cmder, f failure, m mark) bool {
 // tellsLess reports whether the reply of a repetition may be another one than that
 // of the first attempt.
 func (h *Hook) tellsLess(cmd redis.Cmder, err error, m mark) bool {
-	return m&markIdempotent == 0 && !h.policy.IgnoreCounts && h.policy.Classify(cmd) == IdempotentState &&
+	return m&markIdempotent == 0 && !h.policy.IgnoreCounts && h.safety(cmd) == IdempotentState &&
 		!classOf(cmd).proof.given(cmd, err)
+}
+
+// safety is what the policy's Classifier says. What it may not say is Unsafe.
+func (h *Hook) safety(cmd redis.Cmder) Safety {
+	s := h.policy.Classify(cmd)
+	if s < ReadOnly || s > Unsafe {
+		return Unsafe
+	}
+	return s
 }
 
 // expired reports whether the caller's own time is over. Timers may be late, so
@@ -342,9 +384,12 @@ func expired(ctx context.Context) bool {
 
 func name(cmd redis.Cmder) string {
 	n, _ := nameOf(cmd)
-	if lookup(n) == nil && !known(n) {
-		// What looks like a subcommand of a container may be anything.
-		n, _, _ = strings.Cut(n, "|")
+	if lookup(n) != nil || known(n) {
+		return n
 	}
-	return n
+	// What looks like a subcommand of a container may be anything.
+	if n, _, sub := strings.Cut(n, "|"); sub {
+		return n
+	}
+	return "unknown command"
 }

@@ -184,7 +184,7 @@ func TestMarksOnTheContextDecideForOneCall(t *testing.T) {
 func TestAServerThatIsAwayIsWaitedForWithoutUsingAttempts(t *testing.T) {
 	s := redistest.Start(t)
 	p := quick()
-	p.MaxAttempts = 1
+	p.MaxAttempts = 2
 	rdb, h := attach(t, bare(s, s.Addr()), p)
 	ctx := within(t, 10*time.Second)
 	if err := rdb.Set(ctx, "before", 1, 0).Err(); err != nil {
@@ -317,7 +317,7 @@ func TestWhatTheServerRefusesForNowIsAskedAgainEvenIfUnsafe(t *testing.T) {
 	t.Run("LOADING", func(t *testing.T) {
 		s := redistest.Start(t, "--enable-debug-command", "yes")
 		p := quick()
-		p.MaxAttempts = 1 // it does not count
+		p.MaxAttempts = 2 // it does not count
 		rdb, h := attach(t, bare(s, s.Addr()), p)
 		pipe := s.Admin().Pipeline()
 		for i := range 4000 {

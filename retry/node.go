@@ -96,14 +96,12 @@ func (n *nodeHook) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 		if end != nil {
 			defer func() { end(failure{outcome: Unknown}) }()
 		}
+		cut := n.h.cutSoFar()
 		err = next(ctx, cmd)
 		if err == nil && end == nil && n.breaker.clean() {
 			return nil
 		}
-		f := classify(reveal(err))
-		if f.node && f.outcome == Unknown && expired(ctx) {
-			f.node = false
-		}
+		f := n.h.judge(ctx, err, cut)
 		if end != nil {
 			end(f)
 		} else {
@@ -121,15 +119,16 @@ func (n *nodeHook) hide(cmd redis.Cmder, err error) error {
 	if err == nil || err == redis.Nil {
 		return err
 	}
+	var e early
 	var hd hidden
-	if !errors.As(err, &hd) {
+	if errors.As(err, &e) || !errors.As(err, &hd) {
 		return err
 	}
 	if _, ok := err.(*nodeError); ok {
 		return err
 	}
 	real := reveal(err)
-	return &nodeError{real: real, unknown: OutcomeOf(real) == Unknown && n.h.policy.Classify(cmd) != ReadOnly}
+	return &nodeError{real: real, unknown: OutcomeOf(real) == Unknown && n.h.safety(cmd) != ReadOnly}
 }
 
 func (n *nodeHook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
@@ -155,7 +154,7 @@ func (n *nodeHook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Pro
 			err = n.pipeline(ctx, cmds, next)
 		}
 		f := worst(ctx, cmds)
-		if g := classify(reveal(err)); g.node || tx && g.outcome != Answered {
+		if g := judge(err); g.node || tx && g.outcome != Answered {
 			f = g // a cluster gives the commands of a transaction their errors later
 		}
 		if end != nil {
@@ -184,7 +183,9 @@ func (n *nodeHook) pipeline(ctx context.Context, cmds []redis.Cmder, next redis.
 		send = append(cmds[:len(cmds):len(cmds)], guard)
 	}
 	setAll(send, errUnanswered)
-	err := settle(send, next(ctx, send))
+	cut := n.h.cutSoFar()
+	err := next(ctx, send)
+	err = settle(send, err, n.h.judge(ctx, err, cut).outcome)
 	if guard != nil && err != nil && isAnswer(err) && err == guard.Err() {
 		return firstErr(cmds) // the PING was refused, and is nobody's concern
 	}

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"strconv"
 	"strings"
 	"syscall"
 
@@ -42,6 +43,12 @@ func (o Outcome) String() string {
 
 // What this package asks of errors made elsewhere. Each is found with errors.As.
 type (
+	// early is an error from before the command was written: a handshake, a
+	// credentials provider, an OnConnect or a Limiter failed. Early is that error.
+	early interface{ Early() error }
+	// evicted is an error of a connection that was closed for its age, its idleness
+	// and the like instead of being used.
+	evicted interface{ Evicted() bool }
 	// unsent is an error of a connection or of a dial. Unsent is true if no byte
 	// of the command was written, and false if some were.
 	unsent interface{ Unsent() bool }
@@ -55,16 +62,20 @@ type (
 	hidden interface{ Real() error }
 )
 
-// OutcomeOf tells from an error whether the command was carried out. An error
-// that implements Unsent() bool says so itself: true is NotSent, false Unknown.
-// Replies of the server are Answered, nil and redis.Nil included. Failures to
-// dial and to get a connection from the pool are NotSent. Everything else is
-// Unknown: end of file, timeouts, and errors of a context too, as those can come
-// after the command was written.
+// OutcomeOf tells from an error that came through a [Hook] whether the command was
+// carried out.
 //
-// An error returned through a [Hook] that may have been carried out by one of
-// several attempts is [ErrUnknownOutcome], and Unknown.
-func OutcomeOf(err error) Outcome { return classify(reveal(err)).outcome }
+//   - Unknown: [ErrUnknownOutcome], an error with Unsent() bool that returns false,
+//     and errors of a connection: end of file, reset, i/o timeout.
+//   - Answered: nil, redis.Nil, replies of the server, and replies that go-redis
+//     could not parse.
+//   - NotSent: everything else: failures to dial, of a handshake and to get a
+//     connection from the pool, the end of a context while waiting for one, and
+//     errors of the caller's own code, such as OnConnect, a Limiter or a hook. What
+//     fails after a byte was written is never one of those: a hook wraps it.
+//
+// Safe for concurrent use.
+func OutcomeOf(err error) Outcome { return judge(err).outcome }
 
 // Reason says why a command is sent again.
 type Reason string
@@ -116,6 +127,11 @@ type failure struct {
 	reason  Reason
 	// node: it is the node that failed, rather than a pool, a context or a command.
 	node bool
+	// evicted: the connection was closed instead of being used, by us.
+	evicted bool
+	// foreign: an error that is neither go-redis's nor a connection's. It says
+	// nothing by itself.
+	foreign bool
 }
 
 // reveal puts the real error in the place of a hidden one. What a dead Conn wraps
@@ -138,6 +154,32 @@ func reveal(err error) error {
 	return err
 }
 
+// judge is classify for an error as it comes from go-redis. What failed before the
+// command was written is told from what failed afterwards here, as the two may be
+// the same error.
+func judge(err error) failure {
+	if err == nil || err == redis.Nil {
+		return failure{err: err, outcome: Answered}
+	}
+	var e early
+	if !errors.As(err, &e) || errors.Is(err, ErrUnknownOutcome) {
+		return classify(reveal(err))
+	}
+	cause := reveal(e.Early())
+	f := classify(cause)
+	if f.outcome != NotSent && !f.foreign {
+		f.err = asEarly(cause)
+	}
+	switch {
+	case f.outcome == Answered && f.kind != final: // refused for now
+		f.kind = away
+	case f.outcome == Unknown, f.kind == unwritten:
+		f.kind, f.reason, f.node = away, ReasonDial, true
+	}
+	f.outcome, f.foreign = NotSent, false
+	return f
+}
+
 func classify(err error) failure {
 	f := failure{err: err, outcome: Unknown, kind: final}
 	if err == nil || err == redis.Nil {
@@ -154,7 +196,7 @@ func classify(err error) failure {
 	}
 	var full *fullError
 	if errors.As(err, &full) {
-		return failure{err, NotSent, away, ReasonMaxClients, false}
+		return failure{err: err, outcome: NotSent, kind: away, reason: ReasonMaxClients}
 	}
 	var answer redis.Error
 	if errors.As(err, &answer) {
@@ -170,30 +212,44 @@ func classify(err error) failure {
 	}
 	var w waiter
 	if errors.As(err, &w) {
-		return failure{err, NotSent, away, ReasonDial, true}
+		return failure{err: err, outcome: NotSent, kind: away, reason: ReasonDial, node: true}
 	}
 	if isDial(err) {
-		f = failure{err, NotSent, away, ReasonDial, true}
+		f = failure{err: err, outcome: NotSent, kind: away, reason: ReasonDial, node: true}
 		if isMisconfigured(err) {
 			f.kind, f.node = final, false
 		}
 		return f
 	}
-	var hs *handshakeError
-	if errors.As(err, &hs) {
-		return failure{err, NotSent, away, ReasonDial, true}
-	}
 	var u unsent
 	if errors.As(err, &u) && u.Unsent() {
-		return failure{err, NotSent, unwritten, ReasonUnsent, false}
+		var ev evicted
+		return failure{err: err, outcome: NotSent, kind: unwritten, reason: ReasonUnsent, evicted: errors.As(err, &ev) && ev.Evicted()}
 	}
 	if u != nil || isConnection(err) {
-		return failure{err, Unknown, lost, ReasonLost, !serverIsWell(err)}
+		return failure{err: err, outcome: Unknown, kind: lost, reason: ReasonLost, node: !serverIsWell(err)}
 	}
-	if errors.Is(err, context.DeadlineExceeded) {
-		f.kind, f.reason = lost, ReasonLost // an attempt's own limit, if the caller's is not over
+	if isParsing(err) {
+		f.outcome = Answered
+		return f
+	}
+	// go-redis looks at a ctx only while it waits for a connection; on the network
+	// its deadline becomes an i/o timeout (contract_context_test.go).
+	f.outcome = NotSent
+	switch {
+	case errors.Is(err, context.DeadlineExceeded):
+		f.kind, f.reason = unwritten, ReasonUnsent // an attempt's own limit, if the caller's is not over
+	case errors.Is(err, context.Canceled), strings.HasPrefix(err.Error(), textMarshal):
+	default:
+		f.foreign = true
 	}
 	return f
+}
+
+// isParsing recognises a reply that was read and does not fit its command.
+func isParsing(err error) bool {
+	var num *strconv.NumError
+	return strings.HasPrefix(err.Error(), textParse) || errors.As(err, &num)
 }
 
 // Texts of go-redis errors that have no exported value. Tests pin them.
@@ -215,6 +271,10 @@ func isDial(err error) bool {
 	if errors.As(err, &d) || errors.As(err, &op) && op.Op == "dial" {
 		return true
 	}
+	return hasNoNodes(err)
+}
+
+func hasNoNodes(err error) bool {
 	s := err.Error()
 	return s == textNoNodes || s == textShardsDown
 }
@@ -237,5 +297,6 @@ func isConnection(err error) bool {
 	}
 	var ne net.Error
 	var errno syscall.Errno
-	return errors.As(err, &ne) || errors.As(err, &errno)
+	var record tls.RecordHeaderError
+	return errors.As(err, &ne) || errors.As(err, &errno) || errors.As(err, &record)
 }

@@ -56,10 +56,10 @@ func TestTheOutcomeOfEachError(t *testing.T) {
 		{io.ErrUnexpectedEOF, retry.Unknown},
 		{os.ErrDeadlineExceeded, retry.Unknown},
 		{net.ErrClosed, retry.Unknown},
-		{context.Canceled, retry.Unknown},
-		{context.DeadlineExceeded, retry.Unknown},
+		{context.Canceled, retry.NotSent}, // see contract_context_test.go
+		{context.DeadlineExceeded, retry.NotSent},
 		{tls.RecordHeaderError{}, retry.Unknown},
-		{errors.New("odd"), retry.Unknown},
+		{errors.New("of the caller's own"), retry.NotSent},
 		{&retry.UnknownOutcomeError{Command: "incr", Attempts: 1, Cause: dial}, retry.Unknown},
 	} {
 		if got := retry.OutcomeOf(c.err); got != c.want {

@@ -60,6 +60,7 @@ type pipeCall struct {
 	body  []redis.Cmder // without
 	tx    bool
 	marks mark
+	cut   uint64 // cutSoFar before the attempt
 
 	// Both are made at the first failure.
 	unsure []error   // of an earlier attempt that may have been carried out
@@ -145,12 +146,13 @@ func (c *pipeCall) once(cmds, body []redis.Cmder) error {
 		ctx, cancel = context.WithTimeout(c.ctx, d)
 		defer cancel()
 	}
+	c.cut = c.h.cutSoFar()
 	if !c.tx && !c.h.fanout.Load() {
 		setAll(body, errUnanswered)
 		if err = c.next(ctx, cmds); c.h.fanout.Load() {
 			err = unmark(body, err) // the client's first nodes were made meanwhile; their hooks have settled it
 		} else {
-			err = settle(body, err)
+			err = settle(body, err, c.h.judge(c.ctx, err, c.cut).outcome)
 		}
 	} else {
 		err = c.next(ctx, cmds)
@@ -175,7 +177,7 @@ func (c *pipeCall) once(cmds, body []redis.Cmder) error {
 func worst(ctx context.Context, cmds []redis.Cmder) failure {
 	w := failure{outcome: NotSent}
 	for _, cmd := range cmds {
-		f := classify(reveal(cmd.Err()))
+		f := judge(cmd.Err())
 		if f.node && !(expired(ctx) && f.outcome == Unknown) {
 			return f
 		}
@@ -193,9 +195,17 @@ func setAll(cmds []redis.Cmder, err error) {
 }
 
 // settle turns marks into what happened, after cmds were sent together over one
-// connection and err was returned. Replies come in order: what is before the
-// last command that lost its mark was answered.
-func settle(cmds []redis.Cmder, err error) error {
+// connection and err was returned, which tells outcome. Replies come in order: what is
+// before the last command that lost its mark was answered.
+func settle(cmds []redis.Cmder, err error, outcome Outcome) error {
+	if outcome != Unknown { // all replies were read, or nothing was sent
+		rest := err
+		if err != nil && isParsing(err) {
+			rest = &unreadError{err}
+		}
+		_ = unmark(cmds, rest)
+		return err
+	}
 	first := len(cmds) // the first command that no reply was read for
 	for i, cmd := range cmds {
 		if cmd.Err() == errUnanswered {
@@ -262,7 +272,7 @@ func (c *pipeCall) assess(body []redis.Cmder, at []int) bool {
 			}
 			continue
 		}
-		f := classify(reveal(err))
+		f := c.h.judge(c.ctx, err, c.cut)
 		if c.h.fanout.Load() {
 			f = c.h.understandFan(cmd, f)
 		}
@@ -317,7 +327,7 @@ func (c *pipeCall) choose() (again []int, f failure, a Attempt) {
 		if g := c.fails[i]; n == 0 || rank(g) > rank(f) {
 			f = g
 		}
-		a.Safety = max(a.Safety, c.h.policy.Classify(c.body[i]))
+		a.Safety = max(a.Safety, c.h.safety(c.body[i]))
 	}
 	return again, f, a
 }

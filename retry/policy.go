@@ -3,6 +3,7 @@ package retry
 import (
 	"fmt"
 	"log/slog"
+	"sync/atomic"
 	"time"
 )
 
@@ -20,7 +21,8 @@ const (
 type Policy struct {
 	// MaxAttempts is how often a command is sent at most, the first time
 	// included. Attempts in which nothing was sent do not count, nor does waiting
-	// for a server that is loading. Zero means 8, 1 means no retry, negative no limit.
+	// for a server that is loading. Zero means 8, negative no limit. 1 means a single
+	// attempt: nothing is tried again, a dial that is refused neither.
 	MaxAttempts int
 	// Backoff is the wait before each retry. Nil means DefaultBackoff.
 	Backoff Backoff
@@ -109,6 +111,20 @@ type Option func(*Hook)
 // WithLogger makes the hook log retries and unknown outcomes at level Debug,
 // and changes of breakers at Warn. Nil, the default, logs nothing.
 func WithLogger(l *slog.Logger) Option { return func(h *Hook) { h.log = l } }
+
+// WithFacts gives the hook what the owner of the client knows for sure. cut counts the
+// connections that were closed while a command was on them: an error that says nothing
+// by itself, of a hook that the caller has added, say, is NotSent if none was, and
+// unknown otherwise. nodes counts the nodes of a client of several; without one there
+// is nothing to wait for. Both may be nil.
+func WithFacts(cut *atomic.Uint64, nodes func() int) Option {
+	return func(h *Hook) {
+		h.cut, h.nodes = cut, nodes
+		if nodes != nil {
+			h.fanout.Store(true)
+		}
+	}
+}
 
 // WithNode names the server of a single client in the errors and logs of its
 // breaker. The default is no name.

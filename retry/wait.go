@@ -23,6 +23,9 @@ func (h *Hook) pause(ctx context.Context, p *progress, f failure, a Attempt) (bo
 	var gate waiter
 	switch f.kind {
 	case away, unwritten:
+		if h.policy.MaxAttempts == 1 && !f.evicted {
+			return false, f.err
+		}
 		if p.idle == 0 {
 			p.since = time.Now()
 		} else if !hasDeadline && time.Since(p.since) >= AwayLimit {
@@ -66,8 +69,12 @@ func (h *Hook) pause(ctx context.Context, p *progress, f failure, a Attempt) (bo
 func (h *Hook) waitGate(ctx context.Context, gate waiter, p *progress, f failure, wait time.Duration, hasDeadline bool) (bool, error) {
 	wctx, limit := ctx, time.Duration(0)
 	if h.breaker != nil { // look again when it may open
-		if limit = h.breaker.left(); limit == 0 {
+		switch limit = h.breaker.left(); {
+		case limit > 0:
+		case h.breaker.clean():
 			limit = h.breaker.after
+		default:
+			limit = wait
 		}
 	}
 	if !hasDeadline {
@@ -85,10 +92,8 @@ func (h *Hook) waitGate(ctx context.Context, gate waiter, p *progress, f failure
 	switch {
 	case err == nil || ctx.Err() == nil && wctx.Err() != nil:
 		return true, nil
-	case ctx.Err() == context.Canceled:
-		return false, &waitError{ctx.Err(), f.err}
 	case ctx.Err() != nil:
-		return false, f.err
+		return false, &waitError{ctx.Err(), f.err}
 	}
 	return sleep(ctx, wait, f.err) // it could not wait
 }
