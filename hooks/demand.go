@@ -43,8 +43,19 @@ func (n *Node) Enter(p Pool) { n.demand(p).enter() }
 // Leave ends what Enter began.
 func (n *Node) Leave(p Pool) { n.demand(p).leave() }
 
-// InFlight is how many callers want a connection of a pool now.
-func (n *Node) InFlight(p Pool) int { return int(n.demand(p).now.Load()) }
+// InFlight is how many callers want a connection of a pool now, or have one and run
+// a command or pipeline on it.
+func (n *Node) InFlight(p Pool) int {
+	now := n.demand(p).now.Load()
+	if p != PoolPipeline {
+		now += n.pinned.Load()
+	}
+	return int(now)
+}
+
+// Pinned is how many pipelines are under way on Conns, leases and transactions, which
+// have their connection already.
+func (n *Node) Pinned() int { return int(n.pinned.Load()) }
 
 // TakePeak returns the highest InFlight since the last TakePeak.
 func (n *Node) TakePeak(p Pool) int {

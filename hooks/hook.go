@@ -3,7 +3,6 @@ package hooks
 import (
 	"context"
 	"net"
-	"sync/atomic"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -48,46 +47,6 @@ type Hook struct {
 // Install adds the hook to a client, or to a clone of it, as its first one.
 func (h *Hook) Install(c *redis.Client) { c.AddHook(&installed{Hook: h, client: c}) }
 
-// installed is the hook on one client.
-type installed struct {
-	*Hook
-	client *redis.Client
-	chains atomic.Uint64 // that were made of it
-}
-
-// go-redis makes the chains of a client, of each Conn and of each transaction of the
-// same hooks, and does not say which is which. But what is put to the client comes by
-// its own: isClient puts a question to it and reports whether chain is where it came.
-func (in *installed) isClient(chain uint64, put func(*redis.Client, redis.Cmder)) bool {
-	v := newVisit(visitWhose)
-	defer v.done()
-	put(in.client, v.cmd)
-	return v.came == chain || v.cameTx == chain
-}
-
-func putCommand(c *redis.Client, cmd redis.Cmder) { _ = c.Process(context.Background(), cmd) }
-
-func putPipelines(c *redis.Client, cmd redis.Cmder) {
-	for _, p := range []redis.Pipeliner{c.Pipeline(), c.TxPipeline()} {
-		_ = p.Process(context.Background(), cmd)
-		_, _ = p.Exec(context.Background())
-	}
-}
-
-// asks finds the question in what came by a chain.
-func asks(cmds []redis.Cmder) (v *visit, tx bool) {
-	switch len(cmds) {
-	case 1:
-		v = visitOf(cmds[0])
-	case 3: // between MULTI and EXEC
-		v, tx = visitOf(cmds[1]), true
-	}
-	if v == nil || v.kind != visitWhose {
-		return nil, false
-	}
-	return v, tx
-}
-
 // DialHook wraps nothing, for go-redis skips hooks that return nil; but where a
 // dial can fail before it reaches our Dialer (a Sentinel has to name the master
 // first), that failure becomes a stillborn connection here.
@@ -107,39 +66,23 @@ func (h *Hook) DialHook(next redis.DialHook) redis.DialHook {
 // ProcessHook is called by go-redis once for every Client and every Conn, so
 // what it returns belongs to one of them.
 func (in *installed) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
-	s := &scope{in: in, hook: in.Hook, next: next, chain: in.chains.Add(1)}
+	s := &scope{in: in, next: next, chain: in.chains.Add(1)}
 	return s.process
 }
 
 // scope is the hook on one Client or Conn.
 type scope struct {
-	in     *installed
-	hook   *Hook
-	next   redis.ProcessHook
-	holder Holder // set by the visit that leases a Conn, before anybody else has it
-	chain  uint64
-	of     atomic.Uint32
-}
-
-const (
-	ofUnknown uint32 = iota
-	ofClient         // what comes this way is new work
-	ofOther
-)
-
-// client reports whether it is the chain of the client itself.
-func (s *scope) client() bool {
-	if s.of.Load() == ofUnknown {
-		of := ofOther
-		if s.in.isClient(s.chain, putCommand) {
-			of = ofClient
-		}
-		s.of.Store(of)
-	}
-	return s.of.Load() == ofClient
+	in       *installed
+	next     redis.ProcessHook
+	holder   Holder // set by the visit that leases a Conn, before anybody else has it
+	chain    uint64
+	watching bool // it belongs to a transaction that is counted as a whole
 }
 
 func (s *scope) process(ctx context.Context, cmd redis.Cmder) error {
+	if watches(ctx) {
+		s.watching = true
+	}
 	if v := visitOf(cmd); v != nil {
 		switch v.kind {
 		case visitWhose:
@@ -151,10 +94,11 @@ func (s *scope) process(ctx context.Context, cmd redis.Cmder) error {
 		return s.next(ctx, cmd)
 	}
 	ctx = unhurried(ctx)
-	h, n := s.hook, s.hook.Node
-	client := s.holder == nil && s.client()
+	h, n := s.in.Hook, s.in.Node
+	client := s.holder == nil && s.in.commands.areOf(s.in, s.chain)
+	work := client || !setsUp(cmd) // not the handshake of a connection for somebody else's command
 	var start int64
-	if h.Took != nil && (client || !setsUp(cmd)) {
+	if h.Took != nil && work {
 		start = n.t.now()
 		defer func() { h.Took(cmd, time.Duration(n.t.now()-start)) }()
 	}
@@ -165,8 +109,10 @@ func (s *scope) process(ctx context.Context, cmd redis.Cmder) error {
 		}
 		return err
 	}
-	n.main.enter()
-	defer n.main.leave()
+	if work && !s.watching {
+		n.main.enter()
+		defer n.main.leave()
+	}
 	if client {
 		if err := n.t.refusing.Load(); err != nil {
 			return *err
@@ -176,7 +122,7 @@ func (s *scope) process(ctx context.Context, cmd redis.Cmder) error {
 	switch {
 	case client && h.Client != nil:
 		err = h.Client(ctx, cmd, s.next)
-	case h.Process != nil:
+	case h.Process != nil && !watches(ctx):
 		err = h.Process(ctx, cmd, s.next)
 	default:
 		err = s.next(ctx, cmd)
@@ -252,13 +198,18 @@ func (in *installed) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.P
 			start = n.t.now()
 			defer func() { h.Took(first, time.Duration(n.t.now()-start)) }()
 		}
-		n.pipeline.enter()
-		defer n.pipeline.leave()
-		if err := n.t.refusing.Load(); err != nil && in.isClient(chain, putPipelines) {
-			for _, cmd := range cmds {
-				cmd.SetErr(*err)
+		if in.pipelines.areOf(in, chain) {
+			n.pipeline.enter()
+			defer n.pipeline.leave()
+			if err := n.t.refusing.Load(); err != nil {
+				for _, cmd := range cmds {
+					cmd.SetErr(*err)
+				}
+				return *err
 			}
-			return *err
+		} else { // it has its connection, of the main pool, and the demand for that is counted
+			n.pinned.Add(1)
+			defer n.pinned.Add(-1)
 		}
 		var err error
 		if h.Pipeline != nil {

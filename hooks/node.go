@@ -56,6 +56,7 @@ type Node struct {
 	count  atomic.Int64 // of them
 	bornAt atomic.Int64 // when the youngest was dialed
 
+	pinned         atomic.Int64 // pipelines under way on Conns and transactions of callers
 	main, pipeline demand
 	tookWrites     atomic.Bool
 }

@@ -176,11 +176,6 @@ func (c *ClusterClient) owner(ctx context.Context, key string) (*unit, error) {
 	return c.unit(rdb)
 }
 
-// Watch is redis.ClusterClient's; Shutdown waits for it.
-func (c *ClusterClient) Watch(ctx context.Context, fn func(*redis.Tx) error, keys ...string) error {
-	return c.watch(func() error { return c.ClusterClient.Watch(ctx, fn, keys...) })
-}
-
 // Shutdown is CloseGracefully with the result in a StatusCmd; see Client.Shutdown.
 func (c *ClusterClient) Shutdown(ctx context.Context) *redis.StatusCmd {
 	return shutdownCmd(ctx, c.CloseGracefully(ctx))

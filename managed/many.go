@@ -169,15 +169,6 @@ func (m *many) at(addr string) (*unit, error) {
 	return nil, fmt.Errorf("lifeguard/managed: no node at %s is known to the client", addr)
 }
 
-func (m *many) watch(f func() error) error {
-	m.calls.Add(1)
-	defer m.calls.Add(-1)
-	if m.core.draining.Load() {
-		return ErrShutdown
-	}
-	return hooks.Reveal(f())
-}
-
 // AcquireNode leases a connection to the node at addr, as ConnInfo.Node names it.
 // The node must be known to the client.
 func (m *many) AcquireNode(ctx context.Context, addr string) (*Conn, error) {

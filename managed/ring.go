@@ -139,11 +139,6 @@ func (r *Ring) owner(key string) (*unit, error) {
 	return r.unit(rdb)
 }
 
-// Watch is redis.Ring's; Shutdown waits for it.
-func (r *Ring) Watch(ctx context.Context, fn func(*redis.Tx) error, keys ...string) error {
-	return r.watch(func() error { return r.Ring.Watch(ctx, fn, keys...) })
-}
-
 // Warm opens connections until each shard has n that are ready; see Client.Warm.
 // It returns how many are ready on all of them.
 func (r *Ring) Warm(ctx context.Context, n int) (int, error) {

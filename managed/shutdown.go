@@ -127,7 +127,7 @@ func (c *core) idle() bool {
 func (c *core) holders(why error) *HeldError {
 	e := &HeldError{Leases: c.leases(), InFlight: c.busy(nil), Err: why}
 	for _, s := range c.maintain.list() {
-		e.Waiting += s.node.InFlight(hooks.PoolMain) + s.node.InFlight(hooks.PoolPipeline)
+		e.Waiting += s.node.InFlight(hooks.PoolMain) + s.node.InFlight(hooks.PoolPipeline) - s.node.Pinned()
 	}
 	e.Waiting = max(0, e.Waiting-len(e.Leases)-len(e.InFlight))
 	return e
@@ -149,14 +149,4 @@ func (c *core) busy(n *hooks.Node) []hooks.ConnInfo {
 	})
 	sort.Slice(out, func(i, j int) bool { return out[i].Idle > out[j].Idle })
 	return out
-}
-
-// Watch is redis.Client's; Shutdown waits for it.
-func (c *Client) Watch(ctx context.Context, fn func(*redis.Tx) error, keys ...string) error {
-	c.node.Enter(hooks.PoolMain)
-	defer c.node.Leave(hooks.PoolMain)
-	if c.core.draining.Load() {
-		return ErrShutdown
-	}
-	return c.Client.Watch(ctx, fn, keys...)
 }

@@ -106,6 +106,13 @@ func (h *Hook) Process(ctx context.Context, cmd redis.Cmder, next redis.ProcessH
 	return h.process(ctx, cmd, next, f)
 }
 
+// ProcessHarmless is Process for what changes nothing on the server that outlives
+// its connection, as a WATCH: it is repeated as a read is, and its outcome is never
+// unknown.
+func (h *Hook) ProcessHarmless(ctx context.Context, cmd redis.Cmder, next redis.ProcessHook) error {
+	return h.Process(with(ctx, markHarmless), cmd, next)
+}
+
 // progress counts what one call has done so far.
 type progress struct {
 	tries int // attempts
@@ -321,6 +328,9 @@ func (h *Hook) mayRepeat(cmd redis.Cmder, m mark) bool {
 	if m&markNever != 0 || cmd.NoRetry() {
 		return false
 	}
+	if m&markHarmless != 0 {
+		return true
+	}
 	if n, _ := nameOf(cmd); isBound(n) {
 		return false
 	}
@@ -353,7 +363,7 @@ func (h *Hook) mayAskAgain(cmd redis.Cmder, f failure, m mark) bool {
 	case n == "xread" && f.reason == ReasonUnblocked:
 		return h.safety(cmd) != Unsafe
 	}
-	return !isBound(n)
+	return m&markHarmless != 0 || !isBound(n)
 }
 
 // tellsLess reports whether the reply of a repetition may be another one than that

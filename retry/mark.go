@@ -10,6 +10,7 @@ const (
 	markNever
 	markBound
 	markFirst
+	markHarmless
 )
 
 type markKey struct{}

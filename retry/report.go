@@ -32,7 +32,7 @@ func (h *Hook) tell(ctx context.Context, a Attempt) {
 // unknown makes the error of a command that may have been carried out. A read's
 // outcome is of no concern.
 func (h *Hook) unknown(ctx context.Context, cmd redis.Cmder, err error, tries int) error {
-	if h.safety(cmd) == ReadOnly {
+	if h.safety(cmd) == ReadOnly || marksOf(ctx)&markHarmless != 0 {
 		return err
 	}
 	if errors.Is(err, ErrUnknownOutcome) {
