@@ -101,6 +101,9 @@ func (r *run) checkTime(res Result) {
 		limit += time.Duration(len(res.Call.Cmds)) * res.Call.Hold
 	case !r.Options.CtxTimeout || res.Call.Cancel:
 		limit += 2 * r.Options.ReadTimeout
+		if res.Call.Kind == "watch" { // HELLO, WATCH, the transaction, UNWATCH
+			limit += 2 * r.Options.ReadTimeout
+		}
 		if res.Cmd[0] == "blpop" {
 			limit += popTimeout + 10*time.Second // go-redis's own limit for these
 		}
@@ -123,6 +126,7 @@ func (r *run) checkRecovery(res Result) {
 	switch {
 	case res.Err == nil, res.Start < over+recovery, errors.Is(res.Err, redis.ErrPoolTimeout):
 	case res.Until > 0 && res.End >= res.Until: // its ctx ended
+	case res.Cmd[0] == "blpop": // it waits longer, and may wait on a connection that a fault has silenced
 	case res.Call.size() > window && r.Options.ReadTimeout < time.Second: // too large for its timeout
 	case errors.As(res.Err, &said) && len(r.Ledger.entry(res.Token).Runs) > 0: // a script's own
 	default:
