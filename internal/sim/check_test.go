@@ -20,8 +20,8 @@ import (
 //	false-error     an error that is no unknown outcome means that it was never executed
 //	unknown-unsent  an unknown outcome means that a byte or more of the call was written
 //	false-applied   an unknown outcome that says "applied" means that it was executed
-//	killed-healthy  no connection that owes a reply is ended as suspect while it is whole and its server makes progress
-//	ended-idle      nor is an idle one
+//	killed-healthy  no connection that owes a reply is ended by maintenance while it is whole and its server makes progress
+//	ended-idle      no idle one is ended as suspect, or for its heartbeat, then
 //	late            nobody waits longer than its ctx and 50 ms (plus two timeouts where go-redis does not look at the ctx)
 //	stays-broken    seconds after the last fault no call fails by the network or a refusal
 //	numbers         when all is quiet, PoolStats, Conns and Leases agree with the open connections
@@ -81,6 +81,8 @@ func (r *run) checkResults() {
 			r.fail("false-reply", name, res.Token, 0, "%s replied %s to its caller; it was executed %d times, first with %s", name, reply, len(e.Runs), e.Runs[0])
 		case err != nil && !unknown && len(e.Runs) > 0:
 			r.fail("false-error", res.Call.Kind+" "+name, res.Token, 0, "%s was executed, and its error does not say that it may have been: %v", name, err)
+		case unknown && len(e.Runs) == 0 && retry.Applied(err):
+			r.fail("false-applied", name, res.Token, 0, "%s was never executed, and its error says that it was applied: %v", name, err)
 		case unknown && !written[callOf(res.Token)]:
 			r.fail("unknown-unsent", res.Call.Kind+": "+gist(err), res.Token, 0, "%s is said to be of unknown outcome, and no byte of it was written: %v", name, err)
 		}

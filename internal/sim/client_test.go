@@ -132,13 +132,18 @@ func (r *run) heard(e hooks.Event) {
 	}
 	r.Trace.add("", l.n, "closed by the client, reason %s, %v after its last use: %v", e.Reason, e.Idle, e.Err)
 	r.net.mu.Lock()
-	harmed, class := l.harmed, "ended-idle"
-	if l.asked {
-		class = "killed-healthy"
-	}
+	harmed, asked := l.harmed, l.asked
 	r.net.mu.Unlock()
-	if e.Reason == hooks.ReasonSuspect && !harmed && !l.server.wasStuck() {
-		r.fail(class, gist(e.Err), "", l.n, "link %d was whole and its server made progress, and it was ended as suspect: %v", l.n, e.Err)
+	if harmed || l.server.wasStuck() {
+		return
+	}
+	switch e.Reason {
+	case hooks.ReasonSuspect, hooks.ReasonHeartbeat, hooks.ReasonAge, hooks.ReasonIdle, hooks.ReasonReadOnly:
+		if asked {
+			r.fail("killed-healthy", string(e.Reason), "", l.n, "link %d was whole and its server made progress, and it was ended for %s: %v", l.n, e.Reason, e.Err)
+		} else if e.Reason == hooks.ReasonSuspect || e.Reason == hooks.ReasonHeartbeat {
+			r.fail("ended-idle", string(e.Reason), "", l.n, "link %d was whole and its server made progress, and it was ended for %s: %v", l.n, e.Reason, e.Err)
+		}
 	}
 }
 
