@@ -85,7 +85,7 @@ func find(t *testing.T, file string) {
 	if err := os.WriteFile(filepath.Join(dir, "overlay.json"), list, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	out, err := exec.Command("go", "test", "-overlay", filepath.Join(dir, "overlay.json"), "-count=1", ".", "-run", "Sim$", "-v",
+	out, err := exec.Command("go", "test", "-overlay", filepath.Join(dir, "overlay.json"), "-count=1", "-vet=off", ".", "-run", "Sim$", "-v",
 		"-timeout", "20m", "-seeds", "2000", "-stop", "-all", "-small=false", "-only", "^("+string(class[1])+")").CombinedOutput()
 	told := telling.FindSubmatch(out)
 	switch {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -19,7 +20,7 @@ type Link struct {
 	harmed     bool          // by a fault that its client may notice; under net.mu
 	stale      bool          // its server is a replica by now, and the name leads elsewhere; under net.mu
 	open       bool          // the client's end; under net.mu
-	asked      bool          // a reply is owed; under net.mu
+	asked      bool          // a caller waits for its reply; under net.mu
 	resp3      bool          // under net.mu
 	subscribed bool          // to a Sentinel's messages; under net.mu
 }
@@ -46,7 +47,7 @@ func (c *Conn) Read(b []byte) (int, error) {
 // Write writes what the network's faults let through.
 func (c *Conn) Write(b []byte) (int, error) {
 	net := c.link.server.net
-	c.link.setAsked(c.client)
+	c.link.setAsked(c.client && !strings.Contains(strings.ToUpper(string(b[:min(len(b), 20)])), "PING")) // those are maintenance's
 	keep, cut := len(b), false
 	if c.link.isOpen() {
 		keep, cut = c.link.server.fate(b)
