@@ -30,8 +30,9 @@ type Hook struct {
 	// Client does the same for the commands of a client itself, not those of a
 	// Conn or a transaction; nil: Process does.
 	Client func(ctx context.Context, cmd redis.Cmder, next redis.ProcessHook) error
-	// Pipeline does the same for pipelines and transactions.
-	Pipeline func(ctx context.Context, cmds []redis.Cmder, next redis.ProcessPipelineHook) error
+	// Pipeline does the same for pipelines and transactions. own reports whether it is
+	// one of the client itself, not of a Conn or of a transaction with WATCH.
+	Pipeline func(ctx context.Context, cmds []redis.Cmder, next redis.ProcessPipelineHook, own func() bool) error
 	// Failed turns the error of a call that took that long into what the caller is to
 	// see; nil: itself. after is 0 without Took.
 	Failed func(ctx context.Context, err error, after time.Duration) error
@@ -150,8 +151,18 @@ func setsUp(cmd redis.Cmder) bool {
 func writes(name string) bool {
 	switch name {
 	case "set", "setex", "incr", "incrby", "decr", "del", "unlink", "expire", "hset", "hdel", "hincrby", "lpush", "rpush",
-		"lpop", "rpop", "sadd", "srem", "zadd", "zrem", "zincrby", "xadd", "getset", "setnx", "mset":
+		"lpop", "rpop", "sadd", "srem", "zadd", "zrem", "zincrby", "xadd", "getset", "setnx", "mset",
+		"eval", "evalsha", "fcall": // most scripts write
 		return true
+	}
+	return false
+}
+
+func tookWrite(cmds []redis.Cmder) bool {
+	for _, cmd := range cmds {
+		if writes(cmd.Name()) && cmd.Err() == nil {
+			return true
+		}
 	}
 	return false
 }
@@ -181,6 +192,7 @@ func (h *Hook) fail(ctx context.Context, err error, after time.Duration) error {
 // leased Conn are watched by their owner.
 func (in *installed) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
 	chain := in.chains.Add(1)
+	own := func() bool { return in.pipelines.areOf(in, chain) }
 	return func(ctx context.Context, cmds []redis.Cmder) error {
 		if v, tx := asks(cmds); v != nil {
 			if tx {
@@ -213,9 +225,12 @@ func (in *installed) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.P
 		}
 		var err error
 		if h.Pipeline != nil {
-			err = h.Pipeline(ctx, cmds, next)
+			err = h.Pipeline(ctx, cmds, next, own)
 		} else {
 			err = next(ctx, cmds)
+		}
+		if !n.tookWrites.Load() && tookWrite(cmds) {
+			n.tookWrites.Store(true)
 		}
 		if err == nil {
 			return nil

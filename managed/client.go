@@ -25,17 +25,18 @@ type Client struct {
 
 // core is what all handles and clones of one client share.
 type core struct {
-	set       settings
-	tracker   *hooks.Tracker
-	maintain  *maintainer
-	closer    func() error     // closes go-redis's client
-	calls     func() int64     // commands under way outside of nodes, nil for none
-	takenOver func(*nodeState) // acts on a node of a cluster that answers nobody, nil elsewhere
-	look      func()           // called by the maintainer in each round, nil for nothing
-	warned    atomic.Bool      // that the pools do not fit into the limit
-	draining  atomic.Bool      // Shutdown was called
-	closed    atomic.Bool
-	batchers  sync.Map // go-redis's AutoPipeliners, made by Batched
+	set        settings
+	tracker    *hooks.Tracker
+	maintain   *maintainer
+	closer     func() error       // closes go-redis's client
+	calls      func() int64       // commands under way outside of nodes, nil for none
+	takenOver  func(*nodeState)   // acts on a node of a cluster that answers nobody, nil elsewhere
+	redirected func(*unit, error) // acts on a lease's MOVED, nil elsewhere
+	look       func()             // called by the maintainer in each round, nil for nothing
+	warned     atomic.Bool        // that the pools do not fit into the limit
+	draining   atomic.Bool        // Shutdown was called
+	closed     atomic.Bool
+	batchers   sync.Map // go-redis's AutoPipeliners, made by Batched
 
 	warnedServer atomic.Bool // that they do not fit into the server
 	sites        siteLog

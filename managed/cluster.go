@@ -33,7 +33,7 @@ func NewCluster(opt *redis.ClusterOptions, opts ...Option) (*ClusterClient, erro
 	if err := validate(like); err != nil {
 		return nil, err
 	}
-	m, err := newMany(like, opts)
+	m, err := newMany(like, opts, retry.OfCluster())
 	if err != nil {
 		return nil, err
 	}
@@ -168,6 +168,9 @@ func (c *ClusterClient) owner(ctx context.Context, key string) (*unit, error) {
 	}
 	if c.core.draining.Load() {
 		return nil, ErrShutdown
+	}
+	if r := c.moved.Load(); r != nil {
+		c.follow(ctx, c.ClusterClient, key, r)
 	}
 	rdb, err := c.MasterForKey(ctx, key)
 	if err != nil {

@@ -10,6 +10,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/lifeguard-redis/lifeguard/hooks"
+	"github.com/lifeguard-redis/lifeguard/retry"
 )
 
 // ErrReleased is returned by commands on a lease that was given back.
@@ -164,7 +165,12 @@ func (p *pipeliner) Exec(ctx context.Context) ([]redis.Cmder, error) {
 		p.Discard()
 		return cmds, err
 	}
-	cmds, err := p.Pipeliner.Exec(ctx)
+	cmds, err := p.Pipeliner.Exec(retry.Bound(ctx)) // nothing is repeated on a lease
+	if err != nil {
+		for _, cmd := range cmds {
+			l.seen(cmd.Err())
+		}
+	}
 	return cmds, l.End(w, err)
 }
 

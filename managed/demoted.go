@@ -9,6 +9,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/lifeguard-redis/lifeguard/hooks"
+	"github.com/lifeguard-redis/lifeguard/retry"
 )
 
 // A node that does not answer even a fresh connection is slow, or gone. Alone it
@@ -161,6 +162,38 @@ func (m *many) elsewhere(cluster *redis.ClusterClient, s *nodeState) {
 		}
 		m.renew(cluster, s)
 		s.killAwaiting(settleFor/2, func(*hooks.Conn) bool { return true })
+	}
+}
+
+// redirect is what a lease was answered: its slot is elsewhere.
+type redirect struct {
+	from  string // address of the node that said so
+	again bool   // the map may still name it for a moment
+}
+
+// redirected hears that a lease on u was answered MOVED, ASK or READONLY. go-redis
+// follows such replies for commands of the client only, so the map is renewed here.
+func (m *many) redirected(u *unit, err error) {
+	_, asked := redis.IsAskError(err)
+	m.moved.Store(&redirect{u.node.Addr(), !asked})
+	m.stale(retry.ReasonMoved)
+}
+
+// follow renews the slot map, and again for a little while it names the node that has
+// sent a lease away: go-redis asks any node, which may not have heard of it yet.
+func (m *many) follow(ctx context.Context, cluster *redis.ClusterClient, key string, r *redirect) {
+	if !m.moved.CompareAndSwap(r, nil) {
+		return
+	}
+	for range 20 {
+		// It loads the map first.
+		if cluster.ForEachMaster(ctx, func(context.Context, *redis.Client) error { return nil }) != nil || !r.again {
+			return
+		}
+		rdb, err := cluster.MasterForKey(ctx, key)
+		if err != nil || !sameAddr(rdb.Options().Addr, r.from) || !pause(ctx, renewPause) {
+			return
+		}
 	}
 }
 

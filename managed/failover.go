@@ -29,7 +29,8 @@ func NewFailover(opt *redis.FailoverOptions, opts ...Option) (*Client, error) {
 		return nil, err
 	}
 	core.set.buffers.resize(like)
-	u := &unit{core: core, retry: core.retryHook(like)}
+	u := &unit{core: core}
+	u.retry = core.retryHook(like, u.repeating)
 	u.on(core.tracker.NewFailoverNode(like, opt.SentinelAddrs...))
 	rdb, err := constructed(func() *redis.Client { return redis.NewFailoverClient(withNode(opt, like)) })
 	if err != nil {

@@ -16,6 +16,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/lifeguard-redis/lifeguard/hooks"
+	"github.com/lifeguard-redis/lifeguard/retry"
 )
 
 // lease is the record of one leased connection. The caller's Conn points to it,
@@ -114,10 +115,26 @@ func (l *lease) End(w hooks.Watch, err error) error {
 		w.Lease()
 	}
 	l.done()
+	l.seen(err)
 	if err != nil && errors.Is(err, redis.ErrClosed) && l.state.Load() != held {
 		return ErrReleased
 	}
 	return err
+}
+
+// seen hears of the error of a command: what the node has refused says something
+// about the node, although nothing is repeated here.
+func (l *lease) seen(err error) {
+	if err == nil || err == redis.Nil {
+		return
+	}
+	reason := retry.Refusal(err)
+	if reason == retry.ReasonReadOnly {
+		l.unit.readOnly()
+	}
+	if (reason == retry.ReasonReadOnly || reason == retry.ReasonMoved) && l.core.redirected != nil {
+		l.core.redirected(l.unit, err)
+	}
 }
 
 // LeaseInfo describes a lease that is held. It is a value.

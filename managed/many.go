@@ -25,30 +25,21 @@ type many struct {
 	reload func()
 	calls  atomic.Int64           // commands under way
 	master atomic.Pointer[string] // with Sentinels: its address when last looked at
+	moved  atomic.Pointer[redirect]
 }
 
-func newMany(like *redis.Options, opts []Option) (*many, error) {
+func newMany(like *redis.Options, opts []Option, more ...retry.Option) (*many, error) {
 	m := &many{like: like, own: &handle{}}
 	core, err := newCore(opts, like)
 	if err != nil {
 		return nil, err
 	}
 	m.core = core
-	policy := retryPolicy(like)
-	if core.set.retry != nil {
-		policy = *core.set.retry
-	}
-	told := policy.OnRetry
-	policy.OnRetry = func(a retry.Attempt) {
-		m.stale(a.Reason)
-		if told != nil {
-			told(a)
-		}
-	}
-	m.retry = retry.NewHook(policy, retry.WithLogger(core.set.log),
-		retry.WithFacts(core.tracker.Cut(), func() int { return len(core.maintain.list()) }))
+	m.retry = core.retryHook(like, func(a retry.Attempt) { m.stale(a.Reason) },
+		append(more, retry.WithFacts(core.tracker.Cut(), func() int { return len(core.maintain.list()) }))...)
 	core.calls = m.calls.Load
 	core.takenOver = m.takenOver
+	core.redirected = m.redirected
 	return m, nil
 }
 
@@ -83,7 +74,7 @@ func (m *many) attach(rdb redis.UniversalClient, reload func()) error {
 // does one at a time, 200 ms apart.
 func (m *many) stale(r retry.Reason) {
 	switch r {
-	case retry.ReasonDial, retry.ReasonLost, retry.ReasonReadOnly, retry.ReasonClusterDown, retry.ReasonMasterDown:
+	case retry.ReasonDial, retry.ReasonLost, retry.ReasonReadOnly, retry.ReasonClusterDown, retry.ReasonMasterDown, retry.ReasonMoved:
 		if m.reload != nil {
 			m.reload()
 		}
@@ -141,9 +132,10 @@ func (m *many) failed(err error) error {
 	switch {
 	case errors.Is(err, redis.ErrPoolTimeout), errors.Is(err, context.Canceled), errors.Is(err, ErrShutdown):
 		// says nothing about the map, and a look at it would need a connection, too
-	case retry.OutcomeOf(err) != retry.Answered,
-		redis.IsClusterDownError(err), redis.IsReadOnlyError(err), redis.IsMasterDownError(err):
+	case retry.OutcomeOf(err) != retry.Answered:
 		m.stale(retry.ReasonDial)
+	default:
+		m.stale(retry.Refusal(err))
 	}
 	return err
 }

@@ -45,13 +45,21 @@ func retryPolicy(opt *redis.Options) retry.Policy {
 	return p
 }
 
-// retryHook makes the hook that repeats commands.
-func (c *core) retryHook(opt *redis.Options) *retry.Hook {
+// retryHook makes the hook that repeats commands. seen hears of each repetition, before
+// the user does.
+func (c *core) retryHook(opt *redis.Options, seen func(retry.Attempt), more ...retry.Option) *retry.Hook {
 	p := retryPolicy(opt)
 	if c.set.retry != nil {
 		p = *c.set.retry
 	}
-	return retry.NewHook(p, retry.WithLogger(c.set.log), retry.WithNode(opt.Addr), retry.WithFacts(c.tracker.Cut(), nil))
+	told := p.OnRetry
+	p.OnRetry = func(a retry.Attempt) {
+		seen(a)
+		if told != nil {
+			told(a)
+		}
+	}
+	return retry.NewHook(p, append([]retry.Option{retry.WithLogger(c.set.log), retry.WithNode(opt.Addr), retry.WithFacts(c.tracker.Cut(), nil)}, more...)...)
 }
 
 // RetryStats counts what was sent again, and why.

@@ -31,7 +31,8 @@ type unit struct {
 
 // newUnit makes a unit of a user's options, which it does not change.
 func (c *core) newUnit(opt *redis.Options) (*unit, error) {
-	u := &unit{core: c, retry: c.retryHook(opt)}
+	u := &unit{core: c}
+	u.retry = c.retryHook(opt, u.repeating)
 	if err := u.build(*opt); err != nil {
 		return nil, err
 	}
@@ -91,7 +92,7 @@ func (u *unit) bind(rdb *redis.Client, minIdle int) {
 		u.breaker, _ = node.(interface{ BreakerOpen() bool })
 		rdb.AddHook(hooks.Unvisited(node))
 	} else {
-		u.hook.Process, u.hook.Client, u.hook.Pipeline = u.retry.Process, u.process, u.retry.Pipeline
+		u.hook.Process, u.hook.Client, u.hook.Pipeline = u.retry.Process, u.process, u.retry.PipelineOf
 	}
 	u.node.Bind(rdb)
 	u.core.maintain.add(u, minIdle)
@@ -124,10 +125,8 @@ func (u *unit) failed(ctx context.Context, err error, after time.Duration) error
 	case u.gaveUpQueueing(ctx, err):
 		u.meter.gaveUp(after)
 		return u.noneFree(err, after)
-	case redis.IsReadOnlyError(err):
-		if s := u.core.maintain.of(u.node); s != nil {
-			s.readOnly()
-		}
+	case retry.Refusal(err) == retry.ReasonReadOnly:
+		u.readOnly()
 	}
 	return err
 }
@@ -179,6 +178,19 @@ func pipelinePool(opt *redis.Options) int {
 		return redis.DefaultPipelinePoolSize
 	}
 	return max(opt.PipelinePoolSize, 0)
+}
+
+// repeating hears of each repetition.
+func (u *unit) repeating(a retry.Attempt) {
+	if a.Reason == retry.ReasonReadOnly {
+		u.readOnly() // the next attempt is to have a new connection
+	}
+}
+
+func (u *unit) readOnly() {
+	if s := u.core.maintain.of(u.node); s != nil {
+		s.readOnly()
+	}
 }
 
 // addHook adds a user's hook.

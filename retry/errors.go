@@ -192,9 +192,15 @@ type nodeError struct {
 	real    error
 	unknown bool
 	open    bool
+	script  bool // a script's own reply: the cluster would know it by its text
 }
 
-func (e *nodeError) Error() string { return e.real.Error() }
+func (e *nodeError) Error() string {
+	if e.script {
+		return "lifeguard/retry: a script has replied with an error of its own"
+	}
+	return e.real.Error()
+}
 func (e *nodeError) Real() error   { return e.real }
 func (e *nodeError) Is(target error) bool {
 	return target == ErrUnknownOutcome && e.unknown || target == ErrBreakerOpen && e.open

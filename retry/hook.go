@@ -86,6 +86,9 @@ func (h *Hook) Process(ctx context.Context, cmd redis.Cmder, next redis.ProcessH
 	}
 	h.count.calls.Add(1)
 	h.policy.Budget.deposit(1)
+	if h.fanout.Load() && runsScript(cmd.Name()) {
+		ctx = with(ctx, markScript)
+	}
 	if h.policy.PerAttempt > 0 || !h.breaker.clean() {
 		return h.process(ctx, cmd, next, h.once(ctx, cmd, next))
 	}

@@ -11,6 +11,7 @@ const (
 	markBound
 	markFirst
 	markHarmless
+	markScript // a script on its way through a cluster's own retries
 )
 
 type markKey struct{}

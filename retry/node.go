@@ -56,7 +56,7 @@ func noRetries(n int) error {
 // which h is the hook of the whole. It holds the node's breaker, marks failures
 // to dial, tells answered commands of a pipeline from others, and keeps the
 // cluster from sending a node's pipeline again by itself; it repeats nothing.
-// For the last of these a PING is added to pipelines of several commands: go-redis
+// For the last of these a PING is added to pipelines of several commands or of a script: go-redis
 // sends all of them again if the first is answered by, say, TRYAGAIN, except if
 // one among them must not be repeated, as a command that streams its reply.
 //
@@ -110,8 +110,21 @@ func (n *nodeHook) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 		if open := n.breaker.stillOpen(f); open != nil {
 			return &nodeError{real: open, open: true}
 		}
-		return n.hide(cmd, err)
+		return n.hide(cmd, hideScript(ctx, cmd, err))
 	}
+}
+
+// hideScript keeps a cluster from taking what a script replies by itself for the
+// server's word, and from running the script again. Only what the outer hook sends is
+// marked, so that it is put back there.
+func hideScript(ctx context.Context, cmd redis.Cmder, err error) error {
+	if err == nil || err == redis.Nil || marksOf(ctx)&markScript == 0 || !isAnswer(err) {
+		return err
+	}
+	if s := err.Error(); !misleads(s) || isServersOwn(s, args(cmd.Args())) {
+		return err
+	}
+	return &nodeError{real: err, script: true}
 }
 
 // hide keeps a hidden error hidden, and says what it means.
@@ -171,6 +184,9 @@ func (n *nodeHook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Pro
 				cmd.SetErr(n.hide(cmd, e))
 			}
 		}
+		if len(cmds) == 2 { // after ASKING
+			err = hideScript(ctx, cmds[1], err)
+		}
 		return err
 	}
 }
@@ -178,7 +194,7 @@ func (n *nodeHook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Pro
 func (n *nodeHook) pipeline(ctx context.Context, cmds []redis.Cmder, next redis.ProcessPipelineHook) error {
 	send := cmds
 	var guard redis.Cmder
-	if len(cmds) > 1 && !holdsNoRetry(cmds) {
+	if (len(cmds) > 1 || runsScript(cmds[0].Name())) && !holdsNoRetry(cmds) {
 		guard = redis.NewRawWriteToCmd(ctx, io.Discard, "ping")
 		send = append(cmds[:len(cmds):len(cmds)], guard)
 	}

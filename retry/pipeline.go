@@ -3,6 +3,7 @@ package retry
 import (
 	"context"
 	"errors"
+	"strings"
 
 	"github.com/redis/go-redis/v9"
 )
@@ -24,6 +25,14 @@ func (h *Hook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Process
 // Pipeline does what the hook of ProcessPipelineHook does, for hooks that have
 // this one inside.
 func (h *Hook) Pipeline(ctx context.Context, cmds []redis.Cmder, next redis.ProcessPipelineHook) error {
+	return h.PipelineOf(ctx, cmds, next, nil)
+}
+
+// PipelineOf is Pipeline for those who know whose pipeline it is: own is asked after
+// some failures, and reports whether it is one of the client itself, not of a Conn or
+// of a transaction with WATCH. Only then a transaction that the server refused is sent
+// again, as EXEC has undone the WATCH. Nil means not known.
+func (h *Hook) PipelineOf(ctx context.Context, cmds []redis.Cmder, next redis.ProcessPipelineHook, own func() bool) error {
 	if len(cmds) == 0 {
 		return next(ctx, cmds)
 	}
@@ -42,7 +51,7 @@ func (h *Hook) Pipeline(ctx context.Context, cmds []redis.Cmder, next redis.Proc
 	if err := ctx.Err(); err != nil {
 		return fail(cmds, err)
 	}
-	c := pipeCall{h: h, ctx: ctx, cmds: cmds, body: cmds, next: next}
+	c := pipeCall{h: h, ctx: ctx, cmds: cmds, body: cmds, next: next, own: own}
 	if isTx(cmds) {
 		c.tx, c.body = true, cmds[1:len(cmds)-1]
 	}
@@ -59,6 +68,7 @@ type pipeCall struct {
 	cmds  []redis.Cmder // with MULTI and EXEC, if it is a transaction
 	body  []redis.Cmder // without
 	tx    bool
+	own   func() bool
 	marks mark
 	cut   uint64 // cutSoFar before the attempt
 
@@ -346,11 +356,10 @@ func rank(f failure) int {
 }
 
 // chooseTx: a transaction is sent again whole, or not. On a Ring it is one per
-// shard, so those that were answered stay out of it. Answers are never asked for
-// again: the connection may have a WATCH that the transaction relied on.
+// shard, so those that were answered stay out of it.
 func (c *pipeCall) chooseTx(lostOnes, unsentOnes, refused []int) []int {
 	if len(refused) > 0 {
-		return nil
+		return merge(c.aborted(), unsentOnes)
 	}
 	all := merge(lostOnes, unsentOnes)
 	for _, i := range all {
@@ -371,6 +380,35 @@ func (c *pipeCall) chooseTx(lostOnes, unsentOnes, refused []int) []int {
 	}
 	return all
 }
+
+// aborted are the commands of a transaction that the server refused for now, so that
+// nothing of it was carried out. It says so of the commands that it did not queue,
+// and EXECABORT of the others; or at EXEC, and then of all. What EXEC has carried out
+// is not refused any more, but a script in it may reply by itself.
+func (c *pipeCall) aborted() []int {
+	var at []int
+	for i, cmd := range c.body {
+		err := cmd.Err()
+		switch {
+		case err == nil || err == redis.Nil || c.failed(i) && c.fails[i].outcome != Answered:
+		case c.failed(i) && c.h.mayAskAgain(cmd, c.fails[i], c.marks) && !(runsScript(name(cmd)) && !isAbort(err)), isAbort(err):
+			at = append(at, i)
+		default:
+			return nil // the reason may be this one
+		}
+	}
+	for _, i := range at {
+		if c.body[i].NoRetry() || c.marks&markNever != 0 {
+			return nil
+		}
+	}
+	if c.own == nil && !c.h.fanout.Load() || c.own != nil && !c.own() {
+		return nil
+	}
+	return at
+}
+
+func isAbort(err error) bool { return isAnswer(err) && strings.HasPrefix(err.Error(), textExecAbort) }
 
 func (c *pipeCall) chooseOpen(lostOnes, unsentOnes, refused []int) []int {
 	for _, cmd := range c.body {
