@@ -201,7 +201,7 @@ func (e *nodeError) Error() string {
 	}
 	return e.real.Error()
 }
-func (e *nodeError) Real() error   { return e.real }
+func (e *nodeError) Real() error { return e.real }
 func (e *nodeError) Is(target error) bool {
 	return target == ErrUnknownOutcome && e.unknown || target == ErrBreakerOpen && e.open
 }
