@@ -70,7 +70,9 @@ func TestOnALeaseNoPipelineIsRepeated(t *testing.T) {
 	opt.Addr = proxy.Addr()
 	c := client(t, opt)
 	for name, exec := range map[string]func(*managed.Conn, func(redis.Pipeliner) error) ([]redis.Cmder, error){
-		"pipeline": func(l *managed.Conn, fn func(redis.Pipeliner) error) ([]redis.Cmder, error) { return l.Pipelined(t.Context(), fn) },
+		"pipeline": func(l *managed.Conn, fn func(redis.Pipeliner) error) ([]redis.Cmder, error) {
+			return l.Pipelined(t.Context(), fn)
+		},
 		"transaction": func(l *managed.Conn, fn func(redis.Pipeliner) error) ([]redis.Cmder, error) {
 			return l.TxPipelined(t.Context(), fn)
 		},
