@@ -193,6 +193,7 @@ func (u *sourceUnit) fill(n *monitor.Numbers) {
 	}
 	n.Leaks = m.leaks.Load()
 	gaveUp := m.givenUp.Load()
+	n.PoolTimeoutsCtx = gaveUp
 	n.Waits, n.PoolTimeouts, n.WaitTime = n.Waits+gaveUp, n.PoolTimeouts+gaveUp, n.WaitTime+time.Duration(m.lost.Load())
 	n.Dial, n.Wait, n.Hold, n.Command = m.Dial.Snapshot(), m.Wait.Snapshot(), m.Hold.Snapshot(), m.Command.Snapshot()
 	if unit.breaker != nil && unit.breaker.BreakerOpen() {

@@ -448,3 +448,62 @@ func (h *loggingIntoRedis) Handle(_ context.Context, r slog.Record) error {
 	defer cancel()
 	return c.LPush(ctx, "log", r.Message).Err()
 }
+
+func TestAFullPoolOfANodeIsExplainedByItsOwnHolders(t *testing.T) {
+	c := redistest.StartCluster(t, "", 2, 0)
+	opt := c.Options()
+	opt.PoolSize, opt.PoolTimeout = 1, soon
+	rdb, err := managed.NewCluster(opt, managed.WithLogger(quiet))
+	require.NoError(t, err)
+	defer rdb.Close()
+	here, there := c.Key(0, "k"), c.Key(1, "k")
+	a, err := rdb.Acquire(t.Context(), here)
+	require.NoError(t, err)
+	defer a.Release()
+	b, err := rdb.Acquire(t.Context(), there)
+	require.NoError(t, err)
+	defer b.Release()
+	for how, call := range map[string]func(context.Context) error{
+		"command":  func(ctx context.Context) error { return rdb.Incr(ctx, here).Err() },
+		"adaptive": func(ctx context.Context) error { return rdb.Adaptive().Incr(ctx, here).Err() },
+		"watch": func(ctx context.Context) error {
+			return rdb.Watch(ctx, func(tx *redis.Tx) error { return tx.Incr(ctx, here).Err() }, here)
+		},
+		"acquire": func(ctx context.Context) error { _, err := rdb.Acquire(ctx, here); return err },
+	} {
+		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+		start := time.Now()
+		err := call(ctx)
+		cancel()
+		require.Less(t, time.Since(start), soon/2, how)
+		require.ErrorIs(t, err, context.DeadlineExceeded, how)
+		require.ErrorIs(t, err, redis.ErrPoolTimeout, how)
+		require.Equal(t, retry.NotSent, retry.OutcomeOf(err), how)
+		var e *managed.ExhaustedError
+		require.ErrorAs(t, err, &e, how)
+		require.Equal(t, 1, e.Leased, how)
+		require.Len(t, e.Leases, 1, how)
+		require.Equal(t, c.Master(0).Addr(), e.Addr, how)
+	}
+	require.Zero(t, rdb.Stats().UnknownOutcomes)
+}
+
+func TestTheWriteOfASecondCommandThatFailsWasNotSent(t *testing.T) {
+	s := redistest.Start(t)
+	c := client(t, s.Options())
+	conn, err := c.Acquire(t.Context())
+	require.NoError(t, err)
+	defer conn.Release()
+	require.NoError(t, conn.Incr(t.Context(), "n").Err())
+	s.Kill()
+	redistest.Eventually(t, "a write fails", soon, func() bool {
+		err = conn.Incr(t.Context(), "n").Err()
+		return err != nil
+	})
+	var e *hooks.ConnError
+	require.ErrorAs(t, err, &e)
+	require.Equal(t, e.Wrote, retry.OutcomeOf(err) == retry.Unknown)
+	if e.Op == hooks.OpWrite {
+		require.False(t, e.Wrote)
+	}
+}

@@ -3,6 +3,7 @@ package monitor
 import (
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 	"time"
 )
@@ -92,7 +93,7 @@ func (m *Monitor) Advice() Advice {
 		if p := m.past.nodes[name]; p != nil {
 			d = *p
 		}
-		if a := advise(n, d, seen, seen >= shrinkPeriods*m.every); a.Suggested > best.Suggested {
+		if a := advise(n, d, holdersOf(s.Holders, name), seen, seen >= shrinkPeriods*m.every); a.Suggested > best.Suggested {
 			a.Node = name
 			best = a
 		}
@@ -106,8 +107,19 @@ func (m *Monitor) Advice() Advice {
 	return best
 }
 
+// holdersOf are the places that hold leases of a node, those first that have held one
+// for the longest.
+func holdersOf(all []Holder, node string) (sites []string) {
+	for _, h := range all {
+		if (node == "" || h.Node == node) && h.Site != "" && !slices.Contains(sites, h.Site) {
+			sites = append(sites, h.Site)
+		}
+	}
+	return sites
+}
+
 // advise is the rule; mayShrink says whether it was looked for long enough.
-func advise(n *Numbers, d demand, seen time.Duration, mayShrink bool) Advice {
+func advise(n *Numbers, d demand, sites []string, seen time.Duration, mayShrink bool) Advice {
 	size := n.Main.Size
 	a := Advice{PoolSize: size, Suggested: size, Seen: seen, Peak: d.peak, Load: math.Round(d.load*100) / 100}
 	uses := n.Hits + n.Misses
@@ -130,16 +142,23 @@ func advise(n *Numbers, d demand, seen time.Duration, mayShrink bool) Advice {
 	if d.load > 0 {
 		say(", and by Little's law %.2g were in use on average in the busiest period", d.load)
 	}
-	wait, of := n.Wait.P99, "99 % of the waits took at most %v"
+	wait, of := n.Wait.P99, "p99 %v"
 	if n.Wait.Count == 0 && n.Waits > 0 {
-		wait, of = n.WaitTime/time.Duration(n.Waits), "waits took %v on average"
+		wait, of = n.WaitTime/time.Duration(n.Waits), "%v on average"
 	}
-	waits := fmt.Sprintf(of, short(wait))
+	waits := fmt.Sprintf("%d callers waited, "+of, max(n.Waits, n.Wait.Count), short(wait))
 	if n.PoolTimeouts > 0 {
-		waits = fmt.Sprintf("%d of them got none in time", n.PoolTimeouts)
+		waits += fmt.Sprintf(", and %d got no connection", n.PoolTimeouts)
 	}
 	waited := n.PoolTimeouts > 0 || n.Waits*100 >= uses && wait >= shortWait || n.Wait.Count > 0 && wait >= shortWait
 	switch {
+	case waited && 2*n.LeasesOverdue >= size:
+		by := ""
+		if len(sites) > 0 {
+			by = " by " + strings.Join(sites, ", ")
+		}
+		say("; %s", waits)
+		say("; %d of %d connections are leaked%s: more connections will not help", n.LeasesOverdue, size, by)
 	case waited && n.Hold.Count > 0 && n.Hold.Mean() >= longHold:
 		say("; %s", waits)
 		say("; leases are held for %v on average: shorten them first, a larger pool would only be held, too", short(n.Hold.Mean()))
@@ -149,7 +168,7 @@ func advise(n *Numbers, d demand, seen time.Duration, mayShrink bool) Advice {
 		if a.Suggested == 2*size {
 			say("; twice as many is a step to measure again at, for more connections than the server can serve at once only move the queue")
 		} else {
-			say("; that peak and a quarter for spikes need %d", a.Suggested)
+			say(": %d would have done, for that peak and a quarter more", a.Suggested)
 		}
 	case waited:
 		say("; %s", waits)

@@ -57,21 +57,22 @@ type Numbers struct {
 
 	// Counters.
 
-	Hits            uint64            `json:"hits"`             // a connection was wanted and an idle one was there
-	Misses          uint64            `json:"misses"`           // a connection was wanted and none was idle
-	Waits           uint64            `json:"waits"`            // a connection was wanted and had to be waited for; those that got none, too
-	WaitTime        time.Duration     `json:"wait_time_ns"`     // all Waits together
-	PoolTimeouts    uint64            `json:"pool_timeouts"`    // Waits that ended without a connection
-	Dialed          uint64            `json:"dialed"`           // connections opened
-	DialErrors      uint64            `json:"dial_errors"`      // dials that failed
-	Closed          map[string]uint64 `json:"closed"`           // connections ended, by reason
-	Retries         map[string]uint64 `json:"retries"`          // commands sent again, by reason
-	UnknownOutcomes uint64            `json:"unknown_outcomes"` // commands of which nobody knows whether they were executed
-	BudgetRefusals  uint64            `json:"budget_refusals"`  // retries that the budget did not allow
-	BreakerOpened   uint64            `json:"breaker_opened"`   // changes of a breaker to open
-	BreakerClosed   uint64            `json:"breaker_closed"`   // changes of a breaker to closed
-	BreakerRefusals uint64            `json:"breaker_refusals"` // calls that an open breaker did not let through
-	Leaks           uint64            `json:"leaks"`            // leases held for too long, or dropped without Release
+	Hits            uint64            `json:"hits"`              // a connection was wanted and an idle one was there
+	Misses          uint64            `json:"misses"`            // a connection was wanted and none was idle
+	Waits           uint64            `json:"waits"`             // a connection was wanted and had to be waited for; those that got none, too
+	WaitTime        time.Duration     `json:"wait_time_ns"`      // all Waits together
+	PoolTimeouts    uint64            `json:"pool_timeouts"`     // Waits that ended without a connection
+	PoolTimeoutsCtx uint64            `json:"pool_timeouts_ctx"` // of these, the ones whose ctx ended before PoolTimeout
+	Dialed          uint64            `json:"dialed"`            // connections opened
+	DialErrors      uint64            `json:"dial_errors"`       // dials that failed
+	Closed          map[string]uint64 `json:"closed"`            // connections ended, by reason
+	Retries         map[string]uint64 `json:"retries"`           // commands sent again, by reason
+	UnknownOutcomes uint64            `json:"unknown_outcomes"`  // commands of which nobody knows whether they were executed
+	BudgetRefusals  uint64            `json:"budget_refusals"`   // retries that the budget did not allow
+	BreakerOpened   uint64            `json:"breaker_opened"`    // changes of a breaker to open
+	BreakerClosed   uint64            `json:"breaker_closed"`    // changes of a breaker to closed
+	BreakerRefusals uint64            `json:"breaker_refusals"`  // calls that an open breaker did not let through
+	Leaks           uint64            `json:"leaks"`             // leases held for too long, or dropped without Release
 
 	// Distributions.
 
@@ -170,8 +171,8 @@ func share(n *Numbers) float64 {
 }
 
 // scalars are the counters that are plain numbers.
-func (n *Numbers) scalars() [12]*uint64 {
-	return [...]*uint64{&n.Hits, &n.Misses, &n.Waits, &n.PoolTimeouts, &n.Dialed, &n.DialErrors, &n.UnknownOutcomes,
+func (n *Numbers) scalars() [13]*uint64 {
+	return [...]*uint64{&n.Hits, &n.Misses, &n.Waits, &n.PoolTimeouts, &n.PoolTimeoutsCtx, &n.Dialed, &n.DialErrors, &n.UnknownOutcomes,
 		&n.BudgetRefusals, &n.BreakerOpened, &n.BreakerClosed, &n.BreakerRefusals, &n.Leaks}
 }
 

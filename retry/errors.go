@@ -184,6 +184,13 @@ func (e *unreadError) Error() string {
 func (e *unreadError) Unwrap() error { return e.err }
 func (e *unreadError) Unsent() bool  { return false }
 
+// mapError is the failure of a look at the slot map, after which the caller's own
+// command was not sent. Like nodeError it does not let a cluster try again by itself.
+type mapError struct{ real error }
+
+func (e *mapError) Error() string { return e.real.Error() }
+func (e *mapError) Early() error  { return e.real }
+
 // nodeError is an error on its way from a node's hook through a cluster's own
 // retries to the outer hook. It has no Unwrap, so that the cluster does not try
 // again by itself, and still says the two things that callers of a Watch, which

@@ -280,6 +280,10 @@ func ended(ctx context.Context, err error) error {
 
 // understand is judge for a single command.
 func (h *Hook) understand(ctx context.Context, cmd redis.Cmder, err error, cut uint64) failure {
+	var m *mapError
+	if errors.As(err, &m) && asksForMap(cmd) {
+		err = m.real // it was the caller's own
+	}
 	f := h.judge(ctx, err, cut)
 	if h.fanout.Load() && f.err != nil {
 		f = h.understandFan(cmd, f)

@@ -132,6 +132,9 @@ func (n *nodeHook) hide(cmd redis.Cmder, err error) error {
 	if err == nil || err == redis.Nil {
 		return err
 	}
+	if asksForMap(cmd) && judge(err).outcome == Unknown {
+		return &mapError{reveal(err)}
+	}
 	var e early
 	var hd hidden
 	if errors.As(err, &e) || !errors.As(err, &hd) {
@@ -143,6 +146,10 @@ func (n *nodeHook) hide(cmd redis.Cmder, err error) error {
 	real := reveal(err)
 	return &nodeError{real: real, unknown: OutcomeOf(real) == Unknown && n.h.safety(cmd) != ReadOnly}
 }
+
+// asksForMap reports whether cmd is one with which a cluster learns where its slots
+// are, before it sends what it was asked to.
+func asksForMap(cmd redis.Cmder) bool { return args(cmd.Args()).is(0, "cluster") }
 
 func (n *nodeHook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
 	return func(ctx context.Context, cmds []redis.Cmder) error {

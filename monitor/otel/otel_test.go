@@ -148,7 +148,8 @@ func TestEveryNumberIsShownUnderItsName(t *testing.T) {
 		"db.client.connection.max pool.name=cache/pipeline " + redisAt:              "updown 5 {connection}",
 		"db.client.connection.pending_requests pool.name=cache/main " + redisAt:     "updown 3 {request}",
 		"db.client.connection.pending_requests pool.name=cache/pipeline " + redisAt: "updown 1 {request}",
-		"db.client.connection.timeouts pool.name=cache " + redisAt:                  "counter 6 {timeout}",
+		"db.client.connection.timeouts pool.name=cache reason=ctx " + redisAt:       "counter 2 {timeout}",
+		"db.client.connection.timeouts pool.name=cache reason=timeout " + redisAt:   "counter 4 {timeout}",
 		"db.client.connection.create_time pool.name=cache " + redisAt:               three,
 		"db.client.connection.wait_time pool.name=cache " + redisAt:                 three,
 		"db.client.connection.use_time pool.name=cache " + redisAt:                  three,
@@ -373,10 +374,10 @@ func TestARealClientIsShownAsItsServerSeesIt(t *testing.T) {
 	got := w.lines(t)
 	at := fmt.Sprintf("server.address=%s server.port=%s system.name=redis", host, port)
 	for k, v := range map[string]string{
-		"db.client.connection.count state=used pool.name=real/main ": fmt.Sprintf("updown %d {connection}", srv.NumClients(t)),
-		"db.client.connection.max pool.name=real/main ":              "updown 4 {connection}",
-		"db.client.connection.timeouts pool.name=real ":              "counter 1 {timeout}",
-		"lifeguard.connection.opened pool.name=real ":                "counter 4 {connection}",
+		"db.client.connection.count state=used pool.name=real/main ":   fmt.Sprintf("updown %d {connection}", srv.NumClients(t)),
+		"db.client.connection.max pool.name=real/main ":                "updown 4 {connection}",
+		"db.client.connection.timeouts pool.name=real reason=timeout ": "counter 1 {timeout}",
+		"lifeguard.connection.opened pool.name=real ":                  "counter 4 {connection}",
 	} {
 		if k = sorted(k + at); got[k] != v {
 			t.Errorf("%s is %q, want %q", k, got[k], v)

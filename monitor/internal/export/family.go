@@ -98,9 +98,12 @@ var usageFamilies = []*Family{
 	{Prom: "redis_client_wait_duration_seconds_total", Otel: "lifeguard.pool.wait_time", Unit: "s", Kind: Counter, Node: true,
 		Help: "Time of all waits together, of a client whose waits are not timed; else see the histogram of waits.", fields: []string{"wait_time_ns"}, unless: "wait",
 		read: func(n *monitor.Numbers, put func(float64, ...string)) { put(n.WaitTime.Seconds()) }},
-	{Prom: "redis_client_pool_timeouts_total", Otel: "db.client.connection.timeouts", Unit: "{timeout}", Kind: Counter, Node: true,
-		Help: "Waits that ended without a connection.", fields: []string{"pool_timeouts"},
-		read: number(func(n *monitor.Numbers) uint64 { return n.PoolTimeouts })},
+	{Prom: "redis_client_pool_timeouts_total", Otel: "db.client.connection.timeouts", Unit: "{timeout}", Kind: Counter, Node: true, Labels: []string{"reason"},
+		Help: "Waits that ended without a connection, by reason: timeout (PoolTimeout passed), ctx (the caller's ctx ended before).", fields: []string{"pool_timeouts", "pool_timeouts_ctx"},
+		read: func(n *monitor.Numbers, put func(float64, ...string)) {
+			put(float64(n.PoolTimeouts-min(n.PoolTimeouts, n.PoolTimeoutsCtx)), "timeout")
+			put(float64(n.PoolTimeoutsCtx), "ctx")
+		}},
 	{Prom: "redis_client_peak_connections_in_use", Otel: "lifeguard.connection.in_use.peak", Unit: "{connection}", Kind: Gauge, Node: true,
 		Help: "Most connections in use at once in the last minutes, short spikes included.", fields: []string{"peak_in_use"},
 		read: gauge(func(n *monitor.Numbers) int { return n.PeakInUse })},
