@@ -29,7 +29,7 @@ func rights(t *testing.T) map[string][]string {
 	rules := map[string][]string{}
 	for line := range strings.Lines(block[1]) {
 		if f := strings.Fields(line); len(f) > 1 && f[0] != "#" {
-			rules[f[0]] = f[1:]
+			rules[f[0]] = append(rules[f[0]], f[1:]...)
 		}
 	}
 	return rules

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"strings"
 
 	"github.com/urfave/cli/v3"
@@ -63,6 +64,7 @@ func clientsCommand() *cli.Command {
 				Kill: c.Bool("kill"), MaxAge: c.Duration("max-age"), MaxIdle: c.Duration("max-idle"), DryRun: c.Bool("dry-run"),
 				SpareNames: c.StringSlice("spare-name"), SpareFleet: c.String("spare-fleet"), PerSecond: c.Int("per-second"),
 			}
+			cfg.Note = func(text string) { fmt.Fprintln(c.Root().ErrWriter, text) }
 			if c.IsSet("client-db") {
 				cfg.Filter.DB = []int64{c.Int64("client-db")}
 			}

@@ -169,11 +169,11 @@ func TestWhatTheServerForbidsIsSaid(t *testing.T) {
 			opt.Username, opt.Password = name, "secret"
 			return dial(t, opt, name)
 		}
-		for name, rule := range map[string]string{"nohset": "-hset", "noexpire": "-pexpire", "nozadd": "-zadd", "noprune": "-zremrangebyscore", "nomulti": "-multi"} {
+		for name, rule := range map[string]string{"nohset": "-hset", "noexpire": "-pexpire", "nozadd": "-zadd", "noprune": "-zremrangebyscore", "noexec": "-exec"} {
 			p := publish(t, user(name, rule))
 			err := p.Now(bg)
 			assert.ErrorContains(t, err, "NOPERM")
-			assert.ErrorContains(t, err, "(needs MULTI, EXEC, HSET, PEXPIRE, ZADD and ZREMRANGEBYSCORE)")
+			assert.ErrorContains(t, err, "(needs MULTI, EXEC, HGET, HSET, PEXPIRE, ZADD, ZSCORE, ZREMRANGEBYSCORE and ZREMRANGEBYRANK)")
 			assert.ErrorIs(t, p.Status().Err, err)
 			_ = p.Close()
 		}
@@ -186,10 +186,11 @@ func TestWhatTheServerForbidsIsSaid(t *testing.T) {
 		assert.ErrorContains(t, err, "NOPERM")
 		assert.NotContains(t, err.Error(), p.ID(), "errors name no keys")
 
-		p = publish(t, user("notime", "-time", "-client|info"))
+		p = publish(t, user("notime", "-time", "-pexpiretime", "-client|info"))
 		require.NoError(t, p.Now(bg), "these can be done without")
 		gaps := strings.Join(p.Status().Gaps, "\n")
 		assert.Contains(t, gaps, "the index is not pruned: TIME: NOPERM")
+		assert.Contains(t, gaps, "PEXPIRETIME: NOPERM")
 		assert.Contains(t, gaps, "CLIENT INFO: NOPERM")
 		assert.Equal(t, 1, read(t, s.Admin()).Alive)
 
@@ -201,7 +202,7 @@ func TestWhatTheServerForbidsIsSaid(t *testing.T) {
 		}
 		p = publish(t, user("nodel", "-del"))
 		require.NoError(t, p.Now(bg))
-		assert.ErrorContains(t, p.Close(), "(needs MULTI, EXEC, DEL and ZREM)")
+		assert.ErrorContains(t, p.Close(), "(needs MULTI, EXEC, DEL, ZREM, ZADD and PEXPIRE)")
 	})
 }
 
@@ -251,8 +252,8 @@ func TestSomethingElseAtAKeyIsAnErrorOrAGap(t *testing.T) {
 		f := read(t, admin)
 		assert.Len(t, f.Instances, 1)
 		assert.Equal(t, f.Instances[0].Numbers, f.Sum, "only what can be read is added up")
+		assert.Len(t, gaps(f), 8, f.Gaps)
 		gaps := strings.Join(f.Gaps, "\n")
-		assert.Len(t, f.Gaps, 8, gaps)
 		for _, want := range []string{
 			`instance "text" cannot be read: it is no hash`, `"forever" cannot be read: it does not expire`, `"newer" cannot be read: it is of version 2`,
 			`"missing" cannot be read: host: it is missing`, `"negative" cannot be read: total: "-1" is no number`,
@@ -261,5 +262,25 @@ func TestSomethingElseAtAKeyIsAnErrorOrAGap(t *testing.T) {
 			assert.Contains(t, gaps, want)
 		}
 		assert.True(t, spare.Live("10.0.0.1:1", "anybody", time.Hour), "who cannot be read may be alive")
+	})
+}
+
+func TestWithoutMultiAnInstancePublishesAllTheSameAndCostsNoConnections(t *testing.T) {
+	onEach(t, func(t *testing.T, s *redistest.Server) {
+		require.NoError(t, s.Admin().Do(bg, "ACL", "SETUSER", "nomulti", "on", ">secret", "~*", "+@all", "-multi").Err())
+		opt := s.Options()
+		opt.Username, opt.Password = "nomulti", "secret"
+		rdb, m := member(t, opt)
+		p := publishOf(t, m, rdb, fleet.ClientNames("x"))
+		require.NoError(t, p.Now(bg))
+		assert.Contains(t, strings.Join(p.Status().Gaps, "\n"), "MULTI: NOPERM")
+		dialed := rdb.Stats().Dialed
+		for range 10 {
+			require.NoError(t, p.Now(bg))
+		}
+		assert.Equal(t, dialed, rdb.Stats().Dialed)
+		assert.Equal(t, 1, read(t, s.Admin()).Alive)
+		require.NoError(t, p.Close())
+		assert.Empty(t, read(t, s.Admin()).Instances)
 	})
 }

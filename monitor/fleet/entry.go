@@ -24,7 +24,7 @@ func (c *config) fields(i *Instance) []any {
 		nodes = append([]Node{{Numbers: i.rest}}, nodes...) // the one without a name
 	}
 	return []any{
-		"v", version, "service", i.Service, "host", i.Host, "pid", i.PID, "started_ms", i.Started.UnixMilli(),
+		"v", version, "rev", i.rev, "service", i.Service, "host", i.Host, "pid", i.PID, "started_ms", i.Started.UnixMilli(),
 		"every_ms", i.Every.Milliseconds(), "lost_ms", i.LostAfter.Milliseconds(), "keep_ms", c.keep.Milliseconds(),
 		"total", i.Total, "active", i.Active, "idle", i.Idle, "disconnected", i.Disconnected,
 		"numbers", text(i.Numbers), "nodes", text(nodes), "unknown", strconv.FormatBool(i.Unknown),
@@ -51,6 +51,7 @@ func parse(id string, h map[string]string, ttl time.Duration) (Instance, error) 
 		Started: time.UnixMilli(r.int("started_ms", 0, maxCount)),
 		Every:   r.ms("every_ms"), LostAfter: r.ms("lost_ms"), Unknown: r.str("unknown") == "true",
 	}
+	i.rev = uint64(r.int("rev", 0, maxCount))
 	keep := r.ms("keep_ms")
 	r.json("numbers", &i.Numbers)
 	r.json("nodes", &i.Nodes)

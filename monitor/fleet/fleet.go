@@ -116,7 +116,9 @@ type Instance struct {
 	ClientNames []string `json:"client_names,omitempty"`
 	Addrs       []string `json:"addrs,omitempty"` // their own ends, if the server sees them as they are
 
-	rest Numbers // counters that belong to no node
+	rest Numbers       // counters that belong to no node
+	rev  uint64        // counts what it has published; it never falls
+	left time.Duration // until its entry expires
 }
 
 // String is "web on host-1 (pid 812): total=12 ...".
@@ -150,7 +152,9 @@ type Fleet struct {
 	// Gaps say what could not be read, so that it is missing in the above.
 	Gaps []string `json:"gaps,omitempty"`
 
-	unreadable int // instances that are there and cannot be read
+	index      *index
+	unreadable []string // instances that are there and cannot be read, and why
+	missing    []string // instances of the index without an entry
 }
 
 // String is one line: "default: 20 instances, 1 lost: total=...".

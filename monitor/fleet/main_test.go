@@ -5,6 +5,8 @@ import (
 	"context"
 	"flag"
 	"log/slog"
+	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -78,6 +80,11 @@ func read(t testing.TB, rdb redis.UniversalClient, opts ...fleet.Option) fleet.F
 	return f
 }
 
+// gaps are those of a fleet, but for the one that every new fleet has.
+func gaps(f fleet.Fleet) []string {
+	return slices.DeleteFunc(slices.Clone(f.Gaps), func(g string) bool { return strings.HasPrefix(g, "incomplete: the index is new") })
+}
+
 // hold takes n connections until the end of the test.
 func hold(t testing.TB, rdb *redis.Client, n int) {
 	t.Helper()
@@ -143,3 +150,11 @@ func (l *logged) String() string {
 }
 
 func (l *logged) logger() *slog.Logger { return slog.New(slog.NewTextHandler(l, nil)) }
+
+// onEveryServer tries Redis 7.0, 8 and 8.6, and Valkey.
+func onEveryServer(t *testing.T, test func(t *testing.T, s *redistest.Server)) {
+	t.Parallel()
+	for name, start := range redistest.Servers() {
+		t.Run(name, func(t *testing.T) { t.Parallel(); test(t, start(t)) })
+	}
+}

@@ -24,11 +24,10 @@ import (
 var started = time.Now()
 
 const (
-	// indexTTL outlasts every instance's Keep.
+	// indexTTL outlasts every instance's Keep. It is also how long after the end of its
+	// Keep an instance goes from the index: a server's clock that jumps so far that it
+	// prunes the living ends the index, too, and that does not go unnoticed.
 	indexTTL = MaxKeep + time.Hour
-	// pruneAfter is how long after the end of its Keep an instance goes from the
-	// index, so that nobody is pruned for a clock that is a little off.
-	pruneAfter = time.Minute
 	// introduceEvery is how often a Publisher asks for the server's time and how
 	// the server sees it.
 	introduceEvery = 10 * time.Minute
@@ -52,11 +51,16 @@ type Publisher struct {
 	status Status
 
 	// Of the goroutine.
-	written bool      // something may be in Redis
-	met     time.Time // when introduce succeeded; zero: it has not
-	ahead   time.Time // the server's clock at met; zero: not known
-	seen    string    // our address as the server saw it then; "": not known
-	direct  bool      // it is an address that one of our connections has
+	written bool          // something may be in Redis
+	rev     uint64        // of the latest word
+	acked   uint64        // of the latest word that is known to have been written; 0: none
+	lost    bool          // words of ours were lost: the index has to begin anew
+	longest time.Duration // the longest LostAfter that the index ever told of
+	met     time.Time     // when introduce succeeded; zero: it has not
+	ahead   time.Time     // the server's clock at met; zero: not known
+	seen    string        // our address as the server saw it then; "": not known
+	direct  bool          // it is an address that one of our connections has
+	apart   bool          // MULTI is denied
 }
 
 // Status is how publishing goes. It is a value.
@@ -204,25 +208,42 @@ func (p *Publisher) publish() error {
 // introduce asks for the server's time, which the index is pruned by, and for how the
 // server sees us. What it forbids is a gap.
 func (p *Publisher) introduce(ctx context.Context) error {
-	if !p.met.IsZero() && time.Since(p.met) < introduceEvery {
+	again := introduceEvery
+	if !p.direct { // the connection that was looked for may have been closed just then
+		again = min(again, 10*p.c.every)
+	}
+	if !p.met.IsZero() && time.Since(p.met) < again {
 		return nil
 	}
-	var clock *redis.TimeCmd
+	var clock clockCmds
 	var self *redis.Cmd
+	key := p.c.entry(p.id)
 	cmds, err := p.rdb.Pipelined(ctx, func(pipe redis.Pipeliner) error {
-		clock, self = pipe.Time(ctx), pipe.Do(ctx, "CLIENT", "INFO")
+		clock.ask(ctx, pipe, key)
+		self = pipe.Do(ctx, "CLIENT", "INFO")
 		return nil
 	})
-	if err != nil && (!answered(err) || refused(err) || !slices.ContainsFunc(cmds, func(cmd redis.Cmder) bool { return cmd.Err() != nil })) {
+	if err := unanswered(cmds, err); err != nil {
 		return p.c.failed("Publish: the time", "", err)
+	}
+	if clock.time.Err() != nil && clock.at.Err() == nil && clock.at.Val() < 0 {
+		// Our entry's time to live will tell, once it is there.
+		p.written = true
+		cmds, err = p.rdb.Pipelined(ctx, func(pipe redis.Pipeliner) error {
+			pipe.HSet(ctx, key, "rev", 0)
+			pipe.PExpire(ctx, key, p.c.keep)
+			clock.ask(ctx, pipe, key)
+			return nil
+		})
+		if err := unanswered(cmds, err); err != nil {
+			return p.c.failed("Publish: the time", "", err)
+		}
 	}
 	var gaps []string
 	at := time.Now()
-	p.met, p.ahead, p.seen, p.direct = at, time.Time{}, "", false
-	if err := clock.Err(); err != nil {
-		gaps = append(gaps, fmt.Sprintf("the index is not pruned: TIME: %v", err))
-	} else {
-		p.ahead = clock.Val()
+	p.met, p.ahead, p.seen, p.direct, p.apart = at, clock.read(), "", false, false
+	if p.ahead.IsZero() {
+		gaps = append(gaps, fmt.Sprintf("the index is not pruned: TIME: %v; PEXPIRETIME: %v", clock.time.Err(), clock.at.Err()))
 	}
 	if line, err := self.Text(); err != nil {
 		gaps = append(gaps, fmt.Sprintf("our connections cannot be told by their addresses: CLIENT INFO: %v", err))
@@ -247,6 +268,14 @@ func (p *Publisher) introduce(ctx context.Context) error {
 	return nil
 }
 
+// unanswered is err if it is more than an answer to one of the commands.
+func unanswered(cmds []redis.Cmder, err error) error {
+	if err == nil || answered(err) && !refused(err) && ofHandshake(cmds, err) == nil {
+		return nil
+	}
+	return err
+}
+
 // plain is an ip:port in one way of writing it; "" if it is none.
 func plain(addr string) string {
 	a, err := netip.ParseAddrPort(addr)
@@ -258,40 +287,101 @@ func plain(addr string) string {
 
 // write puts the numbers into Redis, all of them or nothing.
 func (p *Publisher) write(ctx context.Context) error {
-	fields := p.c.fields(p.instance())
+	p.rev++
+	i := p.instance()
+	i.rev = p.rev
+	fields := p.c.fields(i)
 	score, pruned := math.Inf(1), ""
+	start := -float64(1 + mathrand.IntN(1e9)) // of no meaning: began tells
 	if !p.ahead.IsZero() {
-		server := p.ahead.Add(time.Since(p.met)) // by the monotonic clock
+		server := p.serverTime()
 		score = float64(server.Add(p.c.keep).UnixMilli())
-		pruned = "(" + strconv.FormatInt(server.Add(-pruneAfter).UnixMilli(), 10)
+		pruned = "(" + strconv.FormatInt(server.Add(-indexTTL).UnixMilli(), 10)
+		start = -float64(server.UnixMilli())
 	}
 	p.written = true
+	p.longest = max(p.longest, p.c.lostAfter)
 	key, index := p.c.entry(p.id), p.c.index()
-	cmds, err := p.rdb.TxPipelined(ctx, func(pipe redis.Pipeliner) error {
+	var was *redis.StringCmd
+	var longest *redis.FloatCmd
+	word := func(pipe redis.Pipeliner) error {
+		was = pipe.HGet(ctx, key, "rev")
 		pipe.HSet(ctx, key, fields...)
+		return nil
+	}
+	rest := func(pipe redis.Pipeliner) error {
 		pipe.PExpire(ctx, key, p.c.keep)
+		pipe.ZAddArgs(ctx, index, redis.ZAddArgs{NX: !p.lost, Members: []redis.Z{{Score: start, Member: beganMember}}})
+		pipe.ZAddArgs(ctx, index, redis.ZAddArgs{LT: true, Members: []redis.Z{{Score: -float64(p.longest.Milliseconds()), Member: longestMember}}})
 		pipe.ZAdd(ctx, index, redis.Z{Score: score, Member: p.id})
+		longest = pipe.ZScore(ctx, index, longestMember)
 		pipe.PExpire(ctx, index, indexTTL)
 		if pruned != "" {
-			pipe.ZRemRangeByScore(ctx, index, "-inf", pruned)
+			pipe.ZRemRangeByScore(ctx, index, "0", pruned)
 		}
+		pipe.ZRemRangeByRank(ctx, index, 2, -MaxInstances-1) // the marks come first
 		return nil
-	})
-	if err != nil {
-		return p.c.failed("Publish: an instance", "MULTI, EXEC, HSET, PEXPIRE, ZADD and ZREMRANGEBYSCORE", cause(cmds, err))
+	}
+	if err := p.atOnce(ctx, word, rest); err != nil {
+		return p.c.failed("Publish: an instance", "MULTI, EXEC, HGET, HSET, PEXPIRE, ZADD, ZSCORE, ZREMRANGEBYSCORE and ZREMRANGEBYRANK", err)
+	}
+	p.longest = max(p.longest, longestOf(longest.Val()))
+	before, _ := was.Uint64()
+	begun := p.lost
+	p.lost = !begun && p.acked > 0 && before < p.acked
+	p.acked = p.rev
+	if p.lost {
+		// What we wrote is gone: by FLUSHALL, an eviction, a failover. So may be what
+		// others wrote.
+		return p.write(ctx)
 	}
 	return nil
 }
 
-// cause is what made a transaction fail: it was not executed because of a command.
-func cause(cmds []redis.Cmder, err error) error {
-	if !redis.IsExecAbortError(err) {
+// atOnce executes commands in one transaction. Where MULTI is denied it does without,
+// the first ones before the others: an instance that could not write its numbers must
+// not seem to have.
+func (p *Publisher) atOnce(ctx context.Context, first, others func(redis.Pipeliner) error) error {
+	if !p.apart {
+		cmds, err := p.rdb.TxPipelined(ctx, func(pipe redis.Pipeliner) error {
+			return errors.Join(first(pipe), others(pipe))
+		})
+		err = failure(cmds, err)
+		if err == nil || !redis.IsPermissionError(err) || !strings.Contains(strings.ToLower(err.Error()), "'multi'") {
+			return err
+		}
+		// After that go-redis may have to close the connection: it is not tried again
+		// before introduce.
+		p.apart = true
+		p.mu.Lock()
+		p.status.Gaps = append(p.status.Gaps, fmt.Sprintf("it takes two round trips: MULTI: %v", err))
+		p.mu.Unlock()
+	}
+	for _, part := range []func(redis.Pipeliner) error{first, others} {
+		cmds, err := p.rdb.Pipelined(ctx, part)
+		if err := failure(cmds, err); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// serverTime is the server's clock now, by the monotonic one of ours.
+func (p *Publisher) serverTime() time.Time { return p.ahead.Add(time.Since(p.met)) }
+
+// failure is what made a transaction fail. That something was not there is no failure,
+// and one that was not executed failed because of a command.
+func failure(cmds []redis.Cmder, err error) error {
+	if !errors.Is(err, redis.Nil) && !redis.IsExecAbortError(err) {
 		return err
 	}
 	for _, cmd := range cmds {
-		if e := cmd.Err(); e != nil && !redis.IsExecAbortError(e) {
+		if e := cmd.Err(); e != nil && !errors.Is(e, redis.Nil) && !redis.IsExecAbortError(e) {
 			return e
 		}
+	}
+	if errors.Is(err, redis.Nil) {
+		return nil
 	}
 	return err
 }
@@ -328,7 +418,17 @@ func (p *Publisher) goodbye() {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), p.c.timeout)
 	defer cancel()
-	cmds, err := p.rdb.TxPipelined(ctx, func(pipe redis.Pipeliner) error {
+	until := math.Inf(1)
+	if !p.ahead.IsZero() {
+		until = float64(p.serverTime().Add(p.c.keep - indexTTL).UnixMilli()) // it is pruned when its Keep is over
+	}
+	err := p.atOnce(ctx, func(pipe redis.Pipeliner) error {
+		if p.acked > 0 {
+			pipe.ZAdd(ctx, p.c.index(), redis.Z{Score: until, Member: goodbyePrefix + p.id})
+			pipe.PExpire(ctx, p.c.index(), indexTTL)
+		}
+		return nil
+	}, func(pipe redis.Pipeliner) error {
 		pipe.Del(ctx, p.c.entry(p.id))
 		pipe.ZRem(ctx, p.c.index(), p.id)
 		return nil
@@ -337,7 +437,7 @@ func (p *Publisher) goodbye() {
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		if p.closed == nil {
-			p.closed = p.c.failed("Close: goodbye", "MULTI, EXEC, DEL and ZREM", cause(cmds, err))
+			p.closed = p.c.failed("Close: goodbye", "MULTI, EXEC, DEL, ZREM, ZADD and PEXPIRE", err)
 		}
 	}
 }

@@ -18,7 +18,10 @@ const batch = 500
 
 // Read reads all instances of a fleet, and adds them up. It takes two round trips up
 // to 500 instances, and one more for each further 500, and changes nothing in Redis.
-// A fleet that nobody belongs to is empty; that is no error.
+// A fleet that nobody belongs to is empty; that is no error, but a gap: who is not
+// there may have been lost. As long as instances may be missing, Gaps say so, in a
+// line that begins with "incomplete": after FLUSHALL, say, until everybody has had the
+// time to publish again, and so for a fleet that has only begun.
 //
 // An error means that nothing is known: no answer, or one that is none. An instance
 // that cannot be read is left out and named in Gaps, and so is one whose numbers are
@@ -36,11 +39,13 @@ func Read(ctx context.Context, rdb redis.UniversalClient, opts ...Option) (Fleet
 
 func (c *config) read(ctx context.Context, rdb redis.UniversalClient) (Fleet, error) {
 	f := Fleet{Name: c.fleet, Time: time.Now().Round(0)}
-	ids, err := rdb.ZRange(ctx, c.index(), 0, -1).Result()
+	x, err := c.readIndex(ctx, rdb)
 	if err != nil {
 		return Fleet{}, c.failed("Read: the index", "ZRANGE, HGETALL and PTTL", err)
 	}
-	for part := range slices.Chunk(ids, batch) {
+	f.index = x
+	for from := 0; from < len(x.ids); from += batch {
+		part := x.ids[from:min(from+batch, len(x.ids))]
 		hashes := make([]*redis.MapStringStringCmd, len(part))
 		ttls := make([]*redis.DurationCmd, len(part))
 		cmds, err := rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
@@ -49,26 +54,36 @@ func (c *config) read(ctx context.Context, rdb redis.UniversalClient) (Fleet, er
 			}
 			return nil
 		})
-		// Of a failed handshake only the pipeline knows, and not its commands.
-		if err != nil && !slices.ContainsFunc(cmds, func(cmd redis.Cmder) bool { return cmd.Err() != nil }) {
+		if err := ofHandshake(cmds, err); err != nil {
 			return Fleet{}, c.failed("Read", "", err)
 		}
 		for i, id := range part {
-			if err := f.take(id, hashes[i], ttls[i]); err != nil {
+			there, err := f.take(id, hashes[i], ttls[i])
+			if err != nil {
 				return Fleet{}, c.failed("Read: an instance", "ZRANGE, HGETALL and PTTL", err)
 			}
+			if !there && (x.now.IsZero() || x.now.Before(x.over[from+i])) {
+				f.missing = append(f.missing, id)
+			}
 		}
+	}
+	if len(f.missing) > 0 { // they may just have said goodbye
+		now, err := c.readIndex(ctx, rdb)
+		if err != nil {
+			return Fleet{}, c.failed("Read: the index", "ZRANGE, HGETALL and PTTL", err)
+		}
+		maps.Copy(x.goodbye, now.goodbye)
+		f.missing = slices.DeleteFunc(f.missing, func(id string) bool { return x.goodbye[id] })
 	}
 	f.finish()
 	return f, nil
 }
 
-// take adds an instance. An error is one of all, not of this one.
-func (f *Fleet) take(id string, hash *redis.MapStringStringCmd, left *redis.DurationCmd) error {
-	bad := func(why any) error {
-		f.unreadable++
-		f.Gaps = append(f.Gaps, fmt.Sprintf("instance %.40q cannot be read: %v", id, why))
-		return nil
+// take adds an instance, if it has a hash. An error is one of all, not of this one.
+func (f *Fleet) take(id string, hash *redis.MapStringStringCmd, left *redis.DurationCmd) (there bool, err error) {
+	bad := func(why any) (bool, error) {
+		f.unreadable = append(f.unreadable, fmt.Sprintf("instance %.40q cannot be read: %v", id, why))
+		return true, nil
 	}
 	h, err := hash.Result()
 	if err == nil {
@@ -78,12 +93,12 @@ func (f *Fleet) take(id string, hash *redis.MapStringStringCmd, left *redis.Dura
 		if strings.HasPrefix(err.Error(), "WRONGTYPE") {
 			return bad("it is no hash")
 		}
-		return err
+		return false, err
 	}
 	ttl := left.Val()
 	switch {
 	case len(h) == 0:
-		return nil // its time is over, or it has just said goodbye
+		return false, nil
 	case ttl == -1: // go-redis gives -1 and -2 as nanoseconds
 		return bad("it does not expire, so nobody knows how old it is")
 	case ttl == -2:
@@ -93,8 +108,9 @@ func (f *Fleet) take(id string, hash *redis.MapStringStringCmd, left *redis.Dura
 	if err != nil {
 		return bad(err)
 	}
+	i.left = ttl
 	f.Instances = append(f.Instances, i)
-	return nil
+	return true, nil
 }
 
 // finish sorts and adds up.
@@ -102,6 +118,7 @@ func (f *Fleet) finish() {
 	slices.SortFunc(f.Instances, func(a, b Instance) int {
 		return cmp.Or(strings.Compare(a.Service, b.Service), strings.Compare(a.Host, b.Host), cmp.Compare(a.PID, b.PID), strings.Compare(a.ID, b.ID))
 	})
+	f.incomplete()
 	nodes := map[string]*Node{}
 	for i := range f.Instances {
 		in := &f.Instances[i]
@@ -130,13 +147,25 @@ func (f *Fleet) finish() {
 	}
 }
 
+// incomplete puts what may be missing before the other gaps.
+func (f *Fleet) incomplete() {
+	gaps := f.doubts()
+	if young := f.young(); young != "" {
+		gaps = append(gaps, young)
+	}
+	if len(gaps) == 0 && len(f.Instances) == 0 && len(f.unreadable) == 0 {
+		gaps = append(gaps, "nobody is here: all instances said goodbye, or were silent for longer than their Keep")
+	}
+	f.Gaps = append(gaps, f.unreadable...)
+}
+
 // failed is the error of an exchange with Redis. It names no key.
 func (c *config) failed(what, needs string, err error) error {
 	var answer redis.Error
 	hint := ""
 	if errors.As(err, &answer) {
 		switch text := err.Error(); {
-		case redis.IsPermissionError(err) && needs != "":
+		case (redis.IsPermissionError(err) || strings.Contains(text, "NOPERM")) && needs != "":
 			hint = " (needs " + needs + ")"
 		case strings.HasPrefix(text, "WRONGTYPE"):
 			hint = " (something else uses a key of this fleet: give the fleet another Name)"

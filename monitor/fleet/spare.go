@@ -2,39 +2,58 @@ package fleet
 
 import (
 	"context"
-	"slices"
+	"errors"
+	"fmt"
 	"sync"
 	"time"
 
 	"github.com/redis/go-redis/v9"
 )
 
-// Spare knows which connections on the server are those of living instances, so that
+// Spare knows which connections on the server may be those of living instances, so that
 // who ends connections there leaves them alone: it is what serverside.SpareLive
-// takes. Living instances are known by their [ClientNames], or by the addresses of
+// takes. Instances are known by their [ClientNames], or by the addresses of
 // their connections if their Monitors list these (as those of managed clients do) and
 // the server sees them as they are. It is safe for concurrent use.
 //
-// In doubt everybody is spared: while the fleet cannot be read, is empty, or has a
-// living instance whose connections cannot be told.
+// Who is not in the fleet may have been lost from it: by FLUSHALL, by an eviction, by a
+// restart or a failover without the last data. So everybody is spared until this Spare
+// has watched the fleet for as long as an instance may say nothing (the longest
+// [LostAfter] of any that was ever seen), and nothing was lost from it meanwhile:
+// whoever lives has published by then. [Spare.Wait] waits for that.
+//
+// In doubt everybody is spared, too: while the fleet cannot be read, is empty, has an
+// instance that cannot be read, or one whose connections cannot be told. Of a
+// lost instance nobody knows whether it lives: it is spared until its [Keep] is over.
 type Spare struct {
 	rdb redis.UniversalClient
 	c   *config
 
-	mu     sync.Mutex
-	at     time.Time // of the latest look
-	why    string    // everybody is spared; "": not so
+	mu sync.Mutex
+	at time.Time // of the latest look; zero: there was none
+	// why everybody is spared; "": not so. after is how long until that is over, if
+	// time is all that is missing.
+	why    string
+	after  time.Duration
+	news   string        // why, if it is still to be logged
+	intact time.Time     // nothing was lost since then; zero: it is not watched yet
+	reason string        // why it is watched anew
+	began  began         // of the index
+	clock  time.Duration // how far the server's clock is ahead of start's
+	start  time.Time
+	silent time.Duration // the longest that any instance may be silent
 	known  map[string]remembered
 	addrs  map[string]bool
 	names  map[string]bool // with "", if one is known by names only: go-redis gives a connection its name when it is first used
-	behind time.Duration   // how old the oldest word of an instance was
+	young  time.Duration   // connections up to this age may be too young to have been told of
 }
 
-// remembered is an instance that lived at the latest look, or a little earlier: it
-// may have vanished because somebody emptied the database.
+// remembered is an instance that may live.
 type remembered struct {
 	Instance
-	until time.Time
+	spoke   time.Time // when it published last
+	until   time.Time // end of its Keep
+	strayed bool      // it vanished without a goodbye
 }
 
 const (
@@ -42,6 +61,9 @@ const (
 	fresh = time.Second
 	// rounding is what the age of a connection may be wrong by, in CLIENT LIST.
 	rounding = 2 * time.Second
+	// jump is by how much the server's clock may seem to change from one look to the
+	// next, besides the time that a look may take.
+	jump = time.Second
 )
 
 // NewSpare makes a Spare. Redis is not asked yet. Options: [Name], [Timeout],
@@ -54,57 +76,102 @@ func NewSpare(rdb redis.UniversalClient, opts ...Option) (*Spare, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Spare{rdb: rdb, c: c, known: map[string]remembered{}}, nil
+	return &Spare{rdb: rdb, c: c, start: time.Now(), known: map[string]remembered{}}, nil
 }
 
 // Live reports whether a connection may be that of a living instance, by the address
-// of the client's end and the name that the server has of it. So is one that is too
+// of the client's end and the name that the server has of it. So may one that is too
 // young for its instance to have told of it: age is that which the server says. It
 // asks Redis, at most once a second.
 func (s *Spare) Live(addr, name string, age time.Duration) bool {
 	s.mu.Lock()
+	defer s.warn()
 	defer s.mu.Unlock()
-	if s.at.IsZero() || time.Since(s.at) > fresh {
-		s.look()
-	}
-	return s.why != "" || s.names[name] || s.addrs[plain(addr)] || age <= s.behind+time.Since(s.at)+rounding
+	s.look()
+	return s.why != "" || s.names[name] || s.addrs[plain(addr)] || age <= s.young+time.Since(s.at)+rounding
 }
 
-// look reads the fleet.
+// Wait waits until not everybody is spared any more, because the fleet was watched for
+// long enough. It returns an error that says why everybody is spared if that is not a
+// matter of time, and that of ctx when it ends first.
+func (s *Spare) Wait(ctx context.Context) error {
+	for {
+		s.mu.Lock()
+		s.look()
+		why, after := s.why, s.after
+		s.mu.Unlock()
+		s.warn()
+		switch {
+		case why == "":
+			return nil
+		case after == 0:
+			return fmt.Errorf("lifeguard/monitor/fleet: all connections are spared: %s", why)
+		}
+		t := time.NewTimer(min(max(after, 10*time.Millisecond), fresh))
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+			t.Stop()
+			return errors.Join(fmt.Errorf("lifeguard/monitor/fleet: all connections are spared: %s", why), ctx.Err())
+		}
+	}
+}
+
+// look reads the fleet, if it was not read just now.
 func (s *Spare) look() {
+	if !s.at.IsZero() && time.Since(s.at) <= fresh && (s.after == 0 || time.Since(s.at) < s.after) {
+		return
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), s.c.timeout)
 	defer cancel()
 	before := time.Now()
 	f, err := s.c.read(ctx, s.rdb)
 	was := s.why
 	s.at = time.Now()
-	s.why = s.take(&f, err, before)
+	s.why, s.after = s.take(&f, err, before)
 	if s.why != "" && was == "" {
-		s.c.log.Warn("lifeguard: all connections are spared", "fleet", s.c.fleet, "why", s.why)
+		s.news = s.why
 	}
 }
 
-// take learns from a look, and says why everybody is spared.
-func (s *Spare) take(f *Fleet, err error, at time.Time) string {
-	if err != nil {
-		return err.Error()
+// warn logs that all connections are spared from now on. The lock is not held, for
+// nobody knows what a logger does.
+func (s *Spare) warn() {
+	s.mu.Lock()
+	news := s.news
+	s.news = ""
+	s.mu.Unlock()
+	if news != "" {
+		s.c.log.Warn("lifeguard: all connections are spared", "fleet", s.c.fleet, "why", news)
 	}
-	s.behind = 0
+}
+
+// take learns from a look that began then. It says why everybody is spared, and how
+// long that lasts if nothing else happens.
+func (s *Spare) take(f *Fleet, err error, at time.Time) (why string, after time.Duration) {
+	if err != nil {
+		return err.Error(), 0
+	}
+	alive := false
+	s.silent = max(s.silent, f.mayBeSilent())
+	if anew := s.lost(f, at); anew != "" {
+		s.intact, s.reason = at, anew
+	}
 	for _, i := range f.Instances {
-		if i.Lost {
-			delete(s.known, i.ID)
-			continue
-		}
-		s.known[i.ID] = remembered{i, at.Add(i.LostAfter)}
-		s.behind = max(s.behind, i.Age, i.Every)
+		alive = alive || !i.Lost
+		s.known[i.ID] = remembered{Instance: i, spoke: at.Add(-i.Age), until: at.Add(i.left)}
+	}
+	for id := range f.index.goodbye {
+		delete(s.known, id)
 	}
 	s.addrs, s.names = map[string]bool{}, map[string]bool{}
-	untold := ""
+	s.young = s.silent + s.silent/2 // a failover may lose what was published shortly before it
 	for id, r := range s.known {
 		if at.After(r.until) {
 			delete(s.known, id)
 			continue
 		}
+		s.young = max(s.young, at.Sub(r.spoke))
 		for _, a := range r.Addrs {
 			s.addrs[a] = true
 		}
@@ -115,14 +182,63 @@ func (s *Spare) take(f *Fleet, err error, at time.Time) string {
 			s.names[""] = true
 		}
 		if len(r.Addrs) == 0 && len(r.ClientNames) == 0 && r.Total > 0 || r.Unknown {
-			untold = "the connections of " + r.Service + " on " + r.Host + " cannot be told: give its Publish ClientNames"
+			why = "the connections of " + r.Service + " on " + r.Host + " cannot be told: give its Publish ClientNames"
+		}
+	}
+	switch doubts := f.doubts(); {
+	case len(f.unreadable) > 0:
+		return f.unreadable[0], 0
+	case len(doubts) > 0:
+		return doubts[0], 0
+	case !alive:
+		// Nobody has published for a while: so nobody could, or all that they have
+		// published was lost.
+		s.intact, s.reason = at, "no instance was alive"
+		return "the fleet is empty, or nobody in it reaches Redis", 0
+	case why != "":
+		return why, 0
+	}
+	if watched := at.Sub(s.intact); watched < s.silent {
+		return fmt.Sprintf("incomplete: %s %v ago, and an instance may say nothing for %v", s.reason,
+			watched.Round(time.Millisecond), s.silent), s.silent - watched
+	}
+	return "", 0
+}
+
+// lost says what shows that instances may be missing that were there, or have been
+// there when they published; "" if nothing does.
+func (s *Spare) lost(f *Fleet, at time.Time) (what string) {
+	x := f.index
+	if !x.now.IsZero() {
+		lead := x.now.Sub(s.start) - at.Sub(s.start) // by the monotonic clock
+		if off := lead - s.clock; !s.intact.IsZero() && s.clock != 0 && off.Abs() > jump+s.c.timeout {
+			what = "the server's clock jumped"
+		}
+		s.clock = lead
+	}
+	there := make(map[string]bool, len(f.Instances)+len(f.missing))
+	for _, id := range f.missing {
+		there[id] = true
+	}
+	for _, i := range f.Instances {
+		there[i.ID] = true
+		if i.rev < s.known[i.ID].rev {
+			what = "what an instance had published was lost"
+		}
+	}
+	for id, r := range s.known {
+		if !there[id] && !x.goodbye[id] && !r.strayed && at.Before(r.until.Add(-rounding)) {
+			r.strayed = true
+			s.known[id] = r
+			what = "an instance vanished without a goodbye"
 		}
 	}
 	switch {
-	case f.unreadable > 0:
-		return slices.Concat(f.Gaps, []string{"an instance cannot be read"})[0]
-	case len(s.known) == 0:
-		return "the fleet is empty"
+	case s.intact.IsZero():
+		what = "this began to be watched"
+	case x.began != s.began:
+		what = "the index of the fleet was made anew"
 	}
-	return untold
+	s.began = x.began
+	return what
 }

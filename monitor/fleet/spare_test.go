@@ -173,6 +173,8 @@ func TestInDoubtEverybodyIsSpared(t *testing.T) {
 		require.NoError(t, named.Now(bg))
 	}
 	spare := make()
+	assert.True(t, stranger(spare), "it is not known yet who is missing")
+	require.NoError(t, spare.Wait(bg))
 	assert.False(t, stranger(spare))
 	assert.True(t, spare.Live("10.0.0.1:1", "named", time.Hour))
 	assert.True(t, spare.Live("10.0.0.1:1", "", time.Hour), "one of MinIdleConns, which has no name yet")

@@ -32,6 +32,8 @@ type Config struct {
 	SpareNames []string
 	SpareFleet string // name of the fleet whose living members are spared
 	PerSecond  int    // 0: serverside.DefaultPerSecond
+
+	Note func(string) // is told what is waited for; nil: nobody
 }
 
 // Check says which flag is wrong, and why.
@@ -201,6 +203,16 @@ func kill(ctx context.Context, t *target.Target, c Config, w io.Writer) error {
 		live, err := fleet.NewSpare(t.UniversalClient, fleet.Name(c.SpareFleet), fleet.WithLogger(slog.New(slog.DiscardHandler)))
 		if err != nil {
 			return err
+		}
+		var longest time.Duration
+		for _, i := range f.Instances {
+			longest = max(longest, i.LostAfter)
+		}
+		if c.Note != nil {
+			c.Note(fmt.Sprintf("Looking for %s (or longer) which instances of the fleet publish: who is missing may live. Until then nobody is ended.", longest))
+		}
+		if err := live.Wait(ctx); err != nil {
+			return fmt.Errorf("--spare-fleet %s: nobody was ended: %w", c.SpareFleet, t.Explain(err))
 		}
 		spare = append(spare, serverside.SpareLive(live))
 	}

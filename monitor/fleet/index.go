@@ -1,0 +1,172 @@
+package fleet
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// The index is a sorted set. Its members are the ids of the instances, each with the
+// time when its hash expires, by the server's clock in milliseconds, and these:
+const (
+	// beganMember says when the index was begun. It is written only where it is not
+	// there yet, so an index that was lost and made anew has another one. Scores of
+	// marks are negative: pruning leaves them alone.
+	beganMember = "@began"
+	// longestMember has the longest LostAfter of any instance that was ever here. A
+	// Publisher remembers it, and writes it again when the index was lost.
+	longestMember = "@longest"
+	// goodbyePrefix is before the id of an instance that said goodbye, so that nobody
+	// takes it for one whose entry was lost. It is pruned when its Keep is over.
+	goodbyePrefix = "@goodbye:"
+)
+
+// MaxInstances is how many entries the index of a fleet has at most: those that
+// expire first are dropped. With as many nobody knows who is missing, so [Read] has a
+// gap, and a [Spare] spares everybody.
+const MaxInstances = 10000
+
+// began is what the index is known by, from its mark: another one means that it was
+// lost meanwhile. Where the server's time is not known it is a small number of no
+// meaning.
+type began float64
+
+const leastTime = began(1e11) // in 1973
+
+// index is what the sorted set says.
+type index struct {
+	ids     []string
+	over    []time.Time // when their hashes expire
+	goodbye map[string]bool
+	began   began         // 0: there is no mark
+	longest time.Duration // 0: there is no mark
+	now     time.Time     // the server's clock; zero: not known
+}
+
+func (x *index) age() (time.Duration, bool) {
+	if x.now.IsZero() || x.began < leastTime {
+		return 0, false
+	}
+	return x.now.Sub(time.UnixMilli(int64(x.began))), true
+}
+
+// readIndex asks for the index, in one round trip.
+func (c *config) readIndex(ctx context.Context, rdb redis.UniversalClient) (*index, error) {
+	var all *redis.ZSliceCmd
+	var clock clockCmds
+	cmds, err := rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
+		all = p.ZRangeWithScores(ctx, c.index(), 0, -1)
+		clock.ask(ctx, p, c.index())
+		return nil
+	})
+	if err := ofHandshake(cmds, err); err != nil {
+		return nil, err
+	}
+	if err := all.Err(); err != nil {
+		return nil, err
+	}
+	x := &index{goodbye: map[string]bool{}}
+	for _, z := range all.Val() {
+		member, _ := z.Member.(string)
+		switch {
+		case member == beganMember:
+			x.began = began(-z.Score)
+		case member == longestMember:
+			x.longest = longestOf(z.Score)
+		case strings.HasPrefix(member, goodbyePrefix):
+			x.goodbye[strings.TrimPrefix(member, goodbyePrefix)] = true
+		default:
+			x.ids = append(x.ids, member)
+			x.over = append(x.over, time.UnixMilli(int64(max(0, min(z.Score, 1e15)))))
+		}
+	}
+	x.now = clock.read()
+	return x, nil
+}
+
+// longestOf is what the score of longestMember says.
+func longestOf(score float64) time.Duration {
+	return time.Duration(max(0, min(-score, float64(MaxKeep.Milliseconds())))) * time.Millisecond
+}
+
+// clockCmds ask for the clock of the server that has a key: by the key's time to live
+// (PEXPIRETIME, since Redis 7.0), else by TIME, which on a cluster may be that of
+// another node.
+type clockCmds struct {
+	at, left *redis.DurationCmd
+	time     *redis.TimeCmd
+}
+
+func (q *clockCmds) ask(ctx context.Context, p redis.Pipeliner, key string) {
+	q.at, q.left, q.time = p.PExpireTime(ctx, key), p.PTTL(ctx, key), p.Time(ctx)
+}
+
+// read is zero if the server does not tell.
+func (q *clockCmds) read() time.Time {
+	at, left := q.at.Val(), q.left.Val()
+	if q.at.Err() == nil && q.left.Err() == nil && at > 0 && left > 0 {
+		return time.UnixMilli((at - left).Milliseconds())
+	}
+	return q.time.Val()
+}
+
+// ofHandshake is err if it is one of a handshake that failed: of that only the
+// pipeline knows, and not its commands.
+func ofHandshake(cmds []redis.Cmder, err error) error {
+	if err == nil || slices.ContainsFunc(cmds, func(cmd redis.Cmder) bool { return cmd.Err() != nil }) {
+		return nil
+	}
+	return err
+}
+
+// mayBeSilent is for how long an instance that lives may have said nothing, of all
+// that are known. Whoever lives has an entry when nothing was lost for that long.
+func (f *Fleet) mayBeSilent() time.Duration {
+	d := f.index.longest
+	for i := range f.Instances {
+		d = max(d, f.Instances[i].LostAfter)
+	}
+	return d
+}
+
+// doubts say why instances may be missing, by what was read.
+func (f *Fleet) doubts() (all []string) {
+	x := f.index
+	switch {
+	case x.began == 0 && len(x.ids) == 0:
+		return []string{"incomplete: the fleet is empty: nobody publishes, or what was published was lost (FLUSHALL, eviction, a restart or failover without data)"}
+	case x.began == 0 || x.longest == 0:
+		all = append(all, "incomplete: the index does not say when it was begun")
+	}
+	if len(x.ids)+len(x.goodbye) >= MaxInstances {
+		all = append(all, fmt.Sprintf("incomplete: the index is full: %d instances", MaxInstances))
+	}
+	for i, id := range f.missing {
+		if i == 3 {
+			all = append(all, fmt.Sprintf("incomplete: and so are %d more", len(f.missing)-i))
+			break
+		}
+		all = append(all, fmt.Sprintf("incomplete: instance %.40q is in the index, but its numbers are gone (evicted?)", id))
+	}
+	return all
+}
+
+// young says whether the index is so new that those who published before it was
+// made, if there are any, may not be back yet.
+func (f *Fleet) young() string {
+	if f.index.began == 0 {
+		return ""
+	}
+	age, known := f.index.age()
+	switch {
+	case !known:
+		return "incomplete: the server does not tell its time (needs PEXPIRETIME or TIME), so nobody knows how old the index is"
+	case age < f.mayBeSilent():
+		return "incomplete: the index is new, and instances may not have published since (after FLUSHALL, an eviction or a restart without data they come back one by one)"
+	}
+	return ""
+}
