@@ -113,6 +113,15 @@ func (c Client) Blocked() bool { return strings.ContainsRune(c.Flags, 'b') }
 // Monitor reports whether it is in MONITOR.
 func (c Client) Monitor() bool { return strings.ContainsRune(c.Flags, 'O') }
 
+// OfServers reports whether the connection is no application's: a link of replication,
+// one of a Sentinel (by the names that Sentinels give theirs), one that moves slots
+// between nodes of a cluster, or one that the server has no user for.
+func (c Client) OfServers() bool {
+	return c.Type() == TypeReplica || c.Type() == TypeMaster || c.User == "(superuser)" ||
+		strings.ContainsAny(c.Flags, "goiE") || // slot migration: g and o of Redis 8.4, i and E of Valkey 9
+		glob("sentinel-????????-cmd", c.Name) || glob("sentinel-????????-pubsub", c.Name)
+}
+
 // IP is the address of the client's end, false for a Unix socket.
 func (c Client) IP() (netip.Addr, bool) {
 	ap, err := netip.ParseAddrPort(c.Addr)

@@ -19,8 +19,8 @@ type Policy struct {
 	MaxAge time.Duration
 	// MaxIdle ends clients that have sent nothing for this long. Whole seconds; 0:
 	// no limit; negative is an error. Clients that wait for the server are not
-	// idle: those blocked in BLPOP and the like, those in MONITOR, and subscribers
-	// count by MaxAge only. A client that wakes up in the moment between the last
+	// idle: those blocked in BLPOP and the like, and subscribers, count by MaxAge only
+	// (and so do those in MONITOR, with IncludeServers). A client that wakes up in the moment between the last
 	// look at it and its end loses its connection, as with the server's own timeout.
 	MaxIdle time.Duration
 
@@ -35,6 +35,11 @@ type Policy struct {
 	Type Type
 	// Everybody has the policy be about every user of the server.
 	Everybody bool
+	// IncludeServers has the policy be about connections that are no application's, too:
+	// those of Sentinels and of slot migration (see Client.OfServers), and those in
+	// MONITOR. Without it they are not selected. It needs Name, which says which; links
+	// of replication are not ended even then.
+	IncludeServers bool
 
 	// Spare keeps a client that would be ended: the live pools of the fleet, above
 	// all. It sees the client as it was at most a second before its end. nil spares
@@ -78,6 +83,9 @@ func (p Policy) Validate() error {
 			return bad("Policy.MaxIdle", p.MaxIdle, "subscribers are not idle; give MaxAge")
 		}
 	}
+	if p.IncludeServers && p.Name == "" {
+		return bad("Policy.IncludeServers", p.IncludeServers, "it needs Name: say which of them")
+	}
 	selects := p.User != "" || p.Name != "" || p.Library != "" || p.Addr != ""
 	if selects && p.Everybody {
 		return bad("Policy.Everybody", p.Everybody, "and User, Name, Library or Addr contradict each other")
@@ -112,6 +120,12 @@ func (p *Policy) due(c *Client) Reason {
 		return ReasonIdle
 	}
 	return ""
+}
+
+// selects reports whether the policy is about the client, as far as its filter does not
+// say so.
+func (p *Policy) selects(c *Client) bool {
+	return p.IncludeServers || !c.OfServers() && !c.Monitor()
 }
 
 // inBulk reports whether one CLIENT KILL MAXAGE means the same as the policy.

@@ -36,10 +36,15 @@ type Report struct {
 	Busy    bool // another reaper has the lock: nothing was looked at
 	Nodes   int  // nodes that were looked at
 	Seen    int  // clients listed, the reaper's own connection and malformed lines not counted
-	Due     int  // of these, selected by the policy and past a limit
-	Spared  int  // due, but kept by Policy.Spare
-	Ended   int  // ended by the reaper
-	Gone    int  // due, but gone, or in use again, by the time it was their turn
+	Due     int  // of these, selected by the policy and past a limit: all of the following together
+	Spared  int  // kept by Policy.Spare
+	Ended   int  // ended by the reaper; 0 in a dry run
+	Gone    int  // gone, or in use again, by the time it was their turn
+	Refused int  // the server refused to end them; the error says why
+	// Unknown is how many may have been ended or not: CLIENT KILL was sent, and no
+	// reply came, or go-redis sent it again because the first reply was lost.
+	Unknown int
+	Left    int // not tried: the sweep ended early, or it was a dry run
 	Kills   []Kill
 }
 
@@ -53,6 +58,14 @@ func (r Report) String() string {
 	if r.DryRun {
 		verb, n = "would end", len(r.Kills)
 	}
-	return fmt.Sprintf("%s %d of %d clients (%d due, %d spared, %d gone) on %d nodes in %v",
-		verb, n, r.Seen, r.Due, r.Spared, r.Gone, r.Nodes, r.Took.Round(time.Millisecond))
+	s := fmt.Sprintf("%s %d of %d clients (%d due, %d spared, %d gone", verb, n, r.Seen, r.Due, r.Spared, r.Gone)
+	for _, f := range []struct {
+		n    int
+		what string
+	}{{r.Refused, "refused"}, {r.Unknown, "unknown"}, {r.Left, "left"}} {
+		if f.n > 0 && !(r.DryRun && f.what == "left") {
+			s += fmt.Sprintf(", %d %s", f.n, f.what)
+		}
+	}
+	return s + fmt.Sprintf(") on %d nodes in %v", r.Nodes, r.Took.Round(time.Millisecond))
 }

@@ -59,10 +59,10 @@ func (s *sweep) run(ctx context.Context) error {
 func (s *sweep) node(ctx context.Context, node string, c Commander) error {
 	conn, done := sticky(c)
 	defer done()
-	own, err := conn.Do(ctx, "CLIENT", "ID").Int64()
-	if err != nil && (!answered(err) || !denied(err)) {
+	own, err := ownID(ctx, conn)
+	if err != nil {
 		return fail(ctx, "ask for its own id", node, err)
-	} // denied: SKIPME does it as well
+	}
 	all, err := listNode(ctx, node, conn, nil, &s.torn)
 	if err != nil {
 		return err
@@ -72,7 +72,7 @@ func (s *sweep) node(ctx context.Context, node string, c Commander) error {
 	s.rep.Nodes++
 	s.rep.Seen += len(all)
 
-	k := &killer{sweep: s, node: node, conn: conn, maxAge: s.policy.MaxAge > 0}
+	k := &killer{sweep: s, node: node, conn: conn, own: own, maxAge: s.policy.MaxAge > 0}
 	if s.policy.inBulk() {
 		done, err := k.bulk(ctx, all)
 		if done || err != nil {
@@ -82,12 +82,22 @@ func (s *sweep) node(ctx context.Context, node string, c Commander) error {
 	return k.each(ctx, s.choose(ctx, all), seen)
 }
 
+// ownID is that of the connection; 0 where the server does not let us ask: SKIPME does
+// it as well.
+func ownID(ctx context.Context, conn Commander) (int64, error) {
+	id, err := conn.Do(ctx, "CLIENT", "ID").Int64()
+	if err != nil && answered(err) && denied(err) {
+		return 0, nil
+	}
+	return id, err
+}
+
 // choose keeps those that are to be ended, the oldest first.
 func (s *sweep) choose(ctx context.Context, all []Client) []Client {
 	var out []Client
 	for i := range all {
 		c := &all[i]
-		if !s.match.match(c) || s.policy.due(c) == "" {
+		if !s.due(c) {
 			continue
 		}
 		s.rep.Due++
@@ -101,6 +111,11 @@ func (s *sweep) choose(ctx context.Context, all []Client) []Client {
 		return int(b.Age/time.Second - a.Age/time.Second)
 	})
 	return out
+}
+
+// due reports whether the client is selected and past a limit.
+func (s *sweep) due(c *Client) bool {
+	return s.match.match(c) && s.policy.selects(c) && s.policy.due(c) != ""
 }
 
 // spared asks Policy.Spare; when that panics, the client is spared.
@@ -118,19 +133,22 @@ type killer struct {
 	*sweep
 	node   string
 	conn   Commander
-	maxAge bool // the node has MAXAGE, as far as is known
-	noIDs  bool // the node has no CLIENT LIST ID
+	own    int64 // id of conn; 0: not known
+	maxAge bool  // the node has MAXAGE, as far as is known
+	noIDs  bool  // the node has no CLIENT LIST ID
 }
 
 // each ends the clients one by one. What it knows of them is from seen.
 func (k *killer) each(ctx context.Context, queue []Client, seen time.Time) error {
+	defer func() { k.rep.Left += len(queue) }()
+	if k.policy.DryRun {
+		for i := range queue {
+			k.report(ctx, Kill{Client: queue[i], Count: 1})
+		}
+		return nil
+	}
 	known := len(queue) // so many at the head of the queue were seen then
 	for len(queue) > 0 {
-		if k.policy.DryRun {
-			k.report(ctx, Kill{Client: queue[0], Count: 1})
-			queue = queue[1:]
-			continue
-		}
 		if err := k.pace(ctx); err != nil {
 			return err
 		}
@@ -151,20 +169,42 @@ func (k *killer) each(ctx context.Context, queue []Client, seen time.Time) error
 		c := queue[0]
 		queue, known = queue[1:], known-1
 		n, err := k.kill(ctx, &c)
-		if err != nil {
-			return err
-		}
-		if n == 0 {
-			k.rep.Gone++
+		if err == nil && n > 0 {
+			k.rep.Ended++
+			k.report(ctx, Kill{Client: c, Count: 1})
+			if rate := k.policy.PerSecond; rate > 0 {
+				k.next = time.Now().Add(time.Second / time.Duration(rate))
+			}
 			continue
 		}
-		k.rep.Ended++
-		k.report(ctx, Kill{Client: c, Count: 1})
-		if rate := k.policy.PerSecond; rate > 0 {
-			k.next = time.Now().Add(time.Second / time.Duration(rate))
+		if err := k.missed(ctx, 1, err); err != nil {
+			return err
 		}
 	}
 	return nil
+}
+
+// missed counts clients that CLIENT KILL did not say it ended, and is the error, if
+// there is one.
+func (k *killer) missed(ctx context.Context, n int, err error) error {
+	switch {
+	case err == nil && k.own != 0 && n > 0:
+		// On another connection it was sent a second time: the first reply was lost.
+		now, idErr := ownID(ctx, k.conn)
+		if idErr != nil || now != k.own {
+			k.own = now
+			k.rep.Unknown += n
+			return idErr
+		}
+		k.rep.Gone += n
+	case err == nil:
+		k.rep.Gone += n
+	case answered(err):
+		k.rep.Refused += n
+	default:
+		k.rep.Unknown += n
+	}
+	return k.failed(ctx, err)
 }
 
 // again looks at clients anew and keeps those that are still to be ended.
@@ -194,7 +234,7 @@ func (k *killer) again(ctx context.Context, old []Client) ([]Client, error) {
 	for i := range old {
 		c := byID[old[i].ID]
 		switch {
-		case c == nil || c.Addr != old[i].Addr || !k.match.match(c) || k.policy.due(c) == "":
+		case c == nil || c.Addr != old[i].Addr || !k.due(c):
 			k.rep.Gone++
 		case k.spared(ctx, *c):
 			k.rep.Spared++
@@ -215,20 +255,22 @@ func (k *killer) kill(ctx context.Context, c *Client) (int64, error) {
 	if k.maxAge && k.policy.due(c) == ReasonAge {
 		n, err := k.conn.Do(ctx, append(slices.Clip(args), "MAXAGE", seconds(k.policy.MaxAge))...).Int64()
 		if !isSyntax(err) {
-			return n, k.failed(ctx, err)
+			return n, err
 		}
 		k.maxAge = false
 	}
-	n, err := k.conn.Do(ctx, args...).Int64()
-	return n, k.failed(ctx, err)
+	return k.conn.Do(ctx, args...).Int64()
 }
 
 // bulk has the server end them all. It reports false if the server cannot.
 func (k *killer) bulk(ctx context.Context, all []Client) (bool, error) {
 	due := 0
 	for i := range all {
-		if k.match.match(&all[i]) && k.policy.due(&all[i]) != "" {
+		switch c := &all[i]; {
+		case k.due(c):
 			due++
+		case k.match.match(c) && k.policy.due(c) != "":
+			return false, nil // not selected, which the server would not heed
 		}
 	}
 	if due == 0 {
@@ -247,16 +289,16 @@ func (k *killer) bulk(ctx context.Context, all []Client) (bool, error) {
 		// Of a user who was deleted there may still be connections.
 		k.maxAge = !isSyntax(err)
 		return false, nil
-	case err != nil:
-		return false, k.failed(ctx, err)
 	}
-	k.rep.Due += due
+	k.rep.Due += max(due, int(n)) // somebody may have come of age meanwhile
 	k.rep.Ended += int(n)
-	k.rep.Gone += max(0, due-int(n))
 	if n > 0 {
 		k.report(ctx, Kill{Reason: ReasonAge, Count: int(n)})
 	}
-	return true, nil
+	if left := due - int(n); left > 0 {
+		return true, k.missed(ctx, left, err)
+	}
+	return true, k.failed(ctx, err)
 }
 
 func (k *killer) report(ctx context.Context, kill Kill) {
