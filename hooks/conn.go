@@ -29,6 +29,7 @@ type Conn struct {
 
 	flags    atomic.Uint32
 	lastUsed atomic.Int64 // ns, last write to the network
+	heard    atomic.Int64 // ns, when the last reply began to come
 	in, out  atomic.Uint64
 	name     [2]atomic.Uint64 // last command
 	pool     atomic.Uint32    // Pool
@@ -71,6 +72,8 @@ const (
 	fRead                           // something was read
 	fChecked                        // the socket was looked at in this checkout
 	fWoken                          // the read deadline is that of a visit's real PING
+	fWriting                        // a Write to the network is running
+	fLongWrite                      // it was seen running, so it takes its time
 
 	slowWrite = fCheckout | fWriteStale | fCanned | fAnswered | fUnchecked | fInterrupted | fWoken
 	slowRead  = fReadStale | fCanned | fAnswered | fInterrupted
@@ -137,9 +140,12 @@ func (c *Conn) send(b []byte) (int, error) {
 	if c.node.tell.Load() && c.node.tell.CompareAndSwap(true, false) {
 		c.node.t.used(c.node)
 	}
-	before := c.change(fReadSet|fChecked, fWrote|fOutstanding|fAwaiting)
+	before := c.change(fReadSet|fChecked, fWrote|fOutstanding|fAwaiting|fWriting)
 	n, err := c.Conn.Write(b)
 	c.out.Add(uint64(n))
+	if c.flags.And(^(fWriting|fLongWrite))&fLongWrite != 0 {
+		c.lastUsed.Store(c.node.t.now()) // the wait for a reply begins here
+	}
 	if err != nil {
 		// In full duplex go-redis would repeat what it wrote before, too. What a reply
 		// has come for is over.
@@ -224,6 +230,7 @@ func (c *Conn) Read(b []byte) (int, error) {
 			}
 		}
 		if fl&(fAwaiting|fWaking) != 0 {
+			c.heard.Store(c.node.t.now())
 			c.flags.And(^(fAwaiting | fWaking))
 		}
 		if fl&fPushSeen == 0 && startsPush(b[:n]) {
@@ -312,9 +319,7 @@ func (c *Conn) SetWriteDeadline(t time.Time) error {
 func (c *Conn) SetReadDeadline(t time.Time) error {
 	fl := c.flags.Load()
 	if fl&fWaking != 0 {
-		if limit := c.wakeLimit(); t.IsZero() || t.After(limit) {
-			t = limit
-		}
+		t = c.wakeLimit()
 	}
 	switch {
 	case fl&fOutstanding == 0:
@@ -460,6 +465,13 @@ func (c *Conn) Dirty() (dirty, undoable bool) {
 	return d != 0, d != 0 && d&^(dirtMulti|dirtWatch) == 0
 }
 
+// SawWriting notes that a write was seen running: the time in which a reply is
+// waited for then begins with its end.
+func (c *Conn) SawWriting() {
+	for fl := c.flags.Load(); fl&fWriting != 0 && !c.flags.CompareAndSwap(fl, fl|fLongWrite); fl = c.flags.Load() {
+	}
+}
+
 // Node returns the node the connection belongs to.
 func (c *Conn) Node() *Node { return c.node }
 
@@ -467,10 +479,13 @@ func (c *Conn) Node() *Node { return c.node }
 type View struct {
 	Born     time.Duration // on the tracker's clock
 	LastUsed time.Duration // last write to the network
+	Heard    time.Duration // when the last reply began to come
 	MaxAge   time.Duration // its own, 0 for none
 	Pool     Pool
 	Ready    bool // its handshake is over
 	Awaiting bool // nothing has come back since the last write
+	Writing  bool // a write is running
+	Asked    bool // it is the answer to a PING of ours that is waited for
 	Leased   bool
 	PubSub   bool // subscribed, monitoring or a Sentinel's: never to be touched
 }
@@ -479,8 +494,8 @@ type View struct {
 func (c *Conn) View() View {
 	fl := c.flags.Load()
 	return View{Born: time.Duration(c.created), LastUsed: time.Duration(c.lastUsed.Load()),
-		MaxAge: time.Duration(c.maxAge()), Pool: Pool(c.pool.Load()), Ready: fl&fReady != 0,
-		Awaiting: fl&fAwaiting != 0, Leased: c.leased.Load(), PubSub: dirt(c.dirt.Load())&dirtSubscribe != 0 || c.sentinel()}
+		Heard: time.Duration(c.heard.Load()), MaxAge: time.Duration(c.maxAge()), Pool: Pool(c.pool.Load()), Ready: fl&fReady != 0,
+		Awaiting: fl&fAwaiting != 0, Writing: fl&fWriting != 0, Asked: fl&fWaking != 0, Leased: c.leased.Load(), PubSub: dirt(c.dirt.Load())&dirtSubscribe != 0 || c.sentinel()}
 }
 
 // LastCommand is the name of the last command written, lower case.

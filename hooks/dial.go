@@ -147,7 +147,6 @@ func (n *Node) track(nc net.Conn, addr string, seat func()) *Conn {
 			c.raw = raw
 		}
 	}
-	setUserTimeout(socket, c.raw, n.t.cfg.UserTimeout)
 	c.guard.c = c
 	c.guard.call = func(fd uintptr) { c.guard.look(fd) }
 	n.bornAt.Store(now)

@@ -182,8 +182,7 @@ func (e *refusal) Evicted() bool { return true }
 
 var refusals = func() map[Reason]*refusal {
 	m := make(map[Reason]*refusal)
-	for _, r := range []Reason{ReasonAge, ReasonIdle, ReasonHeartbeat, ReasonSuspect, ReasonReadOnly, ReasonDirty,
-		ReasonReset, ReasonError, ReasonLeak, ReasonShutdown, ReasonDiscarded, ReasonInterrupted, ReasonPool} {
+	for _, r := range reasonCodes[1:] {
 		m[r] = &refusal{r}
 	}
 	return m

@@ -15,7 +15,8 @@ const (
 	ReasonAge         Reason = "age"         // older than its maximum age
 	ReasonIdle        Reason = "idle"        // idle for too long, or surplus
 	ReasonHeartbeat   Reason = "heartbeat"   // did not answer a heartbeat
-	ReasonSuspect     Reason = "suspect"     // did not answer after a sibling had failed
+	ReasonSuspect     Reason = "suspect"     // did not answer a PING, or is dead like a sibling that did not, while a fresh connection did
+	ReasonUnacked     Reason = "unacked"     // the peer's kernel acknowledged nothing (Linux), while a fresh connection was answered
 	ReasonReadOnly    Reason = "readonly"    // its server became a replica
 	ReasonDirty       Reason = "dirty"       // state was left on it (MULTI, SELECT, AUTH ...)
 	ReasonReset       Reason = "reset"       // Reset or EvictIdle was called

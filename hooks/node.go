@@ -330,15 +330,51 @@ func counts(s *redis.PoolStats) Counts {
 // Acquire takes a connection out of the main pool for conn, a fresh
 // Client.Conn(), by a visit: for real, but without network traffic unless the
 // connection has been idle for longer than SetValidateAfter says. holder, if not nil, is
-// asked about every command on conn from then on. If it fails, close conn.
+// asked about every command on conn from then on. If it fails, it closes conn.
+// When ctx ends while the connection is being asked, that goes on without the
+// caller: the answer is late, not the connection dead.
 func (n *Node) Acquire(ctx context.Context, conn *redis.Conn, holder Holder) (*Conn, error) {
 	v := newVisit(visitAcquire)
 	defer v.done()
 	v.holder = holder
-	if err := v.check(conn.Process(ctx, v.cmd)); err != nil {
+	err := v.check(conn.Process(ctx, v.cmd))
+	if err == nil && v.why != "" {
+		var left bool
+		if left, err = ask(unhurried(ctx), conn, v.why); left {
+			return nil, err
+		}
+	}
+	if err != nil {
+		_ = conn.Close()
 		return nil, err
 	}
 	return v.conn, nil
+}
+
+// ask sends a PING on conn. left means that ctx ended first, and that conn will be
+// closed when the answer is there or has been waited for long enough.
+func ask(ctx context.Context, conn *redis.Conn, why Reason) (left bool, err error) {
+	send := func() error {
+		v := newVisit(visitAsk)
+		defer v.done()
+		v.why = why
+		return v.check(conn.Process(context.WithoutCancel(ctx), v.cmd))
+	}
+	if ctx.Done() == nil {
+		return false, send()
+	}
+	answer := make(chan error, 1)
+	go func() { answer <- send() }()
+	select {
+	case err = <-answer:
+		return false, err
+	case <-ctx.Done():
+		go func() {
+			<-answer
+			_ = conn.Close()
+		}()
+		return true, ctx.Err()
+	}
 }
 
 // NoWait returns a ctx for Acquire that takes a free slot of the pool but never
@@ -360,10 +396,29 @@ func (n *Node) Gone() bool {
 // returns the connection it met (nil if none was free), and whether go-redis
 // removed it.
 func (n *Node) Visit(pool Pool, patience time.Duration) (met *Conn, removed bool, err error) {
+	return n.visit(pool, patience, nil)
+}
+
+// Ask sends a PING on one connection of the main or the pipeline pool and waits
+// patience for the answer, after which go-redis removes it. It does nothing if
+// somebody uses it. Those that are met on the way to it obey no wake.
+func (n *Node) Ask(c *Conn, patience time.Duration) {
+	pool, idle := c.View().Pool, n.Main
+	if pool == PoolPipeline {
+		idle = n.Pipeline
+	}
+	for left := 2 * idle().Idle; left > 0; left-- {
+		if met, _, _ := n.visit(pool, patience, c); met == nil || met == c {
+			return
+		}
+	}
+}
+
+func (n *Node) visit(pool Pool, patience time.Duration, only *Conn) (met *Conn, removed bool, err error) {
 	m := n.maint.Load()
 	v := newVisit(visitSweep)
 	defer v.done()
-	v.patience = patience
+	v.patience, v.only = patience, only
 	n.began.Add(1)
 	defer n.over.Add(1)
 	n.sweeping.Add(1)
@@ -427,16 +482,6 @@ func (n *Node) Fresh(ctx context.Context) error {
 		n.full.Store(false)
 	}
 	return err
-}
-
-// TakesWrites asks a fresh connection whether the server carries out writes now,
-// without writing: a script that does nothing waits as a write does while writes
-// are paused (CLIENT PAUSE, a failover). False if it may not be asked.
-func (n *Node) TakesWrites(ctx context.Context) bool {
-	if n.Away() != nil {
-		return false
-	}
-	return n.alone(ctx, new(bool), func(c *redis.Client) error { return c.Eval(ctx, "return 1", nil).Err() }) == nil
 }
 
 // alone runs f with a client of one connection that nobody else has. taken says

@@ -1,5 +1,7 @@
 package hooks
 
+import "time"
+
 // An order says what is to happen to a connection that go-redis holds idle. It
 // is kept per connection, so that no single sweep has to be complete. The
 // checkout guard obeys hard orders, visits obey all of them.
@@ -12,7 +14,7 @@ const (
 )
 
 var reasonCodes = []Reason{"", ReasonAge, ReasonIdle, ReasonHeartbeat, ReasonSuspect, ReasonReadOnly, ReasonDirty,
-	ReasonReset, ReasonError, ReasonLeak, ReasonShutdown, ReasonDiscarded, ReasonInterrupted, ReasonPool}
+	ReasonReset, ReasonError, ReasonLeak, ReasonShutdown, ReasonDiscarded, ReasonInterrupted, ReasonPool, ReasonUnacked}
 
 func packOrder(level uint32, r Reason) uint32 {
 	for i, x := range reasonCodes {
@@ -87,12 +89,15 @@ func (c *Conn) Kill(r Reason, cause error) {
 	c.interrupt(cause)
 }
 
-// KillSilent is Kill unless something has come from the peer that nobody has read yet,
-// as on a machine that is too busy: then the connection is alive after all.
-func (c *Conn) KillSilent(r Reason, cause error) {
-	if _, pending := c.peekWith(new(peeker)); !pending {
-		c.Kill(r, cause)
+// KillSilent is Kill unless something has come from the peer, read or not, as on a
+// machine that is too busy, or something has been written since: then the connection
+// is alive after all. It reports whether it was killed.
+func (c *Conn) KillSilent(written time.Duration, r Reason, cause error) bool {
+	if _, pending := c.peekWith(new(peeker)); pending || !c.has(fAwaiting) || c.lastUsed.Load() != int64(written) {
+		return false
 	}
+	c.Kill(r, cause)
+	return true
 }
 
 // refusal returns why the connection must not be used, "" if it may be.

@@ -25,10 +25,6 @@ type Config struct {
 	// ConnLimit is how many connections may be open at once, over all nodes and
 	// pools. 0: no limit.
 	ConnLimit int
-	// UserTimeout is how long bytes may stay unacknowledged by the peer's kernel
-	// before ours ends the connection (TCP_USER_TIMEOUT; Linux only). 0: the
-	// system's default, many minutes.
-	UserTimeout time.Duration
 	// WakeTimeout is how long a real PING of a visit may take. Default 1 s.
 	WakeTimeout time.Duration
 }
@@ -244,7 +240,7 @@ func (t *Tracker) left(c *Conn) {
 	t.ends.add(why.reason)
 	c.node.ends.add(why.reason)
 	switch why.reason {
-	case ReasonError, ReasonSuspect, ReasonHeartbeat, ReasonReadOnly:
+	case ReasonError, ReasonSuspect, ReasonUnacked, ReasonHeartbeat, ReasonReadOnly:
 		c.node.alarm()
 	}
 	if why.reason == ReasonError && why.err == nil && c.has(fReady) {

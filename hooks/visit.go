@@ -22,6 +22,7 @@ const (
 	visitReady   visitKind = iota // the handshake is over
 	visitSweep                    // maintenance: obey the connection's orders
 	visitAcquire                  // a lease: take the connection if it is good
+	visitAsk                      // ... and this one asks it, because that has to be found out
 	visitUndo                     // end the transaction or the watches that were left open
 	visitEnd                      // end the connection
 	visitWhose                    // goes to no connection: it asks a client's own chain of hooks to say so
@@ -35,10 +36,12 @@ type visit struct {
 	cmd      *redis.StatusCmd
 	token    [tokenLen]byte
 	number   atomic.Uint32
-	conn     *Conn // the connection that was visited
-	woken    bool  // a real PING was sent
+	conn     *Conn  // the connection that was visited
+	woken    bool   // a real PING was sent
+	why      Reason // of visitAcquire and visitAsk: it has to be asked, because of this; "" if not
 	holder   Holder
 	patience time.Duration // of a real PING
+	only     *Conn         // the only one to get a PING, nil: any that is due
 	apart    bool          // of visitReady: what the handshake found out is known to maintenance's client only
 
 	came, cameTx uint64 // of visitWhose: by which chains it came
@@ -98,7 +101,7 @@ var restingVisits = sync.Pool{New: func() any {
 
 func newVisit(kind visitKind) *visit {
 	v := restingVisits.Get().(*visit)
-	v.kind, v.conn, v.woken, v.holder, v.patience, v.apart = kind, nil, false, nil, 0, false
+	v.kind, v.conn, v.woken, v.why, v.holder, v.patience, v.only, v.apart = kind, nil, false, "", nil, 0, nil, false
 	v.came, v.cameTx = 0, 0
 	v.cmd.SetErr(nil)
 	v.cmd.SetVal("")
@@ -107,7 +110,7 @@ func newVisit(kind visitKind) *visit {
 
 func (v *visit) done() {
 	v.leave()
-	v.conn, v.holder = nil, nil
+	v.conn, v.holder, v.only = nil, nil, nil
 	restingVisits.Put(v)
 }
 
@@ -158,8 +161,11 @@ func (c *Conn) visited(v *visit, n int) (int, error) {
 		c.node.full.Store(false)
 		return n, nil
 	}
-	if v.kind == visitUndo {
+	switch v.kind {
+	case visitUndo:
 		return c.undo(v, n)
+	case visitAsk:
+		return c.ask(v, v.why, n)
 	}
 	now := c.node.t.now()
 	r := c.refusal(now)
@@ -179,7 +185,7 @@ func (c *Conn) visited(v *visit, n int) (int, error) {
 		c.end(r, nil)
 		return 0, refuse(r)
 	}
-	wake := level == orderWake || pending || c.has(fPushSeen) || c.doubtful(now)
+	wake := pending || c.has(fPushSeen) || v.only == c || v.only == nil && (level == orderWake || c.doubtful(now))
 	if v.kind == visitAcquire && !wake {
 		after := c.node.t.validateAfter.Load()
 		wake = after >= 0 && now-c.lastUsed.Load() >= after
@@ -188,14 +194,24 @@ func (c *Conn) visited(v *visit, n int) (int, error) {
 		c.change(fWrote|fOutstanding|fReadSet, fCanned)
 		return n, nil
 	}
-	v.woken = true
 	switch {
-	case level == orderWake:
-	case c.doubtful(now):
+	case level == orderWake && v.only == nil:
+	case v.only == c || c.doubtful(now):
 		why = ReasonSuspect
 	default:
 		why = ReasonHeartbeat
 	}
+	if v.kind == visitAcquire && !pending && !c.has(fPushSeen) { // else it is not to be answered from here
+		v.why = why
+		c.change(fWrote|fOutstanding|fReadSet, fCanned)
+		return n, nil
+	}
+	return c.ask(v, why, n)
+}
+
+// ask sends a real PING.
+func (c *Conn) ask(v *visit, why Reason, n int) (int, error) {
+	v.woken = true
 	c.withdraw(orderWake)
 	c.waken(v.patience, why)
 	if _, err := c.send(ping); err != nil {

@@ -190,7 +190,6 @@ func (u *unit) take(ctx context.Context, rdb *redis.Client, l *lease) error {
 			l.conn, l.tracked = conn, tracked
 			return nil
 		}
-		_ = conn.Close()
 		err = hooks.Reveal(err)
 		if ctx.Err() != nil || !replaceable(err) {
 			return err

@@ -329,14 +329,13 @@ func (b *batcher) observe(took time.Duration) {
 }
 
 // batchError is the error of a command whose batch failed for the sake of
-// another one. Sending it again buries nobody.
+// another one.
 type batchError struct{ err error }
 
 func (e *batchError) Error() string {
 	return "lifeguard/managed: the batch was ended by another command: " + e.err.Error()
 }
-func (e *batchError) Unsent() bool       { return false }
-func (e *batchError) ServerIsWell() bool { return true }
+func (e *batchError) Unsent() bool { return false }
 
 // tellApart finds a reply that could not be read: go-redis gives its error to all
 // commands behind it, too, which have not been answered.

@@ -90,7 +90,7 @@ func newCore(opts []Option, opt *redis.Options) (*core, error) {
 	c.set.fill(opt)
 	c.sites.log = c.set.log
 	c.tracker = hooks.NewTracker(hooks.Config{OnEvent: c.set.onEvent, Logger: c.set.log, Now: c.set.now, Wall: c.set.wall,
-		UserTimeout: c.set.suspicion.UserTimeout, ConnLimit: c.set.connLimit, Opaque: true})
+		ConnLimit: c.set.connLimit, Opaque: true})
 	c.tracker.SetValidateAfter(c.set.validateAfter)
 	c.tracker.SetMaxAge(c.set.maxAge, c.set.maxAgeJitter)
 	c.maintain = newMaintainer(c)

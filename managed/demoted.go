@@ -61,19 +61,15 @@ func (s *nodeState) killAwaiting(since time.Duration, which func(*hooks.Conn) bo
 	now := s.m.core.tracker.Elapsed()
 	s.m.core.tracker.Range(func(c *hooks.Conn) bool {
 		v := c.View()
-		if c.Node() == s.node && v.Awaiting && !v.PubSub && now-v.LastUsed >= since && which(c) {
-			c.Kill(hooks.ReasonSuspect, errGone{})
+		if c.Node() == s.node && v.Awaiting && !v.Writing && !v.PubSub && now-v.LastUsed >= since && which(c) {
+			c.Kill(hooks.ReasonSuspect, errGone)
 		}
 		return true
 	})
 }
 
 // errGone is why commands fail that wait for a node which is no master any more.
-type errGone struct{ errHalfOpen }
-
-func (errGone) Error() string {
-	return "no reply, and another node has taken over: the node is gone"
-}
+var errGone = errHalfOpen{"the node answers nobody, and another one has taken over"}
 
 // takenOver asks other nodes whether this one is still a master. If it is not,
 // the slot map is renewed, and what waits for it is ended.

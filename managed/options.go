@@ -71,7 +71,7 @@ func (s *settings) fill(opt *redis.Options) {
 		}
 	}
 	s.maxAge, s.maxIdle = max(s.maxAge, 0), max(s.maxIdle, 0)
-	s.suspicion = s.suspicion.filled(opt)
+	s.suspicion = s.suspicion.filled()
 }
 
 func bad(option string, value any, why string) error {

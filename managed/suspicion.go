@@ -3,35 +3,27 @@ package managed
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
-	"slices"
-	"sort"
-	"strings"
 	"sync/atomic"
 	"time"
-
-	"github.com/redis/go-redis/v9"
 
 	"github.com/lifeguard-redis/lifeguard/hooks"
 )
 
-// SuspicionPolicy says what follows from the failure of one connection for its
-// siblings. The zero value is the default.
+// SuspicionPolicy says what is done to find out whether a connection is half-open:
+// dead without a word, as behind a cut cable or a firewall that has forgotten it.
+// That a reply is late is no evidence, for no command. The zero value is the default.
 type SuspicionPolicy struct {
-	// Off switches suspicion off: each connection fails on its own.
+	// Off switches it off: each connection fails on its own, when its caller's time
+	// is over.
 	Off bool
-	// After is how long a reply may be overdue before it is found out whether
-	// the connection is half-open. Blocking commands are never overdue.
+	// After is how long a reply may be waited for before evidence is looked for.
 	// Default 500 ms. Negative: only the caller's own timeout tells.
 	After time.Duration
-	// Patience is how long a suspect, and the fresh connection it is compared
+	// Patience is how long an idle connection, and the fresh one it is compared
 	// with, may take to answer a PING. Default 300 ms.
 	Patience time.Duration
-	// UserTimeout is how long bytes may stay unacknowledged by the other side's
-	// kernel before ours ends the connection (TCP_USER_TIMEOUT, Linux only).
-	// Default: Options.ReadTimeout if it is positive, else 10 s. Negative: the
-	// system's default.
-	UserTimeout time.Duration
 }
 
 func (p SuspicionPolicy) validate() error {
@@ -41,23 +33,12 @@ func (p SuspicionPolicy) validate() error {
 	return nil
 }
 
-func (p SuspicionPolicy) filled(opt *redis.Options) SuspicionPolicy {
+func (p SuspicionPolicy) filled() SuspicionPolicy {
 	if p.After == 0 {
 		p.After = 500 * time.Millisecond
 	}
 	if p.Patience == 0 {
 		p.Patience = 300 * time.Millisecond
-	}
-	if p.UserTimeout == 0 {
-		p.UserTimeout = 10 * time.Second
-		if opt.ReadTimeout > 0 {
-			p.UserTimeout = opt.ReadTimeout
-		} else if opt.ReadTimeout == 0 {
-			p.UserTimeout = 5 * time.Second // go-redis's default
-		}
-	}
-	if p.Off || p.UserTimeout < 0 {
-		p.UserTimeout = 0
 	}
 	return p
 }
@@ -67,24 +48,36 @@ type suspicion struct {
 	broken   atomic.Int64 // a connection failed then: what was used last before is suspect
 	timedOut atomic.Bool  // a caller's command timed out, or a PING of ours
 	silent   atomic.Int64 // a PING of ours timed out then: no more before a fresh connection is answered
-	running  atomic.Bool
-	proven   atomic.Int64  // half-open siblings were found then
-	again    time.Duration // do not compare before
+	running  atomic.Bool  // it is being found out who still answers
+	answered atomic.Int64 // a fresh connection was answered then
+	dead     atomic.Pointer[deadSibling]
+
+	asked   time.Duration            // when a question was asked last
+	again   time.Duration            // ask no other one before
+	unacked map[*hooks.Conn]unackeds // what the kernel has said so far
+}
+
+// deadSibling is an idle connection that was found dead.
+type deadSibling struct {
+	heard time.Duration // when something came over it last
+	found time.Duration
+}
+
+// unackeds is what the kernel has said of one connection since its last write.
+type unackeds struct {
+	written time.Duration
+	begin   time.Duration // since when it is looked at
+	tries   int           // there were so many when a fresh connection was answered, -1 before
+	more    time.Duration // when there were more than that, 0 before
 }
 
 // errHalfOpen is why commands on a half-open connection fail before their own
-// timeout. It is a timeout like that.
-type errHalfOpen struct{}
+// timeout. It is a timeout like that, and names the evidence.
+type errHalfOpen struct{ evidence string }
 
-func (errHalfOpen) Error() string {
-	return "no reply, while a fresh connection to the same server is answered: the connection is half-open"
-}
+func (e errHalfOpen) Error() string { return "half-open: " + e.evidence }
 func (errHalfOpen) Timeout() bool   { return true }
 func (errHalfOpen) Temporary() bool { return true }
-
-// ServerIsWell tells package retry that a fresh connection is answered: repeating
-// the command takes nothing from its budget.
-func (errHalfOpen) ServerIsWell() bool { return true }
 
 var _ net.Error = errHalfOpen{}
 
@@ -118,53 +111,30 @@ func (m *maintainer) failed(f hooks.Failure) {
 // nobody new is let in there never is one.
 const holdsFor = 5 * time.Second
 
-// holds reports whether visits are to wait: a PING of ours timed out, and the
-// next one would cost another connection of a server that is only slow.
+// holds reports whether visits are to wait: it is being found out who answers, or
+// a PING of ours timed out, and the next one would cost another connection of a
+// server that is only slow.
 func (u *suspicion) holds(now time.Duration) bool {
 	at := time.Duration(u.silent.Load())
-	return at > 0 && now-at < holdsFor
+	return u.running.Load() || at > 0 && now-at < holdsFor
 }
 
 // asks reports whether it is being found out, or will be at once, who still
 // answers: other questions would hold that up.
-func (u *suspicion) asks(now time.Duration) bool {
-	return u.holds(now) || u.timedOut.Load() || u.running.Load()
-}
+func (u *suspicion) asks(now time.Duration) bool { return u.holds(now) || u.timedOut.Load() }
 
-// overdue notes a connection whose reply is late.
+// overdue notes a connection that waits for a reply.
 func (l *survey) overdue(c *hooks.Conn, v hooks.View) {
 	p := l.s.m.core.set.suspicion
-	if p.Off || p.After < 0 || v.Ready && blocking(c.LastCommand()) {
-		return
-	}
-	if due := v.LastUsed + p.After; l.now < due {
+	switch due := v.LastUsed + p.After/2; {
+	case p.Off || p.After < 0:
+	case v.Writing:
+		c.SawWriting() // nothing is judged while a write is running
+	case l.now < due:
 		l.at(due)
-	} else {
+	default:
 		l.stuck = append(l.stuck, c)
 	}
-}
-
-// blocking knows the commands that may wait in the server, and those that may
-// work there while it answers others.
-func blocking(name string) bool {
-	switch name {
-	case "blpop", "brpop", "brpoplpush", "blmove", "blmpop", "bzpopmin", "bzpopmax", "bzmpop", "xread", "xreadgroup",
-		"wait", "waitaof", "subscribe", "psubscribe", "ssubscribe", "monitor", "debug", "migrate", "save", "shutdown",
-		"failover", "":
-		return true
-	}
-	return strings.Contains(name, ".") // modules have threads of their own
-}
-
-// quickReads are answered in the order in which they and a later PING arrive, so
-// an answered PING on a fresh connection proves that they did not.
-func quickRead(name string) bool {
-	switch name {
-	case "get", "mget", "exists", "ttl", "pttl", "type", "strlen", "hget", "hmget", "hexists", "hlen", "llen", "lindex",
-		"scard", "sismember", "zcard", "zscore", "ping", "echo":
-		return true
-	}
-	return false
 }
 
 // look acts on what failed since the last look.
@@ -174,27 +144,20 @@ func (u *suspicion) look(s *nodeState, l *survey) time.Duration {
 		return never
 	}
 	if at := time.Duration(u.broken.Swap(0)); at > 0 {
-		for pool, conns := range l.idle {
-			for _, c := range conns {
-				if c.View().LastUsed <= at && !c.Due() {
-					c.Suspect()
-					l.due[pool]++
-				}
-			}
-		}
+		s.suspectIdle(l, at)
 	}
-	next := never
-	stuck := u.kill(l.stuck, time.Duration(u.proven.Load()))
-	if len(stuck) > 0 || u.timedOut.Load() {
+	next, wanted := u.judge(s, l)
+	if wanted || u.timedOut.Load() {
 		if wait := u.again - l.now; wait > 0 {
-			next = wait
+			next = min(next, wait)
 		} else if u.running.CompareAndSwap(false, true) {
 			u.timedOut.Store(false)
-			u.again = l.now + s.compareEvery()
+			u.asked, u.again = l.now, l.now+s.compareEvery()
+			fresh := len(u.unacked) > 0
 			s.m.done.Add(1)
 			go func() {
 				defer s.m.done.Done()
-				u.compare(s, stuck)
+				u.question(s, fresh)
 				u.running.Store(false)
 				s.wake()
 			}()
@@ -214,177 +177,239 @@ func (u *suspicion) look(s *nodeState, l *survey) time.Duration {
 	return next
 }
 
-// kill ends those whose command was sent before half-open connections were found
-// at a time, and returns the others: about these nothing is known yet.
-func (u *suspicion) kill(conns []*hooks.Conn, at time.Duration) (others []*hooks.Conn) {
-	for _, c := range conns {
-		if v := c.View(); at > 0 && v.Awaiting && v.LastUsed <= at {
-			c.KillSilent(hooks.ReasonSuspect, errHalfOpen{})
-		} else {
-			others = append(others, c)
+const (
+	unackedFor  = time.Second // without an acknowledgement, for a connection to be dead
+	unackedLook = 50 * time.Millisecond
+
+	// How much longer an idle connection may have been silent than one that waits for
+	// a reply, for its death to tell something: what forgets idle connections
+	// (firewalls, load balancers) does so after a minute or more.
+	alike = 10 * time.Second
+)
+
+// judge ends those of the connections that wait for a reply which are dead by the
+// evidence there is. wanted means that there may be more for the asking.
+func (u *suspicion) judge(s *nodeState, l *survey) (next time.Duration, wanted bool) {
+	after := s.m.core.set.suspicion.After
+	next = never
+	seen := u.unacked
+	u.unacked = nil
+	for _, c := range l.stuck {
+		v := c.View()
+		if !v.Awaiting || v.Writing {
+			continue
 		}
+		k, _ := c.Unacked()
+		if k.Pending && k.Tries == 0 {
+			next = min(next, after/2)
+			continue // it is on its way
+		}
+		if k.Pending && v.Ready {
+			x, known := seen[c]
+			if !known || x.written != v.LastUsed {
+				x = unackeds{written: v.LastUsed, begin: l.now, tries: -1}
+			}
+			if x.dead(k, time.Duration(u.answered.Load()), l.now) {
+				c.KillSilent(v.LastUsed, hooks.ReasonUnacked, errHalfOpen{fmt.Sprintf("sent again %d times in %v and nothing was acknowledged, while a fresh connection is answered",
+					k.Tries, min(k.Silence, l.now-v.LastUsed).Round(time.Millisecond))})
+				s.suspectIdle(l, v.LastUsed)
+				continue
+			}
+			if u.unacked == nil {
+				u.unacked = map[*hooks.Conn]unackeds{}
+			}
+			u.unacked[c] = x
+			wanted = wanted || x.tries < 0
+			next = min(next, unackedLook)
+		}
+		if due := v.LastUsed + after; l.now < due {
+			next = min(next, due-l.now)
+			continue
+		}
+		if d := u.dead.Load(); d != nil && v.Ready && v.Heard <= d.heard+alike && v.LastUsed <= d.found {
+			c.KillSilent(v.LastUsed, hooks.ReasonSuspect, errHalfOpen{"an idle connection, silent for as long, did not answer a PING, while a fresh one did"})
+			continue
+		}
+		// Each time that its age has doubled.
+		if due := v.LastUsed + 2*(u.asked-v.LastUsed); l.now < due {
+			next = min(next, due-l.now)
+			continue
+		}
+		wanted = true
 	}
-	return others
+	return next, wanted
 }
 
-// compare asks a fresh connection; if that is answered, it asks the idle ones. A
-// suspect that then does not answer is half-open, and so are, for all we know,
-// those that were silent since. If the fresh one gets no answer either, the
-// server is slow or down, and the pool is left alone.
-func (u *suspicion) compare(s *nodeState, stuck []*hooks.Conn) {
-	tracker := s.m.core.tracker
-	begin := tracker.Elapsed()
-	if err := s.ask(s.m.core.set.suspicion.Patience); err != nil {
-		u.undecided(err)
-		s.unanswered()
-		return
+// suspectIdle asks the connections that nobody uses and that were used last before
+// a time.
+func (s *nodeState) suspectIdle(l *survey, before time.Duration) {
+	for pool, conns := range l.idle {
+		for _, c := range conns {
+			if c.View().LastUsed <= before && !c.Due() {
+				c.Suspect()
+				l.due[pool]++
+			}
+		}
 	}
-	s.unit.silent.Store(0)
-	u.silent.Store(0)
-	stuck = u.stuck(s, stuck, begin)
-	if !s.visiting.take(s.m.ctx) {
+}
+
+// dead reports whether a connection is dead for what the kernel says: it has
+// tried again after a fresh connection was answered, and nothing was acknowledged.
+func (x *unackeds) dead(k hooks.Unacked, answered, now time.Duration) bool {
+	switch {
+	case answered <= x.begin:
+		return false
+	case x.tries < 0 || k.Tries < x.tries: // fewer: some were acknowledged meanwhile
+		x.tries, x.more = k.Tries, 0
+	case k.Tries > x.tries && x.more == 0:
+		x.more = now
+	}
+	return x.more > 0 && now-x.more >= max(unackedLook, 2*k.RTT) && k.Tries >= 2 && min(k.Silence, now-x.written) >= unackedFor
+}
+
+// question finds out who still answers. fresh: that a fresh connection is answered
+// is wanted in any case.
+func (u *suspicion) question(s *nodeState, fresh bool) {
+	const atMost = 3
+	if fresh || u.silent.Load() > 0 {
+		if u.ask(s) != nil {
+			return
+		}
+	}
+	if s.pings.off(s) || !s.visiting.take(s.m.ctx) {
 		return
 	}
 	defer s.visiting.end()
-	suspects := u.suspects(s, begin)
-	dead, err := u.probe(s, suspects)
-	if err != nil {
-		u.undecided(err)
-		return
-	}
-	for _, c := range stuck {
-		// The fresh connection asked later and was answered first.
-		if v := c.View(); v.Awaiting && v.LastUsed < begin && v.Pool == hooks.PoolMain && quickRead(c.LastCommand()) {
-			c.KillSilent(hooks.ReasonSuspect, errHalfOpen{})
-			dead = dead || len(suspects) == 0
+	asked := map[*hooks.Conn]bool{}
+	for len(asked) < atMost {
+		c := u.candidate(s, asked)
+		if c == nil {
+			break
+		}
+		asked[c] = true
+		if u.compare(s, c) {
+			return
 		}
 	}
-	if !dead {
-		u.killWrites(s, stuck, begin)
-		return
-	}
-	u.proven.Store(int64(tracker.Elapsed()))
-	for _, c := range u.suspects(s, begin) {
-		c.Condemn(hooks.ReasonSuspect)
-	}
-	for _, c := range stuck {
-		if v := c.View(); v.Awaiting && v.LastUsed < begin {
-			c.KillSilent(hooks.ReasonSuspect, errHalfOpen{})
-		}
+	if len(asked) == 0 && s.unit.inner {
+		_ = u.ask(s) // in a cluster the others know whether another node has taken over
 	}
 }
 
-// killWrites ends connections whose overdue command is no quick read, where the
-// server carries out such commands now: it is not its writes that are paused.
-func (u *suspicion) killWrites(s *nodeState, stuck []*hooks.Conn, begin time.Duration) {
-	overdue := func(c *hooks.Conn) bool {
-		v := c.View()
-		return v.Awaiting && v.Pool == hooks.PoolMain && v.LastUsed < begin && !quickRead(c.LastCommand())
-	}
-	if !slices.ContainsFunc(stuck, overdue) {
-		return
-	}
-	ctx, cancel := context.WithTimeout(s.m.ctx, s.m.core.set.suspicion.Patience)
-	defer cancel()
-	if !s.node.TakesWrites(ctx) {
-		return
-	}
-	for _, c := range stuck {
-		if overdue(c) {
-			c.KillSilent(hooks.ReasonSuspect, errHalfOpen{})
+// candidate is the connection over which something came last, of those that
+// nobody uses and that have been silent for a while: what was silent for longer
+// than that one is dead if it is.
+func (u *suspicion) candidate(s *nodeState, but map[*hooks.Conn]bool) (last *hooks.Conn) {
+	before := s.m.core.tracker.Elapsed() - s.m.core.set.suspicion.Patience
+	var heard time.Duration
+	s.eachIdle(func(c *hooks.Conn, v hooks.View) {
+		if v.Heard <= before && v.Heard >= heard && v.LastUsed <= before && v.Pool != hooks.PoolUnknown && !but[c] {
+			last, heard = c, v.Heard
 		}
-	}
+	})
+	return last
 }
 
-// stuck adds those whose reply is nearly overdue, too: what fails together was
-// seldom used at the very same time.
-func (u *suspicion) stuck(s *nodeState, known []*hooks.Conn, begin time.Duration) []*hooks.Conn {
-	if len(known) == 0 {
-		return nil
-	}
-	out := known[:len(known):len(known)]
-	s.m.core.tracker.Range(func(c *hooks.Conn) bool {
-		v := c.View()
-		if c.Node() == s.node && v.Awaiting && v.Ready && !v.PubSub && v.LastUsed < begin-s.m.core.set.suspicion.After/2 &&
-			!blocking(c.LastCommand()) && !slices.Contains(known, c) {
-			out = append(out, c)
+// eachIdle calls f for the connections of the node that nobody uses.
+func (s *nodeState) eachIdle(f func(*hooks.Conn, hooks.View)) {
+	s.node.Range(func(c *hooks.Conn) bool {
+		if v := c.View(); v.Ready && !v.PubSub && !v.Leased && !v.Awaiting && !c.Leaving() {
+			f(c, v)
 		}
 		return true
 	})
-	return out
 }
 
-// undecided is what follows when the fresh connection did not tell: it is asked
-// again, unless it was turned away and not left without an answer.
-func (u *suspicion) undecided(err error) {
-	if u.silent.Load() == 0 {
-		return
+// compare asks a connection that nobody uses and, if that takes long, a fresh one.
+// If the latter is answered, although it asked later, the former is dead, and so
+// are those that nobody uses and that were silent for longer. While neither is, the
+// server is slow or down, and nothing is ended.
+func (u *suspicion) compare(s *nodeState, c *hooks.Conn) (dead bool) {
+	const longest = 30 * time.Second
+	tracker, patience := s.m.core.tracker, s.m.core.set.suspicion.Patience
+	begin := tracker.Elapsed()
+	answer := make(chan struct{})
+	go func() {
+		defer close(answer)
+		s.node.Ask(c, longest)
+	}()
+	timer := time.NewTimer(patience / 4)
+	defer timer.Stop()
+	answered := func(wait time.Duration) bool {
+		timer.Reset(wait)
+		select {
+		case <-answer:
+			return true
+		case <-s.m.ctx.Done():
+			return true
+		case <-timer.C:
+			return false
+		}
 	}
-	if isTimeout(err) || errors.Is(err, context.DeadlineExceeded) {
-		u.timedOut.Store(true)
+	for pause, wait := s.compareEvery(), patience/4; ; wait = pause {
+		if answered(wait) {
+			return false
+		}
+		later := tracker.Elapsed()
+		if err := u.ask(s); err != nil {
+			if !timedOut(err) { // it is turned away: it is no use to ask again and again
+				pause = min(2*pause, longest)
+			}
+			continue
+		}
+		if answered(max(begin+patience-tracker.Elapsed(), patience/4)) {
+			return false
+		}
+		heard, killed := s.killAsked(begin, later)
+		<-answer
+		if !killed {
+			return false
+		}
+		u.dead.Store(&deadSibling{heard, tracker.Elapsed()})
+		s.eachIdle(func(x *hooks.Conn, v hooks.View) {
+			if v.Heard <= heard {
+				x.Condemn(hooks.ReasonSuspect)
+			}
+		})
+		return true
+	}
+}
+
+// killAsked ends the connection that was asked between two times, and says when
+// something came over it last.
+func (s *nodeState) killAsked(from, to time.Duration) (heard time.Duration, killed bool) {
+	s.node.Range(func(c *hooks.Conn) bool {
+		v := c.View()
+		if v.Asked && from <= v.LastUsed && v.LastUsed <= to &&
+			c.KillSilent(v.LastUsed, hooks.ReasonSuspect, errHalfOpen{"it did not answer a PING, while a fresh connection did"}) {
+			heard, killed = v.Heard, true
+		}
+		return !killed
+	})
+	return heard, killed
+}
+
+// ask asks a fresh connection.
+func (u *suspicion) ask(s *nodeState) error {
+	ctx, cancel := context.WithTimeout(s.m.ctx, s.m.core.set.suspicion.Patience)
+	defer cancel()
+	err := s.node.Fresh(ctx)
+	if err == nil {
+		u.answered.Store(int64(s.m.core.tracker.Elapsed()))
+		u.silent.Store(0)
+		s.unit.silent.Store(0)
+		return nil
+	}
+	s.unanswered()
+	if timedOut(err) {
+		u.timedOut.Store(u.silent.Load() > 0 || s.unit.inner)
 	} else {
 		u.silent.Store(0)
 	}
+	return err
 }
 
-// ask opens a fresh connection and asks that.
-func (s *nodeState) ask(patience time.Duration) error {
-	ctx, cancel := context.WithTimeout(s.m.ctx, patience)
-	defer cancel()
-	return s.node.Fresh(ctx)
-}
-
-// probe asks some suspects, one after the other, until one is found dead: it did
-// not answer, although a fresh connection that asked later was answered. An error
-// means that the fresh one was not either.
-func (u *suspicion) probe(s *nodeState, suspects []*hooks.Conn) (dead bool, err error) {
-	const atMost = 8
-	patience := s.m.core.set.suspicion.Patience
-	asked := make(map[*hooks.Conn]bool, atMost)
-	for _, c := range suspects[:min(atMost, len(suspects))] {
-		c.Suspect()
-		asked[c] = true
-	}
-	for _, pool := range []hooks.Pool{hooks.PoolMain, hooks.PoolPipeline} {
-		for left := 2 * s.idle(pool); left > 0 && len(asked) > 0 && s.m.ctx.Err() == nil; left-- {
-			witness := make(chan error, 1)
-			later := time.AfterFunc(patience/4, func() { witness <- s.ask(patience - patience/4) })
-			met, removed, err := s.node.Visit(pool, patience)
-			var werr error
-			if !later.Stop() {
-				werr = <-witness
-			}
-			if met == nil {
-				break
-			}
-			delete(asked, met)
-			if !removed || !isTimeout(err) {
-				continue
-			}
-			if werr != nil {
-				return false, werr
-			}
-			u.silent.Store(0)
-			return true, nil
-		}
-	}
-	return false, nil
-}
-
-// suspects are the connections that nothing was heard from since a time and that
-// nobody uses, the longest silent first.
-func (u *suspicion) suspects(s *nodeState, since time.Duration) []*hooks.Conn {
-	var out []*hooks.Conn
-	s.m.core.tracker.Range(func(c *hooks.Conn) bool {
-		v := c.View()
-		if c.Node() == s.node && v.Ready && !v.PubSub && !v.Leased && !v.Awaiting && v.LastUsed < since && !c.Leaving() {
-			out = append(out, c)
-		}
-		return true
-	})
-	sort.Slice(out, func(i, j int) bool { return out[i].View().LastUsed < out[j].View().LastUsed })
-	return out
-}
+func timedOut(err error) bool { return isTimeout(err) || errors.Is(err, context.DeadlineExceeded) }
 
 // readOnly hears that a node refused a write because it is a replica. If it took
 // writes before, a failover has happened, and its older connections are retired:
@@ -399,8 +424,8 @@ func (s *nodeState) readOnly() {
 		return
 	}
 	s.node.ForgetWrites()
-	s.m.core.tracker.Range(func(c *hooks.Conn) bool {
-		if v := c.View(); c.Node() == s.node && v.Born < now && !v.PubSub {
+	s.node.Range(func(c *hooks.Conn) bool {
+		if v := c.View(); v.Born < now && !v.PubSub {
 			c.Condemn(hooks.ReasonReadOnly)
 		}
 		return true

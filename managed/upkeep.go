@@ -178,8 +178,9 @@ func (u *unit) warm(ctx context.Context, rdb *redis.Client, n int) (int, error) 
 		_, e := u.node.Acquire(ctx, conn, nil)
 		mu.Lock()
 		defer mu.Unlock()
-		held = append(held, conn)
-		if e != nil && err == nil {
+		if e == nil {
+			held = append(held, conn)
+		} else if err == nil {
 			err = hooks.Reveal(e)
 		}
 	}

@@ -227,7 +227,7 @@ func classify(err error) failure {
 		return failure{err: err, outcome: NotSent, kind: unwritten, reason: ReasonUnsent, evicted: errors.As(err, &ev) && ev.Evicted()}
 	}
 	if u != nil || isConnection(err) {
-		return failure{err: err, outcome: Unknown, kind: lost, reason: ReasonLost, node: !serverIsWell(err)}
+		return failure{err: err, outcome: Unknown, kind: lost, reason: ReasonLost, node: true}
 	}
 	if isParsing(err) {
 		f.outcome = Answered

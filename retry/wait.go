@@ -6,15 +6,6 @@ import (
 	"time"
 )
 
-// well is an error that knows that the server answers others: only one connection
-// has failed. Sending again then buries nobody, and the breaker is not told.
-type well interface{ ServerIsWell() bool }
-
-func serverIsWell(err error) bool {
-	var w well
-	return errors.As(err, &w) && w.ServerIsWell()
-}
-
 // pause decides whether there is another attempt, and waits for it. If there is
 // none, it returns the error to end with.
 func (h *Hook) pause(ctx context.Context, p *progress, f failure, a Attempt) (bool, error) {
@@ -50,7 +41,7 @@ func (h *Hook) pause(ctx context.Context, p *progress, f failure, a Attempt) (bo
 	if gate == nil && hasDeadline && time.Until(deadline) <= wait {
 		return false, f.err
 	}
-	if f.kind == lost && !serverIsWell(f.err) && !h.policy.Budget.take(a.Commands) {
+	if f.kind == lost && !h.policy.Budget.take(a.Commands) {
 		h.count.budget.Add(1)
 		return false, f.err
 	}
