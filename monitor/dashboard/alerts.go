@@ -18,9 +18,11 @@ const maxHolders = 3
 // alert is one as the page shows it.
 type alert struct {
 	Name    string   `json:"name"`
+	Title   string   `json:"title"` // in plain words
 	Level   string   `json:"level"`
 	Node    string   `json:"node,omitempty"`
 	Text    string   `json:"text"`
+	Runbook string   `json:"runbook"`       // where to read on
 	Since   int64    `json:"since"`         // Unix time in ms
 	End     int64    `json:"end,omitempty"` // when it was found to be over
 	Holders []string `json:"holders,omitempty"`
@@ -34,9 +36,10 @@ type alertLog struct {
 }
 
 // note returns the alerts of now, and those that are over, the latest first.
-func (l *alertLog) note(active []monitor.Alert, at time.Time) (now, over []alert) {
+func (l *alertLog) note(m *monitor.Monitor, at time.Time) (now, over []alert) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	active := m.Alerts()
 	now = make([]alert, 0, len(active))
 	for i := range active {
 		now = append(now, alertOf(&active[i]))
@@ -56,16 +59,60 @@ func (l *alertLog) note(active []monitor.Alert, at time.Time) (now, over []alert
 }
 
 func alertOf(a *monitor.Alert) alert {
-	out := alert{Name: a.Name, Level: a.Level.String(), Node: a.Node, Since: a.Since.UnixMilli()}
+	out := alert{Name: a.Name, Title: titleOf(a), Level: a.Level.String(), Node: a.Node, Since: a.Since.UnixMilli(), Runbook: runbook + "#" + sections[a.Metric]}
 	for _, h := range a.Holders[:min(len(a.Holders), maxHolders)] {
 		h.Site = shortSite(h.Site)
 		out.Holders = append(out.Holders, h.String())
 	}
 	short := *a
 	short.Holders, short.LastDialError = nil, hideIn(a.LastDialError)
-	out.Text = short.String()
+	if a.Metric != monitor.DialFailures && a.Metric != monitor.BreakerOpen {
+		short.LastDialError = nil
+	}
+	short.Since = short.Time // the page says itself for how long it has lasted
+	head := short.Level.String() + " " + short.Name
+	if short.Node != "" {
+		head += " on " + short.Node
+	}
+	out.Text = strings.TrimPrefix(short.String(), head+": ")
 	return out
 }
+
+// titles are the names of alerts in plain words.
+var titles = map[monitor.Metric]string{
+	monitor.PoolUse: "Pool nearly full", monitor.PoolPeak: "Pool full at its peak", monitor.Waiting: "Callers wait for a connection",
+	monitor.WaitP99: "Long waits for a connection", monitor.CommandP99: "Commands are slow", monitor.HitRatio: "Few connections are found idle",
+	monitor.PoolTimeouts: "Pool timeouts", monitor.DialFailures: "Cannot connect", monitor.MaxClients: "Server nearly out of clients",
+	monitor.LeasesOverdue: "Leases overdue", monitor.BreakerOpen: "Circuit breaker open", monitor.Churn: "Connections are closed too often",
+	monitor.UnknownOutcomes: "Unknown outcomes", monitor.Leaks: "Leases leaked",
+}
+
+// titleOf is the name that the program gave, if it gave one.
+func titleOf(a *monitor.Alert) string {
+	title := titles[a.Metric]
+	if a.Name != string(a.Metric)+"_"+a.Level.String() || title == "" {
+		return a.Name
+	}
+	if a.Metric == monitor.PoolUse && a.Level == monitor.Critical {
+		return "Pool exhausted"
+	}
+	return title
+}
+
+const runbook = "https://github.com/lifeguard-redis/lifeguard/blob/main/docs/RUNBOOK.md"
+
+// sections of the runbook.
+var sections = map[monitor.Metric]string{
+	monitor.PoolUse: noConnection, monitor.PoolPeak: noConnection, monitor.Waiting: noConnection, monitor.WaitP99: noConnection,
+	monitor.PoolTimeouts: noConnection, monitor.LeasesOverdue: "leaks", monitor.Leaks: "leaks", monitor.DialFailures: unreachable,
+	monitor.BreakerOpen: unreachable, monitor.MaxClients: unreachable, monitor.CommandP99: "it-is-slow", monitor.HitRatio: "it-is-slow",
+	monitor.Churn: "connections-come-and-go", monitor.UnknownOutcomes: "errors-that-are-new-with-lifeguard",
+}
+
+const (
+	noConnection = "callers-get-no-connection"
+	unreachable  = "the-server-cannot-be-reached"
+)
 
 // shortSite leaves the last folder, the file and the line of a call site.
 func shortSite(site string) string {

@@ -17,7 +17,7 @@ import (
 var files embed.FS
 
 // scripts are served as one, in this order, in a scope of their own.
-var scripts = []string{"theme", "format", "series", "chart", "table", "alert", "tabs", "stream", "keys", "page"}
+var scripts = []string{"theme", "format", "series", "chart", "table", "alert", "pools", "tabs", "stream", "keys", "page"}
 
 // asset is a file that the page loads. It never changes: its address has its hash.
 type asset struct {

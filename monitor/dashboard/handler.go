@@ -20,11 +20,10 @@ type Handler struct {
 	hub  *hub
 }
 
-// New makes the page of a Monitor. It starts nothing: what runs begins with the first
-// viewer and ends with the last one. A nil Monitor and options that cannot be are
-// errors.
-//
-// Alerts are shown if the Monitor looks for them: if it was started, see [monitor.New].
+// New makes the page of a Monitor, and starts the Monitor, so that the page opens with
+// what has happened: it keeps the last 15 minutes, one point a period of the Monitor,
+// in about 120 KiB. Nothing else runs until somebody looks. A nil Monitor and options
+// that cannot be are errors.
 func New(m *monitor.Monitor, opts ...Option) (*Handler, error) {
 	if m == nil {
 		return nil, errors.New("lifeguard/dashboard: New: the Monitor is nil; give that of your client, or one of monitor.New")
@@ -46,8 +45,8 @@ func New(m *monitor.Monitor, opts ...Option) (*Handler, error) {
 	return h, nil
 }
 
-// Close ends the streams of all viewers, and waits for the sampling loop. It is for
-// the end of a server, whose Shutdown waits for streams: give it to
+// Close ends the streams of all viewers and the recording, and waits for the sampling
+// loop. It is for the end of a server, whose Shutdown waits for streams: give it to
 // [http.Server.RegisterOnShutdown]. What is no stream goes on being served. Calls
 // after the first do nothing.
 func (h *Handler) Close() { h.hub.close() }

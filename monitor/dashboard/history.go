@@ -6,13 +6,14 @@ import (
 )
 
 const (
-	// keep is how long points are kept for viewers that come later.
+	// keep is how long points are kept for those who look later.
 	keep = 15 * time.Minute
 	// keepEvery is the shortest time between two of them.
 	keepEvery = time.Second
 )
 
-// history has the latest points of the whole client, while somebody looks.
+// history has the latest points of the whole client: one a period of the Monitor, and
+// one a second while somebody looks. It takes its memory at once, see historyBytes.
 type history struct {
 	points []past // a ring
 	next   int    // where the next one goes
@@ -20,8 +21,8 @@ type history struct {
 }
 
 type past struct {
-	at int64 // Unix time in ms; 0: there is none yet
-	v  values
+	at int64 // Unix time in ms
+	v  [numValues]float32
 }
 
 func newHistory(every time.Duration) history {
@@ -33,17 +34,25 @@ func (h *history) add(p *point) {
 	if n := len(h.points); n > 0 && p.at-h.points[(h.next+n-1)%n].at < h.every*9/10 {
 		return
 	}
+	kept := past{at: p.at}
+	for i, x := range p.all {
+		kept.v[i] = float32(x)
+	}
 	if len(h.points) < cap(h.points) {
-		h.points = append(h.points, past{p.at, p.all})
+		h.points = append(h.points, kept)
 		return
 	}
-	h.points[h.next] = past{p.at, p.all}
+	h.points[h.next] = kept
 	h.next = (h.next + 1) % len(h.points)
 }
 
-// appendTo writes the points after since, the oldest first, as [[time, [values]], ...].
+// appendTo writes the points after since that are not too old, the oldest first, as
+// [[time, [values]], ...].
 func (h *history) appendTo(b []byte, since int64) []byte {
 	b = append(b, '[')
+	if n := len(h.points); n > 0 {
+		since = max(since, h.points[(h.next+n-1)%n].at-keep.Milliseconds()-1)
+	}
 	first := true
 	for i := range h.points {
 		p := &h.points[(h.next+i)%len(h.points)]
@@ -55,7 +64,14 @@ func (h *history) appendTo(b []byte, since int64) []byte {
 		}
 		first = false
 		b = strconv.AppendInt(append(b, '['), p.at, 10)
-		b = append(p.v.appendTo(append(b, ',')), ']')
+		b = append(b, ",["...)
+		for j, x := range p.v {
+			if j > 0 {
+				b = append(b, ',')
+			}
+			b = appendFloat(b, float64(x), 32)
+		}
+		b = append(b, "]]"...)
 	}
 	return append(b, ']')
 }

@@ -41,27 +41,64 @@ type hub struct {
 	every time.Duration
 	over  alertLog
 
-	mu      sync.Mutex
-	viewers map[*viewer]struct{}
-	past    history
-	closed  bool
-	stop    context.CancelFunc // ends the loop; nil: none runs
-	end     chan struct{}      // closed by close
-	news    chan struct{}      // a viewer has come that wants tables
-	loops   sync.WaitGroup
+	mu           sync.Mutex
+	viewers      map[*viewer]struct{}
+	past         history
+	marks        marker
+	closed       bool
+	stop         context.CancelFunc // ends the loop; nil: none runs
+	end          chan struct{}      // closed by close
+	news         chan struct{}      // a viewer has come that wants tables
+	loops        sync.WaitGroup
+	leaveMonitor func()
 }
 
+// newHub starts the Monitor, and records what it says at every period.
 func newHub(m *monitor.Monitor, s *settings) *hub {
-	return &hub{m: m, every: s.every, viewers: map[*viewer]struct{}{}, past: newHistory(s.every), end: make(chan struct{}), news: make(chan struct{}, 1)}
+	h := &hub{m: m, every: s.every, viewers: map[*viewer]struct{}{}, past: newHistory(s.every), end: make(chan struct{}), news: make(chan struct{}, 1)}
+	h.leaveMonitor = m.OnStats(h.record)
+	return h
+}
+
+// record keeps what a period has brought, whether somebody looks or not.
+func (h *hub) record(s monitor.Stats) {
+	p := pointOfPeriod(&s)
+	h.over.note(h.m, s.Time)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.past.add(&p)
+	h.mark(&s)
+}
+
+// mark notes what has happened, and tells the viewers. The caller holds the lock.
+func (h *hub) mark(s *monitor.Stats) {
+	if fresh := h.marks.note(s); len(fresh) > 0 {
+		h.send(event{to: toAll, data: eventOf("marks", fresh)})
+	}
+}
+
+// send gives an event to all who want it. The caller holds the lock.
+func (h *hub) send(events ...event) {
+	for v := range h.viewers {
+		for _, e := range events {
+			if e.to != toAll && !v.wants[e.to] {
+				continue
+			}
+			select {
+			case v.events <- e.data:
+			default: // too slow: it misses this one
+			}
+		}
+	}
 }
 
 // join adds a viewer, which gets everything that comes after past. full and closed say why
 // not.
-func (h *hub) join(v *viewer, since int64) (past []byte, full, closed bool) {
+func (h *hub) join(v *viewer, since int64) (past []byte, marks []mark, full, closed bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.closed || len(h.viewers) >= maxViewers {
-		return nil, !h.closed, h.closed
+		return nil, nil, !h.closed, h.closed
 	}
 	h.viewers[v] = struct{}{}
 	if h.stop == nil {
@@ -74,7 +111,7 @@ func (h *hub) join(v *viewer, since int64) (past []byte, full, closed bool) {
 		default:
 		}
 	}
-	return h.past.appendTo(nil, since), false, false
+	return h.past.appendTo(nil, since), h.marks.since(since), false, false
 }
 
 func (h *hub) leave(v *viewer) {
@@ -88,6 +125,7 @@ func (h *hub) leave(v *viewer) {
 }
 
 func (h *hub) close() {
+	h.leaveMonitor()
 	h.mu.Lock()
 	if !h.closed {
 		h.closed = true
@@ -161,18 +199,9 @@ func (h *hub) publish(ctx context.Context, l *looker, withPoint, slow bool) {
 	}
 	if withPoint {
 		h.past.add(&p)
+		h.mark(&l.stats)
 	}
-	for v := range h.viewers {
-		for _, e := range events {
-			if e.to != toAll && !v.wants[e.to] {
-				continue
-			}
-			select {
-			case v.events <- e.data:
-			default: // too slow: it misses this one
-			}
-		}
-	}
+	h.send(events...)
 }
 
 // event is what viewers get: all of them, or those that want a part.

@@ -13,7 +13,7 @@ import (
 type looker struct {
 	m     *monitor.Monitor
 	stats monitor.Stats
-	nodes map[string]*monitor.Numbers // of stats
+	nodes map[string]*monitor.Numbers // of stats, "" has all
 
 	alerts *alertLog // of all loops
 	advice monitor.Advice
@@ -37,21 +37,42 @@ type nodeValues struct {
 func (l *looker) look() point {
 	s := l.m.Stats()
 	d := s.Time.Sub(l.stats.Time)
-	p := point{at: s.Time.UnixMilli(), nodes: make([]nodeValues, 0, len(s.Nodes))}
-	var before *monitor.Numbers
-	if !l.stats.Time.IsZero() {
-		before = &l.stats.Numbers
+	p := pointOf(&s, func(now, recent *monitor.Numbers, name string, known *mask) values {
+		before := l.nodes[name]
+		if before == nil { // of the first point, the Monitor knows what came before
+			return valuesOfPeriod(now, recent, s.Interval, known)
+		}
+		return valuesOf(now, before, d, known)
+	})
+	l.stats, l.nodes = s, map[string]*monitor.Numbers{"": &s.Numbers}
+	for i := range s.Nodes {
+		l.nodes[s.Nodes[i].Name] = &s.Nodes[i].Numbers
 	}
-	known, ofNodes := maskOf(&s, ""), maskOf(&s, "nodes.")
-	p.all = valuesOf(&s.Numbers, before, d, &known)
-	nodes := make(map[string]*monitor.Numbers, len(s.Nodes))
+	return p
+}
+
+// pointOf makes a point with what values says of the whole client, whose name is "",
+// and of each node.
+func pointOf(s *monitor.Stats, valuesFor func(now, recent *monitor.Numbers, name string, known *mask) values) point {
+	p := point{at: s.Time.UnixMilli(), nodes: make([]nodeValues, 0, len(s.Nodes))}
+	known, ofNodes := maskOf(s, ""), maskOf(s, "nodes.")
+	p.all = valuesFor(&s.Numbers, &s.Recent, "", &known)
 	for i := range s.Nodes {
 		n := &s.Nodes[i]
-		nodes[n.Name] = &n.Numbers
-		p.nodes = append(p.nodes, nodeValues{n.Name, valuesOf(&n.Numbers, l.nodes[n.Name], d, &ofNodes)})
+		v := valuesFor(&n.Numbers, &n.Recent, n.Name, &ofNodes)
+		p.nodes = append(p.nodes, nodeValues{n.Name, v})
+		if i == 0 || v[vUse] > p.all[vUse] {
+			p.all[vUse] = v[vUse] // the sum of several pools hides that one is full
+		}
 	}
-	l.stats, l.nodes = s, nodes
 	return p
+}
+
+// pointOfPeriod is the point of a Monitor's period.
+func pointOfPeriod(s *monitor.Stats) point {
+	return pointOf(s, func(now, recent *monitor.Numbers, _ string, known *mask) values {
+		return valuesOfPeriod(now, recent, s.Interval, known)
+	})
 }
 
 // event writes the point: {"t":1,"all":[...],"nodes":{"a:1":[...]}}.
@@ -95,7 +116,7 @@ func (l *looker) summary() []byte {
 	if time.Since(l.asked) >= adviceEvery {
 		l.advice, l.asked = l.m.Advice(), time.Now()
 	}
-	now, over := l.alerts.note(l.m.Alerts(), s.Time)
+	now, over := l.alerts.note(l.m, s.Time)
 	out := summary{At: s.Time.UnixMilli(), Watching: l.m.Running(), Alerts: now, Over: over, Gaps: s.Gaps,
 		Advice: l.advice.String(), DialErr: hideIn(s.LastDialError), Counts: map[string]uint64{}}
 	if s.Known("closed") {

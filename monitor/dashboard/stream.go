@@ -25,6 +25,7 @@ type hello struct {
 	Names   []string        `json:"names"`  // of the values of a point
 	Actions bool            `json:"actions"`
 	Past    json.RawMessage `json:"past"`
+	Marks   []mark          `json:"marks"`
 }
 
 // stream sends events until the viewer leaves: ?get=stream&want=leases,conns&since=ms.
@@ -47,7 +48,7 @@ func (h *Handler) stream(w http.ResponseWriter, r *http.Request) {
 	}
 	from, _ := strconv.ParseInt(since, 10, 64) // what is no number asks for everything
 
-	past, full, closed := h.hub.join(v, from)
+	past, marks, full, closed := h.hub.join(v, from)
 	if full || closed {
 		why := "the server is about to end"
 		if full {
@@ -69,7 +70,7 @@ func (h *Handler) stream(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	first := eventOf("hello", hello{Title: h.title, EveryMS: h.every.Milliseconds(), Period: h.m.Period().Milliseconds(),
-		Names: valueNames[:], Actions: h.actions, Past: past})
+		Names: valueNames[:], Actions: h.actions, Past: past, Marks: marks})
 	if err := write(w, out, append([]byte("retry: 2000\n"), first...)); err != nil {
 		return
 	}

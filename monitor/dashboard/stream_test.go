@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -24,12 +26,13 @@ func pass(d time.Duration) {
 	synctest.Wait()
 }
 
-func TestNothingRunsWithoutViewers(t *testing.T) {
+func TestWithoutViewersThereAreTheSamplesOfTheMonitorOnly(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		src := &source{}
 		h := newPage(t, src)
+		const perHour = int(time.Hour / monitor.DefaultEvery)
 		pass(time.Hour)
-		require.Zero(t, src.Samples())
+		require.InDelta(t, perHour, src.Samples(), 1)
 
 		v := look(h, "")
 		pass(3500 * time.Millisecond)
@@ -38,7 +41,7 @@ func TestNothingRunsWithoutViewers(t *testing.T) {
 		<-v.gone
 		before := src.Samples()
 		pass(time.Hour)
-		require.Equal(t, before, src.Samples(), "the loop went on without viewers")
+		require.InDelta(t, before+perHour, src.Samples(), 1, "the loop went on without viewers")
 
 		v = look(h, "")
 		pass(time.Second)
@@ -163,7 +166,7 @@ func TestWhoComesLaterGetsThePastAndWhoComesAgainOnlyWhatWasMissed(t *testing.T)
 	synctest.Test(t, func(t *testing.T) {
 		h := newPage(t, &source{})
 		first := look(h, "")
-		pass(20 * time.Second)
+		pass(20 * time.Second) // so far, one point a second
 		past := func(v *viewer) (at []float64) {
 			synctest.Wait()
 			var hello struct{ Past [][]any }
@@ -187,6 +190,92 @@ func TestWhoComesLaterGetsThePastAndWhoComesAgainOnlyWhatWasMissed(t *testing.T)
 		first.leave()
 		<-first.gone
 	})
+}
+
+func TestWhoLooksLaterSeesWhatHappenedWhileNobodyLooked(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		src := &source{}
+		var n monitor.Numbers
+		set := func(dialError string) {
+			src.Set(func(s *monitor.Sample) {
+				s.Nodes = []monitor.Node{{Name: "a:1", Numbers: n}}
+				if dialError != "" {
+					s.LastDialError = &monitor.DialError{Time: time.Now(), Node: "a:1", Err: dialError}
+				}
+			})
+		}
+		n.Main = monitor.Pool{Size: 10, Open: 10, Idle: 10}
+		n.Closed = map[string]uint64{"error": 2, "age": 1} // from before
+		set("")
+		h := newPage(t, src)
+		pass(time.Hour)
+		n.Main.InUse, n.Main.Idle, n.Hits = 10, 0, 1
+		n.Closed = map[string]uint64{"error": 7, "age": 3, "readonly": 1}
+		n.UnknownOutcomes, n.BreakerOpened = 1, 1
+		set("connection refused")
+		pass(5 * time.Minute)
+		n.Main.InUse, n.Main.Idle = 0, 10
+		set("")
+		pass(5 * time.Minute)
+		src.Set(func(*monitor.Sample) { panic("broken") })
+		pass(monitor.DefaultEvery)
+		set("")
+
+		v := look(h, "")
+		pass(time.Second)
+		var hello struct {
+			Names []string
+			Past  [][2]any
+			Marks []struct {
+				T          int64
+				Kind, Text string
+			}
+		}
+		require.NoError(t, json.Unmarshal([]byte(v.events("hello")[0]), &hello))
+		use := slices.Index(hello.Names, "use")
+		var uses []any
+		for _, p := range hello.Past {
+			uses = append(uses, p[1].([]any)[use])
+		}
+		require.InDelta(t, int(15*time.Minute/monitor.DefaultEvery), len(uses), 1, "the last quarter of an hour, a point a period")
+		require.EqualValues(t, 0, uses[0])
+		require.InDelta(t, int(5*time.Minute/monitor.DefaultEvery), strings.Count(fmt.Sprint(uses), "100"), 1)
+		require.Nil(t, uses[len(uses)-1], "what is not known is a gap")
+		var texts []string
+		for i, m := range hello.Marks {
+			texts = append(texts, m.Kind+": "+m.Text)
+			require.Positive(t, m.T)
+			require.True(t, i == 0 || m.T >= hello.Marks[i-1].T)
+		}
+		require.Equal(t, []string{"bad: Cannot connect to a:1", "bad: 1 circuit breaker opened", "note: 5 connections closed: error",
+			"note: 1 connection closed: failover, its server became a replica", "bad: 1 command with an unknown outcome", "good: Connected again to a:1"}, texts)
+
+		// Who looks is told at once, and once.
+		n.Closed = map[string]uint64{"error": 7, "age": 9, "readonly": 1, "reset": 3}
+		set("")
+		pass(2 * time.Minute)
+		require.Len(t, v.events("marks"), 1)
+		require.Contains(t, v.events("marks")[0], "3 connections closed: Reset or EvictIdle")
+		v.leave()
+		<-v.gone
+	})
+}
+
+func TestTheHistoryTakesNoMoreThanTheDocumentationSays(t *testing.T) {
+	require.LessOrEqual(t, dashboard.HistoryBytes, 120<<10)
+	require.Greater(t, dashboard.HistoryBytes, 90<<10)
+}
+
+func TestAlertsLinkToSectionsOfTheRunbook(t *testing.T) {
+	text, err := os.ReadFile("../../docs/RUNBOOK.md")
+	require.NoError(t, err)
+	var there []string
+	for line := range strings.Lines(string(text)) {
+		if title, ok := strings.CutPrefix(line, "## "); ok {
+			there = append(there, strings.ReplaceAll(strings.ToLower(strings.TrimSpace(title)), " ", "-"))
+		}
+	}
+	require.Subset(t, there, dashboard.RunbookSections())
 }
 
 func TestViewersAreBounded(t *testing.T) {
@@ -227,14 +316,16 @@ func TestRatesAreOfTheTimeBetweenTwoPoints(t *testing.T) {
 		pass(2500 * time.Millisecond)
 		p := v.point(t, "a:1")
 		require.EqualValues(t, 4, p["inUse"])
-		require.EqualValues(t, 10, p["size"])
+		require.EqualValues(t, 10, p["mainSize"])
+		require.Nil(t, p["pipeSize"], "there is no such pool")
+		require.EqualValues(t, 40, p["use"])
 		require.InDelta(t, 2, p["commandP99"], 0.2)
 		require.Nil(t, p["waitP99"], "nobody has waited: there is no such number")
 		require.Positive(t, p["commands"])
 		require.Positive(t, p["dialed"])
 		all := v.point(t, "")
 		require.EqualValues(t, 5, all["inUse"])
-		require.EqualValues(t, 15, all["size"])
+		require.EqualValues(t, 40, all["use"], "that of the fullest pool, and not of both together")
 		require.EqualValues(t, 1, v.point(t, `b"1`)["inUse"])
 		v.leave()
 		<-v.gone
@@ -251,7 +342,7 @@ func TestWhatIsNotKnownIsNotShownAsZero(t *testing.T) {
 		v := look(newPage(t, src), "&want=leases,conns,busy")
 		pass(2500 * time.Millisecond)
 		all, node := v.point(t, ""), v.point(t, "a:1")
-		for _, name := range []string{"retries", "leases", "leaks", "size"} {
+		for _, name := range []string{"retries", "leases", "leaks", "use"} {
 			require.Nil(t, all[name], name)
 			require.Nil(t, node[name], name)
 		}
@@ -317,9 +408,9 @@ func TestAlertsComeAndAreOver(t *testing.T) {
 		latest := func() (s struct {
 			Watching     bool
 			Alerts, Over []struct {
-				Name, Level, Text string
-				Holders           []string
-				End               int64
+				Name, Title, Level, Text, Runbook string
+				Holders                           []string
+				End                               int64
 			}
 		}) {
 			all := v.events("summary")
@@ -331,7 +422,9 @@ func TestAlertsComeAndAreOver(t *testing.T) {
 		require.True(t, s.Watching)
 		require.Len(t, s.Alerts, 1)
 		require.Equal(t, "warning", s.Alerts[0].Level)
-		require.Contains(t, s.Alerts[0].Text, "main pool use is 90 %, limit 80 %")
+		require.Equal(t, "Pool nearly full", s.Alerts[0].Title)
+		require.Equal(t, "main pool use is 90 %, limit 80 %", s.Alerts[0].Text)
+		require.Contains(t, s.Alerts[0].Runbook, "RUNBOOK.md#callers-get-no-connection")
 		require.Equal(t, []string{"web.go:31 (report) for 1m0s"}, s.Alerts[0].Holders)
 		use(1)
 		pass(3 * time.Second)
@@ -379,7 +472,7 @@ func TestAStreamOverHTTPEndsWhenTheViewerLeavesAndOutlivesTheServersTimeout(t *t
 		require.NoError(t, err)
 	}
 	require.NoError(t, resp.Body.Close())
-	require.Eventually(t, func() bool { // no viewer: no samples
+	require.Eventually(t, func() bool { // no viewer: the samples of the Monitor only
 		n := src.Samples()
 		time.Sleep(250 * time.Millisecond)
 		return src.Samples() == n

@@ -16,8 +16,15 @@ const (
 	vInUse
 	vWaiting
 	vLeases
+	vOverdue
 	vSubscribed
-	vSize
+	vUse
+	vMainInUse
+	vMainSize
+	vMainWaiting
+	vPipeInUse
+	vPipeSize
+	vPipeWaiting
 	vPeak
 	vBreakers
 	vCommands
@@ -36,7 +43,11 @@ const (
 )
 
 var valueNames = [numValues]string{
-	"open", "idle", "inUse", "waiting", "leases", "subscribed", "size", "peak", "breakers", // now
+	"open", "idle", "inUse", "waiting", "leases", "overdue", "subscribed", // now
+	"use",                                  // of the fullest pool, in percent of its size
+	"mainInUse", "mainSize", "mainWaiting", // in all: of all nodes together
+	"pipeInUse", "pipeSize", "pipeWaiting",
+	"peak", "breakers",
 	"commands",                 // per second, as all that are not said to be something else
 	"commandP50", "commandP99", // ms
 	"waits",
@@ -51,7 +62,8 @@ type values [numValues]float64
 var unknown = math.NaN()
 
 // fields are what the values are computed of, as [monitor.Fields] names them.
-var fields = [numValues]string{"open", "idle", "in_use", "waiting", "leases", "subscribed", "main", "peak_in_use", "breakers_open",
+var fields = [numValues]string{"open", "idle", "in_use", "waiting", "leases", "leases_overdue", "subscribed",
+	"main", "main", "main", "main", "pipeline", "pipeline", "pipeline", "peak_in_use", "breakers_open",
 	"command", "command", "command", "waits", "wait", "pool_timeouts", "retries", "unknown_outcomes", "dial_errors", "dialed", "closed", "leaks"}
 
 // mask says which values mean something.
@@ -65,19 +77,37 @@ func maskOf(s *monitor.Stats, prefix string) (m mask) {
 	return m
 }
 
-// valuesOf makes a point of what is now and what was d before, nil if there was
-// nothing.
+// valuesOf makes a point of what is now, of what was d before, and of what is known.
 func valuesOf(now, before *monitor.Numbers, d time.Duration, known *mask) (v values) {
+	return valuesSince(now, now, before, d, known)
+}
+
+// valuesOfPeriod makes a point of what is now and what has come in the Monitor's period.
+func valuesOfPeriod(now, recent *monitor.Numbers, period time.Duration, known *mask) values {
+	return valuesSince(now, recent, &monitor.Numbers{}, period, known)
+}
+
+// valuesSince makes a point of the gauges of gauges, and of what has come from before
+// to now, which took d.
+func valuesSince(gauges, now, before *monitor.Numbers, d time.Duration, known *mask) (v values) {
 	for i := range v {
 		v[i] = unknown
 	}
-	v[vOpen], v[vIdle], v[vInUse], v[vWaiting] = float64(now.Open), float64(now.Idle), float64(now.InUse), float64(now.Waiting)
-	v[vLeases], v[vSubscribed], v[vPeak] = float64(now.Leases), float64(now.Subscribed), float64(now.PeakInUse)
-	v[vBreakers], v[vLeaks] = float64(now.BreakersOpen), float64(now.Leaks)
-	if size := now.Main.Size + now.Pipeline.Size; size > 0 {
-		v[vSize] = float64(size)
+	g := gauges
+	v[vOpen], v[vIdle], v[vInUse], v[vWaiting] = float64(g.Open), float64(g.Idle), float64(g.InUse), float64(g.Waiting)
+	v[vLeases], v[vOverdue], v[vSubscribed], v[vPeak] = float64(g.Leases), float64(g.LeasesOverdue), float64(g.Subscribed), float64(g.PeakInUse)
+	v[vBreakers], v[vLeaks] = float64(g.BreakersOpen), float64(g.Leaks)
+	if p := g.Main; p != (monitor.Pool{}) {
+		v[vMainInUse], v[vMainSize], v[vMainWaiting] = float64(p.InUse), float64(p.Size), float64(p.Waiting)
 	}
-	if sec := d.Seconds(); before != nil && sec > 0 {
+	if p := g.Pipeline; p != (monitor.Pool{}) {
+		v[vPipeInUse], v[vPipeSize], v[vPipeWaiting] = float64(p.InUse), float64(p.Size), float64(p.Waiting)
+	}
+	if g.Main.Size+g.Pipeline.Size > 0 {
+		use, _ := g.PoolUse()
+		v[vUse] = math.Round(use*1000) / 10
+	}
+	if sec := d.Seconds(); sec > 0 {
 		rate := func(n, b uint64) float64 {
 			if n < b { // it began anew
 				return unknown
@@ -121,14 +151,14 @@ func (v *values) appendTo(b []byte) []byte {
 		if i > 0 {
 			b = append(b, ',')
 		}
-		b = appendFloat(b, x)
+		b = appendFloat(b, x, 64)
 	}
 	return append(b, ']')
 }
 
-func appendFloat(b []byte, x float64) []byte {
+func appendFloat(b []byte, x float64, bits int) []byte {
 	if math.IsNaN(x) || math.IsInf(x, 0) {
 		return append(b, "null"...)
 	}
-	return strconv.AppendFloat(b, x, 'f', -1, 64)
+	return strconv.AppendFloat(b, x, 'f', -1, bits)
 }

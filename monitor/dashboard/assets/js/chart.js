@@ -1,10 +1,12 @@
 // A chart: its lines, a legend that has the values, and the same in words.
 const chartSpecs = [
+  { id: 'use', title: 'Pool use', unit: 'of the fullest pool', format: percent, least: 100, most: 100, lines: [
+    { name: 'use', label: 'in use', color: 'blue', fill: true },
+  ] },
   { id: 'connections', title: 'Connections', format: num, least: 4, lines: [
     { name: 'inUse', label: 'in use', color: 'blue', fill: true },
     { name: 'idle', label: 'idle', color: 'teal' },
     { name: 'peak', label: 'peak', color: 'amber', thin: true },
-    { name: 'size', label: 'size', color: 'grey', dash: true },
   ] },
   { id: 'waits', title: 'Waits for a connection', format: num, least: 4, lines: [
     { name: 'waiting', label: 'waiting now', color: 'amber', fill: true },
@@ -24,14 +26,22 @@ const chartSpecs = [
     { name: 'outcomes', label: 'unknown outcome', color: 'amber' },
     { name: 'dialErrors', label: 'failed dials', color: 'red' },
   ] },
-  { id: 'churn', title: 'Opened and ended', unit: 'per second', format: num, least: 1, lines: [
+  { id: 'churn', title: 'Opened and closed', unit: 'per second', format: num, least: 1, lines: [
     { name: 'dialed', label: 'opened', color: 'teal' },
-    { name: 'closed', label: 'ended', color: 'violet' },
+    { name: 'closed', label: 'closed', color: 'violet' },
   ] },
 ];
 
 // leastSeconds are shown from the beginning.
 const leastSeconds = 30;
+
+const markColors = { bad: 'red', good: 'teal', note: 'amber' };
+
+const ruler = document.createElement('canvas').getContext('2d');
+function textWidth(text, font) {
+  ruler.font = font;
+  return ruler.measureText(text).width;
+}
 
 function cssColor(name) { return getComputedStyle(document.documentElement).getPropertyValue('--' + name).trim(); }
 
@@ -40,10 +50,11 @@ class Chart {
     this.spec = spec;
     this.names = spec.lines.map((l) => l.name);
     this.values = spec.lines.map(() => el('b', {}, unknown));
+    this.time = el('span', { class: 'at', 'aria-hidden': 'true' });
     this.plotBox = el('div', { class: 'plot', role: 'img', tabindex: '0', id: 'plot-' + spec.id, 'aria-label': spec.title + ': no numbers yet' });
     this.box = el('figure', { class: 'chart', 'aria-labelledby': 'title-' + spec.id },
       el('figcaption', {},
-        el('h2', { id: 'title-' + spec.id }, spec.title, spec.unit ? el('small', {}, spec.unit) : null),
+        el('h2', { id: 'title-' + spec.id }, spec.title, spec.unit ? el('small', {}, spec.unit) : null, this.time),
         el('ul', { class: 'legend' }, ...spec.lines.map((l, i) =>
           el('li', {}, el('span', { class: 'swatch c-' + l.color, 'aria-hidden': 'true' }), l.label, ' ', this.values[i])))),
       this.plotBox);
@@ -60,17 +71,17 @@ class Chart {
     const { spec } = this;
     this.plot = new uPlot({
       width: Math.max(this.plotBox.clientWidth, 50), height: this.plotBox.clientHeight,
-      legend: { show: false }, padding: [6, 18, 0, 0],
+      legend: { show: false }, padding: [8, 28, 0, 0],
       cursor: { sync: { key: 'lifeguard' }, drag: { x: false, y: false, setScale: false }, y: false,
         points: { size: 6, width: 0 } },
       scales: {
         x: { time: true, range: () => [this.from, this.to] },
-        y: { range: (u, lo, hi) => [0, Math.max(hi === null ? 0 : hi * 1.08, spec.least)] },
+        y: { range: (u, lo, hi) => [0, Math.min(Math.max(hi === null ? 0 : hi * 1.08, spec.least), spec.most ?? Infinity)] },
       },
       axes: [
         { stroke: muted, font, size: 24, space: 62, grid: { show: false }, ticks: { show: false },
           values: (u, ts) => ts.map((t) => clock(t * 1000).slice(0, ts.some((x) => x % 60) ? 8 : 5)) },
-        { stroke: muted, font, size: 46, space: 34, gap: 8, ticks: { show: false }, grid: { stroke: line, width: 1 },
+        { stroke: muted, font, size: (u, labels) => Math.ceil(Math.max(24, ...(labels ?? []).map((l) => textWidth(l, font)))) + 14, space: 34, gap: 8, ticks: { show: false }, grid: { stroke: line, width: 1 },
           values: (u, vs) => vs.map((v) => (v === 0 ? '0' : spec.format(v))) },
       ],
       series: [{}, ...spec.lines.map((l) => {
@@ -78,8 +89,40 @@ class Chart {
         return { stroke: c, width: l.dash || l.thin ? 1.2 : 1.8, dash: l.dash ? [5, 5] : l.thin ? [2, 3] : undefined,
           fill: l.fill ? c + '26' : undefined, points: { show: false }, spanGaps: false };
       })],
-      hooks: { setCursor: [() => this.legend()] },
+      hooks: { setCursor: [() => this.legend()], draw: [(u) => this.drawMarks(u)] },
     }, this.data, this.plotBox);
+  }
+
+  // drawMarks draws a line where something happened.
+  drawMarks(u) {
+    const { ctx, bbox } = u;
+    const ratio = devicePixelRatio;
+    ctx.save();
+    ctx.lineWidth = ratio;
+    ctx.setLineDash([3 * ratio, 3 * ratio]);
+    for (const m of this.marks()) {
+      const x = Math.round(u.valToPos(m.t / 1000, 'x', true)) + 0.5;
+      ctx.strokeStyle = ctx.fillStyle = cssColor(markColors[m.kind] ?? 'grey');
+      ctx.beginPath();
+      ctx.moveTo(x, bbox.top);
+      ctx.lineTo(x, bbox.top + bbox.height);
+      ctx.stroke();
+      ctx.beginPath();
+      ctx.moveTo(x - 4 * ratio, bbox.top - 5 * ratio);
+      ctx.lineTo(x + 4 * ratio, bbox.top - 5 * ratio);
+      ctx.lineTo(x, bbox.top + ratio);
+      ctx.fill();
+    }
+    ctx.restore();
+  }
+
+  // marks are those of the time that is shown.
+  marks() { return marks.filter((m) => m.t / 1000 >= this.from && m.t / 1000 <= this.to); }
+
+  // near is what happened where the cursor is, within a few pixels.
+  near(t) {
+    const within = 6 * (this.to - this.from) / Math.max(this.plotBox.clientWidth, 50);
+    return this.marks().filter((m) => Math.abs(m.t / 1000 - t) <= within).map((m) => m.text).join('; ');
   }
 
   resize() {
@@ -105,6 +148,10 @@ class Chart {
   legend() {
     const i = this.at();
     this.values.forEach((e, n) => setText(e, this.spec.format(this.data[n + 1][i] ?? null)));
+    const { idx, left } = this.plot?.cursor ?? {};
+    const t = idx === null || idx === undefined || left < 0 ? null : this.data[0][idx];
+    setText(this.time, t === null ? '' : [clock(t * 1000), this.near(this.plot.posToVal(left, 'x'))].filter(Boolean).join(' '));
+    this.time.title = this.time.textContent;
   }
 
   // describe says in words what the lines show.
@@ -132,7 +179,8 @@ class Chart {
     i = Math.min(Math.max(i, 0), n - 1);
     const left = Math.max(this.plot.valToPos(this.data[0][i], 'x'), 0);
     this.plot.setCursor({ left, top: 5 });
-    setText($('say'), clock(this.data[0][i] * 1000) + ': ' + this.spec.lines.map((l, k) =>
+    const what = this.near(this.data[0][i]);
+    setText($('say'), clock(this.data[0][i] * 1000) + (what ? ', ' + what : '') + ': ' + this.spec.lines.map((l, k) =>
       l.label + ' ' + this.spec.format(this.data[k + 1][i] ?? null).replace(unknown, 'not known')).join(', '));
   }
 }

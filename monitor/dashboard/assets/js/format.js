@@ -53,6 +53,11 @@ function span(v) {
   return Math.floor(s / 86400) + ' d ' + Math.floor(s / 3600 % 24) + ' h';
 }
 
+// duration writes how long something has lasted, in whole seconds.
+function duration(v) { return v < 60000 ? Math.max(Math.floor(v / 1000), 0) + ' s' : span(v); }
+
+function percent(v) { return v === null || v === undefined ? unknown : trim(v, v < 10 ? 1 : 0) + ' %'; }
+
 function pad(n) { return String(n).padStart(2, '0'); }
 
 function bytes(v) {
@@ -64,6 +69,10 @@ function bytes(v) {
 
 // site leaves the last folder, the file and the line of a call site.
 function site(s) { return s.split('/').slice(-2).join('/'); }
+
+// serverNow is the time by the clock that all times on the page are of.
+let skew = 0;
+function serverNow() { return Date.now() + skew; }
 
 function clock(t) { return new Date(t).toLocaleTimeString([], { hour12: false }); }
 

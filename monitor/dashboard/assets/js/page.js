@@ -1,18 +1,20 @@
 // The page: what is shown, and what changes it.
-let paused = false, range = 300, scope = '', names = [], every = 1, newest = 0, last = null, seenTables = false, dirty = false, totals = {};
+let paused = false, range = 300, scope = '', names = [], every = 1, gap = 1, newest = 0, last = null, seenTables = false, dirty = false, totals = {};
 let series = new Map(); // by node, '' has all
 const charts = chartSpecs.map((s) => new Chart(s));
 
 const tileSpecs = [
-  { title: 'In use', fill: (v) => ({ big: num(v('inUse')), small: v('size') ? 'of ' + num(v('size')) : '',
-    sub: [v('size') && v('inUse') !== null ? Math.round(100 * v('inUse') / v('size')) + ' %' : '', v('peak') !== null ? 'peak ' + num(v('peak')) : ''].filter(Boolean).join(' · '),
-    tone: !v('size') ? '' : v('inUse') >= 0.95 * v('size') ? 'crit' : v('inUse') >= 0.8 * v('size') ? 'warn' : '' }) },
-  { title: 'Waiting for one', fill: (v) => ({ big: num(v('waiting')), sub: v('waitP99') === null ? 'no waits' : 'p99 ' + ms(v('waitP99')), tone: v('waiting') > 0 ? 'warn' : '' }) },
+  { title: 'Fullest pool', fill: (v, fullest) => (!fullest ? { big: num(v('inUse')), sub: v('inUse') === null ? '' : 'connections in use' } :
+    { big: num(fullest.inUse), small: 'of ' + num(fullest.size), sub: [fullest.pool, Math.round(100 * fullest.use) + ' %', scope || !fullest.many ? '' : fullest.node].filter(Boolean).join(' · '),
+      tone: tone(fullest.use) }) },
+  { title: 'Waiting for a connection', fill: (v) => ({ big: num(v('waiting')), sub: v('waitP99') !== null ? 'p99 ' + ms(v('waitP99')) : totals.waits === 0 ? 'none yet' : totals.waits ? 'none now' : '',
+    tone: v('waiting') > 0 ? 'warn' : '' }) },
   { title: 'Commands', fill: (v) => ({ big: num(v('commands')), small: v('commands') === null ? '' : '/s', sub: scope || !totals.command ? '' : num(totals.command) + ' in all' }) },
   { title: 'Command time, p99', fill: (v) => ({ big: ms(v('commandP99')), sub: v('commandP50') === null ? '' : 'p50 ' + ms(v('commandP50')) }) },
-  { title: 'Leases', fill: (v) => ({ big: num(v('leases')), sub: v('leaks') === null ? '' : many(v('leaks'), 'leak'), tone: v('leaks') > 0 ? 'note' : '' }) },
+  { title: 'Leases', fill: (v) => ({ big: num(v('leases')), sub: v('overdue') === null ? '' : v('overdue') === 0 ? 'none overdue' : num(v('overdue')) + ' overdue',
+    tone: v('overdue') > 0 ? 'warn' : '' }) },
   { title: 'Retries', fill: (v) => ({ big: num(v('retries')), small: v('retries') === null ? '' : '/s',
-    sub: scope || v('outcomes') === null ? '' : many(totals.unknown_outcomes ?? 0, 'unknown outcome'), tone: v('outcomes') > 0 ? 'warn' : '' }) },
+    sub: scope || v('outcomes') === null ? '' : totals.retries === 0 && !totals.unknown_outcomes ? 'none yet' : many(totals.unknown_outcomes ?? 0, 'unknown outcome'), tone: v('outcomes') > 0 ? 'warn' : '' }) },
 ];
 
 function buildTiles() {
@@ -28,8 +30,11 @@ function buildTiles() {
 function drawTiles() {
   const s = series.get(scope);
   const v = (name) => s?.latest(name) ?? null;
+  const pools = poolsOf(last?.nodes ?? {}, names, scope);
+  drawPools(pools);
+  const fullest = pools[0] && { ...pools[0], many: new Set(pools.map((p) => p.node)).size > 1 };
   for (const t of tileSpecs) {
-    const { big, small = '', sub = '', tone = '' } = t.fill(v);
+    const { big, small = '', sub = '', tone = '' } = t.fill(v, fullest);
     if (t.number.data !== big) t.number.data = big;
     setText(t.small, small);
     setText(t.sub, sub);
@@ -77,14 +82,18 @@ const stream = new Stream({
   status: (state) => setStatus(state),
   hello: (h) => {
     every = h.every / 1000;
+    gap = Math.max(every, h.period / 1000, 1); // so far apart points may be
     if (h.names.join() !== names.join()) { names = h.names; series = new Map(); }
-    for (const [t, values] of h.past) { seriesOf('').add(t, values, Math.max(every, 1)); newest = t; }
+    for (const [t, values] of h.past) { seriesOf('').add(t, values, gap); newest = t; }
+    addMarks(h.marks ?? []);
     draw();
   },
+  marks: (list) => { addMarks(list); draw(); },
   point: (p) => {
     last = p;
     newest = p.t;
-    seriesOf('').add(p.t, p.all, every);
+    skew = p.t - Date.now();
+    seriesOf('').add(p.t, p.all, gap);
     for (const [node, values] of Object.entries(p.nodes)) seriesOf(node).add(p.t, values, every);
     offerNodes(Object.keys(p.nodes));
     draw();
@@ -96,10 +105,10 @@ const stream = new Stream({
 });
 
 function drawSummary(s) {
-  totals = s.counts;
+  totals = { ...s.counts, retries: s.retries && Object.values(s.retries).reduce((a, b) => a + b, 0) };
   drawAlerts(s.alerts);
-  const alertRow = (a) => ({ ...a, key: a.name + ' ' + (a.node ?? '') + ' ' + a.since, text: [a.name, a.node, a.text].join(' ') });
-  alertTable.empty = s.watching ? 'No alert.' : 'Nobody looks for alerts: the Monitor was not started.';
+  const alertRow = (a) => ({ ...a, key: a.name + ' ' + (a.node ?? '') + ' ' + a.since, text: [a.title, a.name, a.node, a.text].join(' ') });
+  alertTable.empty = s.watching ? 'None yet.' : 'Nobody looks for alerts: the Monitor was closed.';
   alertTable.setRows([...s.alerts, ...s.over].map(alertRow));
   setCount('alerts', s.alerts.length || null);
   closedTable.setRows(reasonRows(s.closed), s.closed !== null || !s.gaps?.length, 'Not known here.');
@@ -121,12 +130,14 @@ function note(id, text) {
   setText($(id).querySelector('p'), text);
 }
 
-let streamState = 'wait';
+let streamState = 'wait', lostAt = 0;
 function setStatus(to) {
   streamState = to;
   const shown = to === 'lost' ? 'lost' : paused ? 'paused' : to;
-  $('status').dataset.state = shown;
-  setText($('status-text'), { wait: 'Connecting', live: 'Live', paused: 'Paused', lost: 'No connection, trying again' }[shown]);
+  if (to === 'lost' && !lostAt) lostAt = serverNow();
+  if (to === 'live') lostAt = 0;
+  $('status').dataset.state = document.body.dataset.state = shown;
+  setText($('status-text'), { wait: 'Connecting', live: 'Live', paused: 'Paused', lost: 'No connection since ' + clock(lostAt) + ', trying again' }[shown]);
 }
 
 function setPaused(to) {
@@ -192,8 +203,8 @@ function recolor() {
 
 function buildActions() {
   const words = {
-    'evict-idle': ['End idle connections?', 'Idle connections are ended now. What is in use goes on; the next commands open new ones.', 'End them'],
-    reset: ['Reset all connections?', 'Idle connections are ended now, the others when they are given back. Nothing in flight is cut.', 'Reset'],
+    'evict-idle': ['Close idle connections?', 'Idle connections are closed now. What is in use goes on; the next commands open new ones.', 'Close them'],
+    reset: ['Reset all connections?', 'Idle connections are closed now, the others when they are given back. Nothing in flight is cut.', 'Reset'],
   };
   for (const b of document.querySelectorAll('[data-do]')) {
     b.addEventListener('click', () => {
@@ -213,7 +224,7 @@ async function act(what) {
     const answer = await fetch('?do=' + what, { method: 'POST' });
     if (!answer.ok) { toast('Refused: ' + (await answer.text()).trim()); return; }
     const { ended } = await answer.json();
-    toast(many(ended, 'connection') + ' ended.');
+    toast(many(ended, 'connection') + ' closed.');
   } catch {
     toast('The server does not answer.');
   }
@@ -221,7 +232,7 @@ async function act(what) {
 
 document.addEventListener('DOMContentLoaded', () => {
   buildTiles();
-  $('charts').append(...charts.map((c) => c.box));
+  $('charts').append(poolPanel.box, ...charts.map((c) => c.box));
   buildTabs();
   buildKeys();
   buildActions();
@@ -234,6 +245,7 @@ document.addEventListener('DOMContentLoaded', () => {
     try { await navigator.clipboard.writeText($('stack-text').textContent); toast('Copied.'); } catch { toast('The browser does not allow it.'); }
   });
   for (const b of document.querySelectorAll('[data-range]')) b.addEventListener('click', () => setRange(Number(b.dataset.range)));
+  setInterval(drawDurations, 1000);
   matchMedia('(prefers-color-scheme: dark)').addEventListener('change', recolor);
   document.addEventListener('visibilitychange', draw);
   setInterval(() => { if (!paused && !document.hidden) for (const c of charts) c.describe(); }, 5000);

@@ -5,8 +5,10 @@ const firstRows = 100;
 
 class Table {
   // columns: { title, get(row), show(row) -> string or Node, num, low, css }
-  constructor({ caption, columns, id, sort, desc, empty }) {
-    Object.assign(this, { columns, id, sort, desc: !!desc, empty });
+  // group: { key(row), make(rows) -> row, what }: rows with the same key are one row, which opens.
+  constructor({ caption, columns, id, sort, desc, empty, group }) {
+    Object.assign(this, { columns, id, sort, desc: !!desc, empty, group });
+    this.opened = new Set();
     this.rows = [];
     this.known = true;
     this.filter = '';
@@ -61,11 +63,8 @@ class Table {
     const words = this.filter.split(/\s+/).filter(Boolean);
     let rows = this.rows;
     if (words.length) rows = rows.filter((r) => { const t = r.text.toLowerCase(); return words.every((w) => t.includes(w)); });
-    const get = this.columns[this.sort]?.get;
-    if (get) {
-      const sign = this.desc ? -1 : 1;
-      rows = rows.map((r) => [get(r), r]).sort((a, b) => sign * (a[0] < b[0] ? -1 : a[0] > b[0] ? 1 : 0) || order(a[1].key, b[1].key)).map((x) => x[1]);
-    }
+    const found = rows.length;
+    rows = this.group ? this.grouped(rows) : this.sorted(rows);
     this.show(rows.length > 0);
     if (rows.length === 0) {
       setText(this.none, !this.known ? this.failed || 'Not known: only a managed client lists them.' :
@@ -85,12 +84,42 @@ class Table {
       }
       tr.row = row;
       this.fill(tr, row);
+      const kind = row.members ? 'group' : row.child ? 'child' : '';
+      if (tr.className !== kind) tr.className = kind;
       if (tr === at) at = at.nextSibling;
       else this.body.insertBefore(tr, at);
     }
     this.foot.hidden = rows.length === 0 || (rows.length <= firstRows && !words.length);
-    setText(this.shown, visible.length + ' of ' + this.rows.length + ' rows');
+    const seen = visible.length < rows.length ? visible.length + ' of ' + found : String(found);
+    setText(this.shown, this.group ? many(found, this.group.what) + (words.length ? ' of ' + this.rows.length + ' match' : '') :
+      words.length ? seen + (visible.length < rows.length ? ' that match, of ' : ' of ') + many(this.rows.length, 'row') + (visible.length < rows.length ? '' : ' match') : seen + ' rows');
     this.more.hidden = rows.length <= this.limit;
+  }
+
+  sorted(rows) {
+    const get = this.columns[this.sort]?.get;
+    if (!get) return rows;
+    const sign = this.desc ? -1 : 1;
+    return rows.map((r) => [get(r), r]).sort((a, b) => sign * (a[0] < b[0] ? -1 : a[0] > b[0] ? 1 : 0) || order(a[1].key, b[1].key)).map((x) => x[1]);
+  }
+
+  // grouped has the groups, and below each that is open what is in it.
+  grouped(rows) {
+    const by = new Map();
+    for (const r of rows) {
+      const key = this.group.key(r);
+      if (by.has(key)) by.get(key).push(r); else by.set(key, [r]);
+    }
+    const top = [...by].map(([key, members]) => {
+      for (const m of members) m.child = members.length > 1;
+      return members.length === 1 ? members[0] : { ...this.group.make(members), key: 'group ' + key, members, open: this.opened.has('group ' + key) };
+    });
+    return this.sorted(top).flatMap((r) => (r.open ? [r, ...this.sorted(r.members)] : [r]));
+  }
+
+  toggle(row) {
+    if (!this.opened.delete(row.key)) this.opened.add(row.key);
+    this.draw();
   }
 
   fill(tr, row) {

@@ -2,19 +2,38 @@
 const state = (s) => ({ subscribed: 'subscribed', handshake: 'handshake' }[s] ?? s);
 
 function leaseButton(tr) {
-  return el('button', { type: 'button', class: 'link', onclick: () => openStack(tr.row) });
+  return el('button', { type: 'button', class: 'link', onclick: () => (tr.row.members ? leaseTable.toggle(tr.row) : openStack(tr.row)) });
+}
+
+// leaseGroup is the row of all leases of one call site.
+function leaseGroup(rows) {
+  const words = (of) => { const all = [...new Set(rows.map(of).filter(Boolean))]; return all.slice(0, 2).join(', ') + (all.length > 2 ? ' and ' + (all.length - 2) + ' more' : ''); };
+  return { n: rows.length, site: rows[0].site, label: words((r) => r.label), held: Math.max(...rows.map((r) => r.held)), command: words((r) => r.command),
+    node: words((r) => r.node), reported: rows.filter((r) => r.reported).length, busy: rows.filter((r) => r.busy).length };
+}
+
+function leaseState(r) {
+  if (!r.members) return r.reported ? 'overdue' : r.busy ? 'in flight' : 'between commands';
+  return [r.reported ? num(r.reported) + ' overdue' : '', r.busy ? num(r.busy) + ' in flight' : ''].filter(Boolean).join(', ') || 'between commands';
+}
+
+function drawLeaseSite(e, r) {
+  setText(e, r.members ? (r.open ? '▾ ' : '▸ ') + num(r.n) + ' × ' + (site(r.site) || 'leases') : site(r.site) || 'lease ' + r.id);
+  if (e.title !== r.site) e.title = r.site;
+  if (r.members) e.setAttribute('aria-expanded', String(r.open)); else e.removeAttribute('aria-expanded');
 }
 
 const leaseTable = new Table({
   caption: 'Leases: connections that callers hold by Acquire', empty: 'No lease is held.', sort: 2, desc: true,
+  group: { key: (r) => r.site || r.key, make: leaseGroup, what: 'lease' },
   columns: [
-    { title: 'Taken at', get: (r) => r.site, css: 'site', node: leaseButton, update: (e, r) => { setText(e, site(r.site) || 'lease ' + r.id); if (e.title !== r.site) e.title = r.site; } },
+    { title: 'Taken at', get: (r) => r.site, css: 'site', node: leaseButton, update: drawLeaseSite },
     { title: 'Label', get: (r) => r.label, show: (r) => r.label, css: 'text', low: true },
-    { title: 'Held for', get: (r) => r.held, show: (r) => span(r.held), num: true },
-    { title: 'State', get: (r) => (r.reported ? 2 : 0) + r.busy, show: (r) => (r.reported ? 'held too long' : r.busy ? 'in flight' : 'between commands'),
+    { title: 'Held for', get: (r) => r.held, show: (r) => (r.members ? 'oldest ' : '') + span(r.held), num: true },
+    { title: 'State', get: (r) => (r.reported ? 2 : 0) + (r.busy ? 1 : 0), show: leaseState,
       tone: (r) => 'state ' + (r.reported ? 'bad' : r.busy ? 'run' : 'leased') },
     { title: 'Last command', get: (r) => r.command, show: (r) => r.command, low: true },
-    { title: 'Connection', get: (r) => r.conn, show: (r) => String(r.conn), num: true, low: true },
+    { title: 'Connection', get: (r) => r.conn, show: (r) => (r.members ? '\u00a0' : String(r.conn)), num: true, low: true },
     { title: 'Node', get: (r) => r.node, show: (r) => r.node, low: true },
   ],
 });
@@ -35,7 +54,7 @@ const connTable = new Table({
   caption: 'Connections: every open one', empty: 'No connection is open.', sort: 0,
   columns: [
     { title: 'Connection', get: (r) => r.key, show: (r) => String(r.key) },
-    { title: 'State', get: (r) => r.state, show: (r) => state(r.state) + (r.ending ? ', ends: ' + r.ending : ''),
+    { title: 'State', get: (r) => r.state, show: (r) => state(r.state) + (r.ending ? ', closing: ' + r.ending : ''),
       tone: (r) => 'state ' + (r.ending ? 'bad' : r.state) },
     { title: 'Pool', get: (r) => r.pool, show: (r) => r.pool, low: true },
     { title: 'Age', get: (r) => r.age, show: (r) => span(r.age), num: true },
@@ -48,11 +67,15 @@ const connTable = new Table({
   ],
 });
 
+const ofSize = (inUse, size) => num(inUse) + (size ? ' of ' + num(size) : '');
+
 const nodeTable = new Table({
-  caption: 'Nodes: the servers this client talks to', empty: 'No node is known.', sort: 0,
+  caption: 'Nodes: the servers this client talks to', empty: 'No node is known.', sort: 1, desc: true,
   columns: [
     { title: 'Node', get: (r) => r.key, node: (tr) => el('button', { type: 'button', class: 'link', onclick: () => setScope(tr.row.key) }), update: (e, r) => setText(e, r.key) },
-    { title: 'In use', get: (r) => r.inUse ?? -1, show: (r) => num(r.inUse) + (r.size ? ' of ' + num(r.size) : ''), num: true },
+    { title: 'Pool use', get: (r) => r.use ?? -1, show: (r) => percent(r.use), num: true },
+    { title: 'Main', get: (r) => r.mainInUse ?? -1, show: (r) => ofSize(r.mainInUse, r.mainSize), num: true, low: true },
+    { title: 'Pipeline', get: (r) => r.pipeInUse ?? -1, show: (r) => ofSize(r.pipeInUse, r.pipeSize), num: true, low: true },
     { title: 'Idle', get: (r) => r.idle ?? -1, show: (r) => num(r.idle), num: true },
     { title: 'Waiting', get: (r) => r.waiting ?? -1, show: (r) => num(r.waiting), num: true },
     { title: 'Peak', get: (r) => r.peak ?? -1, show: (r) => num(r.peak), num: true, low: true },
@@ -69,11 +92,11 @@ const reasonColumns = (what) => [
   { title: what, get: (r) => r.key, show: (r) => r.key },
   { title: 'Count', get: (r) => r.n, show: (r) => num(r.n), num: true },
 ];
-const closedTable = new Table({ caption: 'Connections ended, by reason', empty: 'None has ended.', sort: 1, desc: true, columns: reasonColumns('Reason') });
-const retryTable = new Table({ caption: 'Commands sent again, by reason', empty: 'None was sent again.', sort: 1, desc: true, columns: reasonColumns('Reason') });
+const closedTable = new Table({ caption: 'Connections closed, by reason', empty: 'None yet.', sort: 1, desc: true, columns: reasonColumns('Reason') });
+const retryTable = new Table({ caption: 'Commands sent again, by reason', empty: 'None yet.', sort: 1, desc: true, columns: reasonColumns('Reason') });
 const countTable = new Table({ caption: 'Since the client was made', empty: '', sort: -1, columns: reasonColumns('What') });
 const countNames = { command: 'Commands and pipelines', hits: 'Idle connection found', misses: 'No idle connection', waits: 'Waits for a connection',
-  pool_timeouts: 'Waits in vain', dialed: 'Connections opened', dial_errors: 'Failed dials', unknown_outcomes: 'Unknown outcomes', leaks: 'Leaks',
+  pool_timeouts: 'Pool timeouts', dialed: 'Connections opened', dial_errors: 'Failed dials', unknown_outcomes: 'Unknown outcomes', leaks: 'Leaks',
   budget_refusals: 'Retries refused by the budget', breaker_opened: 'Breakers opened', breaker_refusals: 'Calls refused by a breaker' };
 
 const tabList = [
@@ -81,7 +104,7 @@ const tabList = [
   { id: 'busy', title: 'In flight', want: 'busy', boxes: [busyTable] },
   { id: 'conns', title: 'Connections', want: 'conns', boxes: [connTable] },
   { id: 'nodes', title: 'Nodes', want: '', boxes: [nodeTable] },
-  { id: 'alerts', title: 'Alerts', want: '', boxes: [alertTable] },
+  { id: 'alerts', title: 'Alerts and events', want: '', boxes: [alertTable, eventTable] },
   { id: 'totals', title: 'Totals', want: '', boxes: [countTable, closedTable, retryTable], grid: true },
 ];
 let tab = tabList.find((t) => t.id === store('tab')) ?? tabList[0];
@@ -132,7 +155,7 @@ function setCount(id, n) {
 function leaseRows({ rows, words: w }) {
   return rows.map(([id, node, conn, where, label, command, held, busy, reported, stack]) => {
     const r = { key: id, id, node: w[node], conn, site: w[where], label: w[label], command: w[command], held, busy, reported, stack };
-    r.text = [r.site, r.label, r.command, r.node, reported ? 'held too long' : '', busy ? 'in flight' : ''].join(' ');
+    r.text = [r.site, r.label, r.command, r.node, reported ? 'overdue' : '', busy ? 'in flight' : ''].join(' ');
     return r;
   });
 }

@@ -1,0 +1,123 @@
+package dashboard
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/lifeguard-redis/lifeguard/monitor"
+)
+
+// maxMarks is how many marks are kept.
+const maxMarks = 200
+
+// mark is something that happened, for the charts and the table of events.
+type mark struct {
+	At   int64  `json:"t"`    // Unix time in ms
+	Kind string `json:"kind"` // "bad", "good" or "note"
+	Text string `json:"text"`
+}
+
+// routine are reasons for which a healthy client closes connections.
+var routine = []string{"age", "idle", "pool", "removed", "disconnected", "shutdown"}
+
+// reasonWords say what a reason is in the words of those who look.
+var reasonWords = map[string]string{"readonly": "failover, its server became a replica", "reset": "Reset or EvictIdle",
+	"leak": "lease dropped without Release", "dirty": "state left on it", "heartbeat": "no answer to a heartbeat"}
+
+// marker finds what happened between one Stats and the next. It is not safe for
+// concurrent use.
+type marker struct {
+	marks []mark // the oldest first
+	at    int64  // of the latest Stats; 0: there was none
+	known marked
+}
+
+// marked is what has been looked at.
+type marked struct {
+	closed            map[string]uint64
+	breakers, unknown uint64
+	unreachable       bool
+	node              string // that is unreachable
+	nodes             []string
+}
+
+// note returns the marks that s brings.
+func (m *marker) note(s *monitor.Stats) (fresh []mark) {
+	at := s.Time.UnixMilli()
+	if at < m.at || !s.Known("open") {
+		return nil // somebody with newer numbers was faster; or nothing is known
+	}
+	now := marked{closed: maps.Clone(s.Closed), breakers: s.BreakerOpened, unknown: s.UnknownOutcomes}
+	if e := s.LastDialError; e != nil {
+		now.unreachable, now.node = true, e.Node
+	}
+	for i := range s.Nodes {
+		now.nodes = append(now.nodes, s.Nodes[i].Name)
+	}
+	was, first := m.known, m.at == 0
+	if m.known, m.at = now, at; first {
+		return nil
+	}
+	add := func(kind, format string, a ...any) { fresh = append(fresh, mark{at, kind, fmt.Sprintf(format, a...)}) }
+	switch {
+	case now.unreachable && !was.unreachable:
+		add("bad", "Cannot connect%s", to(now.node))
+	case !now.unreachable && was.unreachable:
+		add("good", "Connected again%s", to(was.node))
+	}
+	if n := now.breakers - was.breakers; now.breakers > was.breakers {
+		add("bad", "%s opened", count(n, "circuit breaker"))
+	}
+	for _, reason := range slices.Sorted(maps.Keys(now.closed)) {
+		n := now.closed[reason] - was.closed[reason]
+		if now.closed[reason] <= was.closed[reason] || slices.Contains(routine, reason) {
+			continue
+		}
+		words := reasonWords[reason]
+		if words == "" {
+			words = reason
+		}
+		add("note", "%s closed: %s", count(n, "connection"), words)
+	}
+	if n := now.unknown - was.unknown; now.unknown > was.unknown {
+		add("bad", "%s with an unknown outcome", count(n, "command"))
+	}
+	if len(was.nodes) > 0 && len(now.nodes) > 0 {
+		for _, name := range now.nodes {
+			if !slices.Contains(was.nodes, name) {
+				add("note", "Node %s joined", name)
+			}
+		}
+		for _, name := range was.nodes {
+			if !slices.Contains(now.nodes, name) {
+				add("note", "Node %s left", name)
+			}
+		}
+	}
+	m.marks = append(m.marks, fresh...)
+	if over := len(m.marks) - maxMarks; over > 0 {
+		m.marks = slices.Clone(m.marks[over:])
+	}
+	return fresh
+}
+
+func to(node string) string {
+	if node == "" {
+		return ""
+	}
+	return " to " + node
+}
+
+func count(n uint64, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
+}
+
+// since returns those after a time, of those that are kept.
+func (m *marker) since(at int64) []mark {
+	i, _ := slices.BinarySearchFunc(m.marks, at+1, func(x mark, t int64) int { return int(x.At - t) })
+	return slices.Clone(m.marks[i:])
+}
