@@ -51,28 +51,25 @@ func (a Alert) String() string {
 	if a.Node != "" {
 		fmt.Fprintf(&b, " on %s", a.Node)
 	}
-	words := m.words
-	if words == "" {
-		words = string(a.Metric)
-	}
-	if a.Pool != "" {
-		words = a.Pool + " " + words
+	if m.words == "" {
+		m.words = string(a.Metric)
 	}
 	after := short(a.Time.Sub(a.Since))
 	switch {
 	case a.Gone:
-		fmt.Fprintf(&b, " is over after %v: the node is gone; %s was %s at worst", after, words, m.unit.write(a.Worst))
+		fmt.Fprintf(&b, " is over after %v: the node is gone; it was %s at worst", after, m.unit.write(a.Worst))
 		return b.String()
 	case !a.Active:
-		fmt.Fprintf(&b, " is over after %v: %s is %s, limit %s, it was %s at worst", after, words, m.unit.write(a.Value), m.unit.write(a.Limit), m.unit.write(a.Worst))
+		fmt.Fprintf(&b, " is over after %v: %s, limit %s, it was %s at worst", after, m.says(a.Value, a.Pool), m.unit.write(a.Limit), m.unit.write(a.Worst))
 		return b.String()
 	}
-	fmt.Fprintf(&b, ": %s is %s, limit %s", words, m.unit.write(a.Value), m.unit.write(a.Limit))
+	fmt.Fprintf(&b, ": %s, limit %s", m.says(a.Value, a.Pool), m.unit.write(a.Limit))
 	if after > 0 {
 		fmt.Fprintf(&b, ", for %v", after)
 	}
 	if a.LeasesOverdue > 0 && a.Metric != LeasesOverdue {
-		fmt.Fprintf(&b, "; %d of them leases held past the leak threshold", a.LeasesOverdue)
+		overdue := metrics[LeasesOverdue]
+		b.WriteString("; " + overdue.says(float64(a.LeasesOverdue), ""))
 	}
 	for i, h := range a.Holders {
 		if i == 0 {

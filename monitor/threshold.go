@@ -83,6 +83,7 @@ const (
 type metricInfo struct {
 	unit    unit
 	words   string
+	one     string // of a count: the words for one
 	perNode bool
 	of      string // the field that it is made of, as Stats.Known wants it
 	value   func(now, recent *Numbers, interval time.Duration) (v float64, known bool)
@@ -93,36 +94,51 @@ func counted(f func(*Numbers) uint64) func(now, recent *Numbers, _ time.Duration
 }
 
 var metrics = map[Metric]metricInfo{
-	PoolUse: {ratio, "pool use", true, "in_use", func(now, _ *Numbers, _ time.Duration) (float64, bool) {
+	PoolUse: {ratio, "pool use", "", true, "in_use", func(now, _ *Numbers, _ time.Duration) (float64, bool) {
 		v, _ := now.PoolUse()
 		return v, now.Main.Size+now.Pipeline.Size > 0
 	}},
-	PoolPeak: {ratio, "peak pool use", true, "peak_in_use", func(now, _ *Numbers, _ time.Duration) (float64, bool) {
+	PoolPeak: {ratio, "peak pool use", "", true, "peak_in_use", func(now, _ *Numbers, _ time.Duration) (float64, bool) {
 		size := now.Main.Size + now.Pipeline.Size
 		return float64(now.PeakInUse) / float64(max(size, 1)), size > 0
 	}},
-	Waiting: {count, "waiting callers", true, "waiting", func(now, _ *Numbers, _ time.Duration) (float64, bool) { return float64(now.Waiting), true }},
-	WaitP99: {seconds, "p99 of waits for a connection", true, "wait", func(_, recent *Numbers, _ time.Duration) (float64, bool) {
+	Waiting: {count, "waiting callers", "waiting caller", true, "waiting", func(now, _ *Numbers, _ time.Duration) (float64, bool) { return float64(now.Waiting), true }},
+	WaitP99: {seconds, "p99 of waits for a connection", "", true, "wait", func(_, recent *Numbers, _ time.Duration) (float64, bool) {
 		return recent.Wait.P99.Seconds(), recent.Wait.Count > 0 || recent.Waits == 0 // else they were not timed
 	}},
-	CommandP99: {seconds, "p99 of commands", true, "command", func(_, recent *Numbers, _ time.Duration) (float64, bool) {
+	CommandP99: {seconds, "p99 of commands", "", true, "command", func(_, recent *Numbers, _ time.Duration) (float64, bool) {
 		return recent.Command.P99.Seconds(), true
 	}},
-	HitRatio: {ratio, "hit ratio", true, "hits", func(_, recent *Numbers, _ time.Duration) (float64, bool) { return recent.HitRatio() }},
-	MaxClients: {ratio, "share of the server's maxclients", true, "max_clients", func(now, _ *Numbers, _ time.Duration) (float64, bool) {
+	HitRatio: {ratio, "hit ratio", "", true, "hits", func(_, recent *Numbers, _ time.Duration) (float64, bool) { return recent.HitRatio() }},
+	MaxClients: {ratio, "share of the server's maxclients", "", true, "max_clients", func(now, _ *Numbers, _ time.Duration) (float64, bool) {
 		return max(share(now), 0), now.MaxClients > 0
 	}},
-	PoolTimeouts:    {count, "pool timeouts", true, "pool_timeouts", counted(func(n *Numbers) uint64 { return n.PoolTimeouts })},
-	DialFailures:    {count, "failed dials", true, "dial_errors", counted(func(n *Numbers) uint64 { return n.DialErrors })},
-	UnknownOutcomes: {count, "unknown outcomes", false, "unknown_outcomes", counted(func(n *Numbers) uint64 { return n.UnknownOutcomes })},
-	Leaks:           {count, "leaked leases", false, "leaks", counted(func(n *Numbers) uint64 { return n.Leaks })},
-	Churn: {perSecond, "churn", false, "closed", func(_, recent *Numbers, interval time.Duration) (float64, bool) {
+	PoolTimeouts:    {count, "pool timeouts", "pool timeout", true, "pool_timeouts", counted(func(n *Numbers) uint64 { return n.PoolTimeouts })},
+	DialFailures:    {count, "failed dials", "failed dial", true, "dial_errors", counted(func(n *Numbers) uint64 { return n.DialErrors })},
+	UnknownOutcomes: {count, "unknown outcomes", "unknown outcome", false, "unknown_outcomes", counted(func(n *Numbers) uint64 { return n.UnknownOutcomes })},
+	Leaks:           {count, "leaked leases", "leaked lease", false, "leaks", counted(func(n *Numbers) uint64 { return n.Leaks })},
+	Churn: {perSecond, "churn", "", false, "closed", func(_, recent *Numbers, interval time.Duration) (float64, bool) {
 		return float64(recent.ClosedAll()) / max(interval.Seconds(), 1e-9), interval > 0
 	}},
-	LeasesOverdue: {count, "leases held past the leak threshold", true, "leases_overdue", func(now, _ *Numbers, _ time.Duration) (float64, bool) {
+	LeasesOverdue: {count, "leases held past the leak threshold", "lease held past the leak threshold", true, "leases_overdue", func(now, _ *Numbers, _ time.Duration) (float64, bool) {
 		return float64(now.LeasesOverdue), true
 	}},
-	BreakerOpen: {count, "open breakers", true, "breakers_open", func(now, _ *Numbers, _ time.Duration) (float64, bool) { return float64(now.BreakersOpen), true }},
+	BreakerOpen: {count, "open breakers", "open breaker", true, "breakers_open", func(now, _ *Numbers, _ time.Duration) (float64, bool) { return float64(now.BreakersOpen), true }},
+}
+
+// says writes a value with what it is: "pool use is 90 %", "4 waiting callers".
+func (m *metricInfo) says(v float64, pool string) string {
+	words := m.words
+	if pool != "" {
+		words = pool + " " + words
+	}
+	switch {
+	case m.unit == count && v == 1:
+		return "1 " + m.one
+	case m.unit == count:
+		return m.unit.write(v) + " " + words
+	}
+	return words + " is " + m.unit.write(v)
 }
 
 // write writes a value with its unit.

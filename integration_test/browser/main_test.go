@@ -273,6 +273,13 @@ func serve(t testing.TB, size int, opts ...dashboard.Option) (*managed.Client, s
 // page serves the page of a Monitor, and says where.
 func page(t testing.TB, m *monitor.Monitor, opts ...dashboard.Option) string {
 	t.Helper()
+	at, _ := stoppable(t, m, opts...)
+	return at
+}
+
+// stoppable is page, and a way to end the server.
+func stoppable(t testing.TB, m *monitor.Monitor, opts ...dashboard.Option) (at string, stop func()) {
+	t.Helper()
 	h, err := dashboard.New(m, append([]dashboard.Option{dashboard.Every(100 * time.Millisecond), dashboard.Title("orders")}, opts...)...)
 	if err != nil {
 		t.Fatal(err)
@@ -280,8 +287,9 @@ func page(t testing.TB, m *monitor.Monitor, opts ...dashboard.Option) string {
 	mux := http.NewServeMux()
 	mux.Handle("/debug/redis", h)
 	server := httptest.NewServer(mux)
-	t.Cleanup(func() { h.Close(); server.Close() })
-	return server.URL + "/debug/redis"
+	stop = func() { h.Close(); server.Close() }
+	t.Cleanup(stop)
+	return server.URL + "/debug/redis", stop
 }
 
 // busy makes commands until the test ends.

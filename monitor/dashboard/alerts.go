@@ -60,7 +60,13 @@ func (l *alertLog) note(m *monitor.Monitor, at time.Time) (now, over []alert) {
 
 func alertOf(a *monitor.Alert) alert {
 	out := alert{Name: a.Name, Title: titleOf(a), Level: a.Level.String(), Node: a.Node, Since: a.Since.UnixMilli(), Runbook: runbook + "#" + sections[a.Metric]}
-	for _, h := range a.Holders[:min(len(a.Holders), maxHolders)] {
+	said := map[[2]string]bool{} // one line for each site, of the holder that has had it the longest
+	for _, h := range a.Holders {
+		who := [2]string{h.Site, h.Label}
+		if said[who] && h.Site != "" || len(out.Holders) == maxHolders {
+			continue
+		}
+		said[who] = true
 		h.Site = shortSite(h.Site)
 		out.Holders = append(out.Holders, h.String())
 	}

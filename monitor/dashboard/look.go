@@ -120,10 +120,10 @@ func (l *looker) summary() []byte {
 	out := summary{At: s.Time.UnixMilli(), Watching: l.m.Running(), Alerts: now, Over: over, Gaps: s.Gaps,
 		Advice: l.advice.String(), DialErr: hideIn(s.LastDialError), Counts: map[string]uint64{}}
 	if s.Known("closed") {
-		out.Closed = s.Closed
+		out.Closed = some(s.Closed)
 	}
 	if s.Known("retries") {
-		out.Retries = s.Retries
+		out.Retries = some(s.Retries)
 	}
 	for field, n := range map[string]uint64{"command": s.Command.Count, "hits": s.Hits, "misses": s.Misses, "waits": s.Waits,
 		"pool_timeouts": s.PoolTimeouts, "dialed": s.Dialed, "dial_errors": s.DialErrors, "unknown_outcomes": s.UnknownOutcomes,
@@ -133,6 +133,14 @@ func (l *looker) summary() []byte {
 		}
 	}
 	return eventOf("summary", out)
+}
+
+// some is m, and {} instead of null.
+func some(m map[string]uint64) map[string]uint64 {
+	if m == nil {
+		m = map[string]uint64{}
+	}
+	return m
 }
 
 // tables are the parts that somebody wants.

@@ -35,11 +35,13 @@ type marker struct {
 
 // marked is what has been looked at.
 type marked struct {
-	closed            map[string]uint64
-	breakers, unknown uint64
-	unreachable       bool
-	node              string // that is unreachable
-	nodes             []string
+	closed       map[string]uint64
+	opened, shut uint64 // breakers
+	broken       bool   // one has opened, and none has closed since
+	unknown      uint64
+	unreachable  bool
+	node         string // that is unreachable
+	nodes        []string
 }
 
 // note returns the marks that s brings.
@@ -48,7 +50,7 @@ func (m *marker) note(s *monitor.Stats) (fresh []mark) {
 	if at < m.at || !s.Known("open") {
 		return nil // somebody with newer numbers was faster; or nothing is known
 	}
-	now := marked{closed: maps.Clone(s.Closed), breakers: s.BreakerOpened, unknown: s.UnknownOutcomes}
+	now := marked{closed: maps.Clone(s.Closed), opened: s.BreakerOpened, shut: s.BreakerClosed, unknown: s.UnknownOutcomes}
 	if e := s.LastDialError; e != nil {
 		now.unreachable, now.node = true, e.Node
 	}
@@ -66,8 +68,13 @@ func (m *marker) note(s *monitor.Stats) (fresh []mark) {
 	case !now.unreachable && was.unreachable:
 		add("good", "Connected again%s", to(was.node))
 	}
-	if n := now.breakers - was.breakers; now.breakers > was.breakers {
-		add("bad", "%s opened", count(n, "circuit breaker"))
+	switch m.known.broken = was.broken; { // one that probes in vain opens again and again
+	case now.shut > was.shut && was.broken:
+		add("good", "Circuit breaker closed")
+		m.known.broken = false
+	case now.opened > was.opened && !was.broken:
+		add("bad", "Circuit breaker opened")
+		m.known.broken = true
 	}
 	for _, reason := range slices.Sorted(maps.Keys(now.closed)) {
 		n := now.closed[reason] - was.closed[reason]

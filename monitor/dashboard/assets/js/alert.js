@@ -35,14 +35,14 @@ const alertTable = new Table({
     { title: 'Since', get: (r) => r.since, show: (r) => clock(r.since), num: true },
     { title: 'Over', get: (r) => r.end ?? Infinity, show: (r) => (r.end ? clock(r.end) : 'goes on'), num: true },
     { title: 'Duration', get: (r) => (r.end ?? Infinity) - r.since, show: (r) => duration((r.end ?? serverNow()) - r.since), num: true, low: true },
-    { title: 'What', show: (r) => r.text, css: 'wrap' },
+    { title: 'What', show: (r) => r.what, css: 'wrap' },
   ],
 });
 
 const eventTable = new Table({
   caption: 'Events: what the charts have as marks', empty: 'None yet.', sort: 0, desc: true,
   columns: [
-    { title: 'Time', get: (r) => r.t, show: (r) => clock(r.t), num: true },
+    { title: 'Time', get: (r) => r.t, show: (r) => clock(r.t), css: 'short' },
     { title: 'What', get: (r) => r.text, show: (r) => r.text, css: 'wrap', tone: (r) => 'state ' + { bad: 'bad', good: 'good', note: '' }[r.kind] },
   ],
 });

@@ -35,6 +35,14 @@ const chartSpecs = [
 // leastSeconds are shown from the beginning.
 const leastSeconds = 30;
 
+// alone finds the points that no line shows, as there is nothing known beside them.
+function alone(u, series, show) {
+  const y = u.data[series], found = [];
+  const none = (v) => v === null || v === undefined;
+  for (let i = 0; i < y.length; i++) if (!none(y[i]) && none(y[i - 1]) && none(y[i + 1])) found.push(i);
+  return found;
+}
+
 const markColors = { bad: 'red', good: 'teal', note: 'amber' };
 
 const ruler = document.createElement('canvas').getContext('2d');
@@ -87,7 +95,7 @@ class Chart {
       series: [{}, ...spec.lines.map((l) => {
         const c = cssColor(l.color);
         return { stroke: c, width: l.dash || l.thin ? 1.2 : 1.8, dash: l.dash ? [5, 5] : l.thin ? [2, 3] : undefined,
-          fill: l.fill ? c + '26' : undefined, points: { show: false }, spanGaps: false };
+          fill: l.fill ? c + '26' : undefined, points: { show: true, size: 3, width: 0, fill: c, filter: alone }, spanGaps: false };
       })],
       hooks: { setCursor: [() => this.legend()], draw: [(u) => this.drawMarks(u)] },
     }, this.data, this.plotBox);

@@ -14,7 +14,7 @@ const tileSpecs = [
   { title: 'Leases', fill: (v) => ({ big: num(v('leases')), sub: v('overdue') === null ? '' : v('overdue') === 0 ? 'none overdue' : num(v('overdue')) + ' overdue',
     tone: v('overdue') > 0 ? 'warn' : '' }) },
   { title: 'Retries', fill: (v) => ({ big: num(v('retries')), small: v('retries') === null ? '' : '/s',
-    sub: scope || v('outcomes') === null ? '' : totals.retries === 0 && !totals.unknown_outcomes ? 'none yet' : many(totals.unknown_outcomes ?? 0, 'unknown outcome'), tone: v('outcomes') > 0 ? 'warn' : '' }) },
+    sub: scope || v('outcomes') === null ? '' : totals.retries === 0 && totals.unknown_outcomes !== undefined && !totals.unknown_outcomes ? 'none yet' : many(totals.unknown_outcomes ?? 0, 'unknown outcome'), tone: v('outcomes') > 0 ? 'warn' : '' }) },
 ];
 
 function buildTiles() {
@@ -107,12 +107,12 @@ const stream = new Stream({
 function drawSummary(s) {
   totals = { ...s.counts, retries: s.retries && Object.values(s.retries).reduce((a, b) => a + b, 0) };
   drawAlerts(s.alerts);
-  const alertRow = (a) => ({ ...a, key: a.name + ' ' + (a.node ?? '') + ' ' + a.since, text: [a.title, a.name, a.node, a.text].join(' ') });
+  const alertRow = (a) => ({ ...a, key: a.name + ' ' + (a.node ?? '') + ' ' + a.since, what: a.text, text: [a.title, a.name, a.node, a.text].join(' ') });
   alertTable.empty = s.watching ? 'None yet.' : 'Nobody looks for alerts: the Monitor was closed.';
   alertTable.setRows([...s.alerts, ...s.over].map(alertRow));
   setCount('alerts', s.alerts.length || null);
-  closedTable.setRows(reasonRows(s.closed), s.closed !== null || !s.gaps?.length, 'Not known here.');
-  retryTable.setRows(reasonRows(s.retries), s.retries !== null || !s.gaps?.length, 'Not known here.');
+  closedTable.setRows(reasonRows(s.closed), s.closed !== null, 'Not known here.');
+  retryTable.setRows(reasonRows(s.retries), s.retries !== null, 'Not known here.');
   countTable.setRows(countRows(s.counts));
   note('advice', s.advice);
   note('dial-error', s.dialError ? clock(s.dialError.time) + (s.dialError.node ? ', ' + s.dialError.node : '') + ': ' + s.dialError.err : '');
