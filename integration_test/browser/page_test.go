@@ -3,14 +3,17 @@ package browser_test
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/http"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/chromedp/chromedp"
 	"github.com/chromedp/chromedp/kb"
 
+	"github.com/lifeguard-redis/lifeguard/internal/redistest"
 	"github.com/lifeguard-redis/lifeguard/managed"
 	"github.com/lifeguard-redis/lifeguard/monitor"
 	"github.com/lifeguard-redis/lifeguard/monitor/dashboard"
@@ -416,5 +419,147 @@ func TestThePageStaysAtItsTop(t *testing.T) {
 			p.wait(`document.getElementById('status').dataset.state === 'live'`)
 		}
 		eval[any](p, `localStorage.clear()`)
+	}
+}
+
+// pools is a Source with a full pool beside an empty one, on several nodes.
+type pools struct{ nodes int }
+
+func (s pools) Sample(to *monitor.Sample) {
+	for i := range s.nodes {
+		n := monitor.Numbers{Main: monitor.Pool{Size: 10, Open: 10, InUse: i, Idle: 10 - i}, Pipeline: monitor.Pool{Size: 20}}
+		to.Nodes = append(to.Nodes, monitor.Node{Name: fmt.Sprintf("10.0.0.%d:6379", i+1), Numbers: n})
+	}
+	to.Nodes = append(to.Nodes, monitor.Node{Name: "10.0.0.1:6379 (blocking)", Numbers: monitor.Numbers{Main: monitor.Pool{Size: 4, Open: 4, InUse: 4, Waiting: 2}, Pipeline: monitor.Pool{Size: 10}}})
+}
+
+func TestEachPoolHasABarTheFullestFirstAndNoSumHidesIt(t *testing.T) {
+	start(t)
+	for nodes, want := range map[int]string{
+		1: "blocking|2 waiting|4 of 4|main|0 of 10|pipeline|0 of 20",
+		9: "blocking|10.0.0.1:6379|2 waiting|4 of 4|main|10.0.0.9:6379|8 of 10|main|10.0.0.8:6379|7 of 10|main|10.0.0.7:6379|6 of 10|main|10.0.0.6:6379|5 of 10|main|10.0.0.5:6379|4 of 10",
+	} {
+		m, err := monitor.New(pools{nodes})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer m.Close()
+		p := open(t, page(t, m), 1440, 900)
+		p.wait(`document.querySelector('.pools li')`)
+		got := eval[string](p, `[...document.querySelectorAll('.pools p > *')].map((e) => e.innerText).filter(Boolean).join('|')`)
+		if got != want {
+			t.Errorf("%d nodes:\ngot  %s\nwant %s", nodes, got, want)
+		}
+		p.wait(`document.querySelector('#tiles .tile').innerText.replace(/\s+/g, ' ').startsWith('Fullest pool 4 of 4 blocking · 100 %')`)
+		p.wait(value("use", "in use") + ` === '100 %'`)
+		if more := eval[bool](p, `document.querySelector('.pool-panel > .link').checkVisibility()`); more != (nodes > 1) {
+			t.Errorf("%d nodes, and there are more pools: %v", nodes, more)
+		}
+		if width := eval[string](p, `document.querySelector('.pools .fill').style.width`); width != "100%" {
+			t.Errorf("the bar of a full pool is %s wide", width)
+		}
+	}
+}
+
+func TestThePageOpensWithWhatHappenedBefore(t *testing.T) {
+	start(t)
+	rdb, err := managed.New(redistest.Start(t).Options(), managed.WithLogger(slog.New(slog.DiscardHandler)), managed.WithMonitor(monitor.Every(50*time.Millisecond), monitor.OnAlert(func(monitor.Alert) {})))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rdb.Close()
+	at := page(t, rdb.Monitor())
+	hold(t, rdb, 3, "before")
+	time.Sleep(1500 * time.Millisecond) // the history has a point a second
+	if err := rdb.Ping(t.Context()).Err(); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := rdb.Monitor().EvictIdle(t.Context()); n == 0 || err != nil {
+		t.Fatal(n, err)
+	}
+	time.Sleep(1200 * time.Millisecond)
+	p := open(t, at, 1440, 900)
+	p.press("5")
+	p.wait(`document.querySelectorAll('#panel-alerts table')[1].innerText.match(/connections? closed: Reset or EvictIdle/)`)
+	eval[any](p, `document.getElementById('plot-connections').focus()`)
+	p.press(kb.Home)
+	p.wait(`document.getElementById('say').innerText.match(/in use [0-9]/)`)
+	if !eval[bool](p, `document.querySelector('#title-connections .at').innerText.match(/^[0-9]{2}:[0-9]{2}:[0-9]{2}/) !== null`) {
+		t.Error("the chart does not say what time the cursor is at")
+	}
+}
+
+func TestLeasesAreGroupedByCallSiteAndAGroupOpens(t *testing.T) {
+	rdb, at := serve(t, 40)
+	hold(t, rdb, 30, "export")
+	one, err := takeForReport(t.Context(), rdb)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer one.Release()
+	p := open(t, at, 1440, 900)
+	const rows = `[...document.querySelectorAll('#panel-leases tbody tr')]`
+	p.wait(rows + `.length === 2 && ` + rows + `[0].innerText.includes('30 ×') && ` + rows + `[0].innerText.includes('oldest')`)
+	p.wait(`document.getElementById('tab-leases').innerText.includes('31')`)
+	p.click("#panel-leases .group .link")
+	p.wait(rows + `.length === 32 && document.querySelectorAll('#panel-leases tr.child').length === 30`)
+	p.wait(`document.querySelector('#panel-leases .group .link').getAttribute('aria-expanded') === 'true'`)
+	p.press("/")
+	p.press("nightly")
+	p.wait(rows + `.length === 1 && document.querySelector('#panel-leases .foot span').innerText === '1 of 31 leases match'`)
+	eval[any](p, `(() => { const f = document.getElementById('filter'); f.value = 'export'; f.dispatchEvent(new Event('input')); })()`)
+	p.wait(`document.querySelector('#panel-leases .foot span').innerText === '30 of 31 leases match'`)
+	p.click("#panel-leases .group .link")
+	p.wait(rows + `.length === 1`)
+}
+
+func TestAnAlertSaysForHowLongAndWhereToReadOn(t *testing.T) {
+	rdb, at := serve(t, 2)
+	hold(t, rdb, 2, "held")
+	p := open(t, at, 1440, 900)
+	p.wait(`document.querySelector('#alerts h2')?.innerText.startsWith('Pool exhausted') && document.querySelectorAll('#alerts .alert').length === 1`)
+	p.wait(`document.querySelector('#alerts .since').innerText.startsWith('for 1 s, since ')`)
+	p.wait(`document.querySelector('#alerts .since').innerText.startsWith('for 2 s, since ')`)
+	if link := eval[string](p, `document.querySelector('#alerts a').href`); !strings.HasSuffix(link, "/docs/RUNBOOK.md#callers-get-no-connection") {
+		t.Errorf("it links to %s", link)
+	}
+	p.press("6")
+	p.wait(`document.getElementById('panel-totals').innerText.includes('None yet.')`)
+}
+
+func TestWhatIsOldIsDimmed(t *testing.T) {
+	start(t)
+	m, err := monitor.New(many{1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Close()
+	at, stop := stoppable(t, m)
+	p := open(t, at, 1440, 900)
+	const color = `getComputedStyle(document.querySelector('#tiles .big')).color`
+	p.wait(`document.querySelector('#tiles .big').innerText !== '–'`)
+	live := eval[string](p, color)
+	p.mu.Lock()
+	p.away = true
+	p.mu.Unlock()
+	stop()
+	p.wait(`document.getElementById('status').innerText.match(/^No connection since [0-9:]{8}/)`)
+	p.wait(color + ` !== '` + live + `'`)
+}
+
+func TestNoLabelOfAnAxisIsClipped(t *testing.T) {
+	rdb, at := serve(t, 10)
+	busy(t, rdb)
+	for _, width := range []int64{390, 1440} {
+		p := open(t, at, width, 900)
+		p.wait(value("commands", "commands") + ` > 0`)
+		// What is drawn at the very edge of a canvas is cut off there.
+		for _, chart := range []string{"use", "connections", "commands", "times"} {
+			if cut := eval[int](p, `(() => { const c = document.querySelector('#plot-`+chart+` canvas'), x = c.getContext('2d'); let n = 0;
+				for (const at of [0, c.width - 1]) { const d = x.getImageData(at, 0, 1, c.height).data; for (let i = 3; i < d.length; i += 4) n += d[i] > 40 ? 1 : 0; }
+				return n; })()`); cut > 0 {
+				t.Errorf("%d wide: %d pixels of %s are at its edge", width, cut, chart)
+			}
+		}
 	}
 }

@@ -71,16 +71,16 @@ func alertOf(a *monitor.Alert) alert {
 		out.Holders = append(out.Holders, h.String())
 	}
 	short := *a
-	short.Holders, short.LastDialError = nil, hideIn(a.LastDialError)
-	if a.Metric != monitor.DialFailures && a.Metric != monitor.BreakerOpen {
-		short.LastDialError = nil
-	}
+	short.Holders, short.LastDialError = nil, nil
 	short.Since = short.Time // the page says itself for how long it has lasted
 	head := short.Level.String() + " " + short.Name
 	if short.Node != "" {
 		head += " on " + short.Node
 	}
 	out.Text = strings.TrimPrefix(short.String(), head+": ")
+	if e := hideIn(a.LastDialError); e != nil && (a.Metric == monitor.DialFailures || a.Metric == monitor.BreakerOpen) {
+		out.Text += "; last dial error: " + e.Err
+	}
 	return out
 }
 

@@ -91,7 +91,7 @@ class Table {
     }
     this.foot.hidden = rows.length === 0 || (rows.length <= firstRows && !words.length);
     const seen = visible.length < rows.length ? visible.length + ' of ' + found : String(found);
-    setText(this.shown, this.group ? many(found, this.group.what) + (words.length ? ' of ' + this.rows.length + ' match' : '') :
+    setText(this.shown, this.group ? (words.length ? found + ' of ' + many(this.rows.length, this.group.what) + ' match' : many(found, this.group.what)) :
       words.length ? seen + (visible.length < rows.length ? ' that match, of ' : ' of ') + many(this.rows.length, 'row') + (visible.length < rows.length ? '' : ' match') : seen + ' rows');
     this.more.hidden = rows.length <= this.limit;
   }
