@@ -1,5 +1,7 @@
 package retry
 
+import "github.com/redis/go-redis/v9"
+
 // Known reports whether a command has a class of its own.
 func Known(name string) bool { return known(name) }
 
@@ -13,4 +15,4 @@ const (
 )
 
 // Repeatable reports whether all of cmds may be sent again together.
-var Repeatable = repeatable
+func Repeatable(cmds []redis.Cmder, at []int) bool { return repeatable(cmds, at, SafetyOf) }

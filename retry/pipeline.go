@@ -436,7 +436,7 @@ func (c *pipeCall) mayRepeatAll(at []int) bool {
 			return false
 		}
 	}
-	return c.marks&markIdempotent != 0 || repeatable(c.body, at)
+	return c.marks&markIdempotent != 0 || repeatable(c.body, at, c.h.safety)
 }
 
 // inOrder keeps of the commands that were refused for now those that no later

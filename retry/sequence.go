@@ -11,17 +11,17 @@ import "github.com/redis/go-redis/v9"
 // first, so nothing else can differ.
 
 // repeatable reports whether the commands at the given positions, all of them
-// individually safe, may be sent again together, in this order.
-func repeatable(cmds []redis.Cmder, at []int) bool {
+// individually safe by what classify says, may be sent again together, in this order.
+func repeatable(cmds []redis.Cmder, at []int, classify Classifier) bool {
 	var later keySet
 	for n := len(at) - 1; n >= 0; n-- {
 		cmd := cmds[at[n]]
-		c := classOf(cmd)
-		dependent := c.safety == ReadOnly && c.scope != scopeNone || c.safety != ReadOnly && !c.constant
+		c, safety := classOf(cmd), classify(cmd)
+		dependent := safety == ReadOnly && c.scope != scopeNone || safety != ReadOnly && !c.constant
 		if dependent && later.touches(cmd, c.scope) {
 			return false
 		}
-		if c.safety != ReadOnly {
+		if safety != ReadOnly {
 			later.add(cmd, c.scope)
 		}
 	}
