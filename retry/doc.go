@@ -29,6 +29,8 @@
 // Connections, dialers and hooks below this one can tell it more than go-redis
 // does, by methods of their errors, which are looked for with errors.As:
 //
+//   - Early() error: an error from before the command was written, of a handshake or
+//     of the caller's own code; callers see the error that it returns.
 //   - Unsent() bool: whether nothing of the command was written (true), or some of
 //     it was (false). It makes an error a failure of the connection.
 //   - Real() error: the error behind one that go-redis is not to recognise. A
