@@ -23,6 +23,8 @@ import (
 //	killed-healthy  no connection that owes a reply is ended by maintenance while it is whole and its server makes progress
 //	ended-idle      no idle one is ended as suspect, or for its heartbeat, then
 //	late            nobody waits longer than its ctx and 50 ms (plus two timeouts where go-redis does not look at the ctx)
+//	gave-up         no caller with time left is told a refusal that is soon over, nor MOVED or ASK
+//	unnamed-ctx     the error of a command whose ctx ended while it was in flight is ctx's, too
 //	stays-broken    seconds after the last fault no call fails by the network or a refusal
 //	numbers         when all is quiet, PoolStats, Conns and Leases agree with the open connections
 //	left-open       no connection is open after Close
@@ -59,6 +61,7 @@ func (r *run) checkResults() {
 	for _, res := range r.Results {
 		r.checkTime(res)
 		r.checkRecovery(res)
+		r.checkRefusal(res)
 		if res.Token == "" {
 			continue // a read
 		}
@@ -71,6 +74,9 @@ func (r *run) checkResults() {
 		var said redis.Error
 		if len(e.Runs) > 0 && !unknown && errors.As(err, &said) && said.Error() == e.Runs[0] {
 			reply, err = e.Runs[0], nil // an error reply of its own
+		}
+		if res.Late != nil && gist(err) == "i/o timeout" && !errors.Is(err, res.Late) {
+			r.fail("unnamed-ctx", res.Call.Kind, res.Token, 0, "its ctx has ended, %v, and its error is %v", res.Late, err)
 		}
 		switch {
 		case len(e.Runs) > 1 && !repeatable(res.Cmd):
@@ -134,6 +140,29 @@ func (r *run) checkRecovery(res Result) {
 	default:
 		r.fail("stays-broken", res.Call.Kind+": "+gist(res.Err), res.Token, 0, "failed %v after the last fault: %v", res.Start-over, res.Err)
 	}
+}
+
+// checkRefusal: nothing is repeated on a lease or after a WATCH. What a script
+// replies by itself is its answer.
+func (r *run) checkRefusal(res Result) {
+	refused := retry.Refusal(res.Err)
+	left := res.Until - res.End
+	if res.Until == 0 {
+		left = time.Hour
+	}
+	switch res.Call.Kind {
+	case "lease", "acquire", "watch":
+		return
+	}
+	if refused == "" || len(r.Ledger.entry(res.Token).Runs) > 0 || left < 2*time.Second || errors.Is(res.Err, retry.ErrUnknownOutcome) {
+		return
+	}
+	for _, f := range r.Faults { // it may go on for longer, or another one may follow
+		if f.refuses() && refused != retry.ReasonMoved && f.For > briefly && f.At < res.End && f.At+f.For+briefly+time.Second > res.Start {
+			return
+		}
+	}
+	r.fail("gave-up", res.Call.Kind+" "+string(refused), res.Token, 0, "%v is what its caller was told, with %v left", res.Err, left)
 }
 
 // checkPool looks several times, for maintenance takes a connection now and then.

@@ -99,6 +99,7 @@ var refusals = map[string]refusal{
 	"busy":       {text: "BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE."},
 	"masterdown": {text: "MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'."},
 	"readonly":   {text: "READONLY You can't write against a read only replica.", writes: true},
+	"tryagain":   {text: "TRYAGAIN Multiple keys request during rehashing of slot", writes: true},
 	"noreplicas": {text: "NOREPLICAS Not enough good replicas to write.", writes: true},
 }
 

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -24,7 +25,7 @@ var (
 		"no route", "loading", "readonly", "masterdown", "noreplicas", "busy", "full", "push frames", "clock jump"}
 	moreFaults = map[string][]string{
 		"single":   {"name moves"},
-		"cluster":  {"move slots", "move slots", "failover", "failover", "crash and failover", "hang and failover", "cluster down"},
+		"cluster":  {"move slots", "move slots", "failover", "failover", "crash and failover", "hang and failover", "cluster down", "tryagain"},
 		"sentinel": {"failover", "failover", "crash and failover"},
 	}
 )
@@ -33,7 +34,19 @@ func newFault(r *rand.Rand, s Scenario) Fault {
 	kinds := slices.Concat(faultKinds, moreFaults[s.Servers], moreFaults[s.Servers])
 	f := Fault{Kind: pick(r, kinds...), At: between(r, time.Second, s.Length-calm-5*time.Second)}
 	f.For, f.N, f.Server = between(r, 100*ms, 4*time.Second), 1+r.IntN(10), r.IntN(6)
+	if f.refuses() && r.IntN(2) == 0 {
+		f.For = between(r, 50*ms, briefly)
+	}
 	return f
+}
+
+// briefly is a time that eight attempts outlast.
+const briefly = 300 * ms
+
+// refuses reports whether servers answer during the fault, and carry out nothing.
+func (f Fault) refuses() bool {
+	_, refuses := refusals[f.Kind]
+	return refuses || f.Kind == "cluster down" || strings.HasSuffix(f.Kind, "and failover") || f.Kind == "name moves" || f.Kind == "full"
 }
 
 // strike makes a fault happen, and ends it.

@@ -27,6 +27,7 @@ type Result struct {
 	Reply      string
 	Start, End time.Duration
 	Until      time.Duration // when its ctx ended at the latest, 0 for never
+	Late       error         // of its ctx when it returned
 }
 
 // Played is what came of a scenario.
@@ -139,7 +140,7 @@ func (r *run) call(call Call) {
 		until = start + call.Limit
 	}
 	note := func(args []any, reply string, err error) {
-		res := Result{Call: call, Cmd: args, Token: tokenOf(words(args)), Err: err, Start: start, End: r.Trace.now(), Until: until, Reply: reply}
+		res := Result{Call: call, Cmd: args, Token: tokenOf(words(args)), Err: err, Start: start, End: r.Trace.now(), Until: until, Reply: reply, Late: ctx.Err()}
 		if errors.Is(err, redis.Nil) {
 			res.Err, res.Reply = nil, text(nil)
 		}
