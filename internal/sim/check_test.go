@@ -75,7 +75,7 @@ func (r *run) checkResults() {
 		if len(e.Runs) > 0 && !unknown && errors.As(err, &said) && said.Error() == e.Runs[0] {
 			reply, err = e.Runs[0], nil // an error reply of its own
 		}
-		if res.Late != nil && gist(err) == "i/o timeout" && !errors.Is(err, res.Late) {
+		if res.Late != nil && res.Call.Kind != "batched" && gist(err) == "i/o timeout" && !errors.Is(err, res.Late) {
 			r.fail("unnamed-ctx", res.Call.Kind, res.Token, 0, "its ctx has ended, %v, and its error is %v", res.Late, err)
 		}
 		switch {
@@ -156,6 +156,11 @@ func (r *run) checkRefusal(res Result) {
 	}
 	if refused == "" || len(r.Ledger.entry(res.Token).Runs) > 0 || left < 2*time.Second || errors.Is(res.Err, retry.ErrUnknownOutcome) {
 		return
+	}
+	for _, cmd := range res.Call.Cmds { // the word of a script may be that of the server
+		if script, is := cmd[1].(string); is && cmd[0] == "eval" && strings.Contains(script, "error_reply") {
+			return
+		}
 	}
 	for _, f := range r.Faults { // it may go on for longer, or another one may follow
 		if f.refuses() && refused != retry.ReasonMoved && f.For > briefly && f.At < res.End && f.At+f.For+briefly+time.Second > res.Start {
