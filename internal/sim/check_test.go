@@ -75,7 +75,7 @@ func (r *run) checkResults() {
 		if len(e.Runs) > 0 && !unknown && errors.As(err, &said) && said.Error() == e.Runs[0] {
 			reply, err = e.Runs[0], nil // an error reply of its own
 		}
-		if res.Late != nil && res.Call.Kind != "batched" && gist(err) == "i/o timeout" && !errors.Is(err, res.Late) {
+		if res.Late != nil && r.Options.CtxTimeout && res.Call.Kind != "batched" && !retry.Applied(err) && gist(err) == "i/o timeout" && !errors.Is(err, res.Late) {
 			r.fail("unnamed-ctx", res.Call.Kind, res.Token, 0, "its ctx has ended, %v, and its error is %v", res.Late, err)
 		}
 		switch {

@@ -118,7 +118,9 @@ func (l *Link) harm(text string, args ...any) {
 func (l *Link) setAsked(asked bool) {
 	l.server.net.mu.Lock()
 	defer l.server.net.mu.Unlock()
-	l.asked = asked
+	if l.open {
+		l.asked = asked
+	}
 }
 
 func (l *Link) isOpen() bool {

@@ -26,9 +26,12 @@ var (
 
 // known are failures that are being mended: they are counted and do not fail.
 var known = []string{
-	"twice of eval", "false-error of [a-z]+ eval", // scripts on clusters
-	"unknown-unsent", "late of (acquire|one)", // the outcome is guessed from the error
-	"killed-healthy", "ended-idle", // "dead" is concluded from "late"
+	"unknown-unsent of adaptive",                    // its ctx ends while the batch is being dialed for
+	"unnamed-ctx of (acquire|watch)",                // in a handshake, in a transaction after WATCH
+	"late of (acquire|lease)",                       // while a connection is asked or set up
+	"gave-up",                                       // several refusals in a row
+	"stays-broken of [a-z]+: (MOVED|READONLY|EXEC)", // leases and transactions alone
+	"killed-healthy", "ended-idle",                  // "dead" is concluded from "late"
 	"numbers", // MinIdleConns of a server that was down
 }
 
