@@ -62,6 +62,7 @@ const (
 	whyAdmin    = "administration: by the second time it may hit others"
 	whyExists   = "the second one is refused: it exists already"
 	whyCount    = "the count of new ones, rarely read, is 0 the second time"
+	whyDepends  = "in this form its reply decides something, or its effect depends on what is there"
 )
 
 // decided has the decisions by name.

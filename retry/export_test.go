@@ -16,3 +16,36 @@ const (
 
 // Repeatable reports whether all of cmds may be sent again together.
 func Repeatable(cmds []redis.Cmder, at []int) bool { return repeatable(cmds, at, SafetyOf) }
+
+// Form is a command, or a way to call one.
+type Form struct {
+	Text   string
+	Safety Safety
+}
+
+// Forms are all known commands.
+func Forms() []Form {
+	var out []Form
+	for _, f := range forms() {
+		out = append(out, Form{f.text, f.safety})
+	}
+	return out
+}
+
+// Page is docs/COMMANDS.md.
+func Page() string { return page() }
+
+// Proves reports whether the reply that cmd has proves that it is a first one.
+func Proves(cmd redis.Cmder) bool { return classOf(cmd).proof.given(cmd, cmd.Err()) }
+
+// Names are those of all known commands.
+func Names() []string {
+	var out []string
+	for _, c := range commands {
+		out = append(out, c.name)
+	}
+	for name := range decided() {
+		out = append(out, name)
+	}
+	return out
+}

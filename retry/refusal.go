@@ -54,7 +54,7 @@ var refusals = []refusal{
 			"BUSY Valkey is busy running a module command"},
 		source: "src/server.c: createSharedObjects, processCommand", what: "sent again"},
 	{begins: "UNBLOCKED force unblock", reason: ReasonUnblocked, kind: notExecuted,
-		source: "src/blocked.c: disconnectOrRedirectAllBlockedClients (disconnectAllBlockedClients)", what: "a blocking command when its server becomes a replica: sent again, except XREAD with $"},
+		source: "src/blocked.c: disconnectAllBlockedClients (disconnectOrRedirectAllBlockedClients)", what: "a blocking command when its server becomes a replica: sent again, except XREAD with $"},
 	{begins: "UNBLOCKED ", kind: final,
 		source: "src/networking.c: clientCommand; src/blocked.c", what: "somebody wanted it to end (CLIENT UNBLOCK id ERROR), or its stream is gone: the answer"},
 }

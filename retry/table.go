@@ -3,6 +3,7 @@ package retry
 import "sort"
 
 //go:generate go run ../cmd/internal/gencommands -out table_gen.go localhost:6379 localhost:6380
+//go:generate go test -count=1 -run TestThePageOfCommandsIsThatOfTheCode . -update
 
 // command is a row of the generated table. Subcommands are named "config|get".
 type command struct {
