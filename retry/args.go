@@ -123,7 +123,7 @@ func nameOf(cmd redis.Cmder) (string, args) {
 // subcommand newer than the table is not taken for the container.
 func isContainer(name string) bool {
 	switch name {
-	case "acl", "client", "cluster", "command", "commandlog", "config", "function", "latency", "memory",
+	case "acl", "client", "cluster", "command", "commandlog", "config", "function", "hotkeys", "latency", "memory",
 		"module", "object", "pubsub", "script", "sentinel", "slowlog", "xgroup", "xinfo",
 		"ft.config", "ft.cursor", "json.debug":
 		return true

@@ -243,10 +243,11 @@ var decisions = []decision{
 		XREADGROUP GROUP g c STREAMS s >`},
 	{names: "xautoclaim xclaim xnack", is: no, why: whyGives},
 	{names: "xgroup|create", is: no, why: whyExists},
-	{names: "xcfgset xgroup xgroup|delconsumer xgroup|destroy xgroup|setid", is: no, why: whyAdmin},
+	{names: "xcfgset xidmprecord xgroup xgroup|delconsumer xgroup|destroy xgroup|setid", is: no, why: whyAdmin},
 	{names: "xgroup|help xinfo|help object|help", is: read},
 
 	// Vector sets.
+	{names: "vrange", is: read},
 	{names: "vrem vsetattr", is: constant.positive()},
 	{names: "vadd", is: no, why: whyDecides},
 
@@ -263,7 +264,7 @@ var decisions = []decision{
 	{names: `ping echo time info role lastsave lolwut
 		command command|count command|docs command|getkeys command|getkeysandflags command|help command|info command|list
 		commandlog|get commandlog|help commandlog|len config|get config|help
-		latency|doctor latency|graph latency|help latency|histogram latency|history latency|latest
+		hotkeys|get hotkeys|help latency|doctor latency|graph latency|help latency|histogram latency|history latency|latest
 		memory|doctor memory|help memory|malloc-stats memory|stats memory|usage module|help module|list
 		pubsub|channels pubsub|help pubsub|numpat pubsub|numsub pubsub|shardchannels pubsub|shardnumsub
 		slowlog|get slowlog|help slowlog|len
@@ -281,6 +282,7 @@ var decisions = []decision{
 	{names: `acl cluster config function latency memory module object pubsub script slowlog commandlog xinfo
 		acl|deluser acl|load acl|save acl|setuser
 		bgrewriteaof bgsave save config|resetstat commandlog|reset slowlog|reset latency|reset
+		hotkeys hotkeys|reset hotkeys|start hotkeys|stop trimslots
 		debug failover flushall flushdb module|load module|loadex module|unload psync replconf
 		replicaof shutdown slaveof sync
 		cluster|addslots cluster|addslotsrange cluster|bumpepoch cluster|delslots cluster|delslotsrange
