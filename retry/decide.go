@@ -92,7 +92,8 @@ func decide(name string, a args) (verdict, bool) {
 var decisions = []decision{
 
 	// Strings.
-	{names: "mset setex psetex setrange", is: constant},
+	{names: "mset setex psetex", is: constant},
+	{names: "setrange", is: again},
 	{names: "set", rule: set, forms: `SET k v EX 10
 		SET k v KEEPTTL
 		SET k v XX

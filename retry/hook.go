@@ -155,7 +155,7 @@ func (h *Hook) process(ctx context.Context, cmd redis.Cmder, next redis.ProcessH
 	err := f.err
 	switch {
 	case err == nil || err == redis.Nil:
-		if unsure != nil && h.tellsLess(cmd, err, marks) {
+		if unsure != nil && h.tellsLess(cmd, err, marks, false) {
 			err = h.replyLost(ctx, cmd, unsure, p.tries)
 		}
 	case unsure == nil && f.outcome != Unknown:
@@ -374,10 +374,10 @@ func (h *Hook) mayAskAgain(cmd redis.Cmder, f failure, m mark) bool {
 }
 
 // tellsLess reports whether the reply of a repetition may be another one than that
-// of the first attempt.
-func (h *Hook) tellsLess(cmd redis.Cmder, err error, m mark) bool {
+// of the first attempt. mixed: other writes of its keys were repeated with it.
+func (h *Hook) tellsLess(cmd redis.Cmder, err error, m mark, mixed bool) bool {
 	return m&markIdempotent == 0 && !h.policy.IgnoreCounts && h.safety(cmd) == IdempotentState &&
-		!classOf(cmd).proof.given(cmd, err)
+		(mixed || !classOf(cmd).proof.given(cmd, err))
 }
 
 // safety is what the policy's Classifier says. What it may not say is Unsafe.

@@ -493,6 +493,7 @@ func merge(a, b []int) []int {
 // finish gives each command its error, and returns the first one.
 func (c *pipeCall) finish(tries int) error {
 	var first error
+	again := c.writers()
 	for i, cmd := range c.body {
 		err := cmd.Err()
 		if f := c.fails[i]; f.err != nil {
@@ -502,7 +503,7 @@ func (c *pipeCall) finish(tries int) error {
 			}
 			cmd.SetErr(err)
 		}
-		if c.unsure[i] != nil && (err == nil || err == redis.Nil) && c.h.tellsLess(cmd, err, c.marks) {
+		if c.unsure[i] != nil && (err == nil || err == redis.Nil) && c.h.tellsLess(cmd, err, c.marks, again.touch(cmd)) {
 			err = c.h.replyLost(c.ctx, cmd, c.unsure[i], tries)
 			cmd.SetErr(err)
 		}
@@ -518,6 +519,18 @@ func (c *pipeCall) finish(tries int) error {
 		}
 	}
 	return first
+}
+
+// writers counts the writes of each key that were sent again after they may have been
+// carried out.
+func (c *pipeCall) writers() *writers {
+	w := &writers{keys: map[string]int{}}
+	for i, cmd := range c.body {
+		if c.unsure[i] != nil && c.h.safety(cmd) != ReadOnly {
+			w.add(cmd)
+		}
+	}
+	return w
 }
 
 // fail gives all commands the same error, and returns it.

@@ -166,18 +166,53 @@ func TestInPipelinesAndTransactionsToo(t *testing.T) {
 	} {
 		s.Admin().FlushAll(ctx)
 		s.Admin().SAdd(ctx, "s", "a")
+		s.Admin().Set(ctx, "there", "v", 0)
 		f.reply("srem", 1, redistest.CutBefore)
 		before := h.Stats().UnknownOutcomes
 		cmds, err := run(func(p redis.Pipeliner) error {
 			p.Set(ctx, "k", "v", 0)
 			p.SRem(ctx, "s", "a")
-			p.SetXX(ctx, "k", "v", 0)
+			p.SetXX(ctx, "there", "v", 0)
 			p.SetXX(ctx, "absent", "v", 0)
 			return nil
 		})
 		if !retry.Applied(err) || cmds[0].Err() != nil || !retry.Applied(cmds[1].Err()) || cmds[2].Err() != nil ||
 			!retry.Applied(cmds[3].Err()) || f.sent() != 2 || h.Stats().UnknownOutcomes != before+2 {
 			t.Errorf("%s: %v: %v, sent %d times", name, err, cmds, f.sent())
+		}
+	}
+}
+
+// DEL of nothing, then SET: done again, DEL finds what SET has made, and says 1.
+func TestAReplyProvesNothingWhereItsPipelineWritesTheSameKey(t *testing.T) {
+	s := redistest.Start(t)
+	f := newFaults(t, s.Addr())
+	rdb, _ := attach(t, bare(s, f.proxy.Addr()), quick())
+	ctx := within(t, 20*time.Second)
+	for _, lines := range []string{"DEL k;SET k v", "SADD k a;SREM k a", "SREM k a;SADD k a", "HDEL k f;HSET k f v"} {
+		s.Admin().FlushAll(ctx)
+		f.reply(word(lines), 1, redistest.CutBefore)
+		cmds, err := rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
+			for line := range strings.SplitSeq(lines, ";") {
+				_ = p.Process(ctx, do(line))
+			}
+			return nil
+		})
+		if f.sent() != 2 || !retry.Applied(err) || !retry.Applied(cmds[0].Err()) {
+			t.Errorf("%s: sent %d times, %v, %v", lines, f.sent(), err, cmds)
+		}
+	}
+	for _, lines := range []string{"SETRANGE k 0 abc;DEL k", "EXPIRE k 100;SET k v"} {
+		s.Admin().Set(ctx, "k", "xxxxxxxx", 0)
+		f.reply(word(lines), 1, redistest.CutBefore)
+		_, err := rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
+			for line := range strings.SplitSeq(lines, ";") {
+				_ = p.Process(ctx, do(line))
+			}
+			return nil
+		})
+		if f.sent() != 1 || !errors.Is(err, retry.ErrUnknownOutcome) || retry.Applied(err) {
+			t.Errorf("%s: sent %d times, %v", lines, f.sent(), err)
 		}
 	}
 }

@@ -100,3 +100,46 @@ func keysOf(cmd redis.Cmder, sc scope) func(yield func(int) bool) {
 		}
 	}
 }
+
+// writers counts the writes of each key.
+type writers struct {
+	keys map[string]int
+	n    int // of all
+	all  int // of those that may touch any key
+}
+
+func (w *writers) add(cmd redis.Cmder) {
+	w.n++
+	keys, all := keysIn(cmd)
+	if all {
+		w.all++
+	}
+	for k := range keys {
+		w.keys[k]++
+	}
+}
+
+// touch reports whether another write than cmd, which is one of them, may touch the
+// same keys: then what cmd replies the second time depends on that one.
+func (w *writers) touch(cmd redis.Cmder) bool {
+	keys, all := keysIn(cmd)
+	if all {
+		return w.n > 1
+	}
+	if w.all > 0 {
+		return true
+	}
+	for k := range keys {
+		if w.keys[k] > 1 {
+			return true
+		}
+	}
+	return false
+}
+
+// keysIn are the different keys of cmd, or all keys there are.
+func keysIn(cmd redis.Cmder) (keys map[string]struct{}, all bool) {
+	var s keySet
+	s.add(cmd, classOf(cmd).scope)
+	return s.keys, s.all
+}
