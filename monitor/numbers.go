@@ -7,11 +7,13 @@ import (
 
 // Pool is one of the pools of a node at one moment.
 type Pool struct {
-	Size    int `json:"size"`    // connections that callers can use at once; 0: there is no such pool
-	Open    int `json:"open"`    // connections in the pool
-	Idle    int `json:"idle"`    // of these, free
-	InUse   int `json:"in_use"`  // of these, taken by a caller
-	Waiting int `json:"waiting"` // callers that wait for one, or for it to be dialed
+	Size    int `json:"size"`               // connections that callers can use at once; 0: there is no such pool
+	Open    int `json:"open"`               // connections in the pool
+	Idle    int `json:"idle"`               // of these, free
+	InUse   int `json:"in_use"`             // of these, taken by a caller
+	Waiting int `json:"waiting"`            // callers that wait for one, or for it to be dialed
+	MinIdle int `json:"min_idle,omitempty"` // idle ones that are kept ready
+	MaxIdle int `json:"max_idle,omitempty"` // idle ones beyond which one is closed; 0: not known
 }
 
 // Use is the share of the pool's size that is in use, 0 if it has none.
@@ -23,7 +25,7 @@ func (p Pool) Use() float64 {
 }
 
 func (p Pool) plus(o Pool) Pool {
-	return Pool{p.Size + o.Size, p.Open + o.Open, p.Idle + o.Idle, p.InUse + o.InUse, p.Waiting + o.Waiting}
+	return Pool{p.Size + o.Size, p.Open + o.Open, p.Idle + o.Idle, p.InUse + o.InUse, p.Waiting + o.Waiting, p.MinIdle + o.MinIdle, p.MaxIdle + o.MaxIdle}
 }
 
 // Numbers are the numbers of a node, or of a whole client.

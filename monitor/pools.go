@@ -29,6 +29,10 @@ func (w *PoolCounters) Fill(n *Numbers, opt *redis.Options, ps *redis.PoolStats)
 	if opt.MaxActiveConns > 0 && opt.MaxActiveConns < n.Main.Size {
 		n.Main.Size = opt.MaxActiveConns // beyond it go-redis fails at once
 	}
+	n.Main.MinIdle, n.Main.MaxIdle = opt.MinIdleConns, n.Main.Size // all of them may be idle
+	if opt.MaxIdleConns > 0 {
+		n.Main.MaxIdle = min(opt.MaxIdleConns, n.Main.Size)
+	}
 	w.main.add(n, ps, opt.PoolTimeout)
 	n.Subscribed = int(int32(ps.PubSubStats.Active))
 	if pp := (*redis.PoolStats)(ps.PipelineStats); pp != nil {

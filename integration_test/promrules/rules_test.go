@@ -46,7 +46,7 @@ func (s *source) change(fn func(*monitor.Numbers)) {
 // healthy are the numbers of a client that works.
 func healthy() monitor.Numbers {
 	return monitor.Numbers{
-		Main: monitor.Pool{Size: 10, Open: 8, Idle: 3, InUse: 5}, Pipeline: monitor.Pool{Size: 10, Open: 1, Idle: 1},
+		Main: monitor.Pool{Size: 10, Open: 8, Idle: 3, InUse: 5, MinIdle: 1, MaxIdle: 10}, Pipeline: monitor.Pool{Size: 10, Open: 1, Idle: 1},
 		Subscribed: 1, Leases: 2, PeakInUse: 6, PeakDemand: 6, MaxClients: 100, ServerClients: 20,
 		Hits: 500, Misses: 10, Dialed: 20, DialErrors: 3, PoolTimeouts: 2, UnknownOutcomes: 1, Leaks: 1,
 		Closed: map[string]uint64{"age": 5}, Retries: map[string]uint64{"timeout": 4},

@@ -24,18 +24,13 @@ func Example() {
 	}
 	defer func() { _ = m.Close() }()
 
-	producer, err := otel.NewProducer(m, "cache") // the distributions
+	producer, err := otel.NewProducer(m, "cache")
 	if err != nil {
 		panic(err)
 	}
 	reader := metric.NewManualReader(metric.WithProducer(producer)) // or NewPeriodicReader(exporter, ...)
 	provider := metric.NewMeterProvider(metric.WithReader(reader))
 	defer func() { _ = provider.Shutdown(context.Background()) }()
-	reg, err := otel.Register(provider, m, "cache") // everything else
-	if err != nil {
-		panic(err)
-	}
-	defer func() { _ = reg.Unregister() }()
 
 	var rm metricdata.ResourceMetrics
 	if err := reader.Collect(context.Background(), &rm); err != nil { // a periodic one does it by itself

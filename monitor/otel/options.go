@@ -57,7 +57,7 @@ func WithAttributes(attrs ...attribute.KeyValue) Option {
 // above 0 and rise. Values within 12.5 % of a limit may be counted on the wrong side of
 // it. Default: for db.client.operation.duration those of the semantic conventions, 1 ms
 // to 10 s; else 100 µs to 10 s; for holds of leases, 1 ms to 5 min. It has no effect on
-// Register.
+// Register, which has no histograms.
 func WithBuckets(limits ...time.Duration) Option {
 	return func(s *settings) error {
 		if len(limits) == 0 {

@@ -3,6 +3,7 @@ package otel_test
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"slices"
 	"strings"
@@ -26,7 +27,6 @@ import (
 // watched is a Monitor shown to a provider with a reader that is asked by hand.
 type watched struct {
 	reader *sdk.ManualReader
-	reg    *otel.Registration
 }
 
 func watch(t testing.TB, m *monitor.Monitor, client string, opts ...otel.Option) watched {
@@ -37,13 +37,8 @@ func watch(t testing.TB, m *monitor.Monitor, client string, opts ...otel.Option)
 	}
 	reader := sdk.NewManualReader(sdk.WithProducer(p))
 	provider := sdk.NewMeterProvider(sdk.WithReader(reader))
-	t.Cleanup(func() { _ = provider.Shutdown(bg) })
-	reg, err := otel.Register(provider, m, client, opts...)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = reg.Unregister() })
-	return watched{reader, reg}
+	t.Cleanup(func() { _ = provider.Shutdown(bg); _ = p.Close() })
+	return watched{reader}
 }
 
 func (w watched) collect(t testing.TB) metricdata.ResourceMetrics {
@@ -145,6 +140,8 @@ func TestEveryNumberIsShownUnderItsName(t *testing.T) {
 		"db.client.connection.count pool.name=cache/pipeline state=used " + redisAt: "updown 1 {connection}",
 		"db.client.connection.count pool.name=cache/pubsub state=used " + redisAt:   "updown 2 {connection}",
 		"db.client.connection.max pool.name=cache/main " + redisAt:                  "updown 10 {connection}",
+		"db.client.connection.idle.max pool.name=cache/main " + redisAt:             "updown 8 {connection}",
+		"db.client.connection.idle.min pool.name=cache/main " + redisAt:             "updown 2 {connection}",
 		"db.client.connection.max pool.name=cache/pipeline " + redisAt:              "updown 5 {connection}",
 		"db.client.connection.pending_requests pool.name=cache/main " + redisAt:     "updown 3 {request}",
 		"db.client.connection.pending_requests pool.name=cache/pipeline " + redisAt: "updown 1 {request}",
@@ -230,7 +227,7 @@ func TestTheConventionsAreKept(t *testing.T) {
 			Unit() string
 		}
 	}{
-		{"updown", dbconv.ClientConnectionCount{}}, {"updown", dbconv.ClientConnectionMax{}}, {"updown", dbconv.ClientConnectionPendingRequests{}},
+		{"updown", dbconv.ClientConnectionCount{}}, {"updown", dbconv.ClientConnectionMax{}}, {"updown", dbconv.ClientConnectionIdleMax{}}, {"updown", dbconv.ClientConnectionIdleMin{}}, {"updown", dbconv.ClientConnectionPendingRequests{}},
 		{"counter", dbconv.ClientConnectionTimeouts{}}, {"Histogram[float64]", dbconv.ClientConnectionCreateTime{}},
 		{"Histogram[float64]", dbconv.ClientConnectionWaitTime{}}, {"Histogram[float64]", dbconv.ClientConnectionUseTime{}},
 		{"Histogram[float64]", dbconv.ClientOperationDuration{}},
@@ -318,32 +315,41 @@ func TestSeveralClientsShareAProvider(t *testing.T) {
 	reader := sdk.NewManualReader(sdk.WithProducer(one), sdk.WithProducer(two))
 	provider := sdk.NewMeterProvider(sdk.WithReader(reader))
 	defer func() { _ = provider.Shutdown(bg) }()
-	var regs []*otel.Registration
-	for _, name := range []string{"one", "two"} {
-		reg, err := otel.Register(provider, m, name)
-		if err != nil {
-			t.Fatal(err)
-		}
-		regs = append(regs, reg)
-	}
 	at := "server.address=a server.port=1 system.name=redis"
-	want := map[string]string{
+	compare(t, watched{reader}.lines(t), map[string]string{
 		"lifeguard.lease.count pool.name=one " + at:        "updown 4 {lease}",
 		"lifeguard.lease.count pool.name=two " + at:        "updown 4 {lease}",
 		"db.client.operation.duration pool.name=two " + at: "histogram 3 3.033 max 3 in [0 1 0 1 0 0 0 1 0 0] s",
+	})
+}
+
+// With a MeterProvider alone there is all of it but the histograms.
+func TestInstrumentsSayWhatTheProducerSaysButForTheHistograms(t *testing.T) {
+	m := monitortest.New(t, monitortest.Known())
+	reader := sdk.NewManualReader()
+	provider := sdk.NewMeterProvider(sdk.WithReader(reader))
+	defer func() { _ = provider.Shutdown(bg) }()
+	reg, err := otel.Register(provider, m, "c")
+	if err != nil {
+		t.Fatal(err)
 	}
-	lines := func() map[string]string { return watched{reader: reader}.lines(t) }
-	compare(t, lines(), want)
+	want := watch(t, m, "c").lines(t)
+	for k, v := range want {
+		if strings.HasPrefix(v, "histogram") {
+			delete(want, k)
+		}
+	}
+	got := watched{reader}.lines(t)
+	if !maps.Equal(got, want) || len(got) < 30 {
+		t.Errorf("got  %v\nwant %v", got, want)
+	}
 	for range 2 {
-		if err := regs[0].Unregister(); err != nil {
+		if err := reg.Unregister(); err != nil {
 			t.Error(err)
 		}
 	}
-	got := lines()
-	none(t, got, "lifeguard.lease.count pool.name=one")
-	compare(t, got, map[string]string{"lifeguard.lease.count pool.name=two " + at: "updown 4 {lease}"})
-	if err := regs[1].Unregister(); err != nil {
-		t.Error(err)
+	if got := (watched{reader}).lines(t); len(got) != 0 {
+		t.Errorf("after Unregister: %v", got)
 	}
 }
 

@@ -2,8 +2,9 @@ package otel
 
 import (
 	"context"
-	"errors"
 	"fmt"
+	"runtime/debug"
+	"strings"
 	"sync"
 	"time"
 
@@ -17,12 +18,12 @@ import (
 	"github.com/lifeguard-redis/lifeguard/monitor/internal/export"
 )
 
-// Producer makes histograms of the distributions of a Monitor. Give it to a reader,
-// with metric.WithProducer. They are cumulative, whatever temporality the reader
-// prefers. It needs no Close. It is safe for concurrent use.
+// Producer gives a reader everything that a Monitor knows: give it with
+// metric.WithProducer. Sums and histograms are cumulative, whatever temporality the
+// reader prefers. It is safe for concurrent use.
 type Producer struct {
-	m        *monitor.Monitor
 	settings *settings
+	reader   *export.Reader
 	made     time.Time
 
 	mu     sync.Mutex
@@ -36,50 +37,97 @@ type seriesKey struct {
 	attrs  attribute.Distinct
 }
 
-// series is what a histogram was when it was last produced.
+// series is what a sum or a histogram was when it was last produced.
 type series struct {
 	start time.Time
 	count uint64
 	at    time.Time
 }
 
-// NewProducer makes a Producer; client and options are as for [Register]. A nil
-// Monitor, an empty name, and options that cannot be are errors.
+// NewProducer makes a Producer, and starts the Monitor, so that peaks and alerts are
+// of its periods. client is a name for the client that is watched, different from those
+// of others; it is in db.client.connection.pool.name, as "cache" where something is
+// about the whole client, else as "cache/main", "cache/pipeline" and "cache/pubsub". A
+// nil Monitor, an empty name, and options that cannot be are errors.
+//
+// Every collection asks the Monitor's source twice: of a plain cluster client that is
+// one CLUSTER SLOTS each.
 func NewProducer(m *monitor.Monitor, client string, opts ...Option) (*Producer, error) {
-	if m == nil {
-		return nil, fmt.Errorf("lifeguard/monitor/otel: NewProducer: %w", errors.New("the Monitor is nil"))
-	}
 	s, err := newSettings(client, opts)
 	if err != nil {
 		return nil, fmt.Errorf("lifeguard/monitor/otel: NewProducer: %w", err)
 	}
-	return &Producer{m: m, settings: s, made: time.Now(), series: map[seriesKey]*series{}}, nil
+	r, err := export.New(m)
+	if err != nil {
+		return nil, fmt.Errorf("lifeguard/monitor/otel: NewProducer: %w", err)
+	}
+	return &Producer{settings: s, reader: r, made: time.Now(), series: map[seriesKey]*series{}}, nil
+}
+
+// Close takes the Producer off the Monitor; closing the Monitor does as well. It can go
+// on being asked. Calls after the first do nothing. It returns nil.
+func (p *Producer) Close() error {
+	p.reader.Close()
+	return nil
 }
 
 // Produce implements metric.Producer.
 func (p *Producer) Produce(context.Context) ([]metricdata.ScopeMetrics, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	s := p.m.Stats()
+	points, now := p.reader.Read(), time.Now()
 	var metrics []metricdata.Metrics
-	points := export.Durations(&s)
 	for i := 0; i < len(points); {
-		f := points[i].Family
-		h := metricdata.Histogram[float64]{Temporality: metricdata.CumulativeTemporality}
-		for ; i < len(points) && points[i].Family == f; i++ {
-			h.DataPoints = append(h.DataPoints, p.histogram(&points[i], s.Time))
+		first := i
+		for i++; i < len(points) && points[i].Family == points[first].Family; i++ {
 		}
-		metrics = append(metrics, metricdata.Metrics{Name: f.Otel, Description: f.Help, Unit: f.Unit, Data: h})
+		f := points[first].Family
+		metrics = append(metrics, metricdata.Metrics{Name: f.Otel, Description: f.Help, Unit: f.Unit, Data: p.data(points[first:i], now)})
 	}
 	for key, known := range p.series {
-		if !known.at.Equal(s.Time) { // the node has left
+		if !known.at.Equal(now) { // the node has left
 			delete(p.series, key)
 		}
 	}
 	if len(metrics) == 0 {
 		return nil, nil
 	}
-	return []metricdata.ScopeMetrics{{Scope: instrumentation.Scope{Name: scopeName, SchemaURL: semconv.SchemaURL}, Metrics: metrics}}, nil
+	return []metricdata.ScopeMetrics{{Scope: instrumentation.Scope{Name: scopeName, Version: version(), SchemaURL: semconv.SchemaURL}, Metrics: metrics}}, nil
+}
+
+// data is that of the points of one family. Times are in seconds, and floats; all else
+// is a count.
+func (p *Producer) data(points []export.Point, now time.Time) metricdata.Aggregation {
+	switch f := points[0].Family; {
+	case f.Kind == export.Histogram:
+		h := metricdata.Histogram[float64]{Temporality: metricdata.CumulativeTemporality}
+		for i := range points {
+			h.DataPoints = append(h.DataPoints, p.histogram(&points[i], now))
+		}
+		return h
+	case f.Kind == export.Gauge:
+		return metricdata.Gauge[int64]{DataPoints: numbers[int64](p, points, now)}
+	case f.Unit == "s":
+		return metricdata.Sum[float64]{Temporality: metricdata.CumulativeTemporality, IsMonotonic: f.Kind == export.Counter, DataPoints: numbers[float64](p, points, now)}
+	default:
+		return metricdata.Sum[int64]{Temporality: metricdata.CumulativeTemporality, IsMonotonic: f.Kind == export.Counter, DataPoints: numbers[int64](p, points, now)}
+	}
+}
+
+func numbers[N int64 | float64](p *Producer, points []export.Point, now time.Time) (out []metricdata.DataPoint[N]) {
+	for i := range points {
+		pt := &points[i]
+		attrs := p.settings.attributes(pt)
+		d := metricdata.DataPoint[N]{Attributes: attrs, Time: now, Value: N(pt.Value)}
+		switch pt.Family.Kind {
+		case export.Counter:
+			d.StartTime = p.start(seriesKey{pt.Family, attrs.Equivalent()}, uint64(pt.Value), now)
+		case export.UpDown:
+			d.StartTime = p.made
+		}
+		out = append(out, d)
+	}
+	return out
 }
 
 func (p *Producer) histogram(pt *export.Point, now time.Time) metricdata.HistogramDataPoint[float64] {
@@ -113,3 +161,17 @@ func (p *Producer) start(key seriesKey, count uint64, now time.Time) time.Time {
 	s.count, s.at = count, now
 	return s.start
 }
+
+// version is that of this module in the program, "" where it is not known.
+var version = sync.OnceValue(func() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return ""
+	}
+	for _, m := range append(info.Deps, &info.Main) {
+		if m.Path == scopeName && m.Version != "(devel)" {
+			return strings.TrimPrefix(m.Version, "v")
+		}
+	}
+	return ""
+})

@@ -24,12 +24,11 @@ type Registration struct {
 	err      error
 }
 
-// Register makes asynchronous instruments with mp, of all that is not a distribution:
-// for these see [Producer]. client is a name for the client that is watched, different
-// from those of others; it is in db.client.connection.pool.name, as "cache" where
-// something is about the whole client, else as "cache/main", "cache/pipeline" and
-// "cache/pubsub". It starts the Monitor, so that peaks and alerts are of its periods.
-// A nil provider or Monitor, an empty name, and options that cannot be are errors.
+// Register makes asynchronous instruments with mp, of all that is not a distribution,
+// for a program that has a MeterProvider and no say in its readers: for the others,
+// [NewProducer] has everything, and Register is not needed. client and options are as
+// for NewProducer. It starts the Monitor, so that peaks and alerts are of its periods. A
+// nil provider or Monitor, an empty name, and options that cannot be are errors.
 //
 // Every collection asks the Monitor's source twice: of a plain cluster client that is
 // one CLUSTER SLOTS each.
@@ -45,7 +44,7 @@ func Register(mp metric.MeterProvider, m *monitor.Monitor, client string, opts .
 		return fail(err)
 	}
 	r := &Registration{settings: s, ints: map[*export.Family]metric.Int64Observable{}, floats: map[*export.Family]metric.Float64Observable{}}
-	meter := mp.Meter(scopeName, metric.WithSchemaURL(semconv.SchemaURL))
+	meter := mp.Meter(scopeName, metric.WithInstrumentationVersion(version()), metric.WithSchemaURL(semconv.SchemaURL))
 	var all []metric.Observable
 	for _, f := range export.Families() {
 		if f.Kind == export.Histogram {

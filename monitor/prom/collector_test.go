@@ -136,6 +136,8 @@ func TestEveryNumberIsShownUnderItsName(t *testing.T) {
 			`connections{client="cache",node="a:1",pool="pipeline",state="idle"}`:     "gauge 3",
 			`connections{client="cache",node="a:1",pool="pipeline",state="in_use"}`:   "gauge 1",
 			`connections{client="cache",node="a:1",pool="pubsub",state="subscribed"}`: "gauge 2",
+			`connections_idle_max{client="cache",node="a:1",pool="main"}`:             "gauge 8",
+			`connections_idle_min{client="cache",node="a:1",pool="main"}`:             "gauge 2",
 			`connections_limit{client="cache",node="a:1",pool="main"}`:                "gauge 10",
 			`connections_limit{client="cache",node="a:1",pool="pipeline"}`:            "gauge 5",
 			`waiting_callers{client="cache",node="a:1",pool="main"}`:                  "gauge 3",

@@ -64,6 +64,26 @@ var connectionFamilies = []*Family{
 				}
 			})
 		}},
+	{Prom: "redis_client_connections_idle_max", Otel: "db.client.connection.idle.max", Unit: "{connection}", Kind: UpDown, Node: true, Labels: []string{"pool"},
+		Help:   "Idle connections of the pool beyond which one is closed.",
+		fields: []string{"main", "pipeline"},
+		read: func(n *monitor.Numbers, put func(float64, ...string)) {
+			eachPool(n, func(name string, p monitor.Pool) {
+				if p.MaxIdle > 0 {
+					put(float64(p.MaxIdle), name)
+				}
+			})
+		}},
+	{Prom: "redis_client_connections_idle_min", Otel: "db.client.connection.idle.min", Unit: "{connection}", Kind: UpDown, Node: true, Labels: []string{"pool"},
+		Help:   "Idle connections of the pool that are kept ready.",
+		fields: []string{"main", "pipeline"},
+		read: func(n *monitor.Numbers, put func(float64, ...string)) {
+			eachPool(n, func(name string, p monitor.Pool) {
+				if p.MaxIdle > 0 {
+					put(float64(p.MinIdle), name)
+				}
+			})
+		}},
 	{Prom: "redis_client_waiting_callers", Otel: "db.client.connection.pending_requests", Unit: "{request}", Kind: UpDown, Node: true, Labels: []string{"pool"},
 		Help:   "Callers that wait for a connection, or for it to be dialed.",
 		fields: []string{"main", "pipeline"},
