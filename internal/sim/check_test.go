@@ -30,6 +30,7 @@ import (
 //	left-open       no connection is open after Close
 //	goroutine-left  no goroutine runs after Close
 //	never-returns   every call returns
+//	stands-still    nobody waits for the network while holding a mutex, or goes round in circles
 type Failure struct {
 	Class string
 	Kind  string // at what, for counting
@@ -157,9 +158,9 @@ func (r *run) checkRefusal(res Result) {
 	if refused == "" || len(r.Ledger.entry(res.Token).Runs) > 0 || left < 2*time.Second || errors.Is(res.Err, retry.ErrUnknownOutcome) {
 		return
 	}
-	for _, cmd := range res.Call.Cmds { // the word of a script may be that of the server
-		if script, is := cmd[1].(string); is && cmd[0] == "eval" && strings.Contains(script, "error_reply") {
-			return
+	for _, cmd := range res.Call.Cmds {
+		if script, is := cmd[1].(string); is && cmd[0] == "eval" && (res.Call.Kind == "tx" || strings.Contains(script, "error_reply")) {
+			return // the word of a script may be that of the server
 		}
 	}
 	for _, f := range r.Faults { // it may go on for longer, or another one may follow

@@ -120,6 +120,7 @@ func (n *Network) promote(shard int) {
 	}
 	old.replica, to.replica = true, false
 	n.mu.Unlock()
+	n.each(old, func(l *Link) { l.harm("leads to a replica from now on") })
 	n.trace.add("fault", 0, "%s takes over from %s", to.addr, old.addr)
 	host, port := hostPort(to.addr)
 	oldHost, oldPort := hostPort(old.addr)

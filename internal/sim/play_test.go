@@ -62,7 +62,7 @@ func play(t *testing.T, s Scenario) (p *Played) {
 	r := &run{Scenario: s, Played: p, linkOf: map[uint64]*Link{}, ready: make(chan struct{})}
 	hangs := time.AfterFunc(30*time.Second, func() {
 		debug.SetTraceback("all")
-		panic(fmt.Sprintf("seed %d: simulated time stands still: somebody waits for a mutex, or for something outside", s.Seed))
+		panic(fmt.Sprintf("seed %d breaks stands-still: simulated time does not go on: somebody waits for a mutex, for something outside, or not at all", s.Seed))
 	})
 	defer hangs.Stop()
 	defer func() {
