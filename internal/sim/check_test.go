@@ -162,6 +162,9 @@ func (r *run) checkRefusal(res Result) {
 		if script, is := cmd[1].(string); is && cmd[0] == "eval" && (res.Call.Kind == "tx" || strings.Contains(script, "error_reply")) {
 			return // the word of a script may be that of the server
 		}
+		if cmd[0] == "get" && (res.Call.Kind == "pipe" || res.Call.Kind == "batched") {
+			return // carried out meanwhile, so that the write before it would come too late
+		}
 	}
 	for _, f := range r.Faults { // it may go on for longer, or another one may follow
 		if f.refuses() && refused != retry.ReasonMoved && f.For > briefly && f.At < res.End && f.At+f.For+briefly+time.Second > res.Start {

@@ -26,13 +26,13 @@ var (
 
 // known are failures that are being mended: they are counted and do not fail.
 var known = []string{
-	"unknown-unsent of adaptive",                    // its ctx ends while the batch is being dialed for
-	"unnamed-ctx of (acquire|watch)",                // in a handshake, in a transaction after WATCH
-	"late of (acquire|lease)",                       // while a connection is asked or set up
-	"gave-up",                                       // several refusals in a row
-	"stays-broken of [a-z]+: (MOVED|READONLY|EXEC)", // leases and transactions alone
-	"killed-healthy", "ended-idle",                  // "dead" is concluded from "late"
-	"numbers", // MinIdleConns of a server that was down
+	"unknown-unsent of adaptive",           // its ctx ends while its batch waits for a dial
+	"unnamed-ctx of (acquire|watch)",       // in a handshake; in a transaction after WATCH
+	"late of (acquire|lease)",              // while a connection is asked or set up
+	"stays-broken of (lease|watch): MOVED", // leases alone do not renew the map
+	"killed-healthy of suspect",            // it was silent for up to 10 s less than an idle connection that was found dead
+	"ended-idle of suspect",                // of those that nobody uses, by analogy
+	"numbers",                              // MinIdleConns of a server that was down
 }
 
 // TestSim plays scenarios and tells of the first that breaks an invariant.
