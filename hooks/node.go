@@ -396,7 +396,14 @@ func (n *Node) Gone() bool {
 // returns the connection it met (nil if none was free), and whether go-redis
 // removed it.
 func (n *Node) Visit(pool Pool, patience time.Duration) (met *Conn, removed bool, err error) {
-	return n.visit(pool, patience, nil)
+	return n.visit(NoWait(context.Background()), pool, patience, nil)
+}
+
+// Connect has a connection dialed where a pipeline would find none that is idle, and
+// waits for it.
+func (n *Node) Connect() error {
+	_, _, err := n.visit(context.Background(), PoolPipeline, 0, nil)
+	return err
 }
 
 // Ask sends a PING on one connection of the main or the pipeline pool and waits
@@ -408,13 +415,13 @@ func (n *Node) Ask(c *Conn, patience time.Duration) {
 		idle = n.Pipeline
 	}
 	for left := 2 * idle().Idle; left > 0; left-- {
-		if met, _, _ := n.visit(pool, patience, c); met == nil || met == c {
+		if met, _, _ := n.visit(NoWait(context.Background()), pool, patience, c); met == nil || met == c {
 			return
 		}
 	}
 }
 
-func (n *Node) visit(pool Pool, patience time.Duration, only *Conn) (met *Conn, removed bool, err error) {
+func (n *Node) visit(ctx context.Context, pool Pool, patience time.Duration, only *Conn) (met *Conn, removed bool, err error) {
 	m := n.maint.Load()
 	v := newVisit(visitSweep)
 	defer v.done()
@@ -423,7 +430,6 @@ func (n *Node) visit(pool Pool, patience time.Duration, only *Conn) (met *Conn, 
 	defer n.over.Add(1)
 	n.sweeping.Add(1)
 	defer n.sweeping.Add(-1)
-	ctx := NoWait(context.Background())
 	if pool == PoolPipeline {
 		p := m.Pipeline()
 		_ = p.Process(ctx, v.cmd)

@@ -13,6 +13,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/lifeguard-redis/lifeguard/hooks"
+	"github.com/lifeguard-redis/lifeguard/retry"
 )
 
 // ErrSelfDeadlock is returned by an Acquire that could only wait for a lease
@@ -112,7 +113,7 @@ func (u *unit) acquire(ctx context.Context, own *handle, rdb *redis.Client, try 
 			u.meter.gaveUp(waited)
 			return nil, u.exhausted(err, waited)
 		}
-		return nil, err
+		return nil, retry.Ended(wait, err)
 	}
 	l.id = lastLease.Add(1)
 	l.start = u.core.tracker.Now()

@@ -14,6 +14,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/lifeguard-redis/lifeguard/hooks"
 	"github.com/lifeguard-redis/lifeguard/retry"
 )
 
@@ -151,7 +152,7 @@ func (b *batcher) take(w *worker) *batch {
 	if b.set.delay > 0 {
 		b.linger()
 	}
-	b.awaitRoom()
+	b.awaitConnection()
 	before := -1
 	for turn := 0; ; turn++ {
 		b.mu.Lock()
@@ -177,30 +178,52 @@ func (b *batcher) take(w *worker) *batch {
 	}
 }
 
-// awaitRoom waits until a batch that is sent finds a connection at once. Until then its
-// callers can still take their commands back: what has been handed to go-redis cannot
-// be. It gives up after PoolTimeout, as go-redis then does.
-func (b *batcher) awaitRoom() {
-	if b.unit.hasRoom() {
+// awaitConnection waits until a batch that is sent finds an idle connection. Until then
+// its callers can still take their commands back: what has been handed to go-redis
+// cannot be. Batches that would wait for a server that is away, or for longer than
+// PoolTimeout, are failed instead, unsent, and each caller goes on for itself.
+func (b *batcher) awaitConnection() {
+	u := b.unit
+	if u.hasIdle() && u.node.Away() == nil {
 		return
 	}
 	tick := time.NewTicker(roomEvery)
 	defer tick.Stop()
-	for limit := b.unit.rdb.Options().PoolTimeout; ; {
-		<-tick.C
-		b.mu.Lock()
-		x := b.open
-		if len(b.full) > 0 {
-			x = b.full[0]
-		}
-		b.mu.Unlock()
-		switch {
-		case x == nil || b.unit.core.closed.Load() || b.unit.hasRoom():
+	for limit := u.rdb.Options().PoolTimeout; ; {
+		x := b.next()
+		if x == nil || u.core.closed.Load() {
 			return
-		case time.Since(x.began) >= limit:
-			b.fail(b.unit.noneFree(redis.ErrPoolTimeout, limit))
 		}
+		if err := u.node.Away(); err != nil {
+			b.fail(err)
+			continue
+		}
+		if u.hasIdle() {
+			return
+		}
+		if u.hasRoom() {
+			err := u.node.Connect()
+			if _, evicted := hooks.RefusedFor(err); err != nil && !evicted {
+				b.fail(err)
+			}
+			continue
+		}
+		if time.Since(x.began) >= limit {
+			b.fail(u.noneFree(redis.ErrPoolTimeout, limit))
+			continue
+		}
+		<-tick.C
 	}
+}
+
+// next is the batch that is sent next, nil if there is none.
+func (b *batcher) next() *batch {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if len(b.full) > 0 {
+		return b.full[0]
+	}
+	return b.open
 }
 
 // fail ends the batch that is next with err. Nothing was sent.
@@ -214,7 +237,6 @@ func (b *batcher) fail(err error) {
 	for _, cmd := range x.cmds {
 		if cmd != nil {
 			cmd.SetErr(err)
-			b.unit.meter.gaveUp(time.Since(x.began))
 		}
 	}
 	close(x.done)

@@ -163,13 +163,21 @@ func (u *unit) full() bool {
 	return want > opt.PoolSize
 }
 
+// hasIdle reports whether a pipeline finds an idle connection.
+func (u *unit) hasIdle() bool {
+	return u.node.Pipeline().Idle > 0 || u.pipelinesInMain() && u.node.Main().Idle > 0
+}
+
+// pipelinesInMain reports whether pipelines have no pool of their own.
+func (u *unit) pipelinesInMain() bool { return pipelinePool(u.rdb.Options()) == 0 }
+
 // hasRoom reports whether a pipeline finds a slot at once.
 func (u *unit) hasRoom() bool {
 	opt := u.rdb.Options()
 	if size := pipelinePool(opt); size > 0 && u.node.Pipeline().InUse < size {
 		return true
 	}
-	return u.node.Main().InUse < opt.PoolSize
+	return pipelinePool(opt) == 0 && u.node.Main().InUse < opt.PoolSize
 }
 
 // pipelinePool is the size of the pool for pipelines; 0: there is none.

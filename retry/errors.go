@@ -1,6 +1,7 @@
 package retry
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"time"
@@ -210,7 +211,15 @@ func (e *nodeError) Error() string {
 }
 func (e *nodeError) Real() error { return e.real }
 func (e *nodeError) Is(target error) bool {
-	return target == ErrUnknownOutcome && e.unknown || target == ErrBreakerOpen && e.open
+	switch target {
+	case ErrUnknownOutcome:
+		return e.unknown
+	case ErrBreakerOpen:
+		return e.open
+	case context.Canceled, context.DeadlineExceeded: // for these a cluster does not try again
+		return errors.Is(e.real, target)
+	}
+	return false
 }
 
 func count(n int, noun string) string {

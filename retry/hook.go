@@ -258,7 +258,7 @@ func (h *Hook) judge(ctx context.Context, err error, cut uint64) failure {
 		f.kind, f.node = final, false // none was given: waiting brings none
 	}
 	if f.outcome != Answered && f.kind != final && expired(ctx) {
-		f.err = ended(ctx, f.err)
+		f.err = Ended(ctx, f.err)
 		if f.outcome == Unknown {
 			f.node = false // the caller's own limit says nothing about the node
 		}
@@ -266,8 +266,12 @@ func (h *Hook) judge(ctx context.Context, err error, cut uint64) failure {
 	return f
 }
 
-// ended adds the end of ctx to the error of a command that was in flight then.
-func ended(ctx context.Context, err error) error {
+// Ended adds the error of ctx to err, if ctx has ended: on the network that is an i/o
+// timeout. errors.Is and errors.As find both.
+func Ended(ctx context.Context, err error) error {
+	if err == nil || !expired(ctx) {
+		return err
+	}
 	cause := ctx.Err()
 	if cause == nil {
 		cause = context.DeadlineExceeded // its timer is late

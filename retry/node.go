@@ -110,7 +110,7 @@ func (n *nodeHook) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 		if open := n.breaker.stillOpen(f); open != nil {
 			return &nodeError{real: open, open: true}
 		}
-		return n.hide(cmd, hideScript(ctx, cmd, err))
+		return n.hide(ctx, cmd, hideScript(ctx, cmd, err))
 	}
 }
 
@@ -128,7 +128,7 @@ func hideScript(ctx context.Context, cmd redis.Cmder, err error) error {
 }
 
 // hide keeps a hidden error hidden, and says what it means.
-func (n *nodeHook) hide(cmd redis.Cmder, err error) error {
+func (n *nodeHook) hide(ctx context.Context, cmd redis.Cmder, err error) error {
 	if err == nil || err == redis.Nil {
 		return err
 	}
@@ -144,7 +144,7 @@ func (n *nodeHook) hide(cmd redis.Cmder, err error) error {
 		return err
 	}
 	real := reveal(err)
-	return &nodeError{real: real, unknown: OutcomeOf(real) == Unknown && n.h.safety(cmd) != ReadOnly}
+	return &nodeError{real: Ended(ctx, real), unknown: OutcomeOf(real) == Unknown && n.h.safety(cmd) != ReadOnly}
 }
 
 // asksForMap reports whether cmd is one with which a cluster learns where its slots
@@ -188,7 +188,7 @@ func (n *nodeHook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Pro
 		}
 		for _, cmd := range cmds {
 			if e := cmd.Err(); e != nil {
-				cmd.SetErr(n.hide(cmd, e))
+				cmd.SetErr(n.hide(ctx, cmd, e))
 			}
 		}
 		if len(cmds) == 2 { // after ASKING
