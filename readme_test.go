@@ -123,7 +123,7 @@ func manyCallers(ctx context.Context, rdb *managed.Client) (int64, error) {
 func whatIsGoingOn(rdb *managed.Client) {
 	// README
 	m := rdb.Monitor()
-	m.OnStats(func(s monitor.Stats) { log.Print(s) }) // every 30 s
+	m.OnStats(func(s monitor.Stats) { log.Print(s) }) // every 10 s
 	m.OnAlert(func(a monitor.Alert) { log.Print("ALERT ", a) })
 
 	s := rdb.Stats() // at any time

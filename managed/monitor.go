@@ -18,7 +18,7 @@ import (
 )
 
 // WithMonitor makes the client's Monitor with these options and starts it: samples
-// are taken every period (monitor.Every, default 30 s), thresholds are looked at, and
+// are taken every period (monitor.Every, default 10 s), thresholds are looked at, and
 // alerts that no callback gets are logged. Default: it starts nothing until a
 // callback is registered or its Start is called, but counts, so that Stats can be
 // asked for at any time. What monitor.New refuses is an error.

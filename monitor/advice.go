@@ -34,7 +34,8 @@ const (
 	enoughUses    = 100                  // fewer say nothing
 	shortWait     = 5 * time.Millisecond // a p99 of waits that nobody need mind
 	longHold      = time.Second          // a mean hold that is the reason itself
-	shrinkPeriods = 10                   // periods to have looked at before less is suggested
+	shrinkPeriods = 10                   // periods to have looked at before less is suggested, and
+	shrinkAfter   = 5 * time.Minute      // for how long
 )
 
 // history is what was seen since the Monitor was made. Guarded by Monitor.sampling.
@@ -93,7 +94,7 @@ func (m *Monitor) Advice() Advice {
 		if p := m.past.nodes[name]; p != nil {
 			d = *p
 		}
-		if a := advise(n, d, holdersOf(s.Holders, name), seen, seen >= shrinkPeriods*m.every); a.Suggested > best.Suggested {
+		if a := advise(n, d, holdersOf(s.Holders, name), seen, seen >= max(shrinkPeriods*m.every, shrinkAfter)); a.Suggested > best.Suggested {
 			a.Node = name
 			best = a
 		}

@@ -25,13 +25,13 @@ type settings struct {
 
 const (
 	// DefaultEvery is the period without [Every].
-	DefaultEvery = 30 * time.Second
+	DefaultEvery = 10 * time.Second
 	// MinEvery is the shortest period.
 	MinEvery = 10 * time.Millisecond
 )
 
 // Every sets the period of samples: how often callbacks get a Stats and thresholds
-// are looked at. Default 30 s. Less than 10 ms, zero and negative are refused.
+// are looked at. Default 10 s. Less than 10 ms, zero and negative are refused.
 func Every(d time.Duration) Option {
 	return optionFunc(func(s *settings) error {
 		if d < MinEvery {

@@ -78,7 +78,7 @@ func TestPictures(t *testing.T) {
 }
 
 // shown is when there is something to see.
-const shown = `document.querySelectorAll('#panel-leases tbody tr').length > 2 && !document.getElementById('alerts').hidden && document.querySelector('#tiles .big').innerText.match(/[0-9]{2}/)`
+const shown = `document.querySelectorAll('#panel-leases tbody tr').length > 2 && !document.getElementById('alerts').hidden && /[0-9]{2}/.test(document.querySelector('#tiles .big').firstChild.data)`
 
 func (p *tab) save(name string, width, height int64, scale float64) {
 	p.Helper()

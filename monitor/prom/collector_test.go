@@ -98,7 +98,7 @@ func TestEveryNumberIsShownUnderItsName(t *testing.T) {
 		m := monitortest.New(t, monitortest.Known(), monitor.Threshold{Name: "busy", Metric: monitor.PoolUse, Limit: 0.5})
 		defer func() { _ = m.Close() }()
 		c := newCollector(t, m, "cache", prom.WithBuckets(5*time.Millisecond, time.Second))
-		time.Sleep(monitor.DefaultEvery)
+		time.Sleep(monitortest.Period)
 		synctest.Wait() // the thresholds have been looked at
 		reg := registry(t, c)
 		lint(t, reg)
@@ -265,9 +265,9 @@ func TestAPeakBetweenTwoScrapesIsShown(t *testing.T) {
 			t.Error("before")
 		}
 		inUse(70)
-		time.Sleep(monitor.DefaultEvery) // the period ends
+		time.Sleep(monitortest.Period) // the period ends
 		inUse(10)
-		time.Sleep(monitor.DefaultEvery) // and another one
+		time.Sleep(monitortest.Period) // and another one
 		synctest.Wait()
 		if p := peak(); p != 70 {
 			t.Errorf("the peak of a past period is forgotten: %v", p)
@@ -293,11 +293,11 @@ func TestAPeakIsShownForTwoMinutesWheneverItWas(t *testing.T) {
 			m := monitortest.New(t, src, monitor.WithoutDefaults())
 			defer func() { _ = m.Close() }()
 			c := newCollector(t, m, "c")
-			time.Sleep(time.Duration(quietPeriods)*monitor.DefaultEvery + time.Second)
+			time.Sleep(time.Duration(quietPeriods)*monitortest.Period + time.Second)
 			inUse(70)
-			time.Sleep(monitor.DefaultEvery)
+			time.Sleep(monitortest.Period)
 			inUse(10)
-			time.Sleep(4 * monitor.DefaultEvery)
+			time.Sleep(4 * monitortest.Period)
 			synctest.Wait()
 			if got := peakOf(t, c); got != 70 {
 				t.Errorf("after %d periods: %v", quietPeriods, got)

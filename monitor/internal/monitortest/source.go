@@ -53,11 +53,14 @@ func Node(n monitor.Numbers) func(*monitor.Sample) {
 	return func(s *monitor.Sample) { s.Nodes = []monitor.Node{{Name: "a:1", Numbers: n}} }
 }
 
+// Period is that of a Monitor made with New, unless its options say otherwise.
+const Period = 30 * time.Second
+
 // New makes a Monitor that logs nothing, unless opts say otherwise, and is closed
 // with the test.
 func New(t testing.TB, src monitor.Source, opts ...monitor.Option) *monitor.Monitor {
 	t.Helper()
-	m, err := monitor.New(src, append([]monitor.Option{monitor.WithLogger(slog.New(slog.DiscardHandler))}, opts...)...)
+	m, err := monitor.New(src, append([]monitor.Option{monitor.WithLogger(slog.New(slog.DiscardHandler)), monitor.Every(Period)}, opts...)...)
 	if err != nil {
 		t.Fatal(err)
 	}
