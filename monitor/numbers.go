@@ -56,6 +56,8 @@ type Numbers struct {
 	BreakersOpen  int  `json:"breakers_open"`  // breakers that let nothing through
 	MaxClients    int  `json:"max_clients"`    // the server's maxclients; 0: not known
 	ServerClients int  `json:"server_clients"` // clients the server has, everybody's; 0: not known
+	Instances     int  `json:"instances"`      // of a fleet: instances that live
+	InstancesLost int  `json:"instances_lost"` // of a fleet: instances that have said nothing for too long
 
 	// Counters.
 
@@ -162,6 +164,8 @@ func (n *Numbers) add(o *Numbers) {
 	n.PeakInUse += o.PeakInUse
 	n.PeakDemand += o.PeakDemand
 	n.BreakersOpen += o.BreakersOpen
+	n.Instances += o.Instances
+	n.InstancesLost += o.InstancesLost
 	n.addCounters(o)
 }
 

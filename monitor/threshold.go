@@ -67,6 +67,7 @@ const (
 
 	Churn           Metric = "churn"            // connections ended per second since the last sample
 	UnknownOutcomes Metric = "unknown_outcomes" // commands with an unknown outcome, since the last sample
+	InstancesLost   Metric = "instances_lost"   // of a fleet: instances that are lost, now
 	Leaks           Metric = "leaks"            // leases found to be leaked, since the last sample: it is back at 0 in the next one, though they are still held
 )
 
@@ -116,7 +117,10 @@ var metrics = map[Metric]metricInfo{
 	PoolTimeouts:    {count, "pool timeouts", "pool timeout", true, "pool_timeouts", counted(func(n *Numbers) uint64 { return n.PoolTimeouts })},
 	DialFailures:    {count, "failed dials", "failed dial", true, "dial_errors", counted(func(n *Numbers) uint64 { return n.DialErrors })},
 	UnknownOutcomes: {count, "unknown outcomes", "unknown outcome", false, "unknown_outcomes", counted(func(n *Numbers) uint64 { return n.UnknownOutcomes })},
-	Leaks:           {count, "leaked leases", "leaked lease", false, "leaks", counted(func(n *Numbers) uint64 { return n.Leaks })},
+	InstancesLost: {count, "lost instances", "lost instance", false, "instances_lost", func(now, _ *Numbers, _ time.Duration) (float64, bool) {
+		return float64(now.InstancesLost), now.Instances+now.InstancesLost > 0
+	}},
+	Leaks: {count, "leaked leases", "leaked lease", false, "leaks", counted(func(n *Numbers) uint64 { return n.Leaks })},
 	Churn: {perSecond, "churn", "", false, "closed", func(_, recent *Numbers, interval time.Duration) (float64, bool) {
 		return float64(recent.ClosedAll()) / max(interval.Seconds(), 1e-9), interval > 0
 	}},

@@ -170,13 +170,13 @@ func TestEveryMetricRaisesItsAlert(t *testing.T) {
 	slow.Record(time.Second)
 	over := monitor.Numbers{
 		Main: monitor.Pool{Size: 10, Open: 9, InUse: 9, Waiting: 4}, PeakInUse: 10, BreakersOpen: 1, MaxClients: 100, ServerClients: 90,
-		Hits: 1, Misses: 9, PoolTimeouts: 1, DialErrors: 1, UnknownOutcomes: 1, Leaks: 1, LeasesOverdue: 2, Closed: map[string]uint64{"age": 3000},
+		Hits: 1, Misses: 9, PoolTimeouts: 1, DialErrors: 1, UnknownOutcomes: 1, Leaks: 1, LeasesOverdue: 2, Instances: 3, InstancesLost: 2, Closed: map[string]uint64{"age": 3000},
 		Wait: slow.Snapshot(), Command: slow.Snapshot(),
 	}
 	for metric, limit := range map[monitor.Metric]float64{
 		monitor.PoolUse: 0.9, monitor.PoolPeak: 1, monitor.Waiting: 4, monitor.WaitP99: 0.9, monitor.CommandP99: 0.9, monitor.HitRatio: 0.1,
 		monitor.PoolTimeouts: 1, monitor.DialFailures: 1, monitor.MaxClients: 0.9, monitor.Churn: 100, monitor.UnknownOutcomes: 1,
-		monitor.Leaks: 1, monitor.BreakerOpen: 1, monitor.LeasesOverdue: 2,
+		monitor.Leaks: 1, monitor.BreakerOpen: 1, monitor.LeasesOverdue: 2, monitor.InstancesLost: 2,
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			src, got := &monitortest.Source{}, &alerts{}
@@ -195,7 +195,7 @@ func TestEveryMetricRaisesItsAlert(t *testing.T) {
 			}
 			// The same counters again: nothing has come since.
 			quiet := over
-			quiet.Main, quiet.PeakInUse, quiet.BreakersOpen, quiet.ServerClients, quiet.Hits, quiet.LeasesOverdue = monitor.Pool{Size: 10}, 0, 0, 1, 1000, 0
+			quiet.Main, quiet.PeakInUse, quiet.BreakersOpen, quiet.ServerClients, quiet.Hits, quiet.LeasesOverdue, quiet.InstancesLost = monitor.Pool{Size: 10}, 0, 0, 1, 1000, 0, 0
 			src.Set(monitortest.Node(quiet))
 			periods(1)
 			if s := got.take(); s != "-it" {

@@ -20,7 +20,8 @@ func clientsCommand() *cli.Command {
 		Usage: "shows who is connected to a server, and ends who should not be",
 		Description: "A table of the server's connections, by age, or counted in groups. The command's own\n" +
 			"connections are left out. With --kill it ends those that are too old, idle for too long,\n" +
-			"or fit the filter; --dry-run says first whom. It never ends links of replication.\n\n" +
+			"or fit the filter; --dry-run says first whom. It never ends links of replication, and what\n" +
+			"belongs to Sentinels or to slot migration only with --include-servers.\n\n" +
 			"Examples:\n" +
 			"   lifeguard clients\n" +
 			"   lifeguard clients -h redis.example.com -p 6380 --tls --user ops --askpass\n" +
@@ -43,12 +44,13 @@ func clientsCommand() *cli.Command {
 			&cli.Int64Flag{Name: "client-db", Category: which, HideDefault: true, Usage: "`NUMBER` of the database they use"},
 			&cli.DurationFlag{Name: "min-age", Category: which, HideDefault: true, Usage: "connected for this long (1h, 30m, 90s) or longer"},
 			&cli.DurationFlag{Name: "min-idle", Category: which, HideDefault: true, Usage: "sent nothing for this long or longer"},
-			&cli.BoolFlag{Name: "kill", Category: kill, HideDefault: true, Usage: "end them; needs --max-age, --max-idle or a filter"},
+			&cli.BoolFlag{Name: "kill", Category: kill, HideDefault: true, Usage: "end them; needs --max-age, --max-idle or a filter that says whose"},
 			&cli.DurationFlag{Name: "max-age", Category: kill, HideDefault: true, Usage: "end those that are this old or older"},
 			&cli.DurationFlag{Name: "max-idle", Category: kill, HideDefault: true, Usage: "end those that sent nothing for this long; not those that wait for the server"},
 			&cli.BoolFlag{Name: "dry-run", Category: kill, HideDefault: true, Usage: "say whom, and end nobody"},
 			&cli.StringSliceFlag{Name: "spare-name", Category: kill, Usage: "`PATTERN` of names to spare; may be given several times"},
 			&cli.StringFlag{Name: "spare-fleet", Category: kill, Usage: "spare the living instances of the fleet `NAME` (\"" + fleet.DefaultName + "\" unless they say otherwise)"},
+			&cli.BoolFlag{Name: "include-servers", Category: kill, HideDefault: true, Usage: "also connections of Sentinels, of slot migration and in MONITOR; needs --name"},
 			&cli.IntFlag{Name: "per-second", Category: kill, HideDefault: true, Usage: "end `N` a second at most; default: 50"},
 		}, serverFlags()...),
 		OnUsageError: onUsageError,
@@ -63,6 +65,7 @@ func clientsCommand() *cli.Command {
 				Sort: c.String("sort"), Reverse: c.Bool("reverse"), Group: c.String("group"), Limit: c.Int("limit"), JSON: c.Bool("json"),
 				Kill: c.Bool("kill"), MaxAge: c.Duration("max-age"), MaxIdle: c.Duration("max-idle"), DryRun: c.Bool("dry-run"),
 				SpareNames: c.StringSlice("spare-name"), SpareFleet: c.String("spare-fleet"), PerSecond: c.Int("per-second"),
+				IncludeServers: c.Bool("include-servers"),
 			}
 			cfg.Note = func(text string) { fmt.Fprintln(c.Root().ErrWriter, text) }
 			if c.IsSet("client-db") {

@@ -134,6 +134,10 @@ func TestADryRunSaysWhomAndEndsNobodyAndKillEndsThem(t *testing.T) {
 func TestKillRefusesWhatItWouldNotHeed(t *testing.T) {
 	for args, want := range map[string]string{
 		"--kill":                                   "--kill alone would end everybody",
+		"--kill --type normal":                     "and so would --kill --type",
+		"--kill --type pubsub --dry-run":           "and so would --kill --type",
+		"--kill --max-age 1h --include-servers":    "--include-servers needs --name",
+		"--include-servers":                        "are for --kill",
 		"--kill --name x --limit 2":                "--limit are for the list",
 		"--kill --name x --sort age":               "for the list, not for --kill",
 		"--kill --name x --group name":             "for the list, not for --kill",

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"net"
 	"os"
 	"strings"
 	"testing"
@@ -108,4 +109,49 @@ func TestDoctorTakesTheConfigurationFromURLFileAndFlags(t *testing.T) {
 	code, _, stderr := call(t, "doctor", "--options", t.TempDir()+"/none")
 	require.Equal(t, exitUsage, code)
 	require.Contains(t, stderr, "none: ")
+}
+
+func TestDoctorDoesNotAdviseWhatIsDoneAlready(t *testing.T) {
+	s := redistest.Start(t, "--maxclients", "100")
+	connect(t, s, "")
+	found, _ := examined(t, s)
+	require.Contains(t, found["unnamed-connections"].Change, "ClientName")
+	_, stdout, _ := call(t, "doctor", "--json", "-u", "redis://"+s.Addr()+"?client_name=orders")
+	require.Contains(t, stdout, "yours have one")
+	// 60 of 100: twice as many do not fit, and a pool that is larger is no answer.
+	found, _ = examined(t, s, "--pool-size", "60", "--pipeline-pool-size", "-1")
+	require.Equal(t, "note", found["maxclients"].Severity)
+	require.Contains(t, found["maxclients"].Change, "PoolSize: 50")
+	require.Contains(t, found["maxclients"].Change, "maxclients 120")
+	found, _ = examined(t, s, "--pool-size", "60", "--conn-limit", "55")
+	require.Contains(t, found["maxclients"].Change, "maxclients 110")
+	_, stdout, _ = ask(t, []string{"doctor", "--max-age", "500ms", "--max-idle", "250ms"}, port(t, s)...)
+	require.Contains(t, strings.Join(strings.Fields(stdout), " "), "maximum age 500ms, idle time 250ms")
+}
+
+func TestDoctorKnowsASentinel(t *testing.T) {
+	set := redistest.StartSentinel(t, "redis-server")
+	host, p, err := net.SplitHostPort(set.Master().Addr())
+	require.NoError(t, err)
+	found, code := examined(t, set.Sentinels()[0])
+	require.Equal(t, exitWarnings, code)
+	require.Len(t, found, 1)
+	require.Contains(t, found["sentinel"].What, "this is a Sentinel: ask it for the master")
+	require.Contains(t, found["sentinel"].Change, "lifeguard doctor -h "+host+" -p "+p)
+}
+
+func TestDoctorSaysThingsOnceOfACluster(t *testing.T) {
+	c := redistest.StartCluster(t, "redis-server", 3, 0)
+	code, stdout, stderr := ask(t, []string{"doctor", "--json", "--cluster", "--pool-size", "200", "--processors", "2"}, port(t, c.Nodes()[0])...)
+	require.Empty(t, stderr)
+	require.Equal(t, exitWarnings, code)
+	var got struct{ Findings []finding }
+	require.NoError(t, json.Unmarshal([]byte(stdout), &got))
+	seen := map[string]int{}
+	for _, f := range got.Findings {
+		seen[f.ID]++
+		require.Equal(t, 1, seen[f.ID], f.What)
+		require.NotContains(t, f.Change, "redis.Options{")
+	}
+	require.Equal(t, 1, seen["pool-size"])
 }

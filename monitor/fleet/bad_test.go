@@ -284,3 +284,8 @@ func TestWithoutMultiAnInstancePublishesAllTheSameAndCostsNoConnections(t *testi
 		assert.Empty(t, read(t, s.Admin()).Instances)
 	})
 }
+
+// zed is a member of the index whose entry is there for a while.
+func zed(id string) redis.Z {
+	return redis.Z{Score: float64(time.Now().Add(time.Hour).UnixMilli()), Member: id}
+}

@@ -20,8 +20,9 @@
 // keys of a fleet begin with "lifeguard:{fleet:NAME}:", so they are in one slot. An
 // instance writes both in one transaction and one round trip per period, a period
 // being 10 % longer or shorter each time, so that a fleet does not write all at
-// once. Everything it writes may be repeated: HSET, PEXPIRE, ZADD and
-// ZREMRANGEBYSCORE.
+// once. Everything it writes may be repeated. The index says when it was begun and for
+// how long an instance may be silent, so that its loss does not go unnoticed; it has
+// at most [MaxInstances] entries.
 //
 // # Who is alive
 //
@@ -30,6 +31,9 @@
 // instance that has said nothing for [LostAfter] is lost: [Read] lists it with its
 // last numbers until [Keep] is over, and counts it apart from those that live.
 // [Publisher.Close] removes an instance at once.
+//
+// Who is not there may have been lost, by FLUSHALL, an eviction or a failover: Gaps say
+// when instances may be missing, and a [Spare] spares everybody then.
 //
 // # Alerts
 //
@@ -43,8 +47,10 @@
 //
 // # Rights
 //
-// Publishing needs MULTI, EXEC, HSET, PEXPIRE, ZADD, ZREMRANGEBYSCORE, and DEL and
-// ZREM for the goodbye; TIME, without which nobody's entries are pruned from the
-// index by this instance, and CLIENT INFO, without which a [Spare] cannot tell its
-// connections by their addresses. Reading needs ZRANGE, HGETALL and PTTL.
+// Publishing needs HGET, HSET, PEXPIRE, ZADD, ZSCORE, ZREMRANGEBYSCORE and
+// ZREMRANGEBYRANK, and DEL and ZREM for the goodbye; MULTI and EXEC, without which it takes two
+// round trips; PTTL and PEXPIRETIME or TIME, without which the index is not pruned by this instance;
+// CLIENT INFO, without which a [Spare] cannot tell its connections by their
+// addresses; and INFO, without which one server may be seen as several. Reading needs
+// ZRANGE, HGETALL and PTTL, and PEXPIRETIME or TIME. It works from Redis 6.2 on.
 package fleet

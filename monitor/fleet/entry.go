@@ -48,7 +48,7 @@ func parse(id string, h map[string]string, ttl time.Duration) (Instance, error) 
 	}
 	i := Instance{
 		ID: id, Service: r.str("service"), Host: r.str("host"), PID: int(r.int("pid", 0, math.MaxInt32)),
-		Started: time.UnixMilli(r.int("started_ms", 0, maxCount)),
+		Started: time.UnixMilli(r.int("started_ms", 0, lastTime)),
 		Every:   r.ms("every_ms"), LostAfter: r.ms("lost_ms"), Unknown: r.str("unknown") == "true",
 	}
 	i.rev = uint64(r.int("rev", 0, maxCount))
@@ -60,13 +60,23 @@ func parse(id string, h map[string]string, ttl time.Duration) (Instance, error) 
 	r.json("addrs", &i.Addrs)
 	r.numbers("numbers", &i.Numbers)
 	seen := map[string]bool{}
+	var sum Numbers
 	for k := range i.Nodes {
 		n := &i.Nodes[k]
 		r.numbers("nodes", &n.Numbers)
-		if n.MaxClients < 0 || n.MaxClients > math.MaxInt32 || seen[n.Name] {
+		if n.MaxClients < 0 || n.MaxClients > math.MaxInt32 || seen[n.Name] || len(n.Name) > maxText || len(n.RunID) > maxText || n.Names != nil {
 			r.fail("nodes", errors.New("it is no list of nodes"))
 		}
 		seen[n.Name] = true
+		if r.err == nil {
+			sum.add(n.Numbers)
+		}
+	}
+	if r.err == nil && sum.above(&i.Numbers) {
+		r.fail("nodes", errors.New("they have more than the instance"))
+	}
+	if len(i.Service) > maxText || len(i.Host) > maxText || len(i.Addrs) > maxAddrs || len(i.ClientNames) > maxAddrs || len(i.Gaps) > maxAddrs {
+		r.fail("service, host, addrs, client_names or gaps", errors.New("it is too long"))
 	}
 	// For those who look with redis-cli, and a check.
 	for name, n := range map[string]int{"total": i.Total, "active": i.Active, "idle": i.Idle} {
@@ -94,9 +104,15 @@ func parse(id string, h map[string]string, ttl time.Duration) (Instance, error) 
 	return i, nil
 }
 
-// maxCount is what a float64 can hold, so that no tool on the way spoils a counter,
-// and so that sums do not overflow.
-const maxCount = 1 << 53
+const (
+	// maxCount is what a counter may be: no tool on the way spoils it, as those do that
+	// have only float64, and the sum of MaxInstances of them is an uint64.
+	maxCount = 1 << 50
+	// lastTime is the end of the year 9999, beyond which JSON has no times.
+	lastTime = 253402300799999
+	// maxText is how long a name may be, in bytes.
+	maxText = 1000
+)
 
 // reader takes fields of a hash, and keeps the first error.
 type reader struct {
@@ -148,5 +164,8 @@ func (r *reader) numbers(name string, n *Numbers) {
 		if *c > maxCount {
 			r.fail(name, fmt.Errorf("%d is no number that it can have", *c))
 		}
+	}
+	if n.Active+n.Idle > n.Total || n.Subscribed > n.Active {
+		r.fail(name, errors.New("they contradict each other"))
 	}
 }

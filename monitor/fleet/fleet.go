@@ -34,7 +34,8 @@ type Numbers struct {
 
 func numbersOf(n *monitor.Numbers) Numbers {
 	return Numbers{
-		Total: n.Open, Active: n.InUse + n.Subscribed, Idle: n.Idle, Disconnected: n.ClosedAll(),
+		// They may have been counted one after the other.
+		Total: max(n.Open, n.InUse+n.Subscribed+n.Idle), Active: n.InUse + n.Subscribed, Idle: n.Idle, Disconnected: n.ClosedAll(),
 		Subscribed: n.Subscribed, Size: n.Main.Size + n.Pipeline.Size, Waiting: n.Waiting, Leases: n.Leases,
 		Dialed: n.Dialed, DialErrors: n.DialErrors, Hits: n.Hits, Misses: n.Misses, Waits: n.Waits, PoolTimeouts: n.PoolTimeouts,
 		Retries: n.RetriesAll(), UnknownOutcomes: n.UnknownOutcomes, Leaks: n.Leaks,
@@ -65,6 +66,23 @@ func (n *Numbers) addCounters(o Numbers) {
 	}
 }
 
+// above reports whether a number is above that of o.
+func (n *Numbers) above(o *Numbers) bool {
+	a, b := n.gauges(), o.gauges()
+	for i := range a {
+		if *a[i] > *b[i] {
+			return true
+		}
+	}
+	c, d := n.counters(), o.counters()
+	for i := range c {
+		if *c[i] > *d[i] {
+			return true
+		}
+	}
+	return false
+}
+
 // since returns the counters of what has come since earlier. One that has fallen
 // began anew.
 func (n Numbers) since(earlier Numbers) (d Numbers) {
@@ -83,11 +101,14 @@ func (n Numbers) String() string {
 	return fmt.Sprintf("total=%d active=%d idle=%d disconnected=%d", n.Total, n.Active, n.Idle, n.Disconnected)
 }
 
-// Node are the connections to one server.
+// Node are the connections to one server. Of instances that may ask the server who it
+// is (INFO) it is one, however they spell its address; of others, each address is.
 type Node struct {
 	Name string `json:"name"` // its address, as the instances know it
 	Numbers
-	MaxClients int `json:"max_clients,omitempty"` // its maxclients, if the instances know it; else 0
+	MaxClients int      `json:"max_clients,omitempty"` // its maxclients, if the instances know it; else 0
+	RunID      string   `json:"run_id,omitempty"`      // the server's own name, until it restarts; "": not known
+	Names      []string `json:"names,omitempty"`       // all addresses, if there are several
 }
 
 // Instance is one publisher: the pools of one client in one process.
@@ -152,6 +173,7 @@ type Fleet struct {
 	// Gaps say what could not be read, so that it is missing in the above.
 	Gaps []string `json:"gaps,omitempty"`
 
+	runOf      map[string]string // run ids of addresses; "": there are several
 	index      *index
 	unreadable []string // instances that are there and cannot be read, and why
 	missing    []string // instances of the index without an entry

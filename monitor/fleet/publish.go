@@ -18,6 +18,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/lifeguard-redis/lifeguard/monitor"
+	"github.com/lifeguard-redis/lifeguard/monitor/internal/refusal"
 )
 
 // started is about when the process was.
@@ -61,6 +62,9 @@ type Publisher struct {
 	seen    string        // our address as the server saw it then; "": not known
 	direct  bool          // it is an address that one of our connections has
 	apart   bool          // MULTI is denied
+	noInfo  bool          // INFO is denied
+	dialed  uint64        // how many connections there had been when the servers were asked who they are
+	runIDs  map[string]string
 }
 
 // Status is how publishing goes. It is a value.
@@ -186,6 +190,7 @@ func (p *Publisher) publish() error {
 	if err != nil && p.ctx.Err() != nil {
 		return errClosed // Close interrupted it: no failure
 	}
+	err = refusal.Cause(p.rdb, err)
 	p.mu.Lock()
 	before, failures := p.status.Err, p.status.Failed
 	p.status.Err = err
@@ -241,7 +246,7 @@ func (p *Publisher) introduce(ctx context.Context) error {
 	}
 	var gaps []string
 	at := time.Now()
-	p.met, p.ahead, p.seen, p.direct, p.apart = at, clock.read(), "", false, false
+	p.met, p.ahead, p.seen, p.direct, p.apart, p.noInfo = at, clock.read(), "", false, false, false
 	if p.ahead.IsZero() {
 		gaps = append(gaps, fmt.Sprintf("the index is not pruned: TIME: %v; PEXPIRETIME: %v", clock.time.Err(), clock.at.Err()))
 	}
@@ -289,6 +294,7 @@ func plain(addr string) string {
 func (p *Publisher) write(ctx context.Context) error {
 	p.rev++
 	i := p.instance()
+	p.ask(ctx, i)
 	i.rev = p.rev
 	fields := p.c.fields(i)
 	score, pruned := math.Inf(1), ""
@@ -353,9 +359,7 @@ func (p *Publisher) atOnce(ctx context.Context, first, others func(redis.Pipelin
 		// After that go-redis may have to close the connection: it is not tried again
 		// before introduce.
 		p.apart = true
-		p.mu.Lock()
-		p.status.Gaps = append(p.status.Gaps, fmt.Sprintf("it takes two round trips: MULTI: %v", err))
-		p.mu.Unlock()
+		p.gap(fmt.Sprintf("it takes two round trips: MULTI: %v", err))
 	}
 	for _, part := range []func(redis.Pipeliner) error{first, others} {
 		cmds, err := p.rdb.Pipelined(ctx, part)
@@ -391,12 +395,14 @@ func (p *Publisher) instance() *Instance {
 	s := p.m.Stats()
 	i := &Instance{
 		ID: p.id, Service: p.c.service, Host: p.c.host, PID: os.Getpid(), Started: started, Every: p.c.every, LostAfter: p.c.lostAfter,
-		Numbers: numbersOf(&s.Numbers), rest: numbersOf(&s.Rest), Gaps: s.Gaps, ClientNames: p.c.clientNames,
+		Numbers: numbersOf(&s.Rest), rest: numbersOf(&s.Rest), Gaps: s.Gaps, ClientNames: p.c.clientNames,
 		Unknown: !s.Known("open"),
 	}
 	for k := range s.Nodes {
 		n := &s.Nodes[k]
-		i.Nodes = append(i.Nodes, Node{Name: n.Name, Numbers: numbersOf(&n.Numbers), MaxClients: n.MaxClients})
+		one := Node{Name: n.Name, Numbers: numbersOf(&n.Numbers), MaxClients: n.MaxClients}
+		i.Numbers.add(one.Numbers)
+		i.Nodes = append(i.Nodes, one)
 	}
 	if all, _ := p.m.Connections(); p.direct && len(all) <= maxAddrs {
 		for _, c := range all {

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/lifeguard-redis/lifeguard/monitor/internal/refusal"
 )
 
 // batch is how many instances are read in one round trip.
@@ -38,6 +40,14 @@ func Read(ctx context.Context, rdb redis.UniversalClient, opts ...Option) (Fleet
 }
 
 func (c *config) read(ctx context.Context, rdb redis.UniversalClient) (Fleet, error) {
+	f, err := c.look(ctx, rdb)
+	if err != nil {
+		return Fleet{}, refusal.Cause(rdb, err)
+	}
+	return f, nil
+}
+
+func (c *config) look(ctx context.Context, rdb redis.UniversalClient) (Fleet, error) {
 	f := Fleet{Name: c.fleet, Time: time.Now().Round(0)}
 	x, err := c.readIndex(ctx, rdb)
 	if err != nil {
@@ -119,7 +129,6 @@ func (f *Fleet) finish() {
 		return cmp.Or(strings.Compare(a.Service, b.Service), strings.Compare(a.Host, b.Host), cmp.Compare(a.PID, b.PID), strings.Compare(a.ID, b.ID))
 	})
 	f.incomplete()
-	nodes := map[string]*Node{}
 	for i := range f.Instances {
 		in := &f.Instances[i]
 		if in.Lost {
@@ -132,19 +141,8 @@ func (f *Fleet) finish() {
 		if in.Unknown {
 			f.Gaps = append(f.Gaps, fmt.Sprintf("numbers of %s on %s (pid %d): %s", in.Service, in.Host, in.PID, strings.Join(in.Gaps, "; ")))
 		}
-		for _, n := range in.Nodes {
-			to := nodes[n.Name]
-			if to == nil {
-				to = &Node{Name: n.Name}
-				nodes[n.Name] = to
-			}
-			to.add(n.Numbers)
-			to.MaxClients = max(to.MaxClients, n.MaxClients)
-		}
 	}
-	for _, name := range slices.Sorted(maps.Keys(nodes)) {
-		f.Nodes = append(f.Nodes, *nodes[name])
-	}
+	f.Nodes = f.sumNodes()
 }
 
 // incomplete puts what may be missing before the other gaps.

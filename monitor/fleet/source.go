@@ -1,6 +1,7 @@
 package fleet
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -22,6 +23,9 @@ import (
 //	m, err := monitor.New(src, monitor.WithoutDefaults(),
 //		monitor.Threshold{Metric: monitor.MaxClients, Limit: 0.8})
 //
+// monitor.InstancesLost is how many instances are lost: Threshold{Metric:
+// monitor.InstancesLost, Limit: 1} tells of the first one.
+//
 // monitor.MaxClients is then the share of a server's maxclients that the fleet's open
 // connections take; connections of others are not counted. It is known for servers
 // that rdb is connected to under the same address as the fleet, for those of which
@@ -39,6 +43,7 @@ type Source struct {
 	last   map[string]map[string]Numbers // counters by instance and node
 	total  map[string]*Numbers           // the same of all, by node; "": of none
 	nodes  []string                      // in the latest look
+	names  map[string]string             // of servers, by what Fleet.server says
 }
 
 // NewSource makes a Source. Redis is not asked yet. Options: [Name], [Timeout],
@@ -51,14 +56,14 @@ func NewSource(rdb redis.UniversalClient, opts ...Option) (*Source, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Source{rdb: rdb, c: c, last: map[string]map[string]Numbers{}, total: map[string]*Numbers{}}, nil
+	return &Source{rdb: rdb, c: c, last: map[string]map[string]Numbers{}, total: map[string]*Numbers{}, names: map[string]string{}}, nil
 }
 
 // looked is what a look at Redis brought.
 type looked struct {
 	fleet   Fleet
 	err     error
-	limits  map[string]int // maxclients by address
+	limits  map[string]int // maxclients by address and by run id
 	limited error          // why some are missing
 }
 
@@ -76,6 +81,9 @@ func (s *Source) look() looked {
 	for _, one := range all {
 		if one.MaxClients.Known && one.MaxClients.Val > 0 {
 			l.limits[one.Node] = int(one.MaxClients.Val)
+			if one.RunID.Known {
+				l.limits[one.RunID.Val] = int(one.MaxClients.Val)
+			}
 		} else {
 			l.limited = errors.Join(l.limited, fmt.Errorf("%s does not tell", one.Node))
 		}
@@ -113,7 +121,7 @@ var notPublished = []string{"pipeline", "dialing", "leases_overdue", "peak_in_us
 	"budget_refusals", "breaker_opened", "breaker_closed", "breaker_refusals", "dial", "wait", "hold", "command"}
 
 // gauges are the other fields that are no counters.
-var gauges = []string{"open", "idle", "in_use", "waiting", "main", "subscribed", "leases", "max_clients"}
+var gauges = []string{"open", "idle", "in_use", "waiting", "main", "subscribed", "leases", "max_clients", "instances", "instances_lost"}
 
 // Sample implements [monitor.Source]. It waits for Redis for the [Timeout] at most.
 func (s *Source) Sample(to *monitor.Sample) {
@@ -132,19 +140,21 @@ func (s *Source) Sample(to *monitor.Sample) {
 	for _, g := range l.fleet.Gaps {
 		to.Gap(g)
 	}
+	s.call(&l.fleet)
 	s.count(&l.fleet)
 	s.nodes = nil
 	var missing []string
 	for _, n := range l.fleet.Nodes {
+		names := append([]string{n.Name}, n.Names...)
+		n.Name = s.names[l.fleet.server(&n)]
 		s.nodes = append(s.nodes, n.Name)
 		out := monitor.Node{Name: n.Name, Numbers: countersOf(s.total[n.Name])}
 		setGauges(&out.Numbers, &n.Numbers)
-		for _, limit := range []int{s.c.limits[n.Name], l.limits[n.Name], n.MaxClients} {
-			if limit > 0 {
-				out.MaxClients = limit
-				break
-			}
+		var set, said int
+		for _, name := range append(names, n.Name) {
+			set, said = max(set, s.c.limits[name]), max(said, l.limits[name])
 		}
+		out.MaxClients = cmp.Or(set, l.limits[n.RunID], said, n.MaxClients)
 		if out.MaxClients == 0 {
 			missing = append(missing, n.Name)
 		}
@@ -158,6 +168,7 @@ func (s *Source) Sample(to *monitor.Sample) {
 		}
 	}
 	setGauges(&to.Rest, &rest)
+	to.Rest.Instances, to.Rest.InstancesLost = l.fleet.Alive, l.fleet.Lost
 	if len(missing) > 0 {
 		why := "this client is not connected to it under that address; see Limit"
 		if l.limited != nil {
@@ -171,6 +182,35 @@ func (s *Source) Sample(to *monitor.Sample) {
 	}
 }
 
+// call gives each server a name that stays, as long as it is there. After a restart it is
+// another one at the same address, and has the name of the old one.
+func (s *Source) call(f *Fleet) {
+	there := map[string]bool{}
+	for i := range f.Nodes {
+		there[f.server(&f.Nodes[i])] = true
+	}
+	taken := map[string]bool{}
+	for key, name := range s.names {
+		if !there[key] {
+			delete(s.names, key)
+			continue
+		}
+		taken[name] = true
+	}
+	for i := range f.Nodes {
+		n := &f.Nodes[i]
+		key := f.server(n)
+		if s.names[key] != "" {
+			continue
+		}
+		name := n.Name
+		if taken[name] {
+			name += " (" + cmp.Or(n.RunID, "?")[:min(8, len(cmp.Or(n.RunID, "?")))] + ")"
+		}
+		s.names[key], taken[name] = name, true
+	}
+}
+
 // count adds what instances have counted since the last look.
 func (s *Source) count(f *Fleet) {
 	for i := range f.Instances {
@@ -181,10 +221,14 @@ func (s *Source) count(f *Fleet) {
 			s.last[in.ID] = last
 		}
 		for _, n := range append([]Node{{Numbers: in.rest}}, in.Nodes...) {
-			total := s.total[n.Name]
+			name := ""
+			if n.Name != "" {
+				name = cmp.Or(s.names[f.server(&n)], n.Name)
+			}
+			total := s.total[name]
 			if total == nil {
 				total = &Numbers{}
-				s.total[n.Name] = total
+				s.total[name] = total
 			}
 			total.addCounters(n.since(last[n.Name]))
 			last[n.Name] = n.Numbers

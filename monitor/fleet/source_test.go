@@ -165,3 +165,26 @@ func TestCountersOfAFleetNeverFallAndCountWhatIsNewOnce(t *testing.T) {
 	assert.EqualValues(t, 7, stats.Recent.Dialed)
 	assert.EqualValues(t, 3, stats.Leaks)
 }
+
+func TestAnAlertTellsOfALostInstance(t *testing.T) {
+	onEach(t, func(t *testing.T, s *redistest.Server) {
+		proxy := redistest.NewProxy(t, s.Addr())
+		opt := s.Options()
+		opt.Addr = proxy.Addr()
+		p := publish(t, dial(t, opt, "x"), fleet.LostAfter(500*time.Millisecond), fleet.Timeout(200*time.Millisecond))
+		require.NoError(t, p.Now(bg))
+		src, err := fleet.NewSource(s.Admin())
+		require.NoError(t, err)
+		alerts := make(chan monitor.Alert, 10)
+		m := watch(t, src, monitor.Every(50*time.Millisecond), monitor.WithoutDefaults(), monitor.OnAlert(func(a monitor.Alert) { alerts <- a }),
+			monitor.Threshold{Metric: monitor.InstancesLost, Limit: 1, CoolDown: -1})
+		assert.Equal(t, 1, m.Stats().Instances)
+		proxy.RefuseNew(true)
+		proxy.CutAll()
+		a := next(t, alerts)
+		assert.True(t, a.Active)
+		assert.Contains(t, a.String(), "1 lost instance")
+		proxy.RefuseNew(false)
+		assert.False(t, next(t, alerts).Active)
+	})
+}

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/lifeguard-redis/lifeguard/monitor/internal/refusal"
 )
 
 // ErrManyNodes: Get was given a client of several nodes, of which each has
@@ -121,6 +123,14 @@ func check(rdb Getter) error {
 }
 
 func get(ctx context.Context, rdb Getter) (Sample, error) {
+	s, err := ask(ctx, rdb)
+	if err != nil {
+		return Sample{}, fmt.Errorf("lifeguard/monitor/server: sample of %s: %w", nodeOf(rdb), refusal.Cause(rdb, err))
+	}
+	return s, nil
+}
+
+func ask(ctx context.Context, rdb Getter) (Sample, error) {
 	s := Sample{Node: nodeOf(rdb)}
 	pipe := rdb.Pipeline()
 	infoCmd := pipe.Do(ctx, "INFO")
@@ -132,11 +142,11 @@ func get(ctx context.Context, rdb Getter) (Sample, error) {
 	s.At = time.Now()
 	if err != nil && infoCmd.Err() == nil && infoCmd.Val() == nil {
 		// A failed handshake is told by Exec only, and not by the commands.
-		return Sample{}, fmt.Errorf("lifeguard/monitor/server: sample of %s: %w", s.Node, err)
+		return Sample{}, err
 	}
 
 	text, err := infoCmd.Text()
-	if err := unanswered(s.Node, err); err != nil {
+	if err := unanswered(err); err != nil {
 		return Sample{}, err
 	}
 	if err != nil {
@@ -146,7 +156,7 @@ func get(ctx context.Context, rdb Getter) (Sample, error) {
 	}
 	for i, name := range settings {
 		reply, err := configs[i].Result()
-		if err := unanswered(s.Node, err); err != nil {
+		if err := unanswered(err); err != nil {
 			return Sample{}, err
 		}
 		s.readConfig(name, reply, err)
@@ -156,7 +166,7 @@ func get(ctx context.Context, rdb Getter) (Sample, error) {
 
 // unanswered is err, if it is not an answer to what was asked: nothing came, or
 // the connection was turned away.
-func unanswered(node string, err error) error {
+func unanswered(err error) error {
 	var answer redis.Error
 	switch {
 	case err == nil:
@@ -165,7 +175,7 @@ func unanswered(node string, err error) error {
 	case errors.As(err, &answer):
 		return nil
 	}
-	return fmt.Errorf("lifeguard/monitor/server: sample of %s: %w", node, err)
+	return err
 }
 
 func (s *Sample) readInfo(reply string) {

@@ -134,6 +134,14 @@ var usageFamilies = []*Family{
 		Help: "Connections that callers hold by Acquire.", fields: []string{"leases"}, read: gauge(func(n *monitor.Numbers) int { return n.Leases })},
 	{Prom: "redis_client_leases_overdue", Otel: "lifeguard.lease.overdue", Unit: "{lease}", Kind: UpDown, Node: true,
 		Help: "Of these, held for longer than the leak threshold.", fields: []string{"leases_overdue"}, read: gauge(func(n *monitor.Numbers) int { return n.LeasesOverdue })},
+	{Prom: "redis_client_instances", Otel: "lifeguard.fleet.instances", Unit: "{instance}", Kind: UpDown, Node: true, Labels: []string{"instance_state"},
+		Help: "Instances of a fleet, by state (alive, lost).", fields: []string{"instances", "instances_lost"},
+		read: func(n *monitor.Numbers, put func(float64, ...string)) {
+			if n.Instances+n.InstancesLost > 0 { // else it is no fleet
+				put(float64(n.Instances), "alive")
+				put(float64(n.InstancesLost), "lost")
+			}
+		}},
 	{Prom: "redis_client_lease_leaks_total", Otel: "lifeguard.lease.leaks", Unit: "{lease}", Kind: Counter, Node: true,
 		Help: "Leases held for too long, or dropped without Release.", fields: []string{"leaks"}, read: number(func(n *monitor.Numbers) uint64 { return n.Leaks })},
 }

@@ -66,7 +66,7 @@ func TestEveryFieldOfNumbersIsInAMetricThatNeedsIt(t *testing.T) {
 			one := map[string]uint64{"x": 1}
 			var h monitor.Histogram
 			h.Record(1)
-			s.Nodes = []monitor.Node{{Name: "a:1", Numbers: monitor.Numbers{Main: monitor.Pool{Size: 1, Open: 1, Idle: 1, MaxIdle: 1}, MaxClients: 1, ServerClients: 1,
+			s.Nodes = []monitor.Node{{Name: "a:1", Numbers: monitor.Numbers{Main: monitor.Pool{Size: 1, Open: 1, Idle: 1, MaxIdle: 1}, MaxClients: 1, ServerClients: 1, Instances: 1,
 				Closed: one, Retries: one, Dial: h.Snapshot()}}}
 			s.Gap("x", unknown...)
 		}))

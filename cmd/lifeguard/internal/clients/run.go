@@ -31,7 +31,9 @@ type Config struct {
 	DryRun     bool
 	SpareNames []string
 	SpareFleet string // name of the fleet whose living members are spared
-	PerSecond  int    // 0: serverside.DefaultPerSecond
+	// IncludeServers ends by Name what belongs to servers, too.
+	IncludeServers bool
+	PerSecond      int // 0: serverside.DefaultPerSecond
 
 	Note func(string) // is told what is waited for; nil: nobody
 }
@@ -49,8 +51,8 @@ func (c Config) Check() error {
 		return fmt.Errorf("--limit %d: must be 0 (all) or more", c.Limit)
 	case !c.Kill && (c.MaxAge != 0 || c.MaxIdle != 0):
 		return errors.New("--max-age and --max-idle are for --kill; to list use --min-age and --min-idle")
-	case !c.Kill && (c.DryRun || len(c.SpareNames) > 0 || c.SpareFleet != "" || c.PerSecond != 0):
-		return errors.New("--dry-run, --spare-name, --spare-fleet and --per-second are for --kill")
+	case !c.Kill && (c.DryRun || len(c.SpareNames) > 0 || c.SpareFleet != "" || c.PerSecond != 0 || c.IncludeServers):
+		return errors.New("--dry-run, --spare-name, --spare-fleet, --include-servers and --per-second are for --kill")
 	case !c.Kill:
 		return wrap(c.Filter.Validate())
 	case c.Filter.MinAge != 0 || c.Filter.MinIdle != 0:
@@ -65,8 +67,10 @@ func (c Config) Check() error {
 		return fmt.Errorf("--max-idle %v: must be above 0", c.MaxIdle)
 	case c.PerSecond < 0:
 		return fmt.Errorf("--per-second %d: must be above 0", c.PerSecond)
-	case c.MaxAge == 0 && c.MaxIdle == 0 && !c.filtered():
-		return errors.New("--kill alone would end everybody: say whom, by --max-age, --max-idle, --client-user, --name, --lib, --addr or --type")
+	case c.MaxAge == 0 && c.MaxIdle == 0 && c.everybody():
+		return errors.New("--kill alone would end everybody, and so would --kill --type: say whom, by --max-age, --max-idle, --client-user, --name, --lib or --addr")
+	case c.IncludeServers && c.Filter.Name == "":
+		return errors.New("--include-servers needs --name: say which of them")
 	}
 	return wrap(c.policy().Validate())
 }
@@ -96,8 +100,14 @@ func (c Config) policy() serverside.Policy {
 	if p.MaxAge == 0 && p.MaxIdle == 0 {
 		p.MaxAge = time.Second // the filter says whom; who came this second is spared
 	}
-	p.Everybody = f.User == "" && f.Name == "" && f.Library == "" && f.Addr == ""
+	p.Everybody, p.IncludeServers = c.everybody(), c.IncludeServers
 	return p
+}
+
+// everybody reports whether nothing says whose clients are meant.
+func (c Config) everybody() bool {
+	f := c.Filter
+	return f.User == "" && f.Name == "" && f.Library == "" && f.Addr == ""
 }
 
 // Run shows the clients, or ends them.
@@ -242,7 +252,7 @@ func kill(ctx context.Context, t *target.Target, c Config, w io.Writer) error {
 			list[i] = killed{k.Reason, k.Client}
 		}
 		out := map[string]any{"server": t.Name, "dry_run": report.DryRun, "nodes": report.Nodes, "seen": report.Seen, "due": report.Due,
-			"spared": report.Spared, "ended": report.Ended, "gone": report.Gone, "took_seconds": report.Took.Seconds(), "clients": list}
+			"spared": report.Spared, "ended": report.Ended, "gone": report.Gone, "refused": report.Refused, "unknown": report.Unknown, "left": report.Left, "took_seconds": report.Took.Seconds(), "clients": list}
 		return errors.Join(show.JSON(w, out), err)
 	}
 	hit := make([]serverside.Client, len(report.Kills))
@@ -285,6 +295,15 @@ func summary(r serverside.Report, p serverside.Policy, err error) string {
 	}
 	if r.Gone > 0 {
 		fmt.Fprintf(&b, " Gone, or in use again, when it was their turn: %d.", r.Gone)
+	}
+	if r.Refused > 0 {
+		fmt.Fprintf(&b, " The server refused: %d.", r.Refused)
+	}
+	if r.Unknown > 0 {
+		fmt.Fprintf(&b, " Not known, because the reply was lost: %d.", r.Unknown)
+	}
+	if r.Left > 0 && !r.DryRun {
+		fmt.Fprintf(&b, " Not tried: %d.", r.Left)
 	}
 	return b.String()
 }

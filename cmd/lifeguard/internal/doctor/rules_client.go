@@ -26,9 +26,18 @@ func goTime(d time.Duration) string {
 }
 
 // bothRules look at a node and at the clients' configuration together.
-func bothRules(s server.Sample, rtt RoundTrip, e Effective) []Finding {
+func bothRules(s server.Sample, e Effective) []Finding {
+	return rules(s, RoundTrip{}, e, idleAgainstTimeout, poolsAgainstMaxClients)
+}
+
+// timeRules hold the configuration against the round trip, of a cluster the slowest.
+func timeRules(rtt RoundTrip, e Effective) []Finding {
+	return rules(server.Sample{}, rtt, e, readTimeout, carries)
+}
+
+func rules(s server.Sample, rtt RoundTrip, e Effective, all ...func(server.Sample, RoundTrip, Effective) (Finding, bool)) []Finding {
 	var out []Finding
-	for _, rule := range []func(server.Sample, RoundTrip, Effective) (Finding, bool){idleAgainstTimeout, poolsAgainstMaxClients, readTimeout, carries} {
+	for _, rule := range all {
 		if f, ok := rule(s, rtt, e); ok {
 			out = append(out, f)
 		}
@@ -46,11 +55,6 @@ func idleAgainstTimeout(s server.Sample, _ RoundTrip, e Effective) (Finding, boo
 	switch {
 	case timeout == 0:
 		f.What = "timeout is 0: the server ends nobody for being idle"
-		if s.TCPKeepAlive.Known && s.TCPKeepAlive.Val == 0 {
-			f.Severity = Warning
-			f.Why = "with tcp-keepalive off as well, the connections of a crashed host stay for ever"
-			f.Change = serverLine("tcp-keepalive", 300)
-		}
 	case e.Managed && e.Heartbeat < 0:
 		f.What = fmt.Sprintf("timeout is %s, and the heartbeat of the managed client is %s by itself", show.Seconds(timeout), show.Seconds(timeout*3/4))
 	case e.Managed && e.Heartbeat > 0 && e.Heartbeat < timeout:
@@ -94,14 +98,19 @@ func poolsAgainstMaxClients(s server.Sample, _ RoundTrip, e Effective) (Finding,
 		sum += fmt.Sprintf(", at most %d by WithConnLimit", e.ConnLimit)
 	}
 	f := Finding{ID: "maxclients", What: fmt.Sprintf("%s) = %d, of %d that the server takes (maxclients)", sum, need, limit)}
-	room := int(limit)*8/10/e.Instances - e.PipelinePoolSize - e.BlockingPool
+	share := 8 // tenths of maxclients that it is to be at most
+	if need*10 <= limit*8 {
+		share = 5
+	}
+	room := int(limit)*share/10/e.Instances - e.PipelinePoolSize - e.BlockingPool
 	smaller := ""
-	if room >= 1 {
+	if room >= e.PoolSize { // WithConnLimit is what bounds it, or it fits
+	} else if room >= 1 {
 		smaller = goLine("PoolSize", room, fmt.Sprintf("pool_size=%d", room))
 	} else if e.PipelinePoolSize > 0 {
 		smaller = goLine("PipelinePoolSize", -1, "pipeline_pool_size=-1")
 	}
-	f.Change = or(smaller, serverLine("maxclients", roundUp(need*10/8)))
+	f.Change = or(smaller, serverLine("maxclients", roundUp(need*10/int64(share))))
 	switch {
 	case need > limit:
 		f.Severity = Critical

@@ -131,8 +131,8 @@ func fullness(s server.Sample) (Finding, bool) {
 	return f, true
 }
 
-// clientRules look at who is connected.
-func listRules(all []serverside.Client) []Finding {
+// listRules look at who is connected.
+func listRules(all []serverside.Client, e Effective) []Finding {
 	normal, idle, unnamed, blocked := 0, 0, 0, 0
 	longest := time.Duration(0)
 	for _, c := range all {
@@ -161,14 +161,22 @@ func listRules(all []serverside.Client) []Finding {
 		out = append(out, f)
 	}
 	if unnamed > 0 {
+		change := goLine("ClientName", `"orders"`, "client_name=orders")
+		if e.Named {
+			change = "yours have one; find out whose they are: lifeguard clients --group addr"
+		}
 		out = append(out, Finding{ID: "unnamed-connections", Severity: Note, What: fmt.Sprintf("%d of %s have no name", unnamed, show.Count(normal, "connection")),
 			Why:    "when there are too many, nobody can tell whose they are",
-			Change: goLine("ClientName", `"orders"`, "client_name=orders")})
+			Change: change})
 	}
 	if blocked > 0 {
+		change := "managed.New(opt, managed.WithBlockingPool(n))   (or a client of their own)"
+		if e.BlockingPool > 0 {
+			change = "yours have a pool of their own; find out whose they are: lifeguard clients --group name"
+		}
 		out = append(out, Finding{ID: "blocked-connections", Severity: Note, What: show.Count(blocked, "connection") + " wait in BLPOP, XREAD BLOCK or the like",
 			Why:    "each of them holds one place of its pool all the time, so that other commands wait",
-			Change: "managed.New(opt, managed.WithBlockingPool(n))   (or a client of their own)"})
+			Change: change})
 	}
 	return out
 }

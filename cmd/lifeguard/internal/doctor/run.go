@@ -73,23 +73,30 @@ func Examine(ctx context.Context, t *target.Target, c Client) (Report, error) {
 	}))
 	slices.SortFunc(r.RoundTrips, func(a, b RoundTrip) int { return strings.Compare(a.Node, b.Node) })
 	var found []Finding
+	if i := slices.IndexFunc(samples, func(s server.Sample) bool { return s.Mode.Or("") == "sentinel" }); i >= 0 {
+		r.Findings = []Finding{sentinel(ctx, t)}
+		r.Worst = worst(r.Findings)
+		return r, nil
+	}
 	for _, s := range samples {
-		rtt := RoundTrip{}
-		for _, m := range r.RoundTrips {
-			if m.Node == s.Node || len(samples) == 1 {
-				rtt = m
-			}
-		}
-		for _, f := range append(serverRules(s), bothRules(s, rtt, r.Client)...) {
+		for _, f := range append(serverRules(s), bothRules(s, r.Client)...) {
 			if t.Cluster {
 				f.Nodes = []string{s.Node}
 			}
 			found = append(found, f)
 		}
 		if s.Mode.Or("") == "cluster" && !t.Cluster {
-			found = append(found, Finding{ID: "one-node", Severity: Note, What: "the server belongs to a cluster, and only this node was looked at", Change: "lifeguard doctor --cluster"})
+			found = append(found, Finding{ID: "one-node", Severity: Note, What: "the server belongs to a cluster, and only this node was looked at",
+				Why: "the other nodes have settings, connections and limits of their own", Change: "lifeguard doctor --cluster"})
 		}
 	}
+	slowest := RoundTrip{}
+	for _, m := range r.RoundTrips {
+		if m.Count > 0 && m.Median >= slowest.Median {
+			slowest = m
+		}
+	}
+	found = append(found, timeRules(slowest, r.Client)...)
 	found = append(found, clientRules(r.Client)...)
 	clients, listErr := t.Clients(ctx, serverside.Filter{})
 	switch {
@@ -98,11 +105,16 @@ func Examine(ctx context.Context, t *target.Target, c Client) (Report, error) {
 			Change: "ACL SETUSER <user> +client|list"})
 	default:
 		err = errors.Join(err, listErr)
-		found = append(found, listRules(clients)...)
+		found = append(found, listRules(clients, r.Client)...)
 	}
 	if !target.Loopback(t.Options) && t.Options.TLSConfig == nil && t.Options.Password != "" {
 		found = append(found, Finding{ID: "plain-text", Severity: Warning, What: "the password goes over the network in plain text",
 			Why: "whoever can listen on the way can read it, and everything else", Change: "rediss:// in the URL, or --tls; on the server tls-port 6380 and port 0"})
+	}
+	if t.Cluster {
+		for i := range found {
+			found[i].Change = forClusters.Replace(found[i].Change)
+		}
 	}
 	r.Findings = merge(found)
 	r.Worst = worst(r.Findings)
@@ -110,6 +122,41 @@ func Examine(ctx context.Context, t *target.Target, c Client) (Report, error) {
 		err = t.Explain(err)
 	}
 	return r, err
+}
+
+// forClusters makes advice about a client one about a cluster client.
+var forClusters = strings.NewReplacer("redis.Options{", "redis.ClusterOptions{", "managed.NewClient(", "managed.NewClusterClient(", "managed.New(", "managed.NewCluster(")
+
+// sentinel is what there is to say of a Sentinel: where the masters are.
+func sentinel(ctx context.Context, t *target.Target) Finding {
+	f := Finding{ID: "sentinel", Severity: Warning, What: "this is a Sentinel: ask it for the master, and look at that",
+		Why: "a Sentinel has no data and no clients of yours; its settings say nothing about them", Change: "redis-cli SENTINEL get-master-addr-by-name <name>   (and then lifeguard doctor -h <host> -p <port>)"}
+	all, err := t.Do(ctx, "SENTINEL", "MASTERS").Slice()
+	if err != nil {
+		return f
+	}
+	var lines []string
+	for _, one := range all {
+		m := map[string]string{}
+		switch one := one.(type) {
+		case []any:
+			for i := 0; i+1 < len(one); i += 2 {
+				m[fmt.Sprint(one[i])] = fmt.Sprint(one[i+1])
+			}
+		case map[any]any:
+			for k, v := range one {
+				m[fmt.Sprint(k)] = fmt.Sprint(v)
+			}
+		}
+		if m["ip"] != "" && m["port"] != "" {
+			lines = append(lines, show.Clean(fmt.Sprintf("lifeguard doctor -h %s -p %s   (the master of %s)", m["ip"], m["port"], m["name"])))
+		}
+	}
+	if len(lines) > 0 {
+		slices.Sort(lines)
+		f.Change = or(lines...)
+	}
+	return f
 }
 
 // Print writes the report for people, in lines of at most width.

@@ -20,10 +20,13 @@ func Clean(text string) string {
 	}, text)
 }
 
-// Seconds is a time in whole units, the two largest: "3d4h", "5m12s", "0s".
+// Seconds is a time in whole units, the two largest: "3d4h", "5m12s", "0s". What is
+// below a minute and not whole is not rounded down to less: "500ms".
 func Seconds(d time.Duration) string {
 	s := int64(d / time.Second)
 	switch {
+	case d > 0 && d < time.Minute && d%time.Second != 0:
+		return Short(d)
 	case s < 60:
 		return fmt.Sprintf("%ds", s)
 	case s < 3600:
