@@ -384,23 +384,33 @@ func (c *pipeCall) chooseTx(lostOnes, unsentOnes, refused []int) []int {
 // aborted are the commands of a transaction that the server refused for now, so that
 // nothing of it was carried out. It says so of the commands that it did not queue,
 // and EXECABORT of the others; or at EXEC, and then of all. What EXEC has carried out
-// is not refused any more, but a script in it may reply by itself.
+// is not refused any more, but a script in it may reply by itself: its word alone is
+// one only if it is the server's and nothing else was carried out.
 func (c *pipeCall) aborted() []int {
 	var at []int
+	sure, scripts := isAbort(c.cmds[len(c.cmds)-1].Err()), true
 	for i, cmd := range c.body {
-		err := cmd.Err()
-		switch {
+		switch err := cmd.Err(); {
 		case err == nil || err == redis.Nil || c.failed(i) && c.fails[i].outcome != Answered:
-		case c.failed(i) && c.h.mayAskAgain(cmd, c.fails[i], c.marks) && !(runsScript(name(cmd)) && !isAbort(err)), isAbort(err):
-			at = append(at, i)
-		default:
+			continue
+		case isAbort(err):
+			sure = true
+		case !c.failed(i):
 			return nil // the reason may be this one
-		}
-	}
-	for _, i := range at {
-		if c.body[i].NoRetry() || c.marks&markNever != 0 {
+		case runsScript(name(cmd)):
+			scripts = scripts && c.h.mayAskAgain(cmd, c.fails[i], c.marks)
+		case c.h.mayAskAgain(cmd, c.fails[i], c.marks):
+			sure = true
+		default:
 			return nil
 		}
+		if cmd.NoRetry() || c.marks&markNever != 0 {
+			return nil
+		}
+		at = append(at, i)
+	}
+	if !sure && (!scripts || len(at) < len(c.body)) {
+		return nil
 	}
 	if c.own == nil && !c.h.fanout.Load() || c.own != nil && !c.own() {
 		return nil
@@ -408,7 +418,7 @@ func (c *pipeCall) aborted() []int {
 	return at
 }
 
-func isAbort(err error) bool { return isAnswer(err) && strings.HasPrefix(err.Error(), textExecAbort) }
+func isAbort(err error) bool { return err != nil && isAnswer(err) && strings.HasPrefix(err.Error(), textExecAbort) }
 
 func (c *pipeCall) chooseOpen(lostOnes, unsentOnes, refused []int) []int {
 	for _, cmd := range c.body {
