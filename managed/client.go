@@ -130,7 +130,7 @@ func Open(ctx context.Context, url string, opts ...Option) (*Client, error) {
 	}
 	if err != nil {
 		_ = c.Close()
-		return nil, fmt.Errorf("lifeguard/managed: open %s: %w", c.Options().Addr, err)
+		return nil, note(err, "open %s", c.Options().Addr)
 	}
 	return c, nil
 }

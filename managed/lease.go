@@ -98,10 +98,10 @@ func (l *lease) usable(ctx context.Context) error {
 		return ErrReleased
 	}
 	if err := ctx.Err(); err != nil {
-		return fmt.Errorf("lifeguard/managed: not sent: %w", err)
+		return note(err, "not sent")
 	}
 	if err := l.ctx.Err(); err != nil {
-		return fmt.Errorf("lifeguard/managed: not sent, the ctx of the lease has ended: %w", err)
+		return note(err, "not sent, the ctx of the lease has ended")
 	}
 	return nil
 }

@@ -2,8 +2,6 @@ package managed
 
 import (
 	"context"
-	"errors"
-	"net"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -351,11 +349,6 @@ func (s *nodeState) visit(pool hooks.Pool, due int, start time.Time) (left int, 
 		}
 	}
 	return due, true
-}
-
-func isTimeout(err error) bool {
-	var ne net.Error
-	return errors.As(err, &ne) && ne.Timeout()
 }
 
 func (s *nodeState) idle(p hooks.Pool) int {

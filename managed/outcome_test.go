@@ -338,6 +338,16 @@ func TestACommandOnALeaseWhoseCtxHasEndedWasNotSent(t *testing.T) {
 	err = conn.Incr(t.Context(), "n").Err()
 	require.ErrorIs(t, err, context.Canceled)
 	require.Equal(t, retry.NotSent, retry.OutcomeOf(err))
+
+	short, stop := context.WithTimeout(t.Context(), 0)
+	defer stop()
+	other, err := c.Acquire(t.Context())
+	require.NoError(t, err)
+	defer other.Release()
+	err = other.Incr(short, "n").Err()
+	require.ErrorIs(t, err, context.DeadlineExceeded)
+	ne, ok := err.(net.Error)
+	require.True(t, ok && ne.Timeout(), "%T", err)
 }
 
 func TestOneAttemptIsOneDial(t *testing.T) {

@@ -49,6 +49,12 @@ func (e *HeldError) Error() string {
 // Unwrap gives ctx's error.
 func (e *HeldError) Unwrap() error { return e.Err }
 
+// Timeout reports whether ctx's deadline passed. It makes the error a net.Error.
+func (e *HeldError) Timeout() bool { return isTimeout(e.Err) }
+
+// Temporary is Timeout.
+func (e *HeldError) Temporary() bool { return e.Timeout() }
+
 // Shutdown is CloseGracefully with the result in a StatusCmd: use its Err(). It
 // is not the server's SHUTDOWN, which go-redis has under the same name (use Do for
 // that): a client that is a redis.UniversalClient must have a Shutdown with this

@@ -1,0 +1,27 @@
+package managed
+
+import (
+	"errors"
+	"fmt"
+)
+
+// noted is an error with a note in front. Unlike one of fmt.Errorf it is a net.Error by
+// type assertion, too, as the errors of a ctx and of connections are.
+type noted struct {
+	note string
+	err  error
+}
+
+func note(err error, format string, args ...any) error {
+	return &noted{"lifeguard/managed: " + fmt.Sprintf(format, args...), err}
+}
+
+func (e *noted) Error() string   { return e.note + ": " + e.err.Error() }
+func (e *noted) Unwrap() error   { return e.err }
+func (e *noted) Timeout() bool   { return isTimeout(e.err) }
+func (e *noted) Temporary() bool { return e.Timeout() }
+
+func isTimeout(err error) bool {
+	var t interface{ Timeout() bool }
+	return errors.As(err, &t) && t.Timeout()
+}
