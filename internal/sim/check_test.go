@@ -128,14 +128,16 @@ const recovery = 7 * time.Second
 // and nothing else may go wrong.
 func (r *run) checkRecovery(res Result) {
 	var over time.Duration
+	silenced := false // a connection that nobody has used since may be one that a fault has silenced
 	for _, f := range r.Faults {
+		silenced = silenced || strings.HasPrefix(f.Kind, "lose")
 		over = max(over, f.At+f.For+time.Second)
 	}
 	var said redis.Error
 	switch {
 	case res.Err == nil, res.Start < over+recovery, errors.Is(res.Err, redis.ErrPoolTimeout):
 	case res.Until > 0 && res.End >= res.Until: // its ctx ended
-	case res.Cmd[0] == "blpop": // it waits longer, and may wait on a connection that a fault has silenced
+	case silenced && (gist(res.Err) == "i/o timeout" || res.Cmd[0] == "blpop"):
 	case res.Call.size() > window && r.Options.ReadTimeout < time.Second: // too large for its timeout
 	case errors.As(res.Err, &said) && len(r.Ledger.entry(res.Token).Runs) > 0: // a script's own
 	default:

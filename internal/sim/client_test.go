@@ -137,12 +137,16 @@ func (r *run) heard(e hooks.Event) {
 	if harmed || l.server.wasStuck() {
 		return
 	}
+	kind := string(e.Reason)
+	if e.Err != nil {
+		kind += ": " + gist(e.Err)
+	}
 	switch e.Reason {
 	case hooks.ReasonSuspect, hooks.ReasonHeartbeat, hooks.ReasonAge, hooks.ReasonIdle, hooks.ReasonReadOnly:
 		if asked {
-			r.fail("killed-healthy", string(e.Reason), "", l.n, "link %d was whole and its server made progress, and it was ended for %s: %v", l.n, e.Reason, e.Err)
+			r.fail("killed-healthy", kind, "", l.n, "link %d was whole and its server made progress, and it was ended for %s: %v", l.n, e.Reason, e.Err)
 		} else if e.Reason == hooks.ReasonSuspect || e.Reason == hooks.ReasonHeartbeat {
-			r.fail("ended-idle", string(e.Reason), "", l.n, "link %d was whole and its server made progress, and it was ended for %s: %v", l.n, e.Reason, e.Err)
+			r.fail("ended-idle", kind, "", l.n, "link %d was whole and its server made progress, and it was ended for %s: %v", l.n, e.Reason, e.Err)
 		}
 	}
 }

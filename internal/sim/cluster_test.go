@@ -185,5 +185,8 @@ func (l *Link) push(frame push) {
 	var b strings.Builder
 	encode(&b, frame, resp3)
 	latency, perSecond := l.server.line()
-	_, _ = l.down.write([]byte(b.String()), latency, perSecond)
+	frame1, frame2 := b.String()[:b.Len()/2], b.String()[b.Len()/2:] // it comes in two parts
+	_, _ = l.down.write([]byte(frame1), latency, perSecond)
+	time.Sleep(5 * ms)
+	_, _ = l.down.write([]byte(frame2), latency, perSecond)
 }
