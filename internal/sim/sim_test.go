@@ -30,6 +30,7 @@ var known = []string{
 	"unnamed-ctx of (acquire|watch)",       // in a handshake; in a transaction after WATCH
 	"late of (acquire|lease)",              // while a connection is asked or set up
 	"stays-broken of (lease|watch): MOVED", // leases alone do not renew the map
+	"stays-broken of one: age",             // a connection that is too old, eight times in a row
 	"gave-up of tx readonly",               // only transactions have met the replica
 	"killed-healthy of suspect",            // it was silent for up to 10 s less than an idle connection that was found dead
 	"ended-idle of suspect$",               // of those that nobody uses, by analogy
