@@ -205,8 +205,11 @@ func (b *batcher) awaitConnection() {
 			err := u.node.Connect()
 			if _, evicted := hooks.RefusedFor(err); err != nil && !evicted {
 				b.fail(err)
+				continue
 			}
-			continue
+			if u.hasIdle() {
+				return
+			}
 		}
 		if time.Since(x.began) >= limit {
 			b.fail(u.noneFree(redis.ErrPoolTimeout, limit))
