@@ -141,6 +141,12 @@ func (r *run) heard(e hooks.Event) {
 	if e.Err != nil {
 		kind += ": " + gist(e.Err)
 	}
+	if r.Servers == "cluster" || r.Servers == "sentinel" {
+		switch e.Reason { // go-redis ends those to a node that is not used any more, whatever was planned for them
+		case hooks.ReasonAge, hooks.ReasonIdle, hooks.ReasonReadOnly:
+			return
+		}
+	}
 	switch e.Reason {
 	case hooks.ReasonSuspect, hooks.ReasonHeartbeat, hooks.ReasonAge, hooks.ReasonIdle, hooks.ReasonReadOnly:
 		if asked {

@@ -27,7 +27,7 @@ var (
 // known are failures that are being mended: they are counted and do not fail.
 var known = []string{
 	"unknown-unsent of adaptive",           // its ctx ends while its batch waits for a dial
-	"unnamed-ctx of (acquire|watch)",       // in a handshake; in a transaction after WATCH
+	"unnamed-ctx of acquire",               // in a handshake
 	"late of (acquire|lease)",              // while a connection is asked or set up
 	"stays-broken of (lease|watch): MOVED", // leases alone do not renew the map
 	"stays-broken of one: age",             // a connection that is too old, eight times in a row
