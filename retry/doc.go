@@ -7,12 +7,13 @@
 // # The rule
 //
 // A command that fails has one of three outcomes. Not sent: it is tried again.
-// Answered: that is the answer, unless the server said that it did not execute
-// the command (LOADING, READONLY, TRYAGAIN, CLUSTERDOWN, MASTERDOWN, max number of
-// clients). Unknown: it was sent and no reply came. Then it is sent again if it
+// Answered: that is the answer, unless it is a [Refusal]: the server has not executed
+// the command. Unknown: it was sent and no reply came. Then it is sent again if it
 // is a read, or a write whose repetition changes nothing; otherwise the caller
-// gets [ErrUnknownOutcome], with the cause inside. [SafetyOf] knows every command
-// of Redis 8 and Valkey 8, [Idempotent], [Never] and [Bound] decide for one call.
+// gets [ErrUnknownOutcome], with the cause inside. Where the second reply may tell
+// less than the first one (ZREM: 0), it is not given out: see [IdempotentState] and
+// [Applied]. [SafetyOf] knows every command of Redis 8 and Valkey 8, docs/COMMANDS.md
+// lists them; [Idempotent], [Never] and [Bound] decide for one call.
 //
 // # What go-redis does by itself
 //
