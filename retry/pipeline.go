@@ -418,7 +418,9 @@ func (c *pipeCall) aborted() []int {
 	return at
 }
 
-func isAbort(err error) bool { return err != nil && isAnswer(err) && strings.HasPrefix(err.Error(), textExecAbort) }
+func isAbort(err error) bool {
+	return err != nil && isAnswer(err) && strings.HasPrefix(err.Error(), textExecAbort)
+}
 
 func (c *pipeCall) chooseOpen(lostOnes, unsentOnes, refused []int) []int {
 	for _, cmd := range c.body {
