@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"strings"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -226,11 +227,14 @@ func (c *Conn) Read(b []byte) (int, error) {
 				c.seat() // those do not count
 			}
 			if fl&fReady == 0 && isFull(b[:n]) {
-				c.node.full.Store(true)
+				c.node.health.become(Refusing, refused(b[1:n]))
 			}
 		}
 		if fl&(fAwaiting|fWaking) != 0 {
 			c.heard.Store(c.node.t.now())
+			if c.node.Health() == Degraded {
+				c.node.SetAnswering()
+			}
 			c.flags.And(^(fAwaiting | fWaking))
 		}
 		if fl&fPushSeen == 0 && startsPush(b[:n]) {
@@ -275,6 +279,12 @@ func (c *Conn) beforeRead(b []byte) (int, error) {
 func isFull(b []byte) bool {
 	return len(b) > 0 && b[0] == '-' && (bytes.Contains(b, []byte("max number of clients")) ||
 		bytes.HasPrefix(b, []byte("-WRONGPASS")) || bytes.HasPrefix(b, []byte("-NOAUTH")))
+}
+
+// refused is the error of such a reply.
+func refused(b []byte) error {
+	line, _, _ := strings.Cut(string(b), "\r\n")
+	return errors.New(line)
 }
 
 // startsPush reports whether b holds the start of a RESP3 push frame. A value
@@ -416,7 +426,7 @@ func (c *Conn) fail(op Op, err error) error {
 		}
 		if !c.sentinel() { // it says nothing about the servers
 			if e.Handshake && !e.Self {
-				c.node.full.Store(true)
+				c.node.health.become(Refusing, err)
 			}
 			c.node.t.failed(c, e, timeout, fl&fWaking != 0)
 		}

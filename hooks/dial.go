@@ -101,12 +101,11 @@ func (n *Node) open(ctx context.Context, network, addr string) (*Conn, error) {
 		seat()
 		n.failures.Add(1)
 		n.lastDial.Store(&DialFailure{n.t.Now(), err})
-		if !sentinel {
-			n.full.Store(true)
-		}
 		n.t.Emit(Event{Kind: DialFailed, Node: addr, Took: took, Err: err})
 		if own {
 			err = n.gate.shut(err)
+		} else if !sentinel {
+			n.health.become(Unreachable, err)
 		}
 		return nil, typed(&ConnError{Op: OpDial, Node: addr, Err: err})
 	}

@@ -1,6 +1,7 @@
 package hooks
 
 import (
+	"context"
 	"fmt"
 	"log/slog"
 	"runtime/debug"
@@ -32,17 +33,18 @@ const (
 type EventKind int
 
 const (
-	Dialed     EventKind = iota + 1 // a connection was opened
-	DialFailed                      // a connection could not be opened
-	Acquired                        // a lease was given out
-	Released                        // a lease was given back
-	Leaked                          // a lease is held for too long, or was dropped without Release
-	Reclaimed                       // a leaked lease came back, or was taken back
-	Closed                          // a connection ended
+	Dialed        EventKind = iota + 1 // a connection was opened
+	DialFailed                         // a connection could not be opened
+	Acquired                           // a lease was given out
+	Released                           // a lease was given back
+	Leaked                             // a lease is held for too long, or was dropped without Release
+	Reclaimed                          // a leaked lease came back, or was taken back
+	Closed                             // a connection ended
+	HealthChanged                      // more or less is known to be wrong with a node
 )
 
 func (k EventKind) String() string {
-	names := [...]string{"unknown", "dialed", "dial_failed", "acquired", "released", "leaked", "reclaimed", "closed"}
+	names := [...]string{"unknown", "dialed", "dial_failed", "acquired", "released", "leaked", "reclaimed", "closed", "health_changed"}
 	if k < 0 || int(k) >= len(names) {
 		k = 0
 	}
@@ -61,11 +63,15 @@ type Event struct {
 	Idle     time.Duration // Closed: since its last traffic
 	BytesIn  uint64        // Closed: read from the server
 	BytesOut uint64        // Closed: written to the server
-	Took     time.Duration // Dialed, DialFailed: how long it took; Released: how long the lease was held
-	Err      error         // DialFailed: why; Closed: the error, if one was the cause
+	Took     time.Duration // Dialed, DialFailed: how long it took; Released: how long the lease was held; HealthChanged to Healthy: how long it was not
+	Err      error         // DialFailed: why; Closed: the error, if one was the cause; HealthChanged: what is wrong
+	Health   Health        // HealthChanged: what it is now
 	Label    string        // leases: the label given
 	Site     string        // leases: file:line of the Acquire
 	Stack    string        // Leaked: stack of the Acquire, where stacks are on
+
+	line  string // for the log, "" for none
+	level slog.Level
 }
 
 // String is a short line for a log.
@@ -74,6 +80,8 @@ func (e Event) String() string {
 	switch e.Kind {
 	case Closed:
 		s += fmt.Sprintf(" reason=%s age=%v idle=%v", e.Reason, e.Age.Round(time.Millisecond), e.Idle.Round(time.Millisecond))
+	case HealthChanged:
+		return fmt.Sprintf("%s %s %s", e.Kind, e.Node, e.Health)
 	case DialFailed:
 		s += fmt.Sprintf(" after %v: %v", e.Took.Round(time.Millisecond), e.Err)
 	case Leaked, Acquired, Released, Reclaimed:
@@ -99,7 +107,7 @@ type eventQueue struct {
 const maxPendingEvents = 1 << 16
 
 func (q *eventQueue) put(e Event) {
-	if q.handler == nil {
+	if q.handler == nil && e.line == "" {
 		return
 	}
 	q.mu.Lock()
@@ -143,5 +151,10 @@ func (q *eventQueue) call(e Event) {
 			q.log.Error("lifeguard: event handler panicked", "panic", p, "event", e.String(), "stack", string(debug.Stack()))
 		}
 	}()
-	q.handler(e)
+	if e.line != "" {
+		q.log.Log(context.Background(), e.level, e.line)
+	}
+	if q.handler != nil && e.Kind != 0 {
+		q.handler(e)
+	}
 }

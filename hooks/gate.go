@@ -18,10 +18,8 @@ type gate struct {
 	n *Node
 
 	mu    sync.Mutex
-	away  bool
-	since time.Time
-	cause error
-	open  chan struct{}   // closed when the node is back; made with away
+	open  chan struct{}   // closed when the node is back; nil while it is not away
+	since time.Time       // when it went away
 	asked time.Time       // when somebody last wanted a connection
 	ctx   context.Context // ends with the node
 	stop  context.CancelFunc
@@ -64,6 +62,8 @@ func (e *GateError) Unsent() bool { return true }
 // safe for concurrent use.
 func (e *GateError) Wait(ctx context.Context) error {
 	e.gate.touch()
+	e.gate.n.health.waiting.Add(1)
+	defer e.gate.n.health.waiting.Add(-1)
 	select {
 	case <-e.open:
 		return nil
@@ -90,7 +90,7 @@ func (g *gate) touch() {
 func (g *gate) check() error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if !g.away {
+	if g.open == nil {
 		return nil
 	}
 	g.asked = time.Now()
@@ -105,7 +105,7 @@ func (e *awayError) Unwrap() error { return e.gate.Err }
 func (e *awayError) Unsent() bool  { return true }
 
 func (g *gate) errLocked() error {
-	e := &GateError{Node: g.n.addr, Since: g.since, Err: g.cause, gate: g, open: g.open}
+	e := &GateError{Node: g.n.addr, Since: g.since, Err: g.n.health.why(), gate: g, open: g.open}
 	if g.n.noWait {
 		return &awayError{e}
 	}
@@ -120,10 +120,9 @@ func (g *gate) shut(cause error) error {
 	if g.ctx.Err() != nil || errors.Is(cause, context.Canceled) {
 		return cause
 	}
-	g.cause = cause
+	g.n.health.become(Unreachable, cause)
 	g.asked = time.Now()
-	if !g.away {
-		g.away = true
+	if g.open == nil {
 		g.since = g.asked
 		g.open = make(chan struct{})
 		go g.probe()
@@ -158,6 +157,7 @@ func (g *gate) probe() {
 		if err == nil {
 			_ = c.Close()
 			leave()
+			g.n.health.change(Unreachable, Recovering, nil)
 			g.reopen()
 			return
 		}
@@ -165,8 +165,8 @@ func (g *gate) probe() {
 		if late {
 			patience *= 2
 		}
+		g.n.health.become(Unreachable, err)
 		g.mu.Lock()
-		g.cause = err
 		quiet := time.Since(g.asked) > probeQuiet
 		g.mu.Unlock()
 		if quiet {
@@ -191,10 +191,10 @@ func probePause(outage time.Duration, random float64) time.Duration {
 func (g *gate) reopen() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.away {
-		g.away = false
+	if g.open != nil {
 		g.reopened.Store(time.Now().UnixNano())
 		close(g.open)
+		g.open = nil
 	}
 }
 
@@ -216,7 +216,7 @@ func (g *gate) enter(ctx context.Context) (leave func(), err error) {
 func (n *Node) Away() error {
 	n.gate.mu.Lock()
 	defer n.gate.mu.Unlock()
-	if !n.gate.away {
+	if n.gate.open == nil {
 		return nil
 	}
 	return n.gate.errLocked()

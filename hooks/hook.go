@@ -129,6 +129,9 @@ func (s *scope) process(ctx context.Context, cmd redis.Cmder) error {
 		err = s.next(ctx, cmd)
 	}
 	if err != nil {
+		if work {
+			n.health.fail(h, err)
+		}
 		return h.fail(ctx, err, n.since(start))
 	}
 	if !n.tookWrites.Load() && writes(cmd.Name()) {
@@ -234,6 +237,9 @@ func (in *installed) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.P
 		}
 		if err == nil {
 			return nil
+		}
+		if len(cmds) > 0 && !setsUp(cmds[0]) {
+			n.health.fail(h, err)
 		}
 		after := n.since(start)
 		failed, seen := h.fail(ctx, err, after), err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math"
+	"net"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -45,7 +46,7 @@ type Node struct {
 	ends     endCounters
 	dialTook atomic.Pointer[func(time.Duration)]
 	lastDial atomic.Pointer[DialFailure]
-	full     atomic.Bool // the last dial or handshake failed: end nothing that works
+	health   health
 
 	failedAt atomic.Int64 // when a connection failed last, or the node was made
 
@@ -81,6 +82,7 @@ func (t *Tracker) NewNode(opt *redis.Options) *Node {
 		n.addr = "localhost:6379" // go-redis's default
 	}
 	n.base = baseDialer(opt)
+	n.health.n = n
 	n.gate = newGate(n)
 	n.first = newFirstHandshake(opt)
 	n.fresh = *opt
@@ -290,7 +292,10 @@ func (n *Node) poolOf(addr string, readBuffer int) Pool {
 
 // ClosedToNew reports whether the server took no new connection when last asked:
 // then no working one is ended for its age (VISIT-RULES 9).
-func (n *Node) ClosedToNew() bool { return n.full.Load() }
+func (n *Node) ClosedToNew() bool {
+	h := n.Health()
+	return h != Healthy && h != Degraded
+}
 
 // TellOfUse makes the tracker's OnUse be called at the next command, once.
 func (n *Node) TellOfUse() { n.tell.Store(true) }
@@ -485,7 +490,7 @@ func (n *Node) Fresh(ctx context.Context) error {
 		err = nil // an answer is an answer (an ACL may forbid PING)
 	}
 	if err == nil && taken {
-		n.full.Store(false)
+		n.health.become(Healthy, nil)
 	}
 	return err
 }
@@ -495,7 +500,13 @@ func (n *Node) Fresh(ctx context.Context) error {
 func (n *Node) alone(ctx context.Context, taken *bool, f func(*redis.Client) error) error {
 	opt := n.fresh
 	opt.Addr, opt.Network = n.dialed(), n.network()
-	opt.Dialer = n.base
+	opt.Dialer = func(ctx context.Context, network, addr string) (net.Conn, error) {
+		c, err := n.base(ctx, network, addr)
+		if err != nil { // go-redis would log each dial that fails
+			return &stillborn{err: err, addr: addr, net: network}, nil
+		}
+		return c, nil
+	}
 	opt.PoolSize, opt.MinIdleConns, opt.MaxIdleConns, opt.MaxActiveConns = 1, 0, 0, 0
 	opt.PipelinePoolSize = -1
 	opt.MaxRetries, opt.DialerRetries = -1, 1

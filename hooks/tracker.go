@@ -163,7 +163,7 @@ func (t *Tracker) Elapsed() time.Duration { return time.Duration(t.now()) }
 
 // Emit hands an event to the handler, in order with those of connections.
 func (t *Tracker) Emit(e Event) {
-	if t.events.handler == nil {
+	if t.events.handler == nil && e.line == "" {
 		return
 	}
 	if e.Time.IsZero() {

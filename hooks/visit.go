@@ -158,7 +158,7 @@ func (c *Conn) visited(v *visit, n int) (int, error) {
 			c.node.reached(c.addr)
 		}
 		c.node.lastDial.Store(nil)
-		c.node.full.Store(false)
+		c.node.health.become(Healthy, nil)
 		return n, nil
 	}
 	switch v.kind {

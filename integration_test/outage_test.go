@@ -202,7 +202,7 @@ func TestTheBreakerOpensAfterItsTimeAndClosesByOneProbe(t *testing.T) {
 	if st.BreakerClosed != 1 || st.BreakerOpened < 1 {
 		t.Errorf("%+v", st)
 	}
-	if journal.count("breaker changed") < 2 {
+	if journal.count("unreachable: ") != 1 || journal.count("reachable again after") != 1 {
 		t.Errorf("the log says:\n%s", journal.text())
 	}
 	t.Logf("16 calls without a deadline ended by %v; while open %d refused, the slowest after %v, %d probes in 1 s; closed %v after the return", opened, refused, slowest, probes, took)

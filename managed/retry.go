@@ -59,7 +59,23 @@ func (c *core) retryHook(opt *redis.Options, seen func(retry.Attempt), more ...r
 			told(a)
 		}
 	}
-	return retry.NewHook(p, append([]retry.Option{retry.WithLogger(c.set.log), retry.WithNode(opt.Addr), retry.WithFacts(c.tracker.Cut(), nil)}, more...)...)
+	return retry.NewHook(p, append([]retry.Option{retry.WithLogger(c.set.log), retry.WithNode(opt.Addr), retry.WithFacts(c.tracker.Cut(), nil),
+		retry.WithBreakerHandler(c.breakerChanged)}, more...)...)
+}
+
+// breakerChanged hears of a breaker: a node on which all has failed for so long answers
+// nobody, if nothing worse is known of it.
+func (c *core) breakerChanged(addr string, open bool, cause error) {
+	for _, s := range c.maintain.list() {
+		if c.calls != nil && s.node.Addr() != addr {
+			continue
+		}
+		if open {
+			s.node.SetDegraded(cause)
+		} else {
+			s.node.SetAnswering()
+		}
+	}
 }
 
 // RetryStats counts what was sent again, and why.

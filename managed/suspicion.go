@@ -393,8 +393,10 @@ func (s *nodeState) killAsked(from, to time.Duration) (heard time.Duration, kill
 func (u *suspicion) ask(s *nodeState) error {
 	ctx, cancel := context.WithTimeout(s.m.ctx, s.m.core.set.suspicion.Patience)
 	defer cancel()
+	began := s.m.core.tracker.Elapsed()
 	err := s.node.Fresh(ctx)
 	if err == nil {
+		s.node.SetAnswering()
 		u.answered.Store(int64(s.m.core.tracker.Elapsed()))
 		u.silent.Store(0)
 		s.unit.silent.Store(0)
@@ -402,11 +404,24 @@ func (u *suspicion) ask(s *nodeState) error {
 	}
 	s.unanswered()
 	if timedOut(err) {
+		s.degraded(began, err)
 		u.timedOut.Store(u.silent.Load() > 0 || s.unit.inner)
 	} else {
 		u.silent.Store(0)
 	}
 	return err
+}
+
+// degraded notes that nobody gets an answer, if nobody has got one since a time.
+func (s *nodeState) degraded(since time.Duration, err error) {
+	heard := false
+	s.node.Range(func(c *hooks.Conn) bool {
+		heard = c.View().Heard >= since
+		return !heard
+	})
+	if !heard {
+		s.node.SetDegraded(err)
+	}
 }
 
 func timedOut(err error) bool { return isTimeout(err) || errors.Is(err, context.DeadlineExceeded) }

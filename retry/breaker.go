@@ -47,7 +47,7 @@ type breaker struct {
 	node    string
 	after   time.Duration
 	probe   time.Duration
-	changed func(node string, from, to gobreaker.State)
+	changed func(node string, m move)
 
 	dirty atomic.Bool // something has failed since the last success
 
@@ -60,12 +60,15 @@ type breaker struct {
 	moves    []move // changes of state that changed is still to be told of
 }
 
-type move struct{ from, to gobreaker.State }
+type move struct {
+	from, to gobreaker.State
+	cause    error
+}
 
 // errNeither ends a probe that has learned nothing about the node.
 var errNeither = errors.New("neither")
 
-func newBreaker(node string, p BreakerPolicy, changed func(node string, from, to gobreaker.State)) *breaker {
+func newBreaker(node string, p BreakerPolicy, changed func(node string, m move)) *breaker {
 	if p.After < 0 {
 		return nil
 	}
@@ -86,7 +89,7 @@ func newBreaker(node string, p BreakerPolicy, changed func(node string, from, to
 		},
 		IsExcluded: func(err error) bool { return errors.Is(err, errNeither) },
 		OnStateChange: func(_ string, from, to gobreaker.State) { // under mu
-			b.moves = append(b.moves, move{from, to})
+			b.moves = append(b.moves, move{from, to, b.cause})
 		},
 	})
 	return b
@@ -102,7 +105,7 @@ func (b *breaker) unlock() {
 		return
 	}
 	for _, m := range moves {
-		b.changed(b.node, m.from, m.to)
+		b.changed(b.node, m)
 	}
 }
 

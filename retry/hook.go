@@ -23,6 +23,8 @@ type Hook struct {
 	node    string
 	count   counters
 	breaker *breaker
+	// onBreaker hears of changes, nil: they are logged.
+	onBreaker func(node string, open bool, cause error)
 	// fanout: the client sends to several nodes, each of which has a hook of Node.
 	fanout  atomic.Bool
 	cluster bool // it follows MOVED and ASK

@@ -517,7 +517,7 @@ func TestABreakerOpensAfterItsTimeAndOneProbeClosesIt(t *testing.T) {
 	if st := h.Stats(); st.BreakerOpened == 0 || st.BreakerClosed != 1 || st.BreakerRefusals == 0 {
 		t.Errorf("%+v", st)
 	}
-	if !strings.Contains(logged.String(), "breaker changed") {
+	if !strings.Contains(logged.String(), "breaker opened") {
 		t.Errorf("log: %s", logged.String())
 	}
 }

@@ -126,6 +126,14 @@ func WithFacts(cut *atomic.Uint64, nodes func() int) Option {
 	}
 }
 
+// WithBreakerHandler sets a function that hears when a breaker opens, with the cause,
+// or closes. node is its address or name, as in WithNode and Hook.Node. It is called by
+// the goroutine of a caller, under no lock, and must not block. With it nothing is
+// logged of breakers. Nil is the default.
+func WithBreakerHandler(f func(node string, open bool, cause error)) Option {
+	return func(h *Hook) { h.onBreaker = f }
+}
+
 // WithNode names the server of a single client in the errors and logs of its
 // breaker. The default is no name.
 func WithNode(name string) Option { return func(h *Hook) { h.node = name } }

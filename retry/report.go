@@ -58,15 +58,23 @@ func (h *Hook) replyLost(ctx context.Context, cmd redis.Cmder, cause error, trie
 	return err
 }
 
-func (h *Hook) breakerChanged(node string, from, to gobreaker.State) {
-	switch to {
+// breakerChanged tells of a breaker that opened or closed; that it tries once a second
+// in between is no news.
+func (h *Hook) breakerChanged(node string, m move) {
+	switch m.to {
 	case gobreaker.StateOpen:
 		h.count.breakerOpened.Add(1)
 	case gobreaker.StateClosed:
 		h.count.breakerClosed.Add(1)
 	}
-	if h.log != nil {
-		h.log.LogAttrs(context.Background(), slog.LevelWarn, "lifeguard/retry: breaker changed",
-			slog.String("node", node), slog.String("from", from.String()), slog.String("to", to.String()))
+	open := m.to == gobreaker.StateOpen
+	switch {
+	case m.to == gobreaker.StateHalfOpen || m.from == gobreaker.StateHalfOpen && open:
+	case h.onBreaker != nil:
+		h.onBreaker(node, open, m.cause)
+	case h.log != nil && open:
+		h.log.LogAttrs(context.Background(), slog.LevelWarn, "lifeguard/retry: breaker opened", slog.String("node", node), slog.Any("cause", m.cause))
+	case h.log != nil:
+		h.log.LogAttrs(context.Background(), slog.LevelInfo, "lifeguard/retry: breaker closed", slog.String("node", node))
 	}
 }

@@ -1,0 +1,185 @@
+package managed_test
+
+import (
+	"context"
+	"log/slog"
+	"net"
+	"regexp"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/lifeguard-redis/lifeguard/hooks"
+	"github.com/lifeguard-redis/lifeguard/internal/redistest"
+	"github.com/lifeguard-redis/lifeguard/managed"
+)
+
+// states are the states that a client's events tell of, in order.
+func (e *events) states() (out []hooks.Health) {
+	for _, x := range e.of(hooks.HealthChanged) {
+		out = append(out, x.Health)
+	}
+	return out
+}
+
+// An outage is two lines in the log, with the address, however long it lasts and
+// however many callers there are, and each change of the node's health is an event.
+func TestAnOutageIsTwoLines(t *testing.T) {
+	t.Parallel()
+	s := redistest.Start(t)
+	d := newDoor(t, s.Addr())
+	opt := s.Options()
+	opt.Addr, opt.PoolSize = d.addr, 4
+	var log journal
+	var ev events
+	c := client(t, opt, log.option(), ev.option())
+	require.NoError(t, c.Ping(t.Context()).Err())
+	require.Equal(t, hooks.Healthy, c.Node().Health())
+	d.shut()
+	var wg sync.WaitGroup
+	for i := range 12 {
+		wg.Go(func() {
+			limit := 20 * time.Second
+			if i < 3 {
+				limit = 100 * time.Millisecond
+			}
+			err := c.Ping(deadline(t, limit)).Err()
+			if (err != nil) != (i < 3) {
+				t.Errorf("a ctx of %v: %v", limit, err)
+			}
+		})
+	}
+	time.Sleep(2500 * time.Millisecond)
+	require.Equal(t, hooks.Unreachable, c.Node().Health())
+	d.open()
+	wg.Wait()
+	ev.wait(t, hooks.HealthChanged, 3)
+	require.Equal(t, []hooks.Health{hooks.Unreachable, hooks.Recovering, hooks.Healthy}, ev.states())
+	last := ev.of(hooks.HealthChanged)[2]
+	require.Greater(t, last.Took, 2*time.Second)
+	require.Equal(t, d.addr, last.Node)
+	redistest.Eventually(t, "the log says that it is over", soon, func() bool { return log.count("reachable again") > 0 })
+	lines := strings.Split(strings.TrimSpace(log.text()), "\n")
+	require.Lenf(t, lines, 2, "%s", log.text())
+	require.Contains(t, lines[0], "redis "+d.addr+" unreachable: connection refused")
+	require.Regexp(t, regexp.MustCompile(`redis `+regexp.QuoteMeta(d.addr)+` reachable again after 2\.\d+s, 9 calls waited, 3 failed`), lines[1])
+	require.Equal(t, map[hooks.Health]uint64{hooks.Unreachable: 1, hooks.Recovering: 1, hooks.Healthy: 1}, c.Node().HealthChanges())
+}
+
+// A node that comes and goes does not fill the log.
+func TestANodeThatComesAndGoesIsNoFloodOfLines(t *testing.T) {
+	t.Parallel()
+	s := redistest.Start(t)
+	d := newDoor(t, s.Addr())
+	opt := s.Options()
+	opt.Addr = d.addr
+	var log journal
+	c := client(t, opt, log.option())
+	for range 10 {
+		require.NoError(t, c.Ping(deadline(t, 5*time.Second)).Err())
+		d.shut()
+		require.Error(t, c.Ping(deadline(t, 50*time.Millisecond)).Err())
+		d.open()
+	}
+	require.NoError(t, c.Ping(deadline(t, 5*time.Second)).Err())
+	require.LessOrEqualf(t, strings.Count(log.text(), "\n"), 2, "%s", log.text())
+}
+
+func TestAServerThatTakesNobodyNewIsRefusing(t *testing.T) {
+	t.Parallel()
+	s := redistest.Start(t, "--maxclients", "12")
+	s.NumClients(t)
+	opt := s.Options()
+	opt.PoolSize = 10
+	var log journal
+	var ev events
+	c := client(t, opt, log.option(), ev.option())
+	require.NoError(t, c.Ping(t.Context()).Err())
+	var others []net.Conn
+	for s.NumClients(t) < 11 {
+		nc, err := net.Dial("tcp", s.AdminAddr())
+		require.NoError(t, err)
+		others = append(others, nc)
+		time.Sleep(5 * time.Millisecond)
+	}
+	held, err := c.Acquire(t.Context())
+	require.NoError(t, err)
+	defer held.Release()
+	_, err = c.Acquire(deadline(t, 300*time.Millisecond))
+	require.Error(t, err)
+	require.Equal(t, hooks.Refusing, c.Node().Health())
+	for _, nc := range others {
+		nc.Close()
+	}
+	redistest.Eventually(t, "somebody is let in", soon, func() bool {
+		conn, err := c.Acquire(deadline(t, 300*time.Millisecond))
+		if err == nil {
+			conn.Release()
+		}
+		return err == nil
+	})
+	require.Equal(t, hooks.Healthy, c.Node().Health())
+	redistest.Eventually(t, "the log says so", soon, func() bool { return log.count("accepts connections again") == 1 })
+	require.Equal(t, 1, log.count("redis "+s.Addr()+" refusing: ERR max number of clients reached"))
+}
+
+// While a server answers nobody it is degraded, and it is healthy again as soon as it
+// answers anybody.
+func TestAServerThatAnswersNobodyIsDegraded(t *testing.T) {
+	t.Parallel()
+	s := redistest.Start(t, "--enable-debug-command", "yes")
+	opt := s.Options()
+	opt.PoolSize = 4
+	var log journal
+	var ev events
+	c := client(t, opt, log.option(), ev.option())
+	burst(t, c, 3)
+	settled(t, s)
+	go s.Admin().Do(context.Background(), "DEBUG", "SLEEP", "2")
+	time.Sleep(20 * time.Millisecond)
+	require.NoError(t, c.Incr(t.Context(), "n").Err())
+	ev.wait(t, hooks.HealthChanged, 2)
+	require.Equal(t, []hooks.Health{hooks.Degraded, hooks.Healthy}, ev.states())
+	redistest.Eventually(t, "the log says so", soon, func() bool { return log.count("answers again after 1.") == 1 })
+	require.Equal(t, 1, log.count("redis "+s.Addr()+" degraded: "))
+	leftAlone(t, c)
+}
+
+// No logger runs under a lock: one that uses the client hangs nobody.
+func TestALoggerThatUsesTheClientHangsNobody(t *testing.T) {
+	t.Parallel()
+	s := redistest.Start(t)
+	d := newDoor(t, s.Addr())
+	opt := s.Options()
+	opt.Addr = d.addr
+	var c *managed.Client
+	var called sync.WaitGroup
+	called.Add(2)
+	c = client(t, opt, managed.WithLogger(slog.New(reentrant{quiet.Handler(), func() {
+		defer called.Done()
+		ctx, cancel := context.WithTimeout(context.Background(), 200*time.Millisecond)
+		defer cancel()
+		_ = c.RPush(ctx, "log", "a line").Err()
+	}})))
+	d.shut()
+	require.Error(t, c.Ping(deadline(t, 50*time.Millisecond)).Err())
+	d.open()
+	require.NoError(t, c.Ping(deadline(t, 5*time.Second)).Err())
+	within(t, "both lines are logged", called.Wait)
+}
+
+type reentrant struct {
+	slog.Handler
+	f func()
+}
+
+func (r reentrant) Enabled(context.Context, slog.Level) bool { return true }
+func (r reentrant) Handle(_ context.Context, rec slog.Record) error {
+	if rec.Level >= slog.LevelInfo {
+		r.f()
+	}
+	return nil
+}
