@@ -180,7 +180,7 @@ func TestAFullIndexIsIncomplete(t *testing.T) {
 		many = append(many, redis.Z{Score: end, Member: "stranger-" + itoa(int64(i))})
 	}
 	require.NoError(t, s.Admin().ZAdd(bg, index, many...).Err())
-	require.NoError(t, p.Now(bg))
+	require.NoError(t, publish(t, dial(t, s.Options(), "y"), fleet.LostAfter(300*time.Millisecond)).Now(bg))
 	n, err := s.Admin().ZCard(bg, index).Result()
 	require.NoError(t, err)
 	assert.EqualValues(t, fleet.MaxInstances+2, n)
@@ -201,7 +201,7 @@ func TestWithoutTimeTheIndexIsPrunedAndReadAllTheSame(t *testing.T) {
 		assert.NotContains(t, strings.Join(p.Status().Gaps, "\n"), "pruned")
 		index := keyOf(t, s, "*:instances")
 		require.NoError(t, s.Admin().ZAdd(bg, index, redis.Z{Score: 1e12, Member: "old"}).Err())
-		require.NoError(t, p.Now(bg))
+		require.NoError(t, publish(t, rdb, fleet.ClientNames("x"), fleet.LostAfter(300*time.Millisecond)).Now(bg))
 		left, err := s.Admin().ZRange(bg, index, 0, -1).Result()
 		require.NoError(t, err)
 		assert.NotContains(t, left, "old")

@@ -29,6 +29,9 @@ const (
 	// Keep an instance goes from the index: a server's clock that jumps so far that it
 	// prunes the living ends the index, too, and that does not go unnoticed.
 	indexTTL = MaxKeep + time.Hour
+	// upkeepEvery is how often a Publisher prunes the index and has it expire later: each
+	// time if it publishes more seldom.
+	upkeepEvery = time.Minute
 	// introduceEvery is how often a Publisher asks for the server's time and how
 	// the server sees it.
 	introduceEvery = 10 * time.Minute
@@ -55,6 +58,7 @@ type Publisher struct {
 	written bool          // something may be in Redis
 	rev     uint64        // of the latest word
 	acked   uint64        // of the latest word that is known to have been written; 0: none
+	kept    time.Time     // when the index was last seen to; zero: not yet
 	lost    bool          // words of ours were lost: the index has to begin anew
 	longest time.Duration // the longest LostAfter that the index ever told of
 	met     time.Time     // when introduce succeeded; zero: it has not
@@ -310,6 +314,7 @@ func (p *Publisher) write(ctx context.Context) error {
 	key, index := p.c.entry(p.id), p.c.index()
 	var was *redis.StringCmd
 	var longest *redis.FloatCmd
+	upkeep := p.lost || time.Since(p.kept) >= min(upkeepEvery, p.c.lostAfter/2)
 	word := func(pipe redis.Pipeliner) error {
 		was = pipe.HGet(ctx, key, "rev")
 		pipe.HSet(ctx, key, fields...)
@@ -318,9 +323,12 @@ func (p *Publisher) write(ctx context.Context) error {
 	rest := func(pipe redis.Pipeliner) error {
 		pipe.PExpire(ctx, key, p.c.keep)
 		pipe.ZAddArgs(ctx, index, redis.ZAddArgs{NX: !p.lost, Members: []redis.Z{{Score: start, Member: beganMember}}})
-		pipe.ZAddArgs(ctx, index, redis.ZAddArgs{LT: true, Members: []redis.Z{{Score: -float64(p.longest.Milliseconds()), Member: longestMember}}})
 		pipe.ZAdd(ctx, index, redis.Z{Score: score, Member: p.id})
+		pipe.ZAddArgs(ctx, index, redis.ZAddArgs{LT: true, Members: []redis.Z{{Score: -float64(p.longest.Milliseconds()), Member: longestMember}}})
 		longest = pipe.ZScore(ctx, index, longestMember)
+		if !upkeep {
+			return nil
+		}
 		pipe.PExpire(ctx, index, indexTTL)
 		if pruned != "" {
 			pipe.ZRemRangeByScore(ctx, index, "0", pruned)
@@ -330,6 +338,9 @@ func (p *Publisher) write(ctx context.Context) error {
 	}
 	if err := p.atOnce(ctx, word, rest); err != nil {
 		return p.c.failed("Publish: an instance", "MULTI, EXEC, HGET, HSET, PEXPIRE, ZADD, ZSCORE, ZREMRANGEBYSCORE and ZREMRANGEBYRANK", err)
+	}
+	if upkeep {
+		p.kept = time.Now()
 	}
 	p.longest = max(p.longest, longestOf(longest.Val()))
 	before, _ := was.Uint64()
