@@ -129,7 +129,7 @@ func (c *Conn) Write(b []byte) (int, error) {
 	}
 	if c.has(fReady) {
 		c.follow(b)
-	} else if c.out.Load() == 0 && c.node.first.enter(c.writeBy) {
+	} else if c.out.Load() == 0 && c.node.first.enter(c.node.gate.ctx.Done(), c.writeBy) {
 		c.first.Store(true)
 	}
 	return c.send(b)

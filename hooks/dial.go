@@ -151,6 +151,7 @@ func (n *Node) track(nc net.Conn, addr string, seat func()) *Conn {
 	n.bornAt.Store(now)
 	n.conns.Store(c.id, c)
 	n.count.Add(1)
+	n.raw.Add(1)
 	n.t.conns.Store(c.id, c)
 	n.t.count.Add(1)
 	return c

@@ -33,9 +33,9 @@ func newFirstHandshake(opt *redis.Options) *firstHandshake {
 }
 
 // enter is called before a handshake's first write; it reports whether leave
-// must be called at its end. It waits until the write has to be over, which then
-// fails.
-func (f *firstHandshake) enter(deadline time.Time) bool {
+// must be called at its end. It waits until the write has to be over, or the
+// client is closed; the write then fails.
+func (f *firstHandshake) enter(closed <-chan struct{}, deadline time.Time) bool {
 	if f.done.Load() {
 		return false
 	}
@@ -53,6 +53,8 @@ func (f *firstHandshake) enter(deadline time.Time) bool {
 		}
 		return true
 	case <-timer.C:
+		return false
+	case <-closed:
 		return false
 	}
 }

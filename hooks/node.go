@@ -55,6 +55,7 @@ type Node struct {
 
 	conns  sync.Map     // id -> *Conn: those of this node, as in the tracker
 	count  atomic.Int64 // of them
+	raw    atomic.Int64 // of them, those whose handshake is not over
 	bornAt atomic.Int64 // when the youngest was dialed
 
 	pinned         atomic.Int64 // pipelines under way on Conns and transactions of callers
@@ -330,56 +331,6 @@ func counts(s *redis.PoolStats) Counts {
 	}
 	c.InUse = c.Total - c.Idle
 	return c
-}
-
-// Acquire takes a connection out of the main pool for conn, a fresh
-// Client.Conn(), by a visit: for real, but without network traffic unless the
-// connection has been idle for longer than SetValidateAfter says. holder, if not nil, is
-// asked about every command on conn from then on. If it fails, it closes conn.
-// When ctx ends while the connection is being asked, that goes on without the
-// caller: the answer is late, not the connection dead.
-func (n *Node) Acquire(ctx context.Context, conn *redis.Conn, holder Holder) (*Conn, error) {
-	v := newVisit(visitAcquire)
-	defer v.done()
-	v.holder = holder
-	err := v.check(conn.Process(ctx, v.cmd))
-	if err == nil && v.why != "" {
-		var left bool
-		if left, err = ask(unhurried(ctx), conn, v.why); left {
-			return nil, err
-		}
-	}
-	if err != nil {
-		_ = conn.Close()
-		return nil, err
-	}
-	return v.conn, nil
-}
-
-// ask sends a PING on conn. left means that ctx ended first, and that conn will be
-// closed when the answer is there or has been waited for long enough.
-func ask(ctx context.Context, conn *redis.Conn, why Reason) (left bool, err error) {
-	send := func() error {
-		v := newVisit(visitAsk)
-		defer v.done()
-		v.why = why
-		return v.check(conn.Process(context.WithoutCancel(ctx), v.cmd))
-	}
-	if ctx.Done() == nil {
-		return false, send()
-	}
-	answer := make(chan error, 1)
-	go func() { answer <- send() }()
-	select {
-	case err = <-answer:
-		return false, err
-	case <-ctx.Done():
-		go func() {
-			<-answer
-			_ = conn.Close()
-		}()
-		return true, ctx.Err()
-	}
 }
 
 // NoWait returns a ctx for Acquire that takes a free slot of the pool but never

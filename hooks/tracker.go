@@ -223,6 +223,9 @@ func (t *Tracker) left(c *Conn) {
 	if _, known := t.conns.LoadAndDelete(c.id); known {
 		t.count.Add(-1)
 		c.node.conns.Delete(c.id)
+		if !c.has(fReady) {
+			c.node.raw.Add(-1)
+		}
 		if c.node.count.Add(-1) == 0 {
 			t.used(c.node)
 		}

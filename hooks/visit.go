@@ -150,6 +150,7 @@ func (c *Conn) visited(v *visit, n int) (int, error) {
 		c.scan.reauth = c.node.opt.StreamingCredentialsProvider != nil
 		c.dirt.Store(0)
 		c.change(fWrote|fOutstanding|fReadSet, fReady|fCanned)
+		c.node.raw.Add(-1)
 		c.shaken(!v.apart)
 		if c.sentinel() {
 			return n, nil

@@ -202,7 +202,9 @@ func (u *unit) take(ctx context.Context, rdb *redis.Client, l *lease) error {
 		if failed == tries {
 			return err
 		}
-		time.Sleep(rand.N(time.Millisecond << min(failed, 5)))
+		if !pause(ctx, rand.N(time.Millisecond<<min(failed, 5))) {
+			return ctx.Err()
+		}
 		failed++
 	}
 }

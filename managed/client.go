@@ -186,9 +186,11 @@ func (c *core) close() error {
 	}
 	c.tracker.Shut()
 	c.maintain.close()
+	for _, s := range c.maintain.list() {
+		s.node.Close() // ends its dials, and the waits for others' handshakes
+	}
 	err := c.closer()
 	for _, s := range c.maintain.list() {
-		s.node.Close()
 		s.unit.leases.closed()
 		if !s.unit.main() {
 			_ = s.unit.rdb.Close() // in a cluster or ring nobody else does

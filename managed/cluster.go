@@ -172,6 +172,9 @@ func (c *ClusterClient) owner(ctx context.Context, key string) (*unit, error) {
 	if r := c.moved.Load(); r != nil {
 		c.follow(ctx, c.ClusterClient, key, r)
 	}
+	if err := c.awaitMap(ctx); err != nil {
+		return nil, hooks.Reveal(err)
+	}
 	rdb, err := c.MasterForKey(ctx, key)
 	if err != nil {
 		return nil, hooks.Reveal(err)
@@ -200,6 +203,9 @@ func (c *ClusterClient) Warm(ctx context.Context, n int) (int, error) {
 func (c *ClusterClient) masters(ctx context.Context) ([]*unit, error) {
 	var mu sync.Mutex
 	var units []*unit
+	if err := c.awaitMap(ctx); err != nil {
+		return nil, hooks.Reveal(err)
+	}
 	err := c.ForEachMaster(ctx, func(_ context.Context, rdb *redis.Client) error {
 		u, err := c.unit(rdb)
 		if err == nil {

@@ -22,6 +22,7 @@ type many struct {
 	like  *redis.Options
 
 	client redis.UniversalClient
+	slots  slotMap
 	reload func()
 	calls  atomic.Int64           // commands under way
 	master atomic.Pointer[string] // with Sentinels: its address when last looked at
@@ -86,8 +87,14 @@ type outer struct{ m *many }
 
 func (o *outer) DialHook(redis.DialHook) redis.DialHook { return nil }
 
-func (o *outer) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+func (o *outer) ProcessHook(send redis.ProcessHook) redis.ProcessHook {
 	m := o.m
+	next := func(ctx context.Context, cmd redis.Cmder) error {
+		if err := m.awaitMap(ctx); err != nil {
+			return err
+		}
+		return send(ctx, cmd)
+	}
 	return func(ctx context.Context, cmd redis.Cmder) error {
 		m.calls.Add(1)
 		defer m.calls.Add(-1)
@@ -102,8 +109,17 @@ func (o *outer) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	}
 }
 
-func (o *outer) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+func (o *outer) ProcessPipelineHook(send redis.ProcessPipelineHook) redis.ProcessPipelineHook {
 	m := o.m
+	next := func(ctx context.Context, cmds []redis.Cmder) error {
+		if err := m.awaitMap(ctx); err != nil {
+			for _, cmd := range cmds {
+				cmd.SetErr(err)
+			}
+			return err
+		}
+		return send(ctx, cmds)
+	}
 	return func(ctx context.Context, cmds []redis.Cmder) error {
 		m.calls.Add(1)
 		defer m.calls.Add(-1)

@@ -40,7 +40,10 @@ func (m *many) watch(ctx context.Context, do watchFunc, fn func(*redis.Tx) error
 		return ErrShutdown
 	}
 	counted := func(ctx context.Context, fn func(*redis.Tx) error, keys ...string) error {
-		err := do(ctx, fn, keys...)
+		err := m.awaitMap(ctx)
+		if err == nil {
+			err = do(ctx, fn, keys...)
+		}
 		if err != nil && err != redis.Nil {
 			err = m.failed(err)
 		}
