@@ -44,9 +44,6 @@ func (n *Node) mayShakeHands() bool {
 	if n.raw.Load() > 0 {
 		return true
 	}
-	if int64(n.InFlight(PoolMain)) < n.count.Load() {
-		return false
-	}
 	now := n.Main()
 	return now.Idle == 0 && now.Total < n.Client().Options().PoolSize
 }

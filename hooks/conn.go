@@ -450,6 +450,9 @@ func (c *Conn) end(r Reason, err error) { c.ended.CompareAndSwap(nil, &ending{r,
 // no lock of ours that anybody holds while calling go-redis (VISIT-RULES 17).
 func (c *Conn) Close() error {
 	if !c.closed.CompareAndSwap(false, true) {
+		if c.sentinel() {
+			return nil // CloseSentinels was first
+		}
 		return net.ErrClosed
 	}
 	c.shaken(false)

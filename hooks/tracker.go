@@ -383,6 +383,17 @@ func unseat(places chan struct{}) func() { return sync.OnceFunc(func() { <-place
 // connection is wanted and the limit is reached. It must not block.
 func (t *Tracker) OnFull(f func()) { t.full.Store(&f) }
 
+// CloseSentinels closes the connections to Sentinels: go-redis's Close waits for the
+// answers that are awaited on them.
+func (t *Tracker) CloseSentinels() {
+	t.Range(func(c *Conn) bool {
+		if c.sentinel() {
+			_ = c.Close()
+		}
+		return true
+	})
+}
+
 // CloseAll closes the connections that are still open after the client was closed:
 // go-redis forgets some (#3999).
 func (t *Tracker) CloseAll() {

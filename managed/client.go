@@ -189,6 +189,7 @@ func (c *core) close() error {
 	for _, s := range c.maintain.list() {
 		s.node.Close() // ends its dials, and the waits for others' handshakes
 	}
+	c.tracker.CloseSentinels()
 	err := c.closer()
 	for _, s := range c.maintain.list() {
 		s.unit.leases.closed()
