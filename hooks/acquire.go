@@ -19,7 +19,7 @@ func (n *Node) Acquire(ctx context.Context, conn *redis.Conn, holder Holder) (*C
 		if caller != ctx {
 			patient = NoWait(patient)
 		}
-		return leaving(caller, conn, func() (*Conn, error) {
+		return n.leaving(caller, conn, func() (*Conn, error) {
 			c, why, err := take(patient, conn, holder)
 			if err == nil && why != "" {
 				err = ask(conn, why)
@@ -33,7 +33,7 @@ func (n *Node) Acquire(ctx context.Context, conn *redis.Conn, holder Holder) (*C
 		return nil, err
 	}
 	if why != "" {
-		return leaving(caller, conn, func() (*Conn, error) { return c, ask(conn, why) })
+		return n.leaving(caller, conn, func() (*Conn, error) { return c, ask(conn, why) })
 	}
 	return c, nil
 }
@@ -43,6 +43,9 @@ func (n *Node) Acquire(ctx context.Context, conn *redis.Conn, holder Holder) (*C
 func (n *Node) mayShakeHands() bool {
 	if n.raw.Load() > 0 {
 		return true
+	}
+	if int64(n.InFlight(PoolMain)) < n.count.Load() {
+		return false // one is idle, as far as that can be told without asking go-redis
 	}
 	now := n.Main()
 	return now.Idle == 0 && now.Total < n.Client().Options().PoolSize
@@ -67,7 +70,7 @@ func ask(conn *redis.Conn, why Reason) error {
 
 // leaving runs f, which uses conn, and leaves it behind when ctx ends; conn is closed
 // after an error.
-func leaving(ctx context.Context, conn *redis.Conn, f func() (*Conn, error)) (*Conn, error) {
+func (n *Node) leaving(ctx context.Context, conn *redis.Conn, f func() (*Conn, error)) (*Conn, error) {
 	if ctx.Done() == nil {
 		c, err := f()
 		if err != nil {
@@ -81,7 +84,9 @@ func leaving(ctx context.Context, conn *redis.Conn, f func() (*Conn, error)) (*C
 		err error
 	}
 	done := make(chan result)
+	n.pinned.Add(1)
 	go func() {
+		defer n.pinned.Add(-1)
 		c, err := f()
 		select {
 		case done <- result{c, err}:

@@ -148,8 +148,9 @@ func (c *core) busy(n *hooks.Node) []hooks.ConnInfo {
 		each = n.Range
 	}
 	each(func(conn *hooks.Conn) bool {
-		if i := conn.Info(); i.State == hooks.StateBusy && (n == nil || i.Pool != hooks.PoolPipeline) {
-			out = append(out, i)
+		v := conn.View() // cheaper than Info
+		if v.Ready && v.Awaiting && !v.Leased && !v.PubSub && (n == nil || v.Pool != hooks.PoolPipeline) {
+			out = append(out, conn.Info())
 		}
 		return true
 	})
