@@ -393,8 +393,9 @@ func (c *pipeCall) aborted() []int {
 		switch err := cmd.Err(); {
 		case err == nil || err == redis.Nil || c.failed(i) && c.fails[i].outcome != Answered:
 			continue
-		case isAbort(err):
+		case isAbort(err) && !runsScript(name(cmd)):
 			sure = true
+		case isAbort(err) && err.Error() == textAborted: // or a script that says so
 		case !c.failed(i):
 			return nil // the reason may be this one
 		case runsScript(name(cmd)):

@@ -61,6 +61,7 @@ var refusals = []refusal{
 
 const (
 	textExecAbort = "EXECABORT "
+	textAborted   = "EXECABORT Transaction discarded because of previous errors."
 	textAbortedBy = "EXECABORT Transaction discarded because of: "
 	textNewClient = "ERR max number of clients"
 )

@@ -6,6 +6,9 @@ import (
 	"time"
 )
 
+// leastPause is the least time between two attempts that a server refuses.
+const leastPause = time.Millisecond
+
 // pause decides whether there is another attempt, and waits for it. If there is
 // none, it returns the error to end with.
 func (h *Hook) pause(ctx context.Context, p *progress, f failure, a Attempt) (bool, error) {
@@ -38,6 +41,9 @@ func (h *Hook) pause(ctx context.Context, p *progress, f failure, a Attempt) (bo
 		wait = h.policy.Backoff(p.sent)
 	}
 	wait = max(wait, 0)
+	if f.kind == away && f.outcome == Answered {
+		wait = max(wait, leastPause) // nothing else bounds how often it is asked
+	}
 	if gate == nil && hasDeadline && time.Until(deadline) <= wait {
 		return false, f.err
 	}
