@@ -130,7 +130,7 @@ func Open(ctx context.Context, url string, opts ...Option) (*Client, error) {
 	}
 	if err != nil {
 		_ = c.Close()
-		return nil, note(err, "open %s", c.Options().Addr)
+		return nil, note(err, "lifeguard/managed: open %s", c.Options().Addr)
 	}
 	return c, nil
 }

@@ -13,7 +13,7 @@ type noted struct {
 }
 
 func note(err error, format string, args ...any) error {
-	return &noted{"lifeguard/managed: " + fmt.Sprintf(format, args...), err}
+	return &noted{fmt.Sprintf(format, args...), err}
 }
 
 func (e *noted) Error() string   { return e.note + ": " + e.err.Error() }

@@ -98,10 +98,10 @@ func (l *lease) usable(ctx context.Context) error {
 		return ErrReleased
 	}
 	if err := ctx.Err(); err != nil {
-		return note(err, "not sent")
+		return note(err, "lifeguard/managed: not sent")
 	}
 	if err := l.ctx.Err(); err != nil {
-		return note(err, "not sent, the ctx of the lease has ended")
+		return note(err, "lifeguard/managed: not sent, the ctx of the lease has ended")
 	}
 	return nil
 }

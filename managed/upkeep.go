@@ -206,7 +206,7 @@ func (u *unit) warm(ctx context.Context, rdb *redis.Client, n int) (int, error) 
 	if err == nil {
 		err = errors.New("every slot of the pool is in use")
 	}
-	return got, note(err, "Warm: %d of %d connections are open", got, n)
+	return got, note(err, "lifeguard/managed: Warm: %d of %d connections are open", got, n)
 }
 
 // ready counts the connections of the main pool whose handshake is over.
