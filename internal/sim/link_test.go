@@ -1,3 +1,5 @@
+//go:build unix
+
 package sim
 
 import (
@@ -199,10 +201,12 @@ func show(s *stream, f func(fd uintptr)) {
 	s.mu.Unlock()
 	showing.Lock()
 	defer showing.Unlock()
-	pair, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+	pair, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM, 0)
 	if err != nil {
 		panic(err)
 	}
+	syscall.CloseOnExec(pair[0])
+	syscall.CloseOnExec(pair[1])
 	defer syscall.Close(pair[0])
 	if len(head) > 0 {
 		_, _ = syscall.Write(pair[1], head)
