@@ -240,6 +240,9 @@ func (c *Conn) Read(b []byte) (int, error) {
 		if fl&fPushSeen == 0 && startsPush(b[:n]) {
 			c.set(fPushSeen)
 		}
+		if fl&fReady != 0 && bytes.Contains(b[:n], readOnlyReply) && !c.sentinel() {
+			c.Condemn(ReasonReadOnly)
+		}
 	}
 	if err != nil {
 		if err == io.EOF && c.tail != '\n' && c.has(fRead) && !c.has(fAwaiting) {
@@ -286,6 +289,12 @@ func refused(b []byte) error {
 	line, _, _ := strings.Cut(string(b), "\r\n")
 	return errors.New(line)
 }
+
+// readOnlyReply begins what a replica answers to a write; Redis 6 has it in the middle
+// of what it says of a script. go-redis closes the connection after it only when a
+// command was sent alone, although the name that was dialed may lead to another server
+// by now. A value that looks like one costs a new connection, nothing else.
+var readOnlyReply = []byte("-READONLY ")
 
 // startsPush reports whether b holds the start of a RESP3 push frame. A value
 // that looks like one is taken for one: that costs a real PING, nothing else.

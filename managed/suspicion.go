@@ -428,14 +428,15 @@ func timedOut(err error) bool { return isTimeout(err) || errors.Is(err, context.
 
 // readOnly hears that a node refused a write because it is a replica. If it took
 // writes before, a failover has happened, and its older connections are retired:
-// a name that now leads elsewhere must be resolved again. Once a minute at most.
+// a name that now leads elsewhere must be resolved again. Once a second at most; the
+// connection that was answered so is closed in any case.
 func (s *nodeState) readOnly() {
 	if s.m.core.set.suspicion.Off || !s.node.TookWrites() {
 		return
 	}
 	now := s.m.core.tracker.Elapsed()
 	last := s.lastReadOnly.Load()
-	if last != 0 && now-time.Duration(last) < time.Minute || !s.lastReadOnly.CompareAndSwap(last, int64(now)) {
+	if last != 0 && now-time.Duration(last) < time.Second || !s.lastReadOnly.CompareAndSwap(last, int64(now)) {
 		return
 	}
 	s.node.ForgetWrites()

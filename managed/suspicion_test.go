@@ -339,7 +339,7 @@ func TestWhatWeEndOurselvesMakesNobodySuspect(t *testing.T) {
 	require.Equal(t, map[hooks.Reason]uint64{hooks.ReasonInterrupted: 3, hooks.ReasonDiscarded: 3}, c.Endings())
 }
 
-func TestReadOnlyRetiresAllOlderConnectionsOnceAMinute(t *testing.T) {
+func TestReadOnlyRetiresAllOlderConnectionsOnceASecond(t *testing.T) {
 	t.Parallel()
 	s := redistest.Start(t)
 	opt := s.Options()
@@ -356,22 +356,20 @@ func TestReadOnlyRetiresAllOlderConnectionsOnceAMinute(t *testing.T) {
 	promote := func() { require.NoError(t, s.Admin().Do(t.Context(), "REPLICAOF", "NO", "ONE").Err()) }
 	demote()
 	require.True(t, redis.IsReadOnlyError(c.Set(ctx, "key", 2, 0).Err()))
-	// go-redis itself ends the one that said so.
-	redistest.Eventually(t, "all older connections have ended", time.Second, func() bool { return c.Endings()[hooks.ReasonReadOnly] == 9 })
+	redistest.Eventually(t, "all older connections have ended", time.Second, func() bool { return c.Endings()[hooks.ReasonReadOnly] == 10 })
 	require.Empty(t, c.Conns())
 	burst(t, c, 10)
 	for range 5 {
 		require.True(t, redis.IsReadOnlyError(c.Set(ctx, "key", 2, 0).Err()))
 	}
+	require.EqualValues(t, 15, c.Endings()[hooks.ReasonReadOnly], "those alone that were answered so: it has taken no write since")
 	promote()
+	clk.advance(2 * time.Second)
 	require.NoError(t, c.Set(ctx, "key", 3, 0).Err())
+	burst(t, c, 10)
 	demote()
 	require.True(t, redis.IsReadOnlyError(c.Set(ctx, "key", 4, 0).Err()))
-	time.Sleep(100 * time.Millisecond)
-	require.EqualValues(t, 9, c.Endings()[hooks.ReasonReadOnly], "once a minute at most")
-	clk.advance(61 * time.Second)
-	require.True(t, redis.IsReadOnlyError(c.Set(ctx, "key", 4, 0).Err()))
-	redistest.Eventually(t, "and again after a minute", time.Second, func() bool { return c.Endings()[hooks.ReasonReadOnly] > 9 })
+	redistest.Eventually(t, "and again all of them", time.Second, func() bool { return c.Endings()[hooks.ReasonReadOnly] == 25 })
 	promote()
 	require.NoError(t, c.Set(ctx, "key", 5, 0).Err())
 }
@@ -390,6 +388,41 @@ func TestAReplicaByMistakeDoesNotChurn(t *testing.T) {
 	}
 	time.Sleep(50 * time.Millisecond)
 	t.Log(c.Endings()) // go-redis itself ends each connection that says READONLY, and no other one
-	require.Zero(t, c.Endings()[hooks.ReasonReadOnly])
 	require.LessOrEqual(t, len(ev.of(hooks.Closed)), 50)
+}
+
+// go-redis closes it only after a command that was sent alone.
+func TestPipelinesTransactionsAndScriptsUseNoConnectionAgainThatLeadsToAReplica(t *testing.T) {
+	t.Parallel()
+	s := redistest.Start(t)
+	require.NoError(t, s.Admin().Do(t.Context(), "REPLICAOF", "127.0.0.1", "1").Err())
+	for name, call := range map[string]func(context.Context, *managed.Client) error{
+		"pipeline": func(ctx context.Context, c *managed.Client) error {
+			_, err := c.Pipelined(ctx, func(p redis.Pipeliner) error { p.Get(ctx, "none"); return p.Set(ctx, "key", 1, 0).Err() })
+			if err != redis.Nil {
+				return err
+			}
+			return nil
+		},
+		"transaction": func(ctx context.Context, c *managed.Client) error {
+			_, err := c.TxPipelined(ctx, func(p redis.Pipeliner) error { return p.Set(ctx, "key", 1, 0).Err() })
+			require.Error(t, err)
+			return nil
+		},
+		"script": func(ctx context.Context, c *managed.Client) error {
+			require.Error(t, c.Eval(ctx, "return redis.call('set', KEYS[1], 1)", []string{"key"}).Err())
+			return nil
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c := client(t, s.Options())
+			ctx := retry.Bound(t.Context())
+			for n := range 5 {
+				require.NoError(t, call(ctx, c))
+				require.LessOrEqual(t, len(c.Conns()), 1)
+				require.LessOrEqual(t, uint64(n), c.Endings()[hooks.ReasonReadOnly])
+			}
+		})
+	}
 }

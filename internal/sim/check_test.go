@@ -142,9 +142,27 @@ func (r *run) checkRecovery(res Result) {
 	case silenced && (gist(res.Err) == "i/o timeout" || res.Cmd[0] == "blpop"):
 	case res.Call.size() > window && r.Options.ReadTimeout < time.Second: // too large for its timeout
 	case errors.As(res.Err, &said) && len(r.Ledger.entry(res.Token).Runs) > 0: // a script's own
+	case (res.Call.Kind == "lease" || res.Call.Kind == "watch") && isMoved(res.Err) && !r.heardMoved(over, res.Start):
 	default:
 		r.fail("stays-broken", res.Call.Kind+": "+gist(res.Err), res.Token, 0, "failed %v after the last fault: %v", res.Start-over, res.Err)
 	}
+}
+
+func isMoved(err error) bool {
+	_, moved := redis.IsMovedError(err)
+	return moved
+}
+
+// heardMoved reports whether a lease or a WATCH was answered MOVED between after and
+// before: the first to use a slot that has moved hears of it so, and must not be the
+// first of many, as the whole map is renewed then.
+func (r *run) heardMoved(after, before time.Duration) bool {
+	for _, res := range r.Results {
+		if isMoved(res.Err) && res.End > after && res.End < before {
+			return true
+		}
+	}
+	return false
 }
 
 // checkRefusal: nothing is repeated on a lease or after a WATCH. What a script
