@@ -179,7 +179,7 @@ func TestASiblingThatDiedOfIdlenessSaysNothingOfAConnectionInUse(t *testing.T) {
 	burst(t, c, 2)
 	settled(t, s)
 	p.StallExisting()
-	clk.advance(15 * time.Second)
+	clk.advance(2 * time.Second)
 	conn := fresh(t, c, 2)
 	defer conn.Release()
 	require.NoError(t, conn.Ping(t.Context()).Err())

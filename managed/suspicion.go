@@ -180,11 +180,6 @@ func (u *suspicion) look(s *nodeState, l *survey) time.Duration {
 const (
 	unackedFor  = time.Second // without an acknowledgement, for a connection to be dead
 	unackedLook = 50 * time.Millisecond
-
-	// How much longer an idle connection may have been silent than one that waits for
-	// a reply, for its death to tell something: what forgets idle connections
-	// (firewalls, load balancers) does so after a minute or more.
-	alike = 10 * time.Second
 )
 
 // judge ends those of the connections that wait for a reply which are dead by the
@@ -226,7 +221,7 @@ func (u *suspicion) judge(s *nodeState, l *survey) (next time.Duration, wanted b
 			next = min(next, due-l.now)
 			continue
 		}
-		if d := u.dead.Load(); d != nil && v.Ready && v.Heard <= d.heard+alike && v.LastUsed <= d.found {
+		if d := u.dead.Load(); d != nil && v.Ready && v.Heard <= d.heard && v.LastUsed <= d.found {
 			c.KillSilent(v.LastUsed, hooks.ReasonSuspect, errHalfOpen{"an idle connection, silent for as long, did not answer a PING, while a fresh one did"})
 			continue
 		}
