@@ -195,7 +195,6 @@ func (h *Hook) fail(ctx context.Context, err error, after time.Duration) error {
 // leased Conn are watched by their owner.
 func (in *installed) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
 	chain := in.chains.Add(1)
-	own := func() bool { return in.pipelines.areOf(in, chain) }
 	return func(ctx context.Context, cmds []redis.Cmder) error {
 		if v, tx := asks(cmds); v != nil {
 			if tx {
@@ -213,7 +212,9 @@ func (in *installed) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.P
 			start = n.t.now()
 			defer func() { h.Took(first, time.Duration(n.t.now()-start)) }()
 		}
+		own := no
 		if in.pipelines.areOf(in, chain) {
+			own = yes
 			n.pipeline.enter()
 			defer n.pipeline.leave()
 			if err := n.t.refusing.Load(); err != nil {
@@ -255,6 +256,10 @@ func (in *installed) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.P
 		return failed
 	}
 }
+
+// These cost no allocation for each Conn, as a closure would.
+func yes() bool { return true }
+func no() bool  { return false }
 
 // TookWrites reports whether the node has executed a write, so that a READONLY
 // means that it changed its role. Forget makes it start anew.
