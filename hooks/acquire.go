@@ -14,7 +14,7 @@ import (
 // that a server which is only slow does not lose the connection.
 func (n *Node) Acquire(ctx context.Context, conn *redis.Conn, holder Holder) (*Conn, error) {
 	caller := unhurried(ctx)
-	if caller.Done() != nil && n.mayShakeHands() {
+	if caller.Done() != nil && n.mayWait() {
 		patient := context.WithoutCancel(caller)
 		if caller != ctx {
 			patient = NoWait(patient)
@@ -38,14 +38,11 @@ func (n *Node) Acquire(ctx context.Context, conn *redis.Conn, holder Holder) (*C
 	return c, nil
 }
 
-// mayShakeHands reports whether the next one who takes a connection may have to open
-// it first.
-func (n *Node) mayShakeHands() bool {
-	if n.raw.Load() > 0 {
+// mayWait reports whether the next one who takes a connection may have to open it
+// first, or to ask it at once, as where push frames come.
+func (n *Node) mayWait() bool {
+	if n.raw.Load() > 0 || n.pushes.Load() > 0 || n.Health() != Healthy {
 		return true
-	}
-	if int64(n.InFlight(PoolMain)) < n.count.Load() {
-		return false // one is idle, as far as that can be told without asking go-redis
 	}
 	now := n.Main()
 	return now.Idle == 0 && now.Total < n.Client().Options().PoolSize

@@ -239,8 +239,9 @@ func (c *Conn) Read(b []byte) (int, error) {
 		}
 		if fl&fPushSeen == 0 && startsPush(b[:n]) {
 			c.set(fPushSeen)
+			c.node.pushes.Add(1)
 		}
-		if fl&fReady != 0 && bytes.Contains(b[:n], readOnlyReply) && !c.sentinel() {
+		if fl&fReady != 0 && saysReadOnly(b[:n]) && !c.sentinel() {
 			c.Condemn(ReasonReadOnly)
 		}
 	}
@@ -290,11 +291,20 @@ func refused(b []byte) error {
 	return errors.New(line)
 }
 
-// readOnlyReply begins what a replica answers to a write; Redis 6 has it in the middle
-// of what it says of a script. go-redis closes the connection after it only when a
-// command was sent alone, although the name that was dialed may lead to another server
-// by now. A value that looks like one costs a new connection, nothing else.
-var readOnlyReply = []byte("-READONLY ")
+// saysReadOnly recognises what a replica answers to a write; Redis 6 has it in the
+// middle of what it says of a script. go-redis closes the connection after it only
+// when a command was sent alone, although the name that was dialed may lead to another
+// server by now. A value that looks like it costs a new connection, nothing else.
+func saysReadOnly(b []byte) bool {
+	_, after, found := bytes.Cut(b, readOnlyCode)
+	return found && (bytes.HasPrefix(after, readOnlyWrite) || bytes.HasPrefix(after, readOnlyScript))
+}
+
+var (
+	readOnlyCode   = []byte("-READONLY ")
+	readOnlyWrite  = []byte("You can't write against a read only replica")
+	readOnlyScript = []byte("Can not run script with write flag on readonly replica")
+)
 
 // startsPush reports whether b holds the start of a RESP3 push frame. A value
 // that looks like one is taken for one: that costs a real PING, nothing else.

@@ -56,6 +56,7 @@ type Node struct {
 	conns  sync.Map     // id -> *Conn: those of this node, as in the tracker
 	count  atomic.Int64 // of them
 	raw    atomic.Int64 // of them, those whose handshake is not over
+	pushes atomic.Int64 // those over which a push frame has come
 	bornAt atomic.Int64 // when the youngest was dialed
 
 	pinned         atomic.Int64 // pipelines under way on Conns and transactions of callers

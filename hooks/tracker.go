@@ -226,6 +226,9 @@ func (t *Tracker) left(c *Conn) {
 		if !c.has(fReady) {
 			c.node.raw.Add(-1)
 		}
+		if c.has(fPushSeen) {
+			c.node.pushes.Add(-1)
+		}
 		if c.node.count.Add(-1) == 0 {
 			t.used(c.node)
 		}

@@ -175,12 +175,26 @@ func (m *many) redirected(u *unit, err error) {
 	m.stale(retry.ReasonMoved)
 }
 
-// follow renews the slot map, and again for a little while it names the node that has
-// sent a lease away: go-redis asks any node, which may not have heard of it yet.
+// follow waits until the slot map has been renewed after a lease was sent away, or ctx
+// ends. go-redis has no regard for the ctx then; the renewal goes on without it.
 func (m *many) follow(ctx context.Context, cluster *redis.ClusterClient, key string, r *redirect) {
 	if !m.moved.CompareAndSwap(r, nil) {
 		return
 	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		m.renewFor(m.core.maintain.ctx, cluster, key, r)
+	}()
+	select {
+	case <-done:
+	case <-ctx.Done():
+	}
+}
+
+// renewFor renews the slot map, and again for a little while it names the node that has
+// sent a lease away: go-redis asks any node, which may not have heard of it yet.
+func (m *many) renewFor(ctx context.Context, cluster *redis.ClusterClient, key string, r *redirect) {
 	for range 20 {
 		// It loads the map first.
 		if cluster.ForEachMaster(ctx, func(context.Context, *redis.Client) error { return nil }) != nil || !r.again {
