@@ -296,12 +296,16 @@ func refused(b []byte) error {
 // when a command was sent alone, although the name that was dialed may lead to another
 // server by now. A value that looks like it costs a new connection, nothing else.
 func saysReadOnly(b []byte) bool {
-	_, after, found := bytes.Cut(b, readOnlyCode)
-	return found && (bytes.HasPrefix(after, readOnlyWrite) || bytes.HasPrefix(after, readOnlyScript))
+	i := bytes.Index(b, readOnlyCode)
+	if i < 1 || b[i-1] != '-' {
+		return false
+	}
+	b = b[i+len(readOnlyCode):]
+	return bytes.HasPrefix(b, readOnlyWrite) || bytes.HasPrefix(b, readOnlyScript)
 }
 
 var (
-	readOnlyCode   = []byte("-READONLY ")
+	readOnlyCode   = []byte("READONLY ") // without its dash, which is frequent in values
 	readOnlyWrite  = []byte("You can't write against a read only replica")
 	readOnlyScript = []byte("Can not run script with write flag on readonly replica")
 )
