@@ -212,6 +212,11 @@ func (g *gate) enter(ctx context.Context) (leave func(), err error) {
 	}
 }
 
+// DialError is the error of a caller who was not given a connection because of err.
+func (n *Node) DialError(err error) error {
+	return typed(&ConnError{Op: OpDial, Node: n.addr, Err: err})
+}
+
 // Away returns the error of a node that is away, nil if it is not known to be.
 func (n *Node) Away() error {
 	n.gate.mu.Lock()

@@ -123,7 +123,7 @@ func (s *scope) process(ctx context.Context, cmd redis.Cmder) error {
 	switch {
 	case client && h.Client != nil:
 		err = h.Client(ctx, cmd, s.next)
-	case h.Process != nil && !watches(ctx):
+	case h.Process != nil && !(work && watches(ctx)): // a handshake is marked as one for a WATCH, too
 		err = h.Process(ctx, cmd, s.next)
 	default:
 		err = s.next(ctx, cmd)

@@ -357,10 +357,10 @@ func (n *Node) Visit(pool Pool, patience time.Duration) (met *Conn, removed bool
 }
 
 // Connect has a connection dialed where a pipeline would find none that is idle, and
-// waits for it.
+// waits for it. Its error is one from before anything was sent.
 func (n *Node) Connect() error {
 	_, _, err := n.visit(context.Background(), PoolPipeline, 0, nil)
-	return err
+	return early(err)
 }
 
 // Ask sends a PING on one connection of the main or the pipeline pool and waits

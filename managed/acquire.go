@@ -245,11 +245,11 @@ func (u *unit) takeNow(ctx context.Context, rdb *redis.Client, l *lease) error {
 			}
 			if _, failed := u.node.Dials(); failed > before {
 				if f := u.node.LastDialFailure(); f != nil {
-					return &hooks.ConnError{Op: hooks.OpDial, Node: u.node.Addr(), Err: f.Err}
+					return u.node.DialError(f.Err)
 				}
 			}
 			if away := u.node.Away(); away != nil { // no dial is tried meanwhile
-				return &hooks.ConnError{Op: hooks.OpDial, Node: u.node.Addr(), Err: away}
+				return u.node.DialError(away)
 			}
 			if u.node.Dialing() == 0 && u.node.Exhausted(u.rdb.Options().PoolSize) {
 				return hooks.ErrWouldWait

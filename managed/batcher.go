@@ -195,7 +195,7 @@ func (b *batcher) awaitConnection() {
 			return
 		}
 		if err := u.node.Away(); err != nil {
-			b.fail(err)
+			b.fail(u.node.DialError(err))
 			continue
 		}
 		if u.hasIdle() {

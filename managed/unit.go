@@ -3,6 +3,7 @@ package managed
 import (
 	"context"
 	"errors"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -98,6 +99,10 @@ func (u *unit) bind(rdb *redis.Client, minIdle int) {
 	u.core.maintain.add(u, minIdle)
 }
 
+// tablePatience is how long a cluster waits for a connection to ask a node for the table
+// of its commands.
+const tablePatience = 20 * time.Millisecond
+
 // processInner runs a command on a node of a cluster or ring.
 func (u *unit) processInner(ctx context.Context, cmd redis.Cmder, next redis.ProcessHook) error {
 	if mayBlock(cmd) {
@@ -105,6 +110,14 @@ func (u *unit) processInner(ctx context.Context, cmd redis.Cmder, next redis.Pro
 	}
 	if u.asksSilent(cmd) {
 		return errSilent{}
+	}
+	if ctx.Done() == nil && strings.EqualFold(cmd.Name(), "command") {
+		// go-redis asks for the table of commands without the ctx of the command that it
+		// is about to send, which goes without if there is no answer (cmdsInfo,
+		// osscluster.go).
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, tablePatience)
+		defer cancel()
 	}
 	return next(ctx, cmd)
 }

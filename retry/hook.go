@@ -81,7 +81,11 @@ func (h *Hook) Process(ctx context.Context, cmd redis.Cmder, next redis.ProcessH
 		return h.invalid
 	}
 	if a, ok := ctx.(*after); ok {
-		return h.process(a.Context, cmd, next, h.understand(a.Context, cmd, a.err, h.cutSoFar()))
+		f := h.understand(a.Context, cmd, a.err, h.cutSoFar())
+		if f.outcome == NotSent {
+			h.record(f) // what was sent was recorded with its pipeline
+		}
+		return h.process(a.Context, cmd, next, f)
 	}
 	if err := ctx.Err(); err != nil {
 		return err // before anything was sent, so it is no unknown outcome
