@@ -438,7 +438,7 @@ func (c *Conn) fail(op Op, err error) error {
 	timeout := errors.As(err, &ne) && ne.Timeout()
 	// A subscriber waits for what may never come.
 	quiet := dirt(c.dirt.Load())&dirtSubscribe != 0
-	if !timeout || fl&fOutstanding != 0 && !quiet {
+	if !timeout || op == OpWrite || fl&fOutstanding != 0 && !quiet {
 		why := ReasonError
 		if fl&fWaking != 0 {
 			_, why = unpackOrder(c.wokenFor.Load())
