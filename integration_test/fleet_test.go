@@ -23,6 +23,9 @@ import (
 // fleetSize is how many processes there are.
 const fleetSize = 20
 
+// fleetClients is the maxclients of their server: a little more than they need.
+const fleetClients = 120
+
 // holds is how many connections the nth of them has in use, ends how many it has
 // ended.
 func holds(n int) int { return 1 + n%3 }
@@ -37,7 +40,7 @@ func TestTheSumsOfAFleetOf20ProcessesAreThoseOfTheServer(t *testing.T) {
 	}
 	t.Parallel()
 	for name, start := range map[string]func(testing.TB, ...string) *redistest.Server{"Redis": redistest.Start, "Valkey": redistest.StartValkey} {
-		t.Run(name, func(t *testing.T) { fleetOf20(t, start(t, "--maxclients", "100")) })
+		t.Run(name, func(t *testing.T) { fleetOf20(t, start(t, "--maxclients", strconv.Itoa(fleetClients))) })
 	}
 }
 
@@ -166,11 +169,11 @@ func fleetOf20(t *testing.T, s *redistest.Server) {
 	t.Logf("%v; the server has %d; after %v", f, onServer(), took.Round(time.Millisecond))
 	timeRead(t, reader)
 
-	// The alert about maxclients, which is 100.
+	// The alert about maxclients.
 	src, err := fleet.NewSource(reader)
 	check(t, err)
 	alerts := make(chan monitor.Alert, 10)
-	share := 0.9 * float64(f.Sum.Total) / 100
+	share := 0.9 * float64(f.Sum.Total) / fleetClients
 	m, err := monitor.New(src, monitor.WithoutDefaults(), monitor.Every(100*time.Millisecond), monitor.OnAlert(func(a monitor.Alert) { alerts <- a }),
 		monitor.Threshold{Metric: monitor.MaxClients, Limit: share, CoolDown: -1})
 	check(t, err)

@@ -156,15 +156,17 @@ func TestNodesComeAndGoInARing(t *testing.T) {
 	if err := rdb.BLPop(ctx, 10*time.Millisecond, key+"none").Err(); err != redis.Nil {
 		t.Fatal(err)
 	}
-	tracked := 0
-	for _, i := range rdb.Conns() {
-		if i.Node == servers[2].Addr() {
-			tracked++
+	// Maintenance may just be asking the new shard something on a connection of its own.
+	redistest.Eventually(t, "the new shard sees the connections that are tracked", 5*time.Second, func() bool {
+		tracked := 0
+		for _, i := range rdb.Conns() {
+			if i.Node == servers[2].Addr() {
+				tracked++
+			}
 		}
-	}
-	if seen := normals(t, servers[2]); seen != tracked || seen == 0 {
-		t.Errorf("the new shard sees %d connections, %d are tracked", seen, tracked)
-	}
+		seen := normals(t, servers[2])
+		return seen == tracked && seen > 0
+	})
 	rdb.SetAddrs(map[string]string{"shard0": all["shard0"], "shard1": all["shard1"]})
 	redistest.Eventually(t, "a shard that left has taken its connections with it, those of its blocking pool too", 15*time.Second, func() bool {
 		_ = rdb.Set(ctx, keyOn(t, rdb, servers[0]), "v", 0)
