@@ -183,7 +183,7 @@ func TestAFullIndexIsIncomplete(t *testing.T) {
 	require.NoError(t, publish(t, dial(t, s.Options(), "y"), fleet.LostAfter(300*time.Millisecond)).Now(bg))
 	n, err := s.Admin().ZCard(bg, index).Result()
 	require.NoError(t, err)
-	assert.EqualValues(t, fleet.MaxInstances+2, n)
+	assert.InDelta(t, fleet.MaxInstances+2, n, 1, "the other one may just have written its own entry again")
 	f := read(t, s.Admin())
 	assert.Contains(t, strings.Join(f.Gaps, "\n"), "the index is full")
 	assert.Less(t, len(f.Gaps), 10)

@@ -248,6 +248,7 @@ func TestAPeriodIsOneRoundTrip(t *testing.T) {
 	opt.Addr = proxy.Addr()
 	p := publish(t, dial(t, opt, "member"), fleet.Every(time.Hour), fleet.LostAfter(3*time.Hour))
 	require.NoError(t, p.Now(bg)) // the first introduces itself
+	require.NoError(t, p.Now(bg)) // the second asks which server it is, if the Monitor knew of none before
 	requests := make(chan string, 100)
 	proxy.OnRequest(func(_ int, b []byte) redistest.Action { requests <- string(b); return redistest.Forward })
 	for range 5 {
