@@ -159,6 +159,9 @@ func (n *nodeHook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Pro
 		if allHandshake(cmds) {
 			return handshakePipeline(cmds, next(ctx, cmds))
 		}
+		if r, ok := ctx.Value(reachKey{}).(*reach); ok {
+			r.node.Store(true)
+		}
 		setAll(cmds, nil) // of an earlier attempt: go-redis keeps the first error
 		end, err := n.h.ask(n.breaker)
 		if err != nil {
@@ -187,7 +190,11 @@ func (n *nodeHook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Pro
 			return &nodeError{real: open, open: true}
 		}
 		for _, cmd := range cmds {
-			if e := cmd.Err(); e != nil {
+			switch e := cmd.Err(); e {
+			case nil:
+			case context.Canceled, context.DeadlineExceeded: // while it waited for a connection
+				cmd.SetErr(asEarly(e))
+			default:
 				cmd.SetErr(n.hide(ctx, cmd, e))
 			}
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"sync/atomic"
 
 	"github.com/redis/go-redis/v9"
 )
@@ -71,6 +72,7 @@ type pipeCall struct {
 	own   func() bool
 	marks mark
 	cut   uint64 // cutSoFar before the attempt
+	reach *reach // of a client of several nodes
 
 	// Both are made at the first failure.
 	unsure []error   // of an earlier attempt that may have been carried out
@@ -157,6 +159,10 @@ func (c *pipeCall) once(cmds, body []redis.Cmder) error {
 		defer cancel()
 	}
 	c.cut = c.h.cutSoFar()
+	if c.h.fanout.Load() {
+		c.reach = &reach{}
+		ctx = context.WithValue(ctx, reachKey{}, c.reach)
+	}
 	if !c.tx && !c.h.fanout.Load() {
 		setAll(body, errUnanswered)
 		if err = c.next(ctx, cmds); c.h.fanout.Load() {
@@ -284,6 +290,9 @@ func (c *pipeCall) assess(body []redis.Cmder, at []int) bool {
 		}
 		f := c.h.judge(c.ctx, err, c.cut)
 		if c.h.fanout.Load() {
+			if c.reach.stamped(err) {
+				f = failure{err: err, outcome: Unknown}
+			}
 			f = c.h.understandFan(cmd, f)
 		}
 		if f.err != err {
@@ -298,6 +307,18 @@ func (c *pipeCall) assess(body []redis.Cmder, at []int) bool {
 		c.fails[i] = f
 	}
 	return c.fails != nil
+}
+
+// reach notes whether a part of a pipeline was given to a node. A cluster that pauses
+// before it follows a redirection gives the error of a ctx that ends meanwhile to the
+// commands that were answered before, too (processPipeline, osscluster.go).
+type reach struct{ node atomic.Bool }
+
+type reachKey struct{}
+
+// stamped reports whether err may have been given to a command that was sent.
+func (r *reach) stamped(err error) bool {
+	return r != nil && r.node.Load() && (err == context.Canceled || err == context.DeadlineExceeded)
 }
 
 // failed reports whether command i still has no answer that counts.
