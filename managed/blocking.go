@@ -59,8 +59,8 @@ func mayBlock(cmd redis.Cmder) bool {
 
 // blockers looks after the blocking commands of one client.
 type blockers struct {
-	unit   *unit // their own pool, nil without WithBlockingPool
-	of     *unit // whose pool this is, nil for a main one
+	unit   atomic.Pointer[unit] // their own pool, nil without WithBlockingPool
+	of     *unit                // whose pool this is, nil for a main one
 	held   atomic.Int64
 	warned atomic.Int64 // ns on the tracker's clock
 }
@@ -74,10 +74,10 @@ const warnEvery = 10 * time.Minute
 // processBlocking runs a blocking command of the client itself.
 func (u *unit) processBlocking(ctx context.Context, cmd redis.Cmder, next redis.ProcessHook) error {
 	b := &u.blocking
-	if b.unit != nil {
+	if own := b.unit.Load(); own != nil {
 		u.node.Leave(hooks.PoolMain) // it is counted there
 		defer u.node.Enter(hooks.PoolMain)
-		return b.unit.rdb.Process(ctx, cmd)
+		return own.rdb.Process(ctx, cmd)
 	}
 	held := b.held.Add(1)
 	defer b.held.Add(-1)
@@ -105,7 +105,7 @@ func (u *unit) addBlockingPool(opt redis.Options, n int) error {
 	if err := b.build(opt); err != nil {
 		return err
 	}
-	b.hook.Client = nil // it would come back here
-	u.blocking.unit = b
+	b.hook.Client = nil      // it would come back here
+	u.blocking.unit.Store(b) // maintenance may look at u already
 	return nil
 }

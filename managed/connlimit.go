@@ -131,7 +131,7 @@ func (u *unit) size() int {
 // server takes.
 func (s *nodeState) compareWithServer() error {
 	want := s.unit.size()
-	if b := s.unit.blocking.unit; b != nil {
+	if b := s.unit.blocking.unit.Load(); b != nil {
 		want += b.size()
 	}
 	if limit := s.m.core.set.connLimit; limit > 0 {

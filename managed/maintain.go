@@ -117,7 +117,7 @@ func (m *maintainer) list() []*nodeState {
 // drop forgets a node that left the cluster.
 func (m *maintainer) drop(s *nodeState) {
 	s.schedule.stop()
-	if b := s.unit.blocking.unit; b != nil {
+	if b := s.unit.blocking.unit.Load(); b != nil {
 		_ = b.rdb.Close() // go-redis knows nothing of it
 		if own := m.of(b.node); own != nil {
 			m.drop(own)

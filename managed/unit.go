@@ -217,7 +217,7 @@ func (u *unit) readOnly() {
 // addHook adds a user's hook.
 func (u *unit) addHook(h redis.Hook) {
 	u.rdb.AddHook(hooks.Unvisited(h))
-	if b := u.blocking.unit; b != nil {
+	if b := u.blocking.unit.Load(); b != nil {
 		b.addHook(h)
 	}
 }
@@ -226,7 +226,7 @@ func (u *unit) addHook(h redis.Hook) {
 func (u *unit) close() error {
 	u.node.Close()
 	err := u.rdb.Close()
-	if b := u.blocking.unit; b != nil {
+	if b := u.blocking.unit.Load(); b != nil {
 		if e := b.close(); err == nil {
 			err = e
 		}
