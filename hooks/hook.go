@@ -14,7 +14,7 @@ type Holder interface {
 	// Begin is called before a command; an error means that it is not sent.
 	Begin(ctx context.Context) (Watch, error)
 	// End is called after it and returns the error for the caller.
-	End(w Watch, err error) error
+	End(ctx context.Context, w Watch, err error) error
 }
 
 // Watch is what a Holder remembers of one command: how to stop watching its ctxs.
@@ -106,7 +106,7 @@ func (s *scope) process(ctx context.Context, cmd redis.Cmder) error {
 	if s.holder != nil {
 		w, err := s.holder.Begin(ctx)
 		if err == nil {
-			err = s.holder.End(w, Reveal(s.next(ctx, cmd)))
+			err = s.holder.End(ctx, w, Reveal(s.next(ctx, cmd)))
 		}
 		return err
 	}

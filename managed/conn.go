@@ -171,7 +171,7 @@ func (p *pipeliner) Exec(ctx context.Context) ([]redis.Cmder, error) {
 			l.seen(cmd.Err())
 		}
 	}
-	return cmds, l.End(w, err)
+	return cmds, l.End(ctx, w, err)
 }
 
 func (p *pipeliner) Pipelined(ctx context.Context, fn func(redis.Pipeliner) error) ([]redis.Cmder, error) {

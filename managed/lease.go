@@ -107,7 +107,7 @@ func (l *lease) usable(ctx context.Context) error {
 }
 
 // End implements hooks.Holder.
-func (l *lease) End(w hooks.Watch, err error) error {
+func (l *lease) End(ctx context.Context, w hooks.Watch, err error) error {
 	if w.Command != nil {
 		w.Command()
 	}
@@ -118,6 +118,9 @@ func (l *lease) End(w hooks.Watch, err error) error {
 	l.seen(err)
 	if err != nil && errors.Is(err, redis.ErrClosed) && l.state.Load() != held {
 		return ErrReleased
+	}
+	if err != nil && retry.OutcomeOf(err) != retry.Answered {
+		err = retry.Ended(l.ctx, retry.Ended(ctx, err))
 	}
 	return err
 }

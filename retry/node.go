@@ -198,6 +198,9 @@ func (n *nodeHook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Pro
 				cmd.SetErr(n.hide(ctx, cmd, e))
 			}
 		}
+		if err == context.Canceled || err == context.DeadlineExceeded {
+			err = asEarly(err)
+		}
 		if len(cmds) == 2 { // after ASKING
 			err = hideScript(ctx, cmds[1], err)
 		}

@@ -290,7 +290,7 @@ func (c *pipeCall) assess(body []redis.Cmder, at []int) bool {
 		}
 		f := c.h.judge(c.ctx, err, c.cut)
 		if c.h.fanout.Load() {
-			if c.reach.stamped(err) {
+			if !c.tx && c.reach.stamped(err) { // a transaction is sent to one node, and whole
 				f = failure{err: err, outcome: Unknown}
 			}
 			f = c.h.understandFan(cmd, f)
