@@ -187,10 +187,10 @@ func (u *unit) pipelinesInMain() bool { return pipelinePool(u.rdb.Options()) == 
 // hasRoom reports whether a pipeline finds a slot at once.
 func (u *unit) hasRoom() bool {
 	opt := u.rdb.Options()
-	if size := pipelinePool(opt); size > 0 && u.node.Pipeline().InUse < size {
-		return true
+	if size := pipelinePool(opt); size > 0 {
+		return u.node.Pipeline().InUse < size
 	}
-	return pipelinePool(opt) == 0 && u.node.Main().InUse < opt.PoolSize
+	return u.node.Main().InUse < opt.PoolSize
 }
 
 // pipelinePool is the size of the pool for pipelines; 0: there is none.
