@@ -107,7 +107,7 @@ func TestTheRightsOfThePageAreEnough(t *testing.T) {
 			rdb, err := managed.New(opt)
 			require.NoError(t, err)
 			defer rdb.Close()
-			p, err := fleet.Publish(rdb.Monitor(), rdb)
+			p, err := fleet.Publish(rdb.PoolMonitor(), rdb)
 			require.NoError(t, err)
 			redistest.Eventually(t, "it is published", 10*time.Second, func() bool {
 				f, err := fleet.Read(ctx, rdb)

@@ -122,7 +122,7 @@ func manyCallers(ctx context.Context, rdb *managed.Client) (int64, error) {
 
 func whatIsGoingOn(rdb *managed.Client) {
 	// README
-	m := rdb.Monitor()
+	m := rdb.PoolMonitor()
 	m.OnStats(func(s monitor.Stats) { log.Print(s) }) // every 10 s
 	m.OnAlert(func(a monitor.Alert) { log.Print("ALERT ", a) })
 
@@ -134,13 +134,13 @@ func whatIsGoingOn(rdb *managed.Client) {
 
 func shown(ctx context.Context, rdb *managed.Client, mux *http.ServeMux) error {
 	// README
-	page, err := dashboard.New(rdb.Monitor())
+	page, err := dashboard.New(rdb.PoolMonitor())
 	if err != nil {
 		return err
 	}
 	mux.Handle("/debug/redis", page) // no authentication of its own: like net/http/pprof
 
-	p, err := fleet.Publish(rdb.Monitor(), rdb, fleet.Service("web")) // in Redis, by every instance
+	p, err := fleet.Publish(rdb.PoolMonitor(), rdb, fleet.Service("web")) // in Redis, by every instance
 	if err != nil {
 		return err
 	}

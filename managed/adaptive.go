@@ -62,7 +62,7 @@ const (
 // use, and starts no goroutine while there is nothing to send.
 //
 // Each call waits for its reply, so two calls of one goroutine keep their order.
-// Retry, outcomes, stats, alerts, maximum age, heartbeat and Shutdown hold as for
+// Retry, outcomes, stats, alerts, maximum age, heartbeat and CloseGracefully hold as for
 // direct calls: a batch is the first attempt of each of its commands, and each
 // caller goes on from there for itself, with its own ctx.
 //
@@ -77,7 +77,7 @@ const (
 //     whose ctx carries a mark of package retry, or ends within about four
 //     batches; all, if the client-side cache is on.
 //   - Hooks see a batch as a pipeline, without the ctx of the callers.
-//   - Commands that wait for their batch when Shutdown is called are not sent and
+//   - Commands that wait for their batch when CloseGracefully is called are not sent and
 //     get ErrShutdown, as later ones do.
 //
 // Close closes the client. The errors of a client that is closed or shutting down
@@ -219,7 +219,7 @@ func (a *adaptive) send(ctx context.Context, cmd redis.Cmder) error {
 // goOn does what is to be done after a first attempt that failed.
 func (a *adaptive) goOn(ctx context.Context, cmd redis.Cmder, first error) {
 	err := a.Process(retry.After(ctx, first), cmd)
-	if err != nil && unsure(first, err) { // refused on the way, by a Shutdown
+	if err != nil && unsure(first, err) { // refused on the way, by a CloseGracefully
 		cmd.SetErr(a.retry.Abandoned(ctx, cmd, first))
 	}
 }

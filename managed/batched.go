@@ -88,7 +88,7 @@ func (b batching) autoPipeline() *redis.AutoPipelineOptions {
 // as a pipeline of the client is: retried, counted, watched, ended with the
 // client. Three things are go-redis's: a ctx that ends is not looked at, a batch
 // is repeated only if all that it lost may be, and commands that come after
-// Shutdown get redis.ErrClosed. [Client.Adaptive] has none of the three.
+// CloseGracefully get redis.ErrClosed. [Client.Adaptive] has none of the three.
 //
 // go-redis keeps one AutoPipeliner for each client. If there is one with other
 // options, that is an error; Close it first.

@@ -85,10 +85,10 @@ func TestThereIsOneAutoPipelinerForEachClient(t *testing.T) {
 	require.ErrorContains(t, err, "full duplex true")
 }
 
-func TestShutdownAndCloseEndABatcher(t *testing.T) {
+func TestClosingEndsABatcher(t *testing.T) {
 	s := redistest.Start(t)
 	for name, end := range map[string]func(*managed.Client) error{
-		"Close": (*managed.Client).Close, "Shutdown": func(c *managed.Client) error { return c.CloseGracefully(t.Context()) },
+		"Close": (*managed.Client).Close, "CloseGracefully": func(c *managed.Client) error { return c.CloseGracefully(t.Context()) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := client(t, s.Options())

@@ -34,7 +34,7 @@ type core struct {
 	redirected func(*unit, error) // acts on a lease's MOVED, nil elsewhere
 	look       func()             // called by the maintainer in each round, nil for nothing
 	warned     atomic.Bool        // that the pools do not fit into the limit
-	draining   atomic.Bool        // Shutdown was called
+	draining   atomic.Bool        // CloseGracefully was called
 	closed     atomic.Bool
 	batchers   sync.Map // go-redis's AutoPipeliners, made by Batched
 

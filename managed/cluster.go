@@ -182,11 +182,6 @@ func (c *ClusterClient) owner(ctx context.Context, key string) (*unit, error) {
 	return c.unit(rdb)
 }
 
-// Shutdown is CloseGracefully with the result in a StatusCmd; see Client.Shutdown.
-func (c *ClusterClient) Shutdown(ctx context.Context) *redis.StatusCmd {
-	return shutdownCmd(ctx, c.CloseGracefully(ctx))
-}
-
 // Close closes the client at once, as in go-redis.
 func (c *ClusterClient) Close() error { return c.core.close() }
 

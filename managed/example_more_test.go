@@ -32,12 +32,11 @@ func TestExamplesOfASingleServer(t *testing.T) {
 		"Adaptive":        {ExampleClient_Adaptive, "1000\n"},
 		"Batched":         {ExampleClient_Batched, "100\n"},
 		"CloseGracefully": {ExampleClient_CloseGracefully, "1 lease was still held: nightly report\n"},
-		"Shutdown":        {ExampleClient_Shutdown, "OK\ntrue\n"},
 		"Warm":            {ExampleClient_Warm, "5 connections are ready\n"},
 		"SetMaxAge":       {ExampleClient_SetMaxAge, "closed: age\n"},
 		"Reset":           {ExampleClient_Reset, "0 connections open, 1 ended by reset\n"},
 		"Stats":           {ExampleClient_Stats, "1 of 8 open, 0 in use, 0 callers wait\n"},
-		"Monitor":         {ExampleClient_Monitor, "leases: 1\n"},
+		"PoolMonitor":     {ExampleClient_PoolMonitor, "leases: 1\n"},
 		"BlockingPool":    {ExampleWithBlockingPool, "the others are not in the way: PONG\n"},
 		"ConnLimit":       {ExampleWithConnLimit, "4 at most: true\n"},
 		"MaxAge":          {ExampleWithMaxAge, "PONG\n"},
@@ -146,17 +145,6 @@ func ExampleClient_CloseGracefully() {
 	}
 }
 
-// Shutdown closes the client, and not the server, as go-redis's method of this
-// name does.
-func ExampleClient_Shutdown() {
-	ctx := context.Background()
-	rdb := managed.NewClient(options())
-	fmt.Println(rdb.Shutdown(ctx).Val())
-
-	err := rdb.Ping(ctx).Err()
-	fmt.Println(errors.Is(err, redis.ErrClosed))
-}
-
 // Connections before the first callers come.
 func ExampleClient_Warm() {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
@@ -215,14 +203,14 @@ func ExampleClient_Stats() {
 }
 
 // Callbacks for numbers and alerts.
-func ExampleClient_Monitor() {
+func ExampleClient_PoolMonitor() {
 	rdb := managed.NewClient(options(), managed.WithMonitor(monitor.Every(10*time.Millisecond)))
 	defer rdb.Close()
 	conn, _ := rdb.Acquire(context.Background())
 	defer conn.Release()
 
 	told := make(chan int, 1)
-	remove := rdb.Monitor().OnStats(func(s monitor.Stats) {
+	remove := rdb.PoolMonitor().OnStats(func(s monitor.Stats) {
 		select {
 		case told <- s.Leases:
 		default:

@@ -214,8 +214,8 @@ func (m *many) Endings() map[hooks.Reason]uint64 { return m.core.tracker.Ended()
 // RetryStats counts what was sent again, and why.
 func (m *many) RetryStats() retry.Stats { return m.retry.Stats() }
 
-// Monitor tells what is going on; see Client.Monitor.
-func (m *many) Monitor() *monitor.Monitor { return m.core.monitor }
+// PoolMonitor tells what is going on; see Client.PoolMonitor.
+func (m *many) PoolMonitor() *monitor.Monitor { return m.core.monitor }
 
 // Stats returns the numbers of now, of each node and of all; see Client.Stats.
 func (m *many) Stats() monitor.Stats { return m.core.monitor.Stats() }

@@ -29,9 +29,9 @@ func WithMonitor(opts ...monitor.Option) Option {
 	}
 }
 
-// Monitor tells what is going on: register callbacks for Stats and Alerts with it, or
+// PoolMonitor tells what is going on: register callbacks for Stats and Alerts with it, or
 // give it to an exporter or the live page. It is closed with the client.
-func (c *Client) Monitor() *monitor.Monitor { return c.core.monitor }
+func (c *Client) PoolMonitor() *monitor.Monitor { return c.core.monitor }
 
 // Stats returns the numbers of now; see monitor.Monitor.Stats.
 func (c *Client) Stats() monitor.Stats { return c.core.monitor.Stats() }

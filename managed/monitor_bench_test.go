@@ -26,7 +26,7 @@ func BenchmarkALookAtAThousandConnections(b *testing.B) {
 	b.Run("Connections", func(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {
-			c.Monitor().Connections()
+			c.PoolMonitor().Connections()
 		}
 	})
 }

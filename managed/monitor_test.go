@@ -224,7 +224,7 @@ func TestALeaseIsOverdueForAsLongAsItIsHeldAndNoLonger(t *testing.T) {
 		managed.WithMonitor(monitor.Every(10*time.Millisecond), monitor.OnAlert(func(monitor.Alert) {})))
 	alerts := func() string {
 		var names []string
-		for _, a := range c.Monitor().Alerts() {
+		for _, a := range c.PoolMonitor().Alerts() {
 			names = append(names, a.Name)
 		}
 		return strings.Join(names, " ")

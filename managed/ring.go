@@ -153,10 +153,5 @@ func (r *Ring) Warm(ctx context.Context, n int) (int, error) {
 	return r.warm(ctx, units, n)
 }
 
-// Shutdown is CloseGracefully with the result in a StatusCmd; see Client.Shutdown.
-func (r *Ring) Shutdown(ctx context.Context) *redis.StatusCmd {
-	return shutdownCmd(ctx, r.CloseGracefully(ctx))
-}
-
 // Close closes the client at once, as in go-redis.
 func (r *Ring) Close() error { return r.core.close() }

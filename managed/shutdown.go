@@ -13,8 +13,8 @@ import (
 	"github.com/lifeguard-redis/lifeguard/hooks"
 )
 
-// ErrShutdown is returned by commands that come after Shutdown or CloseGracefully;
-// errors.Is with redis.ErrClosed holds too. They were not sent.
+// ErrShutdown is returned by commands that come after CloseGracefully; errors.Is
+// with redis.ErrClosed holds too. They were not sent.
 var ErrShutdown error = shutdownError{}
 
 type shutdownError struct{}
@@ -22,7 +22,7 @@ type shutdownError struct{}
 func (shutdownError) Error() string        { return "lifeguard/managed: the client is shutting down" }
 func (shutdownError) Is(target error) bool { return target == redis.ErrClosed }
 
-// HeldError says what Shutdown cut off when its ctx ended.
+// HeldError says what CloseGracefully cut off when its ctx ended.
 type HeldError struct {
 	Leases   []LeaseInfo      // that were still held
 	InFlight []hooks.ConnInfo // connections with a command in flight and no lease
@@ -55,26 +55,8 @@ func (e *HeldError) Timeout() bool { return isTimeout(e.Err) }
 // Temporary is Timeout.
 func (e *HeldError) Temporary() bool { return e.Timeout() }
 
-// Shutdown is CloseGracefully with the result in a StatusCmd: use its Err(). It
-// is not the server's SHUTDOWN, which go-redis has under the same name (use Do for
-// that): a client that is a redis.UniversalClient must have a Shutdown with this
-// signature, and nobody should stop a server by wishing to stop a client.
-func (c *Client) Shutdown(ctx context.Context) *redis.StatusCmd {
-	return shutdownCmd(ctx, c.CloseGracefully(ctx))
-}
-
-func shutdownCmd(ctx context.Context, err error) *redis.StatusCmd {
-	cmd := redis.NewStatusCmd(ctx, "client-shutdown")
-	if err != nil {
-		cmd.SetErr(err)
-	} else {
-		cmd.SetVal("OK")
-	}
-	return cmd
-}
-
-// CloseGracefully closes the client gracefully: new commands and leases are refused with
-// ErrShutdown, commands in flight, transactions and leases may finish, then the
+// CloseGracefully closes the client when it is at rest: new commands and leases are
+// refused with ErrShutdown, commands in flight, transactions and leases may finish, then the
 // client is closed. When ctx ends first, it is closed all the same and the error
 // is a *HeldError that names who held what. Subscriptions do not hold it up. A
 // second call returns redis.ErrClosed. On a handle of Shared it is Close.

@@ -104,7 +104,7 @@ func TestAfterItsDeadlineShutdownNamesTheHolders(t *testing.T) {
 		return false
 	})
 	began := time.Now()
-	err = c.Shutdown(deadline(t, 200*time.Millisecond)).Err()
+	err = c.CloseGracefully(deadline(t, 200*time.Millisecond))
 	took := time.Since(began)
 	var held *managed.HeldError
 	require.ErrorAs(t, err, &held)

@@ -20,7 +20,7 @@ type UniversalClient interface {
 	Leases() []LeaseInfo
 	Endings() map[hooks.Reason]uint64
 	RetryStats() retry.Stats
-	Monitor() *monitor.Monitor
+	PoolMonitor() *monitor.Monitor
 	Stats() monitor.Stats
 	SetMaxAge(time.Duration)
 	SetMaxIdle(time.Duration)

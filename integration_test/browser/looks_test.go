@@ -67,7 +67,7 @@ func TestLooks(t *testing.T) {
 			hold(t, rdb, 1, "nightly report")
 		}
 		go func() { _ = rdb.BLPop(t.Context(), time.Minute, "queue").Err() }()
-		p := open(t, page(t, rdb.Monitor()), 1440, 900)
+		p := open(t, page(t, rdb.PoolMonitor()), 1440, 900)
 		p.wait(`document.getElementById('alerts').innerText.includes('Leases overdue')`)
 		p.click("#panel-leases .group .link")
 		look(p, "leak")
@@ -75,7 +75,7 @@ func TestLooks(t *testing.T) {
 	t.Run("exhausted", func(t *testing.T) {
 		s := redistest.Start(t)
 		rdb := client(s, 10)
-		at := page(t, rdb.Monitor()) // it records from now on
+		at := page(t, rdb.PoolMonitor()) // it records from now on
 		work(rdb, 4)
 		time.Sleep(4 * time.Second)
 		s.KillClients(t)
@@ -101,7 +101,7 @@ func TestLooks(t *testing.T) {
 		s := redistest.Start(t)
 		rdb := client(s, 10)
 		work(rdb, 4)
-		p := open(t, page(t, rdb.Monitor()), 1440, 900)
+		p := open(t, page(t, rdb.PoolMonitor()), 1440, 900)
 		time.Sleep(3 * time.Second)
 		s.Kill()
 		p.wait(`document.querySelector('#alerts .alert')`)
@@ -113,7 +113,7 @@ func TestLooks(t *testing.T) {
 		rdb := client(redistest.Start(t), 10)
 		work(rdb, 4)
 		hold(t, rdb, 2, "report")
-		at, stop := stoppable(t, rdb.Monitor())
+		at, stop := stoppable(t, rdb.PoolMonitor())
 		p := open(t, at, 1440, 900)
 		p.wait(`document.querySelector('#panel-leases tbody tr')`)
 		time.Sleep(3 * time.Second)

@@ -267,7 +267,7 @@ func serve(t testing.TB, size int, opts ...dashboard.Option) (*managed.Client, s
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = rdb.Close() })
-	return rdb, page(t, rdb.Monitor(), opts...)
+	return rdb, page(t, rdb.PoolMonitor(), opts...)
 }
 
 // page serves the page of a Monitor, and says where.

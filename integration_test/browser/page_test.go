@@ -468,13 +468,13 @@ func TestThePageOpensWithWhatHappenedBefore(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer rdb.Close()
-	at := page(t, rdb.Monitor())
+	at := page(t, rdb.PoolMonitor())
 	hold(t, rdb, 3, "before")
 	time.Sleep(1500 * time.Millisecond) // the history has a point a second
 	if err := rdb.Ping(t.Context()).Err(); err != nil {
 		t.Fatal(err)
 	}
-	if n, err := rdb.Monitor().EvictIdle(t.Context()); n == 0 || err != nil {
+	if n, err := rdb.PoolMonitor().EvictIdle(t.Context()); n == 0 || err != nil {
 		t.Fatal(n, err)
 	}
 	time.Sleep(1200 * time.Millisecond)

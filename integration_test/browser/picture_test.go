@@ -39,7 +39,7 @@ func TestPictures(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer rdb.Close()
-	at := page(t, rdb.Monitor(), dashboard.Every(time.Second), dashboard.Title("shop, main Redis"))
+	at := page(t, rdb.PoolMonitor(), dashboard.Every(time.Second), dashboard.Title("shop, main Redis"))
 
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup

@@ -473,7 +473,7 @@ func (s *side) operate(rnd *rand.Rand) {
 		case 7:
 			_, _ = s.rdb.Warm(ctx, 1+rnd.IntN(poolSize))
 		case 8:
-			_, _, _, _ = s.rdb.Conns(), s.rdb.Leases(), s.rdb.Stats(), s.rdb.Monitor().Advice()
+			_, _, _, _ = s.rdb.Conns(), s.rdb.Leases(), s.rdb.Stats(), s.rdb.PoolMonitor().Advice()
 		}
 		cancel()
 		time.Sleep(time.Duration(rnd.IntN(300)) * time.Millisecond)

@@ -1,7 +1,7 @@
 // Package dashboard is a live page about the connections of a client: one
 // http.Handler, with everything it needs inside.
 //
-//	page, err := dashboard.New(rdb.Monitor())
+//	page, err := dashboard.New(rdb.PoolMonitor())
 //	if err != nil {
 //		return err
 //	}

@@ -17,7 +17,7 @@ func Example() {
 	rdb := managed.NewClient(&redis.Options{Addr: "localhost:6379"}, managed.WithMonitor(monitor.Every(5*time.Second)))
 	defer rdb.Close()
 
-	page, err := dashboard.New(rdb.Monitor(), dashboard.Title("orders"))
+	page, err := dashboard.New(rdb.PoolMonitor(), dashboard.Title("orders"))
 	if err != nil {
 		log.Fatal(err)
 	}

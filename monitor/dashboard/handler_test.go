@@ -217,7 +217,7 @@ func TestAManagedClientsLeaseIsShownWithItsStackAndWithoutKeys(t *testing.T) {
 	rdb, err := managed.New(opt)
 	require.NoError(t, err)
 	defer rdb.Close()
-	h, err := dashboard.New(rdb.Monitor(), dashboard.AllowActions(), dashboard.AllowHost("example.com")) // that of httptest
+	h, err := dashboard.New(rdb.PoolMonitor(), dashboard.AllowActions(), dashboard.AllowHost("example.com")) // that of httptest
 	require.NoError(t, err)
 	defer h.Close()
 

@@ -244,7 +244,7 @@ func (v View) pools(s Snapshot) []string {
 	case s.Fleet == nil:
 		return []string{"The fleet could not be read."}
 	case len(s.Fleet.Instances) == 0:
-		return []string{fmt.Sprintf("Nobody publishes to the fleet %q: fleet.Publish(client.Monitor(), client) does.", show.Clean(s.Fleet.Name))}
+		return []string{fmt.Sprintf("Nobody publishes to the fleet %q: fleet.Publish(client.PoolMonitor(), client) does.", show.Clean(s.Fleet.Name))}
 	}
 	all := slices.Clone(s.Fleet.Instances)
 	if v.Reverse {
