@@ -27,17 +27,20 @@ import (
 
 func TestMain(m *testing.M) { redistest.Main(m) }
 
-// The Go blocks of README.md are below, each between "// README" and "// end",
-// word for word but for the address.
+// The Go blocks of README.md and docs/GUIDE.md are below, each between "// README"
+// or "// GUIDE" and "// end", word for word but for the address.
 
-func fiveLines(ctx context.Context, addr string) error {
+func tenLines(ctx context.Context, addr string) error {
 	// README
-	rdb := managed.NewClient(&redis.Options{Addr: addr}) // was: redis.NewClient
+	rdb := managed.NewClient(&redis.Options{Addr: addr})
 	defer rdb.Close()
 
-	conn, err := rdb.Acquire(ctx) // one connection, for this caller alone
+	if err := rdb.Incr(ctx, "visits").Err(); errors.Is(err, retry.ErrUnknownOutcome) {
+		log.Print("the reply was lost: the visit may have been counted")
+	}
+	conn, err := rdb.Acquire(ctx) // a lease: one connection for this caller alone
 	if err != nil {
-		return err
+		return err // if the pool is exhausted, the error names who holds its connections
 	}
 	defer conn.Release()
 	return conn.Set(ctx, "greeting", "hello", time.Minute).Err()
@@ -45,7 +48,7 @@ func fiveLines(ctx context.Context, addr string) error {
 }
 
 func leaseOfAFunction(ctx context.Context, rdb *managed.Client) error {
-	// README
+	// GUIDE
 	err := rdb.AcquireFunc(managed.WithLabel(ctx, "nightly report"), func(conn *managed.Conn) error {
 		ctx := conn.Context() // an Acquire with it on a full pool fails at once, instead of waiting for itself
 		return conn.Set(ctx, "report", "done", time.Hour).Err()
@@ -55,7 +58,7 @@ func leaseOfAFunction(ctx context.Context, rdb *managed.Client) error {
 }
 
 func exhausted(ctx context.Context, rdb *managed.Client) error {
-	// README
+	// GUIDE
 	_, err := rdb.TryAcquire(ctx)
 	var full *managed.ExhaustedError // errors.Is(err, redis.ErrPoolTimeout) holds too
 	if errors.As(err, &full) {
@@ -68,7 +71,7 @@ func exhausted(ctx context.Context, rdb *managed.Client) error {
 }
 
 func unknownOutcome(ctx context.Context, rdb *managed.Client) error {
-	// README
+	// GUIDE
 	err := rdb.Incr(ctx, "visits").Err()
 	if errors.Is(err, retry.ErrUnknownOutcome) {
 		log.Print("it may have been counted, or not: look before you repeat it")
@@ -78,11 +81,11 @@ func unknownOutcome(ctx context.Context, rdb *managed.Client) error {
 }
 
 func events(opt *redis.Options) (*managed.Client, error) {
-	// README
+	// GUIDE
 	rdb, err := managed.New(opt, managed.WithEventHandler(func(e hooks.Event) {
 		switch e.Kind {
 		case hooks.Closed:
-			log.Printf("connection %d ended: %s, %v old", e.ConnID, e.Reason, e.Age)
+			log.Printf("connection %d closed: %s, %v old", e.ConnID, e.Reason, e.Age)
 		case hooks.Leaked:
 			log.Printf("leaked by %s:\n%s", e.Site, e.Stack)
 		}
@@ -92,7 +95,7 @@ func events(opt *redis.Options) (*managed.Client, error) {
 }
 
 func cluster(ctx context.Context, addrs []string) error {
-	// README
+	// GUIDE
 	rdb, err := managed.NewCluster(&redis.ClusterOptions{Addrs: addrs, PoolSize: 5},
 		managed.WithConnLimit(60), // over all nodes, pipeline pools included
 		managed.WithBlockingPool(4))
@@ -113,7 +116,7 @@ func cluster(ctx context.Context, addrs []string) error {
 }
 
 func manyCallers(ctx context.Context, rdb *managed.Client) (int64, error) {
-	// README
+	// GUIDE
 	fast := rdb.Adaptive() // a redis.UniversalClient: make one and keep it
 	n, err := fast.Incr(ctx, "visits").Result()
 	// end
@@ -121,7 +124,7 @@ func manyCallers(ctx context.Context, rdb *managed.Client) (int64, error) {
 }
 
 func whatIsGoingOn(rdb *managed.Client) {
-	// README
+	// GUIDE
 	m := rdb.PoolMonitor()
 	m.OnStats(func(s monitor.Stats) { log.Print(s) }) // every 10 s
 	m.OnAlert(func(a monitor.Alert) { log.Print("ALERT ", a) })
@@ -132,14 +135,19 @@ func whatIsGoingOn(rdb *managed.Client) {
 	// end
 }
 
-func shown(ctx context.Context, rdb *managed.Client, mux *http.ServeMux) error {
+func livePage(rdb *managed.Client, mux *http.ServeMux) error {
 	// README
 	page, err := dashboard.New(rdb.PoolMonitor())
 	if err != nil {
 		return err
 	}
-	mux.Handle("/debug/redis", page) // no authentication of its own: like net/http/pprof
+	mux.Handle("/debug/redis", page) // like net/http/pprof, it has no login of its own
+	// end
+	return nil
+}
 
+func published(ctx context.Context, rdb *managed.Client) error {
+	// GUIDE
 	p, err := fleet.Publish(rdb.PoolMonitor(), rdb, fleet.Service("web")) // in Redis, by every instance
 	if err != nil {
 		return err
@@ -155,7 +163,7 @@ func shown(ctx context.Context, rdb *managed.Client, mux *http.ServeMux) error {
 }
 
 func reaper(ctx context.Context, rdb *managed.Client) error {
-	// README
+	// GUIDE
 	r, err := serverside.NewReaper(rdb, serverside.Policy{
 		User: "ci", MaxAge: 2 * time.Hour, Spare: serverside.SpareNames("web-*"), DryRun: true,
 	})
@@ -169,7 +177,7 @@ func reaper(ctx context.Context, rdb *managed.Client) error {
 }
 
 func plainClient(ctx context.Context, addr string) error {
-	// README
+	// GUIDE
 	rdb := redis.NewClient(&redis.Options{Addr: addr, MaxRetries: -1}) // go-redis's own retries off
 	defer rdb.Close()
 	hook, err := retry.Attach(rdb, retry.Default())
@@ -216,7 +224,7 @@ func (l logLines) want(t *testing.T, pattern string) {
 func TestTheCodeOfTheREADMEDoesWhatItSays(t *testing.T) {
 	s := redistest.Start(t)
 	ctx, l := t.Context(), logged(t)
-	require.NoError(t, fiveLines(ctx, s.Addr()))
+	require.NoError(t, tenLines(ctx, s.Addr()))
 
 	opt := s.Options()
 	opt.PoolSize = 1
@@ -232,7 +240,7 @@ func TestTheCodeOfTheREADMEDoesWhatItSays(t *testing.T) {
 	l.want(t, `the holder held for .* by .*readme_test.go`)
 	conn.Release()
 	require.NoError(t, rdb.Close())
-	l.want(t, `ended: shutdown`)
+	l.want(t, `closed: shutdown`)
 
 	proxy := redistest.NewProxy(t, s.Addr())
 	lossy, err := managed.New(&redis.Options{Addr: proxy.Addr()})
@@ -242,7 +250,7 @@ func TestTheCodeOfTheREADMEDoesWhatItSays(t *testing.T) {
 	proxy.OnReply(func(int, []byte) redistest.Action { return redistest.CutBefore })
 	require.ErrorIs(t, unknownOutcome(ctx, lossy), retry.ErrUnknownOutcome)
 	l.want(t, `look before you repeat it`)
-	require.Equal(t, "2", s.Admin().Get(ctx, "visits").Val())
+	require.Equal(t, "3", s.Admin().Get(ctx, "visits").Val())
 }
 
 func TestTheOtherPartsOfTheREADMEDoWhatTheySay(t *testing.T) {
@@ -264,7 +272,8 @@ func TestTheOtherPartsOfTheREADMEDoWhatTheySay(t *testing.T) {
 	l.want(t, `pool size \d+: too little was seen`)
 
 	mux := http.NewServeMux()
-	require.NoError(t, shown(ctx, rdb, mux))
+	require.NoError(t, livePage(rdb, mux))
+	require.NoError(t, published(ctx, rdb))
 	l.want(t, `[01] instances: \d+ connections`)
 	w := httptest.NewRecorder()
 	mux.ServeHTTP(w, httptest.NewRequestWithContext(ctx, http.MethodGet, "/debug/redis", nil))
@@ -284,33 +293,32 @@ func TestTheClusterOfTheREADMEDoesWhatItSays(t *testing.T) {
 	require.Equal(t, []any{"-30", "30"}, rdb.MGet(ctx, "{ann}:account", "{ann}:savings").Val())
 }
 
-func TestEveryGoBlockOfTheREADMEIsTheCodeOfATest(t *testing.T) {
-	readme, err := os.ReadFile("README.md")
-	require.NoError(t, err)
+func TestEveryGoBlockOfTheREADMEAndTheGuideIsTheCodeOfATest(t *testing.T) {
 	this, err := os.ReadFile("readme_test.go")
 	require.NoError(t, err)
-
-	var want, got []string
-	for _, m := range regexp.MustCompile("(?s)```go\n(.*?)```").FindAllStringSubmatch(string(readme), -1) {
-		want = append(want, strings.ReplaceAll(m[1], `"localhost:6379"`, "addr"))
-	}
-	for _, m := range regexp.MustCompile(`(?s)\n\t// README\n(.*?)\t// end\n`).FindAllStringSubmatch(string(this), -1) {
-		var b strings.Builder
-		for line := range strings.Lines(m[1]) {
-			b.WriteString(strings.TrimPrefix(line, "\t"))
+	for page, mark := range map[string]string{"README.md": "README", "docs/GUIDE.md": "GUIDE"} {
+		text, err := os.ReadFile(page)
+		require.NoError(t, err)
+		var want, got []string
+		for _, m := range regexp.MustCompile("(?s)```go\n(.*?)```").FindAllStringSubmatch(string(text), -1) {
+			want = append(want, strings.ReplaceAll(m[1], `"localhost:6379"`, "addr"))
 		}
-		got = append(got, b.String())
+		for _, m := range regexp.MustCompile(`(?s)\n\t// `+mark+`\n(.*?)\t// end\n`).FindAllStringSubmatch(string(this), -1) {
+			var b strings.Builder
+			for line := range strings.Lines(m[1]) {
+				b.WriteString(strings.TrimPrefix(line, "\t"))
+			}
+			got = append(got, b.String())
+		}
+		require.NotEmpty(t, want)
+		require.ElementsMatch(t, want, got, page)
 	}
-	require.NotEmpty(t, want)
-	require.ElementsMatch(t, want, got)
 }
 
-func TestTheREADMEHasEveryOption(t *testing.T) {
-	readme, err := os.ReadFile("README.md")
+// A reader should see on one screen what it is, for whom, and how to begin.
+func TestTheREADMEIsShortAndBeginsWithWhatItIs(t *testing.T) {
+	text, err := os.ReadFile("README.md")
 	require.NoError(t, err)
-	var got []string
-	for _, m := range regexp.MustCompile("(?m)^\\| `(With\\w+)` \\|").FindAllStringSubmatch(string(readme), -1) {
-		got = append(got, m[1])
-	}
-	require.ElementsMatch(t, optionsOf(t, "managed", "Option"), got, "the table of options and package managed differ")
+	require.LessOrEqual(t, strings.Count(string(text), "\n"), 150)
+	require.Regexp(t, `^# lifeguard\n\nlifeguard is a drop-in replacement for the go-redis client`, string(text))
 }

@@ -8,10 +8,10 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestTheREADMEShowsEveryPhaseOfTheDemo(t *testing.T) {
-	readme, err := os.ReadFile("../../../../README.md")
+func TestTheDocsShowEveryPhaseOfTheDemo(t *testing.T) {
+	doc, err := os.ReadFile("../../../../docs/CLI.md")
 	require.NoError(t, err)
 	for i, p := range phases {
-		require.Contains(t, string(readme), fmt.Sprintf("\n%d. %s\n", i+1, p.title))
+		require.Contains(t, string(doc), fmt.Sprintf("\n%d. %s\n", i+1, p.title))
 	}
 }
