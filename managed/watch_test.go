@@ -15,6 +15,7 @@ import (
 	"github.com/lifeguard-redis/lifeguard/hooks"
 	"github.com/lifeguard-redis/lifeguard/internal/redistest"
 	"github.com/lifeguard-redis/lifeguard/managed"
+	"github.com/lifeguard-redis/lifeguard/retry"
 )
 
 type watcher interface {
@@ -93,6 +94,39 @@ func TestWhatTheFunctionOfAWatchReturnsIsNotTriedAgain(t *testing.T) {
 		}, "n")
 		require.Equal(t, redis.TxFailedErr, err)
 		require.Equal(t, 2, entered)
+	})
+}
+
+func TestAnExecWithoutAReplyInAWatchIsAnUnknownOutcome(t *testing.T) {
+	t.Parallel()
+	s := redistest.Start(t)
+	p := redistest.NewProxy(t, s.Addr())
+	watchers(t, p.Addr(), func(t *testing.T, c watcher) {
+		require.NoError(t, c.Watch(t.Context(), incr, "n"))
+		p.OnRequest(func(_ int, b []byte) redistest.Action {
+			if bytes.Contains(b, []byte("exec")) {
+				return redistest.CutAfter
+			}
+			return redistest.Forward
+		})
+		defer p.OnRequest(nil)
+		var inside, of error
+		err := c.Watch(t.Context(), func(tx *redis.Tx) error {
+			cmds, err := tx.TxPipelined(t.Context(), func(p redis.Pipeliner) error { p.Incr(t.Context(), "n"); return nil })
+			inside, of = err, cmds[0].Err()
+			return err
+		}, "n")
+		for _, err := range []error{err, inside, of} {
+			require.ErrorIs(t, err, retry.ErrUnknownOutcome)
+			require.Equal(t, retry.Unknown, retry.OutcomeOf(err))
+			var lost *hooks.ConnError
+			require.ErrorAs(t, err, &lost)
+		}
+		require.Error(t, c.Watch(t.Context(), func(tx *redis.Tx) error {
+			_, err := tx.TxPipelined(t.Context(), func(p redis.Pipeliner) error { p.Get(t.Context(), "n"); return nil })
+			require.NotErrorIs(t, err, retry.ErrUnknownOutcome, "nothing was written")
+			return err
+		}, "n"))
 	})
 }
 

@@ -159,7 +159,8 @@ func (n *nodeHook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Pro
 		if allHandshake(cmds) {
 			return handshakePipeline(cmds, next(ctx, cmds))
 		}
-		if r, ok := ctx.Value(reachKey{}).(*reach); ok {
+		r, outer := ctx.Value(reachKey{}).(*reach)
+		if outer {
 			r.node.Store(true)
 		}
 		setAll(cmds, nil) // of an earlier attempt: go-redis keeps the first error
@@ -201,11 +202,45 @@ func (n *nodeHook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Pro
 		if err == context.Canceled || err == context.DeadlineExceeded {
 			err = asEarly(err)
 		}
+		if !outer {
+			return n.final(ctx, cmds, tx, err)
+		}
 		if len(cmds) == 2 { // after ASKING
 			err = hideScript(ctx, cmds[1], err)
 		}
 		return err
 	}
+}
+
+// final gives the commands of a pipeline that no outer hook has sent, as those of a Tx
+// or of the node's own client, the errors that their caller is to see.
+func (n *nodeHook) final(ctx context.Context, cmds []redis.Cmder, tx bool, err error) error {
+	body := cmds
+	if tx {
+		body = cmds[1 : len(cmds)-1]
+	}
+	lost := OutcomeOf(err) == Unknown
+	var first error
+	for _, cmd := range body {
+		e := reveal(cmd.Err())
+		if e == nil && tx && lost {
+			e = reveal(err) // EXEC was not answered
+		}
+		if e == nil {
+			continue
+		}
+		if OutcomeOf(e) == Unknown {
+			e = n.h.unknown(ctx, cmd, Ended(ctx, e), 1)
+		}
+		cmd.SetErr(e)
+		if first == nil {
+			first = e
+		}
+	}
+	if lost && first != nil {
+		return first
+	}
+	return reveal(err)
 }
 
 func (n *nodeHook) pipeline(ctx context.Context, cmds []redis.Cmder, next redis.ProcessPipelineHook) error {

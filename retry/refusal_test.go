@@ -51,7 +51,17 @@ var refusing = map[string]struct {
 		redistest.Eventually(t, "the server is busy", 5*time.Second, func() bool {
 			return redis.HasErrorPrefix(s.Admin().Get(t.Context(), "k").Err(), "BUSY")
 		})
-		return func() { s.Admin().ScriptKill(t.Context()); <-ended }
+		return func() { // once may be too early for the script that the server is about to go on with
+			redistest.Eventually(t, "the script is killed", 5*time.Second, func() bool {
+				s.Admin().ScriptKill(t.Context())
+				select {
+				case <-ended:
+					return true
+				default:
+					return false
+				}
+			})
+		}
 	}},
 }
 
