@@ -43,24 +43,23 @@ var refusing = map[string]struct {
 	}},
 	"BUSY": {"GET k", retry.ReasonBusy, func(t *testing.T, s *redistest.Server) func() {
 		s.Admin().ConfigSet(t.Context(), "busy-reply-threshold", "1")
+		// A busy server takes no handshake, as CLIENT SETNAME is refused.
+		killer := s.Admin().Conn()
+		killer.Ping(t.Context())
 		ended := make(chan struct{})
 		go func() {
 			defer close(ended)
 			s.Admin().Eval(context.Background(), "while true do end", nil)
 		}()
 		redistest.Eventually(t, "the server is busy", 5*time.Second, func() bool {
-			return redis.HasErrorPrefix(s.Admin().Get(t.Context(), "k").Err(), "BUSY")
+			return redis.HasErrorPrefix(killer.Get(t.Context(), "k").Err(), "BUSY")
 		})
-		return func() { // once may be too early for the script that the server is about to go on with
-			redistest.Eventually(t, "the script is killed", 5*time.Second, func() bool {
-				s.Admin().ScriptKill(t.Context())
-				select {
-				case <-ended:
-					return true
-				default:
-					return false
-				}
-			})
+		return func() {
+			if err := killer.ScriptKill(t.Context()).Err(); err != nil {
+				t.Error(err)
+			}
+			<-ended
+			killer.Close()
 		}
 	}},
 }
