@@ -202,7 +202,7 @@ func (n *nodeHook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Pro
 		if err == context.Canceled || err == context.DeadlineExceeded {
 			err = asEarly(err)
 		}
-		if !outer {
+		if !outer && !args(cmds[0].Args()).is(0, "asking") { // a cluster sends that one ahead
 			return n.final(ctx, cmds, tx, err)
 		}
 		if len(cmds) == 2 { // after ASKING
