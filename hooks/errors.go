@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"strings"
 	"time"
 
@@ -36,16 +37,36 @@ type ConnError struct {
 func (e *ConnError) Error() string {
 	switch {
 	case e.Op == OpDial:
-		return fmt.Sprintf("lifeguard/hooks: dial %s: %v", e.Node, e.Err)
+		if text := brief(e.Err); strings.HasPrefix(text, "lifeguard/hooks: redis "+e.Node) {
+			return text // a GateError has said it all
+		}
+		return fmt.Sprintf("lifeguard/hooks: dial %s: %s", e.Node, brief(e.Err))
 	case e.Handshake:
-		return fmt.Sprintf("lifeguard/hooks: handshake with %s (connection %d): %v", e.Node, e.ID, e.Err)
+		return fmt.Sprintf("lifeguard/hooks: handshake with %s (connection %d): %s", e.Node, e.ID, brief(e.Err))
 	}
 	sent := "nothing sent"
 	if e.Wrote {
 		sent = "command sent"
 	}
-	return fmt.Sprintf("lifeguard/hooks: %s %s (connection %d, age %v, %s): %v",
-		e.Op, e.Node, e.ID, e.Age.Round(time.Millisecond), sent, e.Err)
+	return fmt.Sprintf("lifeguard/hooks: %s %s (connection %d, age %v, %s): %s",
+		e.Op, e.Node, e.ID, e.Age.Round(time.Millisecond), sent, brief(e.Err))
+}
+
+// brief is the text of an error without the operation and the addresses that
+// package net puts around it: whoever calls it has named the node already.
+func brief(err error) string {
+	for {
+		switch e := err.(type) {
+		case *net.OpError:
+			err = e.Err
+		case *os.SyscallError:
+			err = e.Err
+		case nil:
+			return "reason unknown"
+		default:
+			return err.Error()
+		}
+	}
 }
 
 func (e *ConnError) Unwrap() error { return e.Err }

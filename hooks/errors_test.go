@@ -56,6 +56,9 @@ func TestADialErrorSaysWhereAndThatNothingWasSent(t *testing.T) {
 		if e.Op != hooks.OpDial || e.Node != addr || !e.Unsent() || e.Wrote {
 			t.Errorf("%s: %+v, want a dial error of %s", name, e, addr)
 		}
+		if strings.Count(err.Error(), addr) != 1 || !strings.HasSuffix(err.Error(), ": connection refused") {
+			t.Errorf("%s: %v, want the address once and the reason last", name, err)
+		}
 		if !errors.Is(err, syscall.ECONNREFUSED) {
 			t.Errorf("%s: %v is no ECONNREFUSED", name, err)
 		}

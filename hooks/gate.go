@@ -39,7 +39,7 @@ const (
 	pacedDials = 8           // at most so many at once
 )
 
-// GateError says that a node is away: the dial was not even tried.
+// GateError says that a node is unreachable: the dial was not even tried.
 type GateError struct {
 	Node  string
 	Since time.Time // when it went away
@@ -49,8 +49,11 @@ type GateError struct {
 }
 
 func (e *GateError) Error() string {
-	return fmt.Sprintf("lifeguard/hooks: %s has been away for %v: %v", e.Node,
-		time.Since(e.Since).Round(time.Millisecond), e.Err)
+	lasted := ""
+	if d := round(time.Since(e.Since)); d > 0 {
+		lasted = fmt.Sprintf(" for %v", d)
+	}
+	return fmt.Sprintf("lifeguard/hooks: redis %s unreachable%s: %s", e.Node, lasted, brief(e.Err))
 }
 
 func (e *GateError) Unwrap() error { return e.Err }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -130,7 +131,11 @@ func Open(ctx context.Context, url string, opts ...Option) (*Client, error) {
 	}
 	if err != nil {
 		_ = c.Close()
-		return nil, note(err, "lifeguard/managed: open %s", c.Options().Addr)
+		where := " " + c.Options().Addr
+		if strings.Contains(err.Error(), c.Options().Addr) {
+			where = "" // it is named once
+		}
+		return nil, note(err, "lifeguard/managed: open%s", where)
 	}
 	return c, nil
 }

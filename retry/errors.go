@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -35,7 +36,7 @@ func (e *UnknownOutcomeError) Error() string {
 		return fmt.Sprintf("lifeguard/retry: %s: carried out, but its reply was lost, and after %s that of the last may tell less: %v",
 			e.Command, count(e.Attempts, "attempt"), e.Cause)
 	}
-	return fmt.Sprintf("lifeguard/retry: %s: outcome unknown after %s: %v", e.Command, count(e.Attempts, "attempt"), e.Cause)
+	return fmt.Sprintf("lifeguard/retry: %s: outcome unknown after %s, check before you repeat it: %v", e.Command, count(e.Attempts, "attempt"), e.Cause)
 }
 
 // Is reports whether target is ErrUnknownOutcome.
@@ -71,11 +72,11 @@ type BreakerOpenError struct {
 }
 
 func (e *BreakerOpenError) Error() string {
-	node := e.Node
-	if node == "" {
-		node = "the server"
+	cause, node := fmt.Sprint(e.Cause), ""
+	if e.Node != "" && !strings.Contains(cause, e.Node) {
+		node = " for " + e.Node
 	}
-	return fmt.Sprintf("lifeguard/retry: breaker open for %s since %s: %v", node, e.Since.Format(time.RFC3339Nano), e.Cause)
+	return fmt.Sprintf("lifeguard/retry: breaker open%s since %s, nothing was sent: %s", node, e.Since.Format(time.RFC3339), cause)
 }
 
 // Is reports whether target is ErrBreakerOpen.

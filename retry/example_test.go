@@ -70,7 +70,7 @@ func ExampleUnknownOutcomeError() {
 	fmt.Println(err)
 	fmt.Println(errors.Is(err, retry.ErrUnknownOutcome), errors.Is(err, io.EOF))
 	// Output:
-	// lifeguard/retry: incr: outcome unknown after 1 attempt: EOF
+	// lifeguard/retry: incr: outcome unknown after 1 attempt, check before you repeat it: EOF
 	// true true
 }
 
