@@ -1,11 +1,7 @@
 package hooks
 
 import (
-	"context"
 	"fmt"
-	"log/slog"
-	"runtime/debug"
-	"sync"
 	"time"
 )
 
@@ -69,9 +65,6 @@ type Event struct {
 	Label    string        // leases: the label given
 	Site     string        // leases: file:line of the Acquire
 	Stack    string        // Leaked: stack of the Acquire, where stacks are on
-
-	line  string // for the log, "" for none
-	level slog.Level
 }
 
 // String is a short line for a log.
@@ -88,73 +81,4 @@ func (e Event) String() string {
 		s += " at " + e.Site
 	}
 	return s
-}
-
-// eventQueue hands events to one handler, in order, on a goroutine that lives
-// only while there is something to hand over. put is called under go-redis's
-// pool lock (VISIT-RULES 17), so it appends and nothing else.
-type eventQueue struct {
-	handler func(Event)
-	log     *slog.Logger
-
-	mu      sync.Mutex
-	pending []Event
-	running bool
-	dropped uint64
-}
-
-// maxPendingEvents bounds the memory that a handler which never returns can cost.
-const maxPendingEvents = 1 << 16
-
-func (q *eventQueue) put(e Event) {
-	if q.handler == nil && e.line == "" {
-		return
-	}
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	if len(q.pending) >= maxPendingEvents {
-		q.dropped++
-		return
-	}
-	q.pending = append(q.pending, e)
-	if !q.running {
-		q.running = true
-		go q.drain()
-	}
-}
-
-func (q *eventQueue) drain() {
-	for {
-		q.mu.Lock()
-		batch := q.pending
-		q.pending = nil
-		dropped := q.dropped
-		q.dropped = 0
-		if len(batch) == 0 {
-			q.running = false
-			q.mu.Unlock()
-			return
-		}
-		q.mu.Unlock()
-		if dropped > 0 {
-			q.log.Warn("lifeguard: event handler is too slow, events were dropped", "dropped", dropped)
-		}
-		for _, e := range batch {
-			q.call(e)
-		}
-	}
-}
-
-func (q *eventQueue) call(e Event) {
-	defer func() {
-		if p := recover(); p != nil {
-			q.log.Error("lifeguard: event handler panicked", "panic", p, "event", e.String(), "stack", string(debug.Stack()))
-		}
-	}()
-	if e.line != "" {
-		q.log.Log(context.Background(), e.level, e.line)
-	}
-	if q.handler != nil && e.Kind != 0 {
-		q.handler(e)
-	}
 }

@@ -62,38 +62,3 @@ func (i ConnInfo) String() string {
 	return fmt.Sprintf("connection %d %s %s %s age=%v idle=%v last=%q", i.ID, i.Node, i.Pool, i.State,
 		i.Age.Round(time.Millisecond), i.Idle.Round(time.Millisecond), i.LastCommand)
 }
-
-// Info describes the connection. Safe for concurrent use.
-func (c *Conn) Info() ConnInfo {
-	t := c.node.t
-	now := t.now()
-	used := c.lastUsed.Load()
-	i := ConnInfo{
-		ID: c.id, Node: c.addr, Local: c.local, Remote: c.remote, Pool: Pool(c.pool.Load()), TLS: c.below != nil,
-		Created: t.wall(c.created), LastUsed: t.wall(used),
-		Age: time.Duration(now - c.created), Idle: time.Duration(now - used),
-		BytesIn: c.in.Load(), BytesOut: c.out.Load(),
-		LastCommand: unpackName(c.name[0].Load(), c.name[1].Load()),
-	}
-	fl := c.flags.Load()
-	switch {
-	case c.closed.Load():
-		i.State = StateClosed
-	case fl&fReady == 0:
-		i.State = StateHandshake
-	case dirt(c.dirt.Load())&dirtSubscribe != 0:
-		i.State = StateSubscribed
-	case c.leased.Load():
-		i.State = StateLeased
-	case fl&fAwaiting != 0:
-		i.State = StateBusy
-	default:
-		i.State = StateIdle
-	}
-	if e := c.ended.Load(); e != nil {
-		i.Ending = e.reason
-	} else if level, r := unpackOrder(c.order.Load()); level >= orderSoft {
-		i.Ending = r
-	}
-	return i
-}

@@ -14,6 +14,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/lifeguard-redis/lifeguard/hooks"
+	"github.com/lifeguard-redis/lifeguard/internal/conntrack"
 	"github.com/lifeguard-redis/lifeguard/internal/redistest"
 	"github.com/lifeguard-redis/lifeguard/managed"
 	"github.com/lifeguard-redis/lifeguard/retry"
@@ -54,7 +55,7 @@ func TestCallersSeeTheRealErrorAndWhetherItMayHaveHappened(t *testing.T) {
 	}
 	isEOF := func(t *testing.T, err error) {
 		var ce *hooks.ConnError
-		if !errors.Is(err, io.EOF) || !errors.As(err, &ce) || !ce.Wrote || ce.Op != hooks.OpRead {
+		if !errors.Is(err, io.EOF) || !errors.As(err, &ce) || !ce.Wrote || ce.Op != conntrack.OpRead {
 			t.Errorf("%#v", err)
 		}
 	}
@@ -154,7 +155,7 @@ func TestUserHooksSeeEachAttemptAndCanRevealItsError(t *testing.T) {
 		t.Fatalf("the hook saw %v", seen)
 	}
 	for _, err := range seen[:2] {
-		if errors.Is(err, io.EOF) || !errors.Is(hooks.Reveal(err), io.EOF) || err.Error() != hooks.Reveal(err).Error() {
+		if errors.Is(err, io.EOF) || !errors.Is(conntrack.Reveal(err), io.EOF) || err.Error() != conntrack.Reveal(err).Error() {
 			t.Errorf("%#v", err)
 		}
 	}

@@ -19,6 +19,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/lifeguard-redis/lifeguard/hooks"
+	"github.com/lifeguard-redis/lifeguard/internal/conntrack"
 	"github.com/lifeguard-redis/lifeguard/internal/redistest"
 	"github.com/lifeguard-redis/lifeguard/retry"
 )
@@ -322,7 +323,7 @@ func TestWhatTheKernelSays(t *testing.T) {
 	t.Parallel()
 	w := newWire(t)
 	opt := w.options()
-	tracker := hooks.NewTracker(hooks.Config{})
+	tracker := conntrack.NewTracker(conntrack.Config{})
 	node := tracker.NewNode(opt)
 	c := redis.NewClient(opt)
 	defer c.Close()
@@ -330,8 +331,8 @@ func TestWhatTheKernelSays(t *testing.T) {
 	if err := c.Ping(t.Context()).Err(); err != nil {
 		t.Fatal(err)
 	}
-	var conn *hooks.Conn
-	tracker.Range(func(x *hooks.Conn) bool { conn = x; return false })
+	var conn *conntrack.Conn
+	tracker.Range(func(x *conntrack.Conn) bool { conn = x; return false })
 	if u, ok := conn.Unacked(); !ok || u.Pending || u.Tries > 0 {
 		t.Errorf("in silence: %+v, %v", u, ok)
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/lifeguard-redis/lifeguard/hooks"
+	"github.com/lifeguard-redis/lifeguard/internal/conntrack"
 	"github.com/lifeguard-redis/lifeguard/retry"
 )
 
@@ -100,11 +101,11 @@ func (u *unit) acquire(ctx context.Context, own *handle, rdb *redis.Client, try 
 		switch full := u.full(); {
 		case u.core.closed.Load():
 			return nil, redis.ErrClosed
-		case nested && errors.Is(err, hooks.ErrWouldWait):
+		case nested && errors.Is(err, conntrack.ErrWouldWait):
 			site, _ := mine.callers.resolve()
 			return nil, fmt.Errorf("%w, taken %v ago at %s (PoolSize is %d)", ErrSelfDeadlock,
 				mine.since().Round(time.Millisecond), site, u.rdb.Options().PoolSize)
-		case errors.Is(err, hooks.ErrWouldWait):
+		case errors.Is(err, conntrack.ErrWouldWait):
 			return nil, u.exhausted(redis.ErrPoolTimeout, 0)
 		case errors.Is(err, redis.ErrPoolTimeout):
 			return nil, u.exhausted(err, time.Since(start))
@@ -165,11 +166,11 @@ func (u *unit) takeWaiting(ctx context.Context, rdb *redis.Client, l *lease) err
 	}
 }
 
-func awayOf(err error) *hooks.GateError {
+func awayOf(err error) *conntrack.GateError {
 	if err == nil {
 		return nil // before away is allocated for errors.As
 	}
-	var away *hooks.GateError
+	var away *conntrack.GateError
 	if !errors.As(err, &away) {
 		return nil
 	}
@@ -191,11 +192,11 @@ func (u *unit) take(ctx context.Context, rdb *redis.Client, l *lease) error {
 			l.conn, l.tracked = conn, tracked
 			return nil
 		}
-		err = hooks.Reveal(err)
+		err = conntrack.Reveal(err)
 		if ctx.Err() != nil || !replaceable(err) {
 			return err
 		}
-		if _, refused := hooks.RefusedFor(err); refused && ended < u.rdb.Options().PoolSize {
+		if _, refused := conntrack.RefusedFor(err); refused && ended < u.rdb.Options().PoolSize {
 			ended++
 			continue
 		}
@@ -213,11 +214,11 @@ func (u *unit) take(ctx context.Context, rdb *redis.Client, l *lease) error {
 // got, so that the next one may be good. A new one that times out is not: the
 // next would, too.
 func replaceable(err error) bool {
-	if _, refused := hooks.RefusedFor(err); refused {
+	if _, refused := conntrack.RefusedFor(err); refused {
 		return true
 	}
 	var ce *hooks.ConnError
-	if !errors.As(err, &ce) || ce.Op == hooks.OpDial {
+	if !errors.As(err, &ce) || ce.Op == conntrack.OpDial {
 		return false
 	}
 	var ne net.Error
@@ -235,8 +236,8 @@ func (u *unit) takeNow(ctx context.Context, rdb *redis.Client, l *lease) error {
 	var timer *time.Timer
 	for {
 		_, before := u.node.Dials()
-		err := u.take(hooks.NoWait(ctx), rdb, l)
-		if !errors.Is(err, hooks.ErrWouldWait) {
+		err := u.take(conntrack.NoWait(ctx), rdb, l)
+		if !errors.Is(err, conntrack.ErrWouldWait) {
 			return err
 		}
 		for first := true; first || u.node.Dialing() > 0 && u.node.Main().Idle == 0; first = false {
@@ -252,7 +253,7 @@ func (u *unit) takeNow(ctx context.Context, rdb *redis.Client, l *lease) error {
 				return u.node.DialError(away)
 			}
 			if u.node.Dialing() == 0 && u.node.Exhausted(u.rdb.Options().PoolSize) {
-				return hooks.ErrWouldWait
+				return conntrack.ErrWouldWait
 			}
 			if timer == nil {
 				timer = time.NewTimer(look)

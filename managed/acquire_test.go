@@ -17,6 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/lifeguard-redis/lifeguard/hooks"
+	"github.com/lifeguard-redis/lifeguard/internal/conntrack"
 	"github.com/lifeguard-redis/lifeguard/internal/redistest"
 	"github.com/lifeguard-redis/lifeguard/managed"
 )
@@ -275,7 +276,7 @@ func TestTryAcquireSaysThatTheServerIsDown(t *testing.T) {
 		require.ErrorContains(t, err, s.Addr())
 		var ce *hooks.ConnError
 		require.ErrorAs(t, err, &ce)
-		require.Equal(t, hooks.OpDial, ce.Op)
+		require.Equal(t, conntrack.OpDial, ce.Op)
 		require.True(t, ce.Unsent())
 		require.NotErrorIs(t, err, redis.ErrPoolTimeout)
 	}

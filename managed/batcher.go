@@ -14,7 +14,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/lifeguard-redis/lifeguard/hooks"
+	"github.com/lifeguard-redis/lifeguard/internal/conntrack"
 	"github.com/lifeguard-redis/lifeguard/retry"
 )
 
@@ -203,7 +203,7 @@ func (b *batcher) awaitConnection() {
 		}
 		if u.hasRoom() {
 			err := u.node.Connect()
-			if _, evicted := hooks.RefusedFor(err); err != nil && !evicted {
+			if _, evicted := conntrack.RefusedFor(err); err != nil && !evicted {
 				b.fail(err)
 				continue
 			}

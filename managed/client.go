@@ -12,6 +12,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/lifeguard-redis/lifeguard/hooks"
+	"github.com/lifeguard-redis/lifeguard/internal/conntrack"
 	"github.com/lifeguard-redis/lifeguard/monitor"
 	"github.com/lifeguard-redis/lifeguard/retry"
 )
@@ -27,7 +28,7 @@ type Client struct {
 // core is what all handles and clones of one client share.
 type core struct {
 	set        settings
-	tracker    *hooks.Tracker
+	tracker    *conntrack.Tracker
 	maintain   *maintainer
 	closer     func() error       // closes go-redis's client
 	calls      func() int64       // commands under way outside of nodes, nil for none
@@ -90,7 +91,7 @@ func newCore(opts []Option, opt *redis.Options) (*core, error) {
 	}
 	c.set.fill(opt)
 	c.sites.log = c.set.log
-	c.tracker = hooks.NewTracker(hooks.Config{OnEvent: c.set.onEvent, Logger: c.set.log, Now: c.set.now, Wall: c.set.wall,
+	c.tracker = conntrack.NewTracker(conntrack.Config{OnEvent: c.set.onEvent, Logger: c.set.log, Now: c.set.now, Wall: c.set.wall,
 		ConnLimit: c.set.connLimit, Opaque: true})
 	c.tracker.SetValidateAfter(c.set.validateAfter)
 	c.tracker.SetMaxAge(c.set.maxAge, c.set.maxAgeJitter)
@@ -143,7 +144,7 @@ func Open(ctx context.Context, url string, opts ...Option) (*Client, error) {
 // AddHook adds a hook, as in go-redis. It sees commands, never visits.
 func (c *Client) AddHook(hook redis.Hook) {
 	if c.Client != c.rdb { // a clone of WithTimeout
-		c.Client.AddHook(hooks.Unvisited(hook))
+		c.Client.AddHook(conntrack.Unvisited(hook))
 		return
 	}
 	c.unit.addHook(hook)

@@ -10,6 +10,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/lifeguard-redis/lifeguard/hooks"
+	"github.com/lifeguard-redis/lifeguard/internal/conntrack"
 	"github.com/lifeguard-redis/lifeguard/retry"
 )
 
@@ -17,7 +18,7 @@ import (
 // watched over. It is a redis.UniversalClient and safe for concurrent use.
 //
 // What the client of a single node sends (in ForEachMaster, ForEachShard ...) is
-// not repeated, and hooks.Reveal gives the real error behind one of the network.
+// not repeated, and the method Real of an error gives the one of the network behind it.
 type ClusterClient struct {
 	*redis.ClusterClient
 	*many
@@ -143,7 +144,7 @@ func (m *many) again(ctx context.Context) *again { return &again{m: m, ctx: ctx,
 func (a *again) next(u *unit, err error) bool {
 	const pause = 50 * time.Millisecond
 	var ce *hooks.ConnError
-	if !errors.As(err, &ce) || ce.Op != hooks.OpDial && !ce.Handshake {
+	if !errors.As(err, &ce) || ce.Op != conntrack.OpDial && !ce.Handshake {
 		return false
 	}
 	limit := 5 * time.Second
@@ -173,11 +174,11 @@ func (c *ClusterClient) owner(ctx context.Context, key string) (*unit, error) {
 		c.follow(ctx, c.ClusterClient, key, r)
 	}
 	if err := c.awaitMap(ctx); err != nil {
-		return nil, hooks.Reveal(err)
+		return nil, conntrack.Reveal(err)
 	}
 	rdb, err := c.MasterForKey(ctx, key)
 	if err != nil {
-		return nil, hooks.Reveal(err)
+		return nil, conntrack.Reveal(err)
 	}
 	return c.unit(rdb)
 }
@@ -199,7 +200,7 @@ func (c *ClusterClient) masters(ctx context.Context) ([]*unit, error) {
 	var mu sync.Mutex
 	var units []*unit
 	if err := c.awaitMap(ctx); err != nil {
-		return nil, hooks.Reveal(err)
+		return nil, conntrack.Reveal(err)
 	}
 	err := c.ForEachMaster(ctx, func(_ context.Context, rdb *redis.Client) error {
 		u, err := c.unit(rdb)
@@ -210,5 +211,5 @@ func (c *ClusterClient) masters(ctx context.Context) ([]*unit, error) {
 		}
 		return err
 	})
-	return units, hooks.Reveal(err)
+	return units, conntrack.Reveal(err)
 }

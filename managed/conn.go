@@ -10,6 +10,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/lifeguard-redis/lifeguard/hooks"
+	"github.com/lifeguard-redis/lifeguard/internal/conntrack"
 	"github.com/lifeguard-redis/lifeguard/retry"
 )
 
@@ -103,14 +104,14 @@ func (l *lease) settle() {
 	case dirty && !undoable:
 		reason = hooks.ReasonDirty
 	case dirty:
-		if err := hooks.Undo(l.conn, l.tracked); err != nil {
+		if err := conntrack.Undo(l.conn, l.tracked); err != nil {
 			reason = hooks.ReasonDirty
 		}
 	case l.tracked.Leaving():
 		reason = l.tracked.Info().Ending
 	}
 	if reason != "" {
-		hooks.End(l.conn, l.tracked, reason)
+		conntrack.End(l.conn, l.tracked, reason)
 	}
 	l.tracked.SetLeased(false)
 	_ = l.conn.Close()

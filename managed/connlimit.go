@@ -7,6 +7,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/lifeguard-redis/lifeguard/hooks"
+	"github.com/lifeguard-redis/lifeguard/internal/conntrack"
 )
 
 // WithConnLimit limits how many connections the client has open at once, over all
@@ -57,14 +58,14 @@ func (m *maintainer) makeRoom() {
 
 // spared chooses the connection to give up: the longest idle one, or, while all
 // are in use, any of the node that has the most. nil while one is on its way out.
-func (m *maintainer) spared() (spared *hooks.Conn, idle bool) {
+func (m *maintainer) spared() (spared *conntrack.Conn, idle bool) {
 	var oldest time.Duration
-	perNode := map[*hooks.Node][]*hooks.Conn{}
+	perNode := map[*conntrack.Node][]*conntrack.Conn{}
 	leaving := false
 	// One that was dialed for a caller who then got another lies in its pool
 	// without a handshake; so does, for a moment, each new one.
 	unused := m.core.tracker.Elapsed() - unusedAfter
-	m.core.tracker.Range(func(c *hooks.Conn) bool {
+	m.core.tracker.Range(func(c *conntrack.Conn) bool {
 		v := c.View()
 		if v.PubSub || v.Leased || !v.Ready && (v.Awaiting || v.LastUsed > unused) {
 			return true

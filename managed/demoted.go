@@ -9,6 +9,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/lifeguard-redis/lifeguard/hooks"
+	"github.com/lifeguard-redis/lifeguard/internal/conntrack"
 	"github.com/lifeguard-redis/lifeguard/retry"
 )
 
@@ -31,7 +32,7 @@ func (s *nodeState) unanswered() {
 	// A look at the slot map must not wait for this node while others could tell,
 	// neither for its reply nor for the handshake before it.
 	s.unit.silent.Store(int64(s.m.core.tracker.Elapsed() + silentFor))
-	s.killAwaiting(s.m.core.set.suspicion.After, func(c *hooks.Conn) bool { return !c.View().Ready || c.LastCommand() == "cluster" })
+	s.killAwaiting(s.m.core.set.suspicion.After, func(c *conntrack.Conn) bool { return !c.View().Ready || c.LastCommand() == "cluster" })
 	s.m.core.takenOver(s)
 }
 
@@ -57,9 +58,9 @@ func (u *unit) asksSilent(cmd redis.Cmder) bool {
 
 // killAwaiting ends the connections of the node that have waited for a reply for
 // that long.
-func (s *nodeState) killAwaiting(since time.Duration, which func(*hooks.Conn) bool) {
+func (s *nodeState) killAwaiting(since time.Duration, which func(*conntrack.Conn) bool) {
 	now := s.m.core.tracker.Elapsed()
-	s.m.core.tracker.Range(func(c *hooks.Conn) bool {
+	s.m.core.tracker.Range(func(c *conntrack.Conn) bool {
 		v := c.View()
 		if c.Node() == s.node && v.Awaiting && !v.Writing && !v.PubSub && now-v.LastUsed >= since && which(c) {
 			c.Kill(hooks.ReasonSuspect, errGone)
@@ -88,7 +89,7 @@ func (m *many) takenOver(s *nodeState) {
 		return
 	}
 	m.renew(cluster, s)
-	s.killAwaiting(m.core.set.suspicion.After, func(*hooks.Conn) bool { return true })
+	s.killAwaiting(m.core.set.suspicion.After, func(*conntrack.Conn) bool { return true })
 	if was {
 		m.elsewhere(cluster, s)
 	}
@@ -157,7 +158,7 @@ func (m *many) elsewhere(cluster *redis.ClusterClient, s *nodeState) {
 			return
 		}
 		m.renew(cluster, s)
-		s.killAwaiting(settleFor/2, func(*hooks.Conn) bool { return true })
+		s.killAwaiting(settleFor/2, func(*conntrack.Conn) bool { return true })
 	}
 }
 

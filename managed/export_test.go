@@ -6,7 +6,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/lifeguard-redis/lifeguard/hooks"
+	"github.com/lifeguard-redis/lifeguard/internal/conntrack"
 )
 
 // WithClock gives a client clocks of a test's own. Timers stay real ones.
@@ -18,12 +18,12 @@ func WithClock(now, wall func() time.Time) Option {
 func (c *Client) Kick() { c.core.maintain.wake() }
 
 // Node is the node below the client.
-func (c *Client) Node() *hooks.Node { return c.node }
+func (c *Client) Node() *conntrack.Node { return c.node }
 
 // Limits is the maximum age of every open connection, by id.
 func (c *Client) Limits() map[uint64]time.Duration {
 	m := make(map[uint64]time.Duration)
-	c.core.tracker.Range(func(conn *hooks.Conn) bool {
+	c.core.tracker.Range(func(conn *conntrack.Conn) bool {
 		m[conn.ID()] = conn.View().MaxAge
 		return true
 	})

@@ -10,6 +10,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/lifeguard-redis/lifeguard/hooks"
+	"github.com/lifeguard-redis/lifeguard/internal/conntrack"
 )
 
 // NewFailover makes a client of the master that Sentinels name. It is New for
@@ -108,7 +109,7 @@ func NewFailoverCluster(opt *redis.FailoverOptions, opts ...Option) (*ClusterCli
 type dispatcher struct {
 	core       *core
 	like       redis.Options // as the user gave them
-	sentinels  *hooks.Node
+	sentinels  *conntrack.Node
 	toSentinel func(context.Context, string, string) (net.Conn, error)
 	used       atomic.Bool // a Sentinel was dialed
 
@@ -117,7 +118,7 @@ type dispatcher struct {
 }
 
 type dispatched struct {
-	node *hooks.Node
+	node *conntrack.Node
 	dial func(context.Context, string, string) (net.Conn, error)
 }
 
@@ -134,7 +135,7 @@ func (d *dispatcher) dial(ctx context.Context, network, addr string) (net.Conn, 
 
 // node makes what a new node of the cluster client needs. go-redis makes one anew
 // when it comes back after it had left.
-func (d *dispatcher) node(addr string) *hooks.Node {
+func (d *dispatcher) node(addr string) *conntrack.Node {
 	opt := d.like
 	opt.Addr = addr
 	x := &dispatched{node: d.core.tracker.NewNode(&opt)}
@@ -168,7 +169,7 @@ func (m *many) lookForMaster() {
 	if err != nil {
 		return
 	}
-	m.core.tracker.Range(func(c *hooks.Conn) bool {
+	m.core.tracker.Range(func(c *conntrack.Conn) bool {
 		switch v := c.View(); {
 		case c.Node() != s.node || v.PubSub:
 		case v.Awaiting:

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/lifeguard-redis/lifeguard/hooks"
+	"github.com/lifeguard-redis/lifeguard/internal/conntrack"
 )
 
 // heartbeat is the silence after which a connection of the node gets a PING, 0
@@ -71,9 +72,9 @@ func (s *nodeState) learn(now time.Duration) time.Duration {
 // no answer: the latter cost one. 0 if there is nothing to ask again.
 func (s *nodeState) askLater(err error) time.Duration {
 	switch {
-	case errors.Is(err, hooks.ErrWouldWait):
+	case errors.Is(err, conntrack.ErrWouldWait):
 		return 100 * time.Millisecond
-	case isTimeout(hooks.Reveal(err)):
+	case isTimeout(conntrack.Reveal(err)):
 		s.unheard++
 		return min(time.Second<<min(s.unheard-1, 6), time.Minute)
 	}
@@ -95,7 +96,7 @@ const (
 )
 
 // answered takes note of a visit.
-func (p *pings) answered(s *nodeState, met *hooks.Conn, removed bool, err error, from time.Duration) {
+func (p *pings) answered(s *nodeState, met *conntrack.Conn, removed bool, err error, from time.Duration) {
 	switch {
 	case !removed:
 		if met.View().LastUsed >= from { // a PING was sent
@@ -104,7 +105,7 @@ func (p *pings) answered(s *nodeState, met *hooks.Conn, removed bool, err error,
 	case met.Info().Ending == hooks.ReasonHeartbeat && !isTimeout(err):
 		if p.deaths.Add(1) == pingDeaths {
 			p.since.Store(max(int64(s.m.core.tracker.Elapsed()), 1))
-			s.node.Range(func(c *hooks.Conn) bool {
+			s.node.Range(func(c *conntrack.Conn) bool {
 				c.Unwake()
 				return true
 			})

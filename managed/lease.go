@@ -16,6 +16,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/lifeguard-redis/lifeguard/hooks"
+	"github.com/lifeguard-redis/lifeguard/internal/conntrack"
 	"github.com/lifeguard-redis/lifeguard/retry"
 )
 
@@ -25,8 +26,8 @@ type lease struct {
 	core    *core
 	id      uint64
 	conn    *redis.Conn
-	tracked *hooks.Conn
-	node    *hooks.Node
+	tracked *conntrack.Conn
+	node    *conntrack.Node
 	unit    *unit
 	ctx     context.Context // of the Acquire
 	label   string
@@ -55,9 +56,9 @@ const (
 	dropped // the Conn was collected
 )
 
-// Begin implements hooks.Holder: a command is about to run on the lease.
-func (l *lease) Begin(ctx context.Context) (hooks.Watch, error) {
-	var w hooks.Watch
+// Begin implements conntrack.Holder: a command is about to run on the lease.
+func (l *lease) Begin(ctx context.Context) (conntrack.Watch, error) {
+	var w conntrack.Watch
 	l.inFlight.Add(1)
 	if err := l.usable(ctx); err != nil {
 		l.done()
@@ -106,8 +107,8 @@ func (l *lease) usable(ctx context.Context) error {
 	return nil
 }
 
-// End implements hooks.Holder.
-func (l *lease) End(ctx context.Context, w hooks.Watch, err error) error {
+// End implements conntrack.Holder.
+func (l *lease) End(ctx context.Context, w conntrack.Watch, err error) error {
 	if w.Command != nil {
 		w.Command()
 	}

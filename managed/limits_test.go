@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/lifeguard-redis/lifeguard/hooks"
+	"github.com/lifeguard-redis/lifeguard/internal/conntrack"
 	"github.com/lifeguard-redis/lifeguard/internal/redistest"
 	"github.com/lifeguard-redis/lifeguard/managed"
 )
@@ -77,7 +78,7 @@ func TestTenThousandIdleConnectionsCostLittle(t *testing.T) {
 
 	// All get a PING, in ticks.
 	pings := calls(t, s, "ping")
-	c.Node().Tracker().Range(func(conn *hooks.Conn) bool { conn.Wake(); return true })
+	c.Node().Tracker().Range(func(conn *conntrack.Conn) bool { conn.Wake(); return true })
 	used = cpu(t)
 	began = time.Now()
 	var ticks []time.Duration

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/lifeguard-redis/lifeguard/hooks"
+	"github.com/lifeguard-redis/lifeguard/internal/conntrack"
 )
 
 // maintainer keeps the pools of one client right with nobody calling: it ends
@@ -24,7 +25,7 @@ type maintainer struct {
 
 	mu     sync.Mutex
 	nodes  []*nodeState
-	byNode map[*hooks.Node]*nodeState
+	byNode map[*conntrack.Node]*nodeState
 
 	around    atomic.Bool // core.look is running
 	roomAsked atomic.Bool
@@ -35,7 +36,7 @@ type maintainer struct {
 type nodeState struct {
 	m        *maintainer
 	unit     *unit
-	node     *hooks.Node
+	node     *conntrack.Node
 	minIdle  int
 	main     poolState
 	pipeline poolState
@@ -79,9 +80,9 @@ const (
 )
 
 func newMaintainer(c *core) *maintainer {
-	m := &maintainer{core: c, byNode: map[*hooks.Node]*nodeState{}}
+	m := &maintainer{core: c, byNode: map[*conntrack.Node]*nodeState{}}
 	m.ctx, m.cancel = context.WithCancel(context.Background())
-	c.tracker.OnDial(func(conn *hooks.Conn) { m.used(conn.Node()) })
+	c.tracker.OnDial(func(conn *conntrack.Conn) { m.used(conn.Node()) })
 	c.tracker.OnUse(m.used)
 	c.tracker.OnFull(m.makeRoom)
 	c.tracker.OnFailure(m.failed)
@@ -135,7 +136,7 @@ func (m *maintainer) drop(s *nodeState) {
 }
 
 // of finds what is known of a node, nil if it is none of the client's.
-func (m *maintainer) of(n *hooks.Node) *nodeState {
+func (m *maintainer) of(n *conntrack.Node) *nodeState {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.byNode[n]
@@ -154,7 +155,7 @@ func (s *nodeState) wake() { s.schedule.within(0) }
 
 // used hears that a node is used again, or for the first time, or not any more; nil:
 // that something has changed for all. It may be called under go-redis's locks.
-func (m *maintainer) used(n *hooks.Node) {
+func (m *maintainer) used(n *conntrack.Node) {
 	if n == nil {
 		m.wake()
 	} else if s := m.of(n); s != nil {

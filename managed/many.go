@@ -10,6 +10,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/lifeguard-redis/lifeguard/hooks"
+	"github.com/lifeguard-redis/lifeguard/internal/conntrack"
 	"github.com/lifeguard-redis/lifeguard/monitor"
 	"github.com/lifeguard-redis/lifeguard/retry"
 )
@@ -144,7 +145,7 @@ func (o *outer) ProcessPipelineHook(send redis.ProcessPipelineHook) redis.Proces
 
 // failed turns an error into what the caller is to see.
 func (m *many) failed(err error) error {
-	err = hooks.Reveal(err)
+	err = conntrack.Reveal(err)
 	switch {
 	case errors.Is(err, redis.ErrPoolTimeout), errors.Is(err, context.Canceled), errors.Is(err, ErrShutdown):
 		// says nothing about the map, and a look at it would need a connection, too

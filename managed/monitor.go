@@ -13,6 +13,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/lifeguard-redis/lifeguard/hooks"
+	"github.com/lifeguard-redis/lifeguard/internal/conntrack"
 	"github.com/lifeguard-redis/lifeguard/monitor"
 	"github.com/lifeguard-redis/lifeguard/retry"
 )
@@ -163,7 +164,7 @@ func (s *source) holders(sample *monitor.Sample) {
 		}
 	}
 	elapsed := t.Elapsed()
-	t.Range(func(c *hooks.Conn) bool {
+	t.Range(func(c *conntrack.Conn) bool {
 		v := c.View()
 		if !v.Ready || !v.Awaiting || v.Leased || v.PubSub || !sample.Holds(elapsed-v.LastUsed) {
 			return true

@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/lifeguard-redis/lifeguard/hooks"
+	"github.com/lifeguard-redis/lifeguard/internal/conntrack"
 	"github.com/lifeguard-redis/lifeguard/internal/redistest"
 	"github.com/lifeguard-redis/lifeguard/managed"
 )
@@ -65,7 +66,7 @@ func TestCallersDoNotNoticeMaintenance(t *testing.T) {
 			for {
 				switch kind {
 				case "pings":
-					c.Node().Tracker().Range(func(conn *hooks.Conn) bool { conn.Wake(); return true })
+					c.Node().Tracker().Range(func(conn *conntrack.Conn) bool { conn.Wake(); return true })
 					c.Kick()
 				case "visits":
 					for left := c.Node().Main().Idle; left > 0; left-- {

@@ -17,6 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/lifeguard-redis/lifeguard/hooks"
+	"github.com/lifeguard-redis/lifeguard/internal/conntrack"
 	"github.com/lifeguard-redis/lifeguard/internal/redistest"
 	"github.com/lifeguard-redis/lifeguard/managed"
 	"github.com/lifeguard-redis/lifeguard/retry"
@@ -364,7 +365,7 @@ func TestOneAttemptIsOneDial(t *testing.T) {
 		require.Equal(t, retry.NotSent, retry.OutcomeOf(err), how)
 		var e *hooks.ConnError
 		require.ErrorAs(t, err, &e, how)
-		require.Equal(t, hooks.OpDial, e.Op, how)
+		require.Equal(t, conntrack.OpDial, e.Op, how)
 	}
 }
 
@@ -513,7 +514,7 @@ func TestTheWriteOfASecondCommandThatFailsWasNotSent(t *testing.T) {
 	var e *hooks.ConnError
 	require.ErrorAs(t, err, &e)
 	require.Equal(t, e.Wrote, retry.OutcomeOf(err) == retry.Unknown)
-	if e.Op == hooks.OpWrite {
+	if e.Op == conntrack.OpWrite {
 		require.False(t, e.Wrote)
 	}
 }

@@ -15,7 +15,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/lifeguard-redis/lifeguard/hooks"
+	"github.com/lifeguard-redis/lifeguard/internal/conntrack"
 	"github.com/lifeguard-redis/lifeguard/internal/redistest"
 	"github.com/lifeguard-redis/lifeguard/managed"
 	"github.com/lifeguard-redis/lifeguard/retry"
@@ -284,5 +284,5 @@ func TestAnAbortThatNamesItsReasonIsUnderstood(t *testing.T) {
 	}, "k")
 	require.Error(t, err)
 	require.False(t, strings.Contains(err.Error(), "outcome unknown"), "%v", err)
-	require.Equal(t, retry.Answered, retry.OutcomeOf(hooks.Reveal(err)))
+	require.Equal(t, retry.Answered, retry.OutcomeOf(conntrack.Reveal(err)))
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/lifeguard-redis/lifeguard/hooks"
+	"github.com/lifeguard-redis/lifeguard/internal/conntrack"
 )
 
 // Ring is a go-redis ring client whose connections, on all shards, are watched
@@ -75,12 +76,12 @@ func aliveWithin(every time.Duration) func(context.Context, *redis.Client) bool 
 	}
 	return func(ctx context.Context, shard *redis.Client) bool {
 		for range tries {
-			err := hooks.Reveal(shard.Ping(ctx).Err())
+			err := conntrack.Reveal(shard.Ping(ctx).Err())
 			if err == nil || errors.Is(err, redis.ErrPoolTimeout) {
 				return true
 			}
 			var lost *hooks.ConnError
-			if !errors.As(err, &lost) || lost.Op == hooks.OpDial || isTimeout(err) {
+			if !errors.As(err, &lost) || lost.Op == conntrack.OpDial || isTimeout(err) {
 				return false
 			}
 			select {
@@ -134,7 +135,7 @@ func (r *Ring) owner(key string) (*unit, error) {
 	}
 	rdb, err := r.GetShardClientForKey(key)
 	if err != nil {
-		return nil, hooks.Reveal(err)
+		return nil, conntrack.Reveal(err)
 	}
 	return r.unit(rdb)
 }

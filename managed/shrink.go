@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/lifeguard-redis/lifeguard/hooks"
+	"github.com/lifeguard-redis/lifeguard/internal/conntrack"
 )
 
 // poolState decides how many connections one pool keeps, by the peak of its
@@ -55,7 +56,7 @@ func (p *poolState) shrink(s *nodeState, l *survey) time.Duration {
 		keep += max(demand, 1)
 	}
 	// What is younger than the window has not had its chance to be needed.
-	idle := make([]*hooks.Conn, 0, 16)
+	idle := make([]*conntrack.Conn, 0, 16)
 	grown := never
 	for _, c := range l.idle[p.pool] {
 		if v := c.View(); v.Born+window <= l.now {

@@ -11,6 +11,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/lifeguard-redis/lifeguard/hooks"
+	"github.com/lifeguard-redis/lifeguard/internal/conntrack"
 )
 
 // ErrShutdown is returned by commands that come after CloseGracefully; errors.Is
@@ -123,13 +124,13 @@ func (c *core) holders(why error) *HeldError {
 
 // busy describes the connections with a command in flight and no lease, the
 // longest first; of one node's main pool, or of all.
-func (c *core) busy(n *hooks.Node) []hooks.ConnInfo {
+func (c *core) busy(n *conntrack.Node) []hooks.ConnInfo {
 	var out []hooks.ConnInfo
 	each := c.tracker.Range
 	if n != nil {
 		each = n.Range
 	}
-	each(func(conn *hooks.Conn) bool {
+	each(func(conn *conntrack.Conn) bool {
 		v := conn.View() // cheaper than Info
 		if v.Ready && v.Awaiting && !v.Leased && !v.PubSub && (n == nil || v.Pool != hooks.PoolPipeline) {
 			out = append(out, conn.Info())

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/lifeguard-redis/lifeguard/hooks"
+	"github.com/lifeguard-redis/lifeguard/internal/conntrack"
 )
 
 // survey is one look at the connections of a node.
@@ -17,13 +18,13 @@ type survey struct {
 	waiting   bool          // something is not done because of that
 	next      time.Duration
 	due       [3]int
-	idle      [3][]*hooks.Conn // could be ended as surplus
+	idle      [3][]*conntrack.Conn // could be ended as surplus
 	total     [3]int
-	stuck     []*hooks.Conn // a reply is overdue
-	aged      bool          // one is so old that it has to go
-	ageing    []*hooks.Conn // will be soon
-	stateful  int           // commands left state on them: each ends when it is idle
-	busy      int           // leased, or with a command in flight, in the main pool
+	stuck     []*conntrack.Conn // a reply is overdue
+	aged      bool              // one is so old that it has to go
+	ageing    []*conntrack.Conn // will be soon
+	stateful  int               // commands left state on them: each ends when it is idle
+	busy      int               // leased, or with a command in flight, in the main pool
 }
 
 // begin starts a look, with the lists of the last one.
@@ -35,7 +36,7 @@ func (l *survey) begin(s *nodeState, now time.Duration) {
 		distrust: s.m.core.tracker.Unverified(), idle: l.idle, ageing: l.ageing[:0]}
 }
 
-func (l *survey) conn(c *hooks.Conn) bool {
+func (l *survey) conn(c *conntrack.Conn) bool {
 	v := c.View()
 	if v.PubSub {
 		return true
@@ -101,7 +102,7 @@ func (l *survey) dirty() {
 
 // age retires connections a little before the age at which they are refused at
 // checkout, so that callers do not meet it.
-func (l *survey) age(c *hooks.Conn, v hooks.View) {
+func (l *survey) age(c *conntrack.Conn, v conntrack.View) {
 	if v.MaxAge <= 0 {
 		return
 	}
@@ -137,7 +138,7 @@ func (l *survey) old() {
 }
 
 // silence wakes connections without network traffic for the heartbeat's time.
-func (l *survey) silence(c *hooks.Conn, v hooks.View) {
+func (l *survey) silence(c *conntrack.Conn, v conntrack.View) {
 	due := v.LastUsed + l.heartbeat
 	if v.Leased || v.Awaiting {
 		if l.heartbeat > 0 { // nobody tells when it is given back

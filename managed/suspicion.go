@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/lifeguard-redis/lifeguard/hooks"
+	"github.com/lifeguard-redis/lifeguard/internal/conntrack"
 )
 
 // SuspicionPolicy says what is done to find out whether a connection is half-open:
@@ -52,9 +53,9 @@ type suspicion struct {
 	answered atomic.Int64 // a fresh connection was answered then
 	dead     atomic.Pointer[deadSibling]
 
-	asked   time.Duration            // when a question was asked last
-	again   time.Duration            // ask no other one before
-	unacked map[*hooks.Conn]unackeds // what the kernel has said so far
+	asked   time.Duration                // when a question was asked last
+	again   time.Duration                // ask no other one before
+	unacked map[*conntrack.Conn]unackeds // what the kernel has said so far
 }
 
 // deadSibling is an idle connection that was found dead.
@@ -83,7 +84,7 @@ var _ net.Error = errHalfOpen{}
 
 // failed hears of every connection that failed by itself, on the goroutine of
 // the caller who met it.
-func (m *maintainer) failed(f hooks.Failure) {
+func (m *maintainer) failed(f conntrack.Failure) {
 	s := m.of(f.Conn.Node())
 	if s == nil {
 		return
@@ -124,7 +125,7 @@ func (u *suspicion) holds(now time.Duration) bool {
 func (u *suspicion) asks(now time.Duration) bool { return u.holds(now) || u.timedOut.Load() }
 
 // overdue notes a connection that waits for a reply.
-func (l *survey) overdue(c *hooks.Conn, v hooks.View) {
+func (l *survey) overdue(c *conntrack.Conn, v conntrack.View) {
 	p := l.s.m.core.set.suspicion
 	switch due := v.LastUsed + p.After/2; {
 	case p.Off || p.After < 0:
@@ -211,7 +212,7 @@ func (u *suspicion) judge(s *nodeState, l *survey) (next time.Duration, wanted b
 				continue
 			}
 			if u.unacked == nil {
-				u.unacked = map[*hooks.Conn]unackeds{}
+				u.unacked = map[*conntrack.Conn]unackeds{}
 			}
 			u.unacked[c] = x
 			wanted = wanted || x.tries < 0
@@ -250,7 +251,7 @@ func (s *nodeState) suspectIdle(l *survey, before time.Duration) {
 
 // dead reports whether a connection is dead for what the kernel says: it has
 // tried again after a fresh connection was answered, and nothing was acknowledged.
-func (x *unackeds) dead(k hooks.Unacked, answered, now time.Duration) bool {
+func (x *unackeds) dead(k conntrack.Unacked, answered, now time.Duration) bool {
 	switch {
 	case answered <= x.begin:
 		return false
@@ -275,7 +276,7 @@ func (u *suspicion) question(s *nodeState, fresh bool) {
 		return
 	}
 	defer s.visiting.end()
-	asked := map[*hooks.Conn]bool{}
+	asked := map[*conntrack.Conn]bool{}
 	for len(asked) < atMost {
 		c := u.candidate(s, asked)
 		if c == nil {
@@ -294,10 +295,10 @@ func (u *suspicion) question(s *nodeState, fresh bool) {
 // candidate is the connection over which something came last, of those that
 // nobody uses and that have been silent for a while: what was silent for longer
 // than that one is dead if it is.
-func (u *suspicion) candidate(s *nodeState, but map[*hooks.Conn]bool) (last *hooks.Conn) {
+func (u *suspicion) candidate(s *nodeState, but map[*conntrack.Conn]bool) (last *conntrack.Conn) {
 	before := s.m.core.tracker.Elapsed() - s.m.core.set.suspicion.Patience
 	var heard time.Duration
-	s.eachIdle(func(c *hooks.Conn, v hooks.View) {
+	s.eachIdle(func(c *conntrack.Conn, v conntrack.View) {
 		if v.Heard <= before && v.Heard >= heard && v.LastUsed <= before && v.Pool != hooks.PoolUnknown && !but[c] {
 			last, heard = c, v.Heard
 		}
@@ -306,8 +307,8 @@ func (u *suspicion) candidate(s *nodeState, but map[*hooks.Conn]bool) (last *hoo
 }
 
 // eachIdle calls f for the connections of the node that nobody uses.
-func (s *nodeState) eachIdle(f func(*hooks.Conn, hooks.View)) {
-	s.node.Range(func(c *hooks.Conn) bool {
+func (s *nodeState) eachIdle(f func(*conntrack.Conn, conntrack.View)) {
+	s.node.Range(func(c *conntrack.Conn) bool {
 		if v := c.View(); v.Ready && !v.PubSub && !v.Leased && !v.Awaiting && !c.Leaving() {
 			f(c, v)
 		}
@@ -319,7 +320,7 @@ func (s *nodeState) eachIdle(f func(*hooks.Conn, hooks.View)) {
 // If the latter is answered, although it asked later, the former is dead, and so
 // are those that nobody uses and that were silent for longer. While neither is, the
 // server is slow or down, and nothing is ended.
-func (u *suspicion) compare(s *nodeState, c *hooks.Conn) (dead bool) {
+func (u *suspicion) compare(s *nodeState, c *conntrack.Conn) (dead bool) {
 	const longest = 30 * time.Second
 	tracker, patience := s.m.core.tracker, s.m.core.set.suspicion.Patience
 	begin := tracker.Elapsed()
@@ -361,7 +362,7 @@ func (u *suspicion) compare(s *nodeState, c *hooks.Conn) (dead bool) {
 			return false
 		}
 		u.dead.Store(&deadSibling{heard, tracker.Elapsed()})
-		s.eachIdle(func(x *hooks.Conn, v hooks.View) {
+		s.eachIdle(func(x *conntrack.Conn, v conntrack.View) {
 			if v.Heard <= heard {
 				x.Condemn(hooks.ReasonSuspect)
 			}
@@ -373,7 +374,7 @@ func (u *suspicion) compare(s *nodeState, c *hooks.Conn) (dead bool) {
 // killAsked ends the connection that was asked between two times, and says when
 // something came over it last.
 func (s *nodeState) killAsked(from, to time.Duration) (heard time.Duration, killed bool) {
-	s.node.Range(func(c *hooks.Conn) bool {
+	s.node.Range(func(c *conntrack.Conn) bool {
 		v := c.View()
 		if v.Asked && from <= v.LastUsed && v.LastUsed <= to &&
 			c.KillSilent(v.LastUsed, hooks.ReasonSuspect, errHalfOpen{"it did not answer a PING, while a fresh connection did"}) {
@@ -410,7 +411,7 @@ func (u *suspicion) ask(s *nodeState) error {
 // degraded notes that nobody gets an answer, if nobody has got one since a time.
 func (s *nodeState) degraded(since time.Duration, err error) {
 	heard := false
-	s.node.Range(func(c *hooks.Conn) bool {
+	s.node.Range(func(c *conntrack.Conn) bool {
 		heard = c.View().Heard >= since
 		return !heard
 	})
@@ -435,7 +436,7 @@ func (s *nodeState) readOnly() {
 		return
 	}
 	s.node.ForgetWrites()
-	s.node.Range(func(c *hooks.Conn) bool {
+	s.node.Range(func(c *conntrack.Conn) bool {
 		if v := c.View(); v.Born < now && !v.PubSub {
 			c.Condemn(hooks.ReasonReadOnly)
 		}

@@ -10,6 +10,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/lifeguard-redis/lifeguard/hooks"
+	"github.com/lifeguard-redis/lifeguard/internal/conntrack"
 	"github.com/lifeguard-redis/lifeguard/retry"
 )
 
@@ -17,8 +18,8 @@ import (
 type unit struct {
 	core  *core
 	rdb   *redis.Client
-	node  *hooks.Node
-	hook  *hooks.Hook
+	node  *conntrack.Node
+	hook  *conntrack.Hook
 	retry *retry.Hook
 	make  func(*redis.Options) *redis.Client // nil: redis.NewClient
 	inner bool                               // a node of a cluster or ring: an outer hook repeats
@@ -69,7 +70,7 @@ func (u *unit) build(opt redis.Options) error {
 }
 
 // on gives the unit its node, before anything is dialed.
-func (u *unit) on(node *hooks.Node) {
+func (u *unit) on(node *conntrack.Node) {
 	u.node = node
 	u.leases.core = u.core
 	node.OnDialTook(u.meter.Dial.Record)
@@ -84,14 +85,14 @@ func tame(opt *redis.Options) {
 // bind completes the unit with its client.
 func (u *unit) bind(rdb *redis.Client, minIdle int) {
 	u.rdb = rdb
-	u.hook = &hooks.Hook{Node: u.node, Inner: u.inner, Failed: u.failed, Took: u.took}
+	u.hook = &conntrack.Hook{Node: u.node, Inner: u.inner, Failed: u.failed, Took: u.took}
 	u.breaker = u.retry
 	u.hook.Install(rdb)
 	if u.inner {
 		u.hook.Client = u.processInner
 		node := u.retry.Node(u.node.Addr())
 		u.breaker, _ = node.(interface{ BreakerOpen() bool })
-		rdb.AddHook(hooks.Unvisited(node))
+		rdb.AddHook(conntrack.Unvisited(node))
 	} else {
 		u.hook.Process, u.hook.Client, u.hook.Pipeline = u.retry.Process, u.process, u.retry.PipelineOf
 	}
@@ -156,7 +157,7 @@ func (u *unit) gaveUpQueueing(ctx context.Context, err error) bool {
 func (u *unit) noneFree(err error, waited time.Duration) error {
 	err = u.exhausted(err, waited)
 	if u.inner {
-		err = hooks.Hide(err) // a cluster would wait again, and again
+		err = conntrack.Hide(err) // a cluster would wait again, and again
 	}
 	return err
 }
@@ -216,7 +217,7 @@ func (u *unit) readOnly() {
 
 // addHook adds a user's hook.
 func (u *unit) addHook(h redis.Hook) {
-	u.rdb.AddHook(hooks.Unvisited(h))
+	u.rdb.AddHook(conntrack.Unvisited(h))
 	if b := u.blocking.unit.Load(); b != nil {
 		b.addHook(h)
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/lifeguard-redis/lifeguard/hooks"
+	"github.com/lifeguard-redis/lifeguard/internal/conntrack"
 )
 
 // SetMaxAge changes the maximum age of connections at run time, for open ones
@@ -46,7 +47,7 @@ func (c *Client) Reset(ctx context.Context) int { return c.core.reset(ctx) }
 
 func (c *core) reset(ctx context.Context) int {
 	n := 0
-	c.tracker.Range(func(conn *hooks.Conn) bool {
+	c.tracker.Range(func(conn *conntrack.Conn) bool {
 		if !conn.View().PubSub {
 			conn.Condemn(hooks.ReasonReset)
 			n++
@@ -73,8 +74,8 @@ func (s *nodeState) evictIdle(ctx context.Context) {
 		return
 	}
 	defer s.visiting.end()
-	var idle []*hooks.Conn
-	s.node.Range(func(conn *hooks.Conn) bool {
+	var idle []*conntrack.Conn
+	s.node.Range(func(conn *conntrack.Conn) bool {
 		if v := conn.View(); !v.PubSub && !v.Leased && !v.Awaiting {
 			conn.Retire(hooks.ReasonReset)
 			idle = append(idle, conn)
@@ -126,7 +127,7 @@ func (s *nodeState) due(pool hooks.Pool) bool {
 		return false
 	}
 	found := false
-	s.node.Range(func(c *hooks.Conn) bool {
+	s.node.Range(func(c *conntrack.Conn) bool {
 		v := c.View()
 		mine := v.Pool == pool || v.Pool == hooks.PoolUnknown // dialed, not used yet: in either
 		found = mine && !v.Leased && !v.PubSub && c.Due()
@@ -181,7 +182,7 @@ func (u *unit) warm(ctx context.Context, rdb *redis.Client, n int) (int, error) 
 		if e == nil {
 			held = append(held, conn)
 		} else if err == nil {
-			err = hooks.Reveal(e)
+			err = conntrack.Reveal(e)
 		}
 	}
 	for {
@@ -212,7 +213,7 @@ func (u *unit) warm(ctx context.Context, rdb *redis.Client, n int) (int, error) 
 // ready counts the connections of the main pool whose handshake is over.
 func (u *unit) ready() int {
 	n := 0
-	u.node.Range(func(conn *hooks.Conn) bool {
+	u.node.Range(func(conn *conntrack.Conn) bool {
 		if v := conn.View(); v.Ready && v.Pool == hooks.PoolMain && !v.PubSub && !conn.Leaving() {
 			n++
 		}

@@ -6,6 +6,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/lifeguard-redis/lifeguard/hooks"
+	"github.com/lifeguard-redis/lifeguard/internal/conntrack"
 	"github.com/lifeguard-redis/lifeguard/retry"
 )
 
@@ -59,12 +60,12 @@ func watch(ctx context.Context, r *retry.Hook, do watchFunc, fn func(*redis.Tx) 
 	run := func(tx *redis.Tx) error {
 		entered = true
 		if len(keys) == 0 {
-			hooks.Watching(ctx, tx)
+			conntrack.Watching(ctx, tx)
 		}
 		return fn(tx)
 	}
 	if len(keys) == 0 {
-		return hooks.Reveal(do(ctx, run)) // nothing is sent before fn
+		return conntrack.Reveal(do(ctx, run)) // nothing is sent before fn
 	}
 	args := make([]any, 1, len(keys)+1)
 	args[0] = "watch"
@@ -73,7 +74,7 @@ func watch(ctx context.Context, r *retry.Hook, do watchFunc, fn func(*redis.Tx) 
 	}
 	var result error
 	err := r.ProcessHarmless(ctx, redis.NewStatusCmd(ctx, args...), func(ctx context.Context, _ redis.Cmder) error {
-		result = hooks.Reveal(do(hooks.WatchContext(ctx), run, keys...))
+		result = conntrack.Reveal(do(conntrack.WatchContext(ctx), run, keys...))
 		if entered {
 			return nil
 		}

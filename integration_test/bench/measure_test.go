@@ -19,6 +19,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/lifeguard-redis/lifeguard/hooks"
+	"github.com/lifeguard-redis/lifeguard/internal/conntrack"
 	"github.com/lifeguard-redis/lifeguard/internal/redistest"
 	"github.com/lifeguard-redis/lifeguard/managed"
 )
@@ -287,9 +288,9 @@ func replaceTable(t *testing.T, file, name, table string) {
 
 // visitable makes a client with one idle connection, and nothing else that
 // would visit it.
-func visitable(t *testing.T, opt *redis.Options) (*hooks.Node, *redis.Client) {
+func visitable(t *testing.T, opt *redis.Options) (*conntrack.Node, *redis.Client) {
 	clone := *opt
-	node := hooks.NewTracker(hooks.Config{}).NewNode(&clone)
+	node := conntrack.NewTracker(conntrack.Config{}).NewNode(&clone)
 	c := redis.NewClient(&clone)
 	node.Bind(c)
 	t.Cleanup(node.Close)

@@ -1,0 +1,49 @@
+package hooks
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/lifeguard-redis/lifeguard/internal/errtext"
+)
+
+const opDial = "dial"
+
+// ConnError is the error of one connection. It wraps the error of the network
+// or of the context, so errors.Is(err, io.EOF), errors.As(err, *net.Error) and
+// the like hold as they do without lifeguard. It is immutable.
+type ConnError struct {
+	Op        string        // "dial", "write" or "read"
+	Node      string        // address that was dialed
+	ID        uint64        // id of the connection, 0 for a failed dial
+	Age       time.Duration // age of the connection when it failed
+	Wrote     bool          // a byte of the current command had been written
+	Handshake bool          // it failed before the connection was ready for its first command
+	Self      bool          // we or the caller's own ctx ended it: says nothing about the server
+	Err       error         // the cause
+}
+
+func (e *ConnError) Error() string {
+	switch {
+	case e.Op == opDial:
+		if text := errtext.Brief(e.Err); strings.HasPrefix(text, "lifeguard/hooks: redis "+e.Node) {
+			return text // a GateError has said it all
+		}
+		return fmt.Sprintf("lifeguard/hooks: dial %s: %s", e.Node, errtext.Brief(e.Err))
+	case e.Handshake:
+		return fmt.Sprintf("lifeguard/hooks: handshake with %s (connection %d): %s", e.Node, e.ID, errtext.Brief(e.Err))
+	}
+	sent := "nothing sent"
+	if e.Wrote {
+		sent = "command sent"
+	}
+	return fmt.Sprintf("lifeguard/hooks: %s %s (connection %d, age %v, %s): %s",
+		e.Op, e.Node, e.ID, e.Age.Round(time.Millisecond), sent, errtext.Brief(e.Err))
+}
+
+func (e *ConnError) Unwrap() error { return e.Err }
+
+// Unsent reports that no byte of the caller's command left the process, so that
+// sending it again is always safe.
+func (e *ConnError) Unsent() bool { return e.Op == opDial || e.Handshake || !e.Wrote }

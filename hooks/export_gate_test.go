@@ -1,4 +1,0 @@
-package hooks
-
-// ProbePause is the pause before the next probe of an outage.
-var ProbePause = probePause

@@ -1,8 +1,0 @@
-//go:build !linux
-
-package hooks
-
-import "syscall"
-
-// unacked knows nothing: the layout of such news differs from system to system.
-func unacked(syscall.RawConn) (Unacked, bool) { return Unacked{}, false }

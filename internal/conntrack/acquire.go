@@ -1,0 +1,106 @@
+package conntrack
+
+import (
+	"context"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/lifeguard-redis/lifeguard/hooks"
+)
+
+// Acquire takes a connection out of the main pool for conn, a fresh
+// Client.Conn(), by a visit: for real, but without network traffic unless the
+// connection has been idle for longer than SetValidateAfter says. holder, if not nil, is
+// asked about every command on conn from then on. If it fails, it has closed conn, or
+// will: when ctx ends during a handshake or a PING, these go on without the caller, so
+// that a server which is only slow does not lose the connection.
+func (n *Node) Acquire(ctx context.Context, conn *redis.Conn, holder Holder) (*Conn, error) {
+	caller := unhurried(ctx)
+	if caller.Done() != nil && n.mayWait() {
+		patient := context.WithoutCancel(caller)
+		if caller != ctx {
+			patient = NoWait(patient)
+		}
+		return n.leaving(caller, conn, func() (*Conn, error) {
+			c, why, err := take(patient, conn, holder)
+			if err == nil && why != "" {
+				err = ask(conn, why)
+			}
+			return c, err
+		})
+	}
+	c, why, err := take(ctx, conn, holder)
+	if err != nil {
+		_ = conn.Close()
+		return nil, err
+	}
+	if why != "" {
+		return n.leaving(caller, conn, func() (*Conn, error) { return c, ask(conn, why) })
+	}
+	return c, nil
+}
+
+// mayWait reports whether the next one who takes a connection may have to open it
+// first, or to ask it at once, as where push frames come.
+func (n *Node) mayWait() bool {
+	if n.raw.Load() > 0 || n.pushes.Load() > 0 || n.Health() != hooks.Healthy {
+		return true
+	}
+	now := n.Main()
+	return now.Idle == 0 && now.Total < n.Client().Options().PoolSize
+}
+
+// take makes the visit; why is not empty if the connection has yet to answer a PING.
+func take(ctx context.Context, conn *redis.Conn, holder Holder) (c *Conn, why hooks.Reason, err error) {
+	v := newVisit(visitAcquire)
+	defer v.done()
+	v.holder = holder
+	err = v.check(conn.Process(ctx, v.cmd))
+	return v.conn, v.why, err
+}
+
+// ask sends a PING on conn.
+func ask(conn *redis.Conn, why hooks.Reason) error {
+	v := newVisit(visitAsk)
+	defer v.done()
+	v.why = why
+	return v.check(conn.Process(context.Background(), v.cmd))
+}
+
+// leaving runs f, which uses conn, and leaves it behind when ctx ends; conn is closed
+// after an error.
+func (n *Node) leaving(ctx context.Context, conn *redis.Conn, f func() (*Conn, error)) (*Conn, error) {
+	if ctx.Done() == nil {
+		c, err := f()
+		if err != nil {
+			_ = conn.Close()
+			return nil, err
+		}
+		return c, nil
+	}
+	type result struct {
+		c   *Conn
+		err error
+	}
+	done := make(chan result)
+	n.pinned.Add(1)
+	go func() {
+		defer n.pinned.Add(-1)
+		c, err := f()
+		select {
+		case done <- result{c, err}:
+		case <-ctx.Done():
+			_ = conn.Close()
+		}
+	}()
+	select {
+	case r := <-done:
+		if r.err != nil {
+			_ = conn.Close()
+			return nil, r.err
+		}
+		return r.c, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}

@@ -1,0 +1,92 @@
+package conntrack
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// installed is the hook on one client. go-redis makes the chains of a client, of each
+// Conn and of each transaction of the same hooks, and does not say which is which; but
+// what is put to the client comes by its own. Chains have numbers.
+type installed struct {
+	*Hook
+	client              *redis.Client
+	chains              atomic.Uint64 // the last number
+	commands, pipelines ownChains
+}
+
+// ownChains are those of the client itself.
+type ownChains struct {
+	mu      sync.Mutex    // held while asking: that runs no hook but ours
+	known   atomic.Uint64 // up to this number it is known whose they are
+	one, tx atomic.Uint64
+}
+
+// areOf reports whether a chain is the client's own.
+func (o *ownChains) areOf(in *installed, chain uint64) bool {
+	if chain > o.known.Load() {
+		o.ask(in, chain)
+	}
+	return chain == o.one.Load() || chain == o.tx.Load()
+}
+
+func (o *ownChains) ask(in *installed, chain uint64) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if chain <= o.known.Load() {
+		return
+	}
+	last := in.chains.Load()
+	v := newVisit(visitWhose)
+	defer v.done()
+	ctx := context.Background()
+	if o == &in.commands {
+		_ = in.client.Process(ctx, v.cmd)
+	} else {
+		for _, p := range []redis.Pipeliner{in.client.Pipeline(), in.client.TxPipeline()} {
+			_ = p.Process(ctx, v.cmd)
+			_, _ = p.Exec(ctx)
+		}
+	}
+	o.one.Store(v.came)
+	o.tx.Store(v.cameTx)
+	o.known.Store(last)
+}
+
+// asks finds the question in what came by a chain.
+func asks(cmds []redis.Cmder) (v *visit, tx bool) {
+	switch len(cmds) {
+	case 1:
+		v = visitOf(cmds[0])
+	case 3: // between MULTI and EXEC
+		v, tx = visitOf(cmds[1]), true
+	}
+	if v == nil || v.kind != visitWhose {
+		return nil, false
+	}
+	return v, tx
+}
+
+// watchCtx marks the WATCH that begins a transaction.
+type watchCtx struct{ context.Context }
+
+func watches(ctx context.Context) bool {
+	_, ok := ctx.(watchCtx)
+	return ok
+}
+
+// WatchContext is for the WATCH at the start of a transaction that its caller counts
+// as a whole, with Enter and Leave, and tries again by itself: Hook.Process does not see
+// it, and the commands of the transaction are not counted once more.
+func WatchContext(ctx context.Context) context.Context { return watchCtx{ctx} }
+
+// Watching tells the hook of tx, whose transaction begins without a WATCH, that it is
+// counted as a whole. Nothing is sent.
+func Watching(ctx context.Context, tx *redis.Tx) {
+	v := newVisit(visitWhose)
+	defer v.done()
+	_ = tx.Process(watchCtx{ctx}, v.cmd)
+}

@@ -1,0 +1,540 @@
+package conntrack
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"net"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/lifeguard-redis/lifeguard/hooks"
+)
+
+// Conn is a tracked connection: what go-redis gets from the Dialer. All of its
+// state is atomic or owned by the writing side, because writes, reads and
+// deadlines may come from different goroutines at once (VISIT-RULES 18).
+type Conn struct {
+	net.Conn // what was dialed: TCP, TLS, Unix socket or what a user's Dialer made
+
+	node    *Node
+	addr    string
+	local   string // its own address
+	remote  string
+	id      uint64
+	created int64 // ns on the tracker's clock
+	spread  float64
+	below   net.Conn        // the connection below TLS, nil without TLS
+	raw     syscall.RawConn // of the socket, below TLS; nil where there is none
+	guard   guard
+
+	flags    atomic.Uint32
+	lastUsed atomic.Int64 // ns, last write to the network
+	heard    atomic.Int64 // ns, when the last reply began to come
+	in, out  atomic.Uint64
+	name     [2]atomic.Uint64 // last command
+	pool     atomic.Uint32    // Pool
+	patience atomic.Int64     // ns, of the visit's PING in flight
+	wokenFor atomic.Uint32    // why it was sent, packed as an order
+	order    atomic.Uint32    // what is to happen to it, see order.go
+	dirt     atomic.Uint32    // what scan found, for other goroutines
+	scan     scanner          // owned by the writing side
+	tail     byte             // the last one that was read; owned by the reading side
+	leased   atomic.Bool
+	cause    atomic.Pointer[error] // of an interruption
+	ended    atomic.Pointer[ending]
+	first    atomic.Bool // it makes the first handshake of its node
+	writeBy  time.Time   // the write deadline of the handshake
+	seat     func()      // gives back its place in the budget of connections
+	closed   atomic.Bool
+}
+
+// ending is why a connection ends; the first one counts.
+type ending struct {
+	reason hooks.Reason
+	err    error
+}
+
+const (
+	fCheckout    uint32 = 1 << iota // SetDeadline(zero) was the last call: go-redis took it from its idle list
+	fWriteStale                     // that SetDeadline has not been passed on for writes
+	fReadStale                      // ... for reads
+	fWrote                          // a byte of the current command was written
+	fOutstanding                    // a reply is owed for it
+	fReadSet                        // the read deadline of that reply has been set
+	fAwaiting                       // nothing has come back since the last write
+	fCanned                         // a visit's answer is to be read
+	fAnswered                       // it has been read: nothing may be read before the next write
+	fUnchecked                      // the guard let it through for a visit
+	fPushSeen                       // the server has sent a push frame: never answer for it
+	fReady                          // the handshake is over
+	fInterrupted                    // a ctx ended while a command was in flight
+	fWaking                         // a visit's real PING is in flight
+	fRead                           // something was read
+	fChecked                        // the socket was looked at in this checkout
+	fWoken                          // the read deadline is that of a visit's real PING
+	fWriting                        // a Write to the network is running
+	fLongWrite                      // it was seen running, so it takes its time
+
+	slowWrite = fCheckout | fWriteStale | fCanned | fAnswered | fUnchecked | fInterrupted | fWoken
+	slowRead  = fReadStale | fCanned | fAnswered | fInterrupted
+)
+
+// longestLook is how long go-redis waits for the rest of a push frame (50 ms),
+// and a little more.
+const longestLook = 60 * time.Millisecond
+
+var (
+	pong = []byte("+K\r\n") // a visit's answer; one letter, since that is a string without an allocation
+	ping = []byte("*1\r\n$4\r\nPING\r\n")
+
+	past = time.Unix(1, 0)
+
+	errDesync = errors.New("lifeguard/hooks: unexpected use of the connection during a visit")
+)
+
+func (c *Conn) has(f uint32) bool { return c.flags.Load()&f != 0 }
+func (c *Conn) set(f uint32)      { c.flags.Or(f) }
+func (c *Conn) unset(f uint32) {
+	if c.flags.Load()&f != 0 { // a load is cheaper than a locked instruction
+		c.flags.And(^f)
+	}
+}
+
+// change clears and sets flags in one step and returns what they were.
+func (c *Conn) change(clear, set uint32) uint32 {
+	for {
+		old := c.flags.Load()
+		next := old&^clear | set
+		if old == next || c.flags.CompareAndSwap(old, next) {
+			return old
+		}
+	}
+}
+
+// ID is unique among all connections of the process.
+func (c *Conn) ID() uint64 { return c.id }
+
+// Write sends a request, or answers a visit. Implements net.Conn.
+func (c *Conn) Write(b []byte) (int, error) {
+	if c.has(slowWrite) {
+		if err := c.beforeWrite(b); err != nil {
+			return 0, err
+		}
+	}
+	if len(b) == visitLen {
+		if v := visitIn(b); v != nil {
+			return c.visited(v, len(b))
+		}
+	}
+	if c.has(fReady) {
+		c.follow(b)
+	} else if c.out.Load() == 0 && c.node.first.enter(c.node.gate.ctx.Done(), c.writeBy) {
+		c.first.Store(true)
+	}
+	return c.send(b)
+}
+
+// send writes to the network.
+func (c *Conn) send(b []byte) (int, error) {
+	c.lastUsed.Store(c.node.t.now())
+	if c.node.tell.Load() && c.node.tell.CompareAndSwap(true, false) {
+		c.node.t.used(c.node)
+	}
+	before := c.change(fReadSet|fChecked, fWrote|fOutstanding|fAwaiting|fWriting)
+	n, err := c.Conn.Write(b)
+	c.out.Add(uint64(n))
+	if c.flags.And(^(fWriting|fLongWrite))&fLongWrite != 0 {
+		c.lastUsed.Store(c.node.t.now()) // the wait for a reply begins here
+	}
+	if err != nil {
+		// In full duplex go-redis would repeat what it wrote before, too. What a reply
+		// has come for is over.
+		if n == 0 && before&fWrote == 0 && before&(fOutstanding|fAwaiting) != fOutstanding|fAwaiting {
+			c.unset(fWrote | fOutstanding)
+		}
+		return n, c.fail(OpWrite, err)
+	}
+	return n, nil
+}
+
+// follow keeps track of the commands written.
+func (c *Conn) follow(b []byte) {
+	s := &c.scan
+	s.feed(b)
+	c.name[0].Store(s.last)
+	if s.more != 0 || c.name[1].Load() != 0 {
+		c.name[1].Store(s.more)
+	}
+	if uint32(s.dirt) != c.dirt.Load() {
+		c.dirt.Store(uint32(s.dirt))
+	}
+}
+
+// beforeWrite handles the rare states; an error means that nothing was written.
+func (c *Conn) beforeWrite(b []byte) error {
+	fl := c.flags.Load()
+	if fl&fInterrupted != 0 {
+		return c.fail(OpWrite, net.ErrClosed)
+	}
+	if fl&fCanned != 0 { // a reply that nobody read: replies would shift by one
+		c.end(hooks.ReasonError, errDesync)
+		return refuse(hooks.ReasonError)
+	}
+	c.unset(fCheckout | fAnswered | fUnchecked)
+	if fl&(fCheckout|fUnchecked) != 0 && !(len(b) == visitLen && visitIn(b) != nil) {
+		// The guard had no chance to refuse it (client-side cache over TLS, or a
+		// sweep is on): refuse it now, before anything is sent.
+		now := c.node.t.now()
+		r := c.refusal(now)
+		if r == "" && c.doubtful(now) {
+			r = hooks.ReasonSuspect
+		}
+		if r != "" {
+			c.end(r, nil)
+			return refuse(r)
+		}
+		if alive, _ := c.peek(); !alive {
+			c.end(hooks.ReasonError, nil)
+			return refuse(hooks.ReasonError)
+		}
+	}
+	if fl&fWoken != 0 {
+		c.change(fWoken, fReadStale)
+	}
+	if fl&fWriteStale != 0 {
+		c.unset(fWriteStale)
+		return c.Conn.SetWriteDeadline(time.Time{})
+	}
+	return nil
+}
+
+// Read gives a reply, or the answer to a visit. Implements net.Conn.
+func (c *Conn) Read(b []byte) (int, error) {
+	if c.has(slowRead) {
+		if n, err := c.beforeRead(b); n > 0 || err != nil {
+			return n, err
+		}
+	}
+	n, err := c.Conn.Read(b)
+	if n > 0 {
+		c.in.Add(uint64(n))
+		c.tail = b[n-1]
+		fl := c.flags.Load()
+		if fl&fRead == 0 {
+			c.set(fRead)
+			if c.pool.CompareAndSwap(0, uint32(c.node.poolOf(c.addr, len(b)))) && c.sentinel() {
+				c.seat() // those do not count
+			}
+			if fl&fReady == 0 && isFull(b[:n]) {
+				c.node.health.become(hooks.Refusing, refused(b[1:n]))
+			}
+		}
+		if fl&(fAwaiting|fWaking) != 0 {
+			c.heard.Store(c.node.t.now())
+			if c.node.Health() == hooks.Degraded {
+				c.node.SetAnswering()
+			}
+			c.flags.And(^(fAwaiting | fWaking))
+		}
+		if fl&fPushSeen == 0 && startsPush(b[:n]) {
+			c.set(fPushSeen)
+			c.node.pushes.Add(1)
+		}
+		if fl&fReady != 0 && saysReadOnly(b[:n]) && !c.sentinel() {
+			c.Condemn(hooks.ReasonReadOnly)
+		}
+	}
+	if err != nil {
+		if err == io.EOF && c.tail != '\n' && c.has(fRead) && !c.has(fAwaiting) {
+			err = io.ErrUnexpectedEOF // go-redis finds that out only from a bare EOF
+		}
+		err = c.fail(OpRead, err)
+	}
+	return n, err
+}
+
+func (c *Conn) beforeRead(b []byte) (int, error) {
+	fl := c.flags.Load()
+	switch {
+	case fl&fInterrupted != 0:
+		return 0, c.fail(OpRead, net.ErrClosed)
+	case fl&fCanned != 0:
+		c.unset(fCanned)
+		if len(b) < len(pong) {
+			c.end(hooks.ReasonError, errDesync)
+			return 0, refuse(hooks.ReasonError)
+		}
+		c.set(fAnswered)
+		return copy(b, pong), nil
+	case fl&fAnswered != 0: // somebody wants more than the one answer
+		c.end(hooks.ReasonError, errDesync)
+		return 0, refuse(hooks.ReasonError)
+	}
+	if fl&fReadStale != 0 {
+		c.unset(fReadStale)
+		return 0, c.Conn.SetReadDeadline(time.Time{})
+	}
+	return 0, nil
+}
+
+// isFull recognises the first reply of a server that takes nobody new: it has
+// reached its maxclients, or the password that we know does not hold any more.
+func isFull(b []byte) bool {
+	return len(b) > 0 && b[0] == '-' && (bytes.Contains(b, []byte("max number of clients")) ||
+		bytes.HasPrefix(b, []byte("-WRONGPASS")) || bytes.HasPrefix(b, []byte("-NOAUTH")))
+}
+
+// refused is the error of such a reply.
+func refused(b []byte) error {
+	line, _, _ := strings.Cut(string(b), "\r\n")
+	return errors.New(line)
+}
+
+// saysReadOnly recognises what a replica answers to a write; Redis 6 has it in the
+// middle of what it says of a script. go-redis closes the connection after it only
+// when a command was sent alone, although the name that was dialed may lead to another
+// server by now. A value that looks like it costs a new connection, nothing else.
+func saysReadOnly(b []byte) bool {
+	i := bytes.Index(b, readOnlyCode)
+	if i < 1 || b[i-1] != '-' {
+		return false
+	}
+	b = b[i+len(readOnlyCode):]
+	return bytes.HasPrefix(b, readOnlyWrite) || bytes.HasPrefix(b, readOnlyScript)
+}
+
+var (
+	readOnlyCode   = []byte("READONLY ") // without its dash, which is frequent in values
+	readOnlyWrite  = []byte("You can't write against a read only replica")
+	readOnlyScript = []byte("Can not run script with write flag on readonly replica")
+)
+
+// startsPush reports whether b holds the start of a RESP3 push frame. A value
+// that looks like one is taken for one: that costs a real PING, nothing else.
+func startsPush(b []byte) bool {
+	for off := 0; ; {
+		i := bytes.IndexByte(b[off:], '>')
+		if i < 0 {
+			return false
+		}
+		if i += off; i == 0 || b[i-1] == '\n' {
+			return true
+		}
+		off = i + 1
+	}
+}
+
+// SetDeadline implements net.Conn. With a zero time it is how go-redis's pool
+// begins its check of a connection that it takes from its idle list (pinned by
+// a contract test). It is passed on only when it matters: the deadlines of the
+// command that follows replace it.
+func (c *Conn) SetDeadline(t time.Time) error {
+	if t.IsZero() {
+		c.change(fWrote|fOutstanding|fReadSet|fAnswered|fAwaiting|fChecked, fCheckout|fWriteStale|fReadStale)
+		return nil
+	}
+	c.unset(fCheckout | fWriteStale | fReadStale | fAnswered)
+	return c.deadline(OpWrite, c.Conn.SetDeadline(t))
+}
+
+// SetWriteDeadline implements net.Conn; go-redis calls it before each command.
+func (c *Conn) SetWriteDeadline(t time.Time) error {
+	if !c.has(fReady) {
+		c.writeBy = t
+	}
+	c.unset(fWriteStale | fWrote)
+	return c.deadline(OpWrite, c.Conn.SetWriteDeadline(t))
+}
+
+// SetReadDeadline implements net.Conn; go-redis calls it before the replies of a
+// command, and again only when it looks for push frames after them.
+func (c *Conn) SetReadDeadline(t time.Time) error {
+	fl := c.flags.Load()
+	if fl&fWaking != 0 {
+		t = c.wakeLimit()
+	}
+	switch {
+	case fl&fOutstanding == 0:
+		c.unset(fReadStale | fAnswered)
+	case fl&fReadSet == 0:
+		c.change(fReadStale|fAnswered, fReadSet)
+	case !t.IsZero() && time.Until(t) > longestLook: // full duplex: the next group of replies
+		c.unset(fReadStale | fAnswered)
+	default:
+		c.change(fReadStale|fAnswered|fOutstanding|fReadSet, 0)
+	}
+	return c.deadline(OpRead, c.Conn.SetReadDeadline(t))
+}
+
+// waken comes before a visit's real PING. Its answer is bounded here too, for
+// clients whose ReadTimeout of -2 makes go-redis set no read deadline at all.
+func (c *Conn) waken(patience time.Duration, why hooks.Reason) {
+	c.patience.Store(int64(patience))
+	c.wokenFor.Store(packOrder(orderWake, why))
+	c.change(fReadStale, fWaking|fWoken)
+	_ = c.deadline(OpRead, c.Conn.SetReadDeadline(c.wakeLimit()))
+}
+
+func (c *Conn) wakeLimit() time.Time {
+	patience := time.Duration(c.patience.Load())
+	if patience <= 0 {
+		patience = c.node.t.cfg.WakeTimeout
+	}
+	return time.Now().Add(patience)
+}
+
+// deadline makes sure that a deadline set late does not undo an interruption. It
+// fails on a connection that the other side of full duplex has closed meanwhile.
+func (c *Conn) deadline(op string, err error) error {
+	if c.has(fInterrupted) {
+		_ = c.Conn.SetDeadline(past)
+		return nil // the write or read that follows says why
+	}
+	if err == nil {
+		return nil
+	}
+	if c.has(fOutstanding) && (op == OpRead || c.has(fAwaiting)) {
+		c.set(fWrote)
+	}
+	return c.fail(op, err)
+}
+
+// Interrupt makes a command in flight fail at once with cause, usually the error
+// of a ctx. The connection cannot be used afterwards. Safe for concurrent use.
+func (c *Conn) Interrupt(cause error) {
+	c.end(hooks.ReasonInterrupted, cause)
+	c.interrupt(cause)
+}
+
+func (c *Conn) interrupt(cause error) {
+	c.cause.CompareAndSwap(nil, &cause)
+	c.set(fInterrupted)
+	_ = c.Conn.SetDeadline(past)
+	// The server must know now, not when the lease ends: until then it would hand
+	// a BLPOP what is pushed, for nobody to read.
+	if c.below != nil {
+		_ = c.below.Close() // TLS would wait for its goodbye
+	} else {
+		_ = c.Conn.Close()
+	}
+}
+
+// fail turns a network error into a typed one.
+func (c *Conn) fail(op string, err error) error {
+	fl := c.flags.Load()
+	e := &hooks.ConnError{Op: op, Node: c.addr, ID: c.id, Age: time.Duration(c.node.t.now() - c.created),
+		Wrote: fl&fWrote != 0 || op == OpRead && fl&fOutstanding != 0, Handshake: fl&fReady == 0, Err: err}
+	if fl&fInterrupted != 0 {
+		e.Self = true
+		if p := c.cause.Load(); p != nil {
+			e.Err = *p
+		}
+	} else if errors.Is(err, net.ErrClosed) {
+		e.Self = true
+	}
+	// A look for push frames may time out on a healthy connection.
+	var ne net.Error
+	timeout := errors.As(err, &ne) && ne.Timeout()
+	// A subscriber waits for what may never come.
+	quiet := dirt(c.dirt.Load())&dirtSubscribe != 0
+	if !timeout || op == OpWrite || fl&fOutstanding != 0 && !quiet {
+		why := hooks.ReasonError
+		if fl&fWaking != 0 {
+			_, why = unpackOrder(c.wokenFor.Load())
+		}
+		c.end(why, err)
+		if !e.Self {
+			c.node.alarm()
+		}
+		if !c.sentinel() { // it says nothing about the servers
+			if e.Handshake && !e.Self {
+				c.node.health.become(hooks.Refusing, err)
+			}
+			c.node.t.failed(c, e, timeout, fl&fWaking != 0)
+		}
+	}
+	if e.Wrote && !e.Handshake {
+		c.node.t.cut.Add(1)
+	}
+	out := typed(e)
+	// A cluster would repeat a handshake that we gave up on the same node.
+	gaveUp := e.Handshake && e.Self
+	if c.node.t.cfg.Opaque && (gaveUp || !e.Unsent() && !quiet && (op == OpWrite || fl&fOutstanding != 0)) {
+		return &opaqueError{out}
+	}
+	return out
+}
+
+// end notes why the connection will end. It does not close it: go-redis does.
+func (c *Conn) end(r hooks.Reason, err error) { c.ended.CompareAndSwap(nil, &ending{r, err}) }
+
+// Close implements net.Conn. It may run under go-redis's pool lock, so it takes
+// no lock of ours that anybody holds while calling go-redis (VISIT-RULES 17).
+func (c *Conn) Close() error {
+	if !c.closed.CompareAndSwap(false, true) {
+		if c.sentinel() {
+			return nil // CloseSentinels was first
+		}
+		return net.ErrClosed
+	}
+	c.shaken(false)
+	if c.ended.Load() == nil && c.order.Load() == orderNone && c.flags.Load()&(fReady|fWrote) == fReady|fWrote {
+		c.node.t.cut.Add(1) // go-redis could not use a reply, perhaps
+	}
+	c.node.t.left(c)
+	err := c.Conn.Close()
+	c.seat() // not before: the server must never see one too many
+	return err
+}
+
+// sentinel reports whether it is a connection to a Sentinel.
+func (c *Conn) sentinel() bool { return hooks.Pool(c.pool.Load()) == hooks.PoolSentinel }
+
+// SetLeased says whether a lease holds the connection.
+func (c *Conn) SetLeased(on bool) { c.leased.Store(on) }
+
+// Dirty reports whether commands left state on the connection, and whether that
+// state can be undone (an open MULTI, watched keys) by Undo.
+func (c *Conn) Dirty() (dirty, undoable bool) {
+	d := dirt(c.dirt.Load())
+	return d != 0, d != 0 && d&^(dirtMulti|dirtWatch) == 0
+}
+
+// SawWriting notes that a write was seen running: the time in which a reply is
+// waited for then begins with its end.
+func (c *Conn) SawWriting() {
+	for fl := c.flags.Load(); fl&fWriting != 0 && !c.flags.CompareAndSwap(fl, fl|fLongWrite); fl = c.flags.Load() {
+	}
+}
+
+// Node returns the node the connection belongs to.
+func (c *Conn) Node() *Node { return c.node }
+
+// View is what maintenance needs to know of a connection, cheaply.
+type View struct {
+	Born     time.Duration // on the tracker's clock
+	LastUsed time.Duration // last write to the network
+	Heard    time.Duration // when the last reply began to come
+	MaxAge   time.Duration // its own, 0 for none
+	Pool     hooks.Pool
+	Ready    bool // its handshake is over
+	Awaiting bool // nothing has come back since the last write
+	Writing  bool // a write is running
+	Asked    bool // it is the answer to a PING of ours that is waited for
+	Leased   bool
+	PubSub   bool // subscribed, monitoring or a Sentinel's: never to be touched
+}
+
+// View is a cheap Info. Safe for concurrent use.
+func (c *Conn) View() View {
+	fl := c.flags.Load()
+	return View{Born: time.Duration(c.created), LastUsed: time.Duration(c.lastUsed.Load()),
+		Heard: time.Duration(c.heard.Load()), MaxAge: time.Duration(c.maxAge()), Pool: hooks.Pool(c.pool.Load()), Ready: fl&fReady != 0,
+		Awaiting: fl&fAwaiting != 0, Writing: fl&fWriting != 0, Asked: fl&fWaking != 0, Leased: c.leased.Load(), PubSub: dirt(c.dirt.Load())&dirtSubscribe != 0 || c.sentinel()}
+}
+
+// LastCommand is the name of the last command written, lower case.
+func (c *Conn) LastCommand() string { return unpackName(c.name[0].Load(), c.name[1].Load()) }

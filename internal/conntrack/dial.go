@@ -1,0 +1,174 @@
+package conntrack
+
+import (
+	"context"
+	"crypto/tls"
+	"math/rand/v2"
+	"net"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/lifeguard-redis/lifeguard/hooks"
+)
+
+type dialFunc = func(ctx context.Context, network, addr string) (net.Conn, error)
+
+// baseDialer is what opens connections: the user's own Dialer, else go-redis's,
+// which sets TCP keepalive (FACTS T7). TLS is put on top of it here, because
+// go-redis's own TLS dial does not obey its ctx.
+func baseDialer(opt *redis.Options) dialFunc {
+	if opt.Dialer != nil {
+		return opt.Dialer
+	}
+	if opt.TLSConfig == nil {
+		return redis.NewDialer(&redis.Options{DialTimeout: opt.DialTimeout})
+	}
+	plain := redis.NewDialer(&redis.Options{DialTimeout: opt.DialTimeout})
+	conf := opt.TLSConfig
+	return func(ctx context.Context, network, addr string) (net.Conn, error) {
+		c, err := plain(ctx, network, addr)
+		if err != nil {
+			return nil, err
+		}
+		conf := conf
+		if conf.ServerName == "" && !conf.InsecureSkipVerify { // as crypto/tls.Dial does
+			conf = conf.Clone()
+			conf.ServerName = addr
+			if i := strings.LastIndex(addr, ":"); i >= 0 {
+				conf.ServerName = addr[:i]
+			}
+		}
+		t := tls.Client(c, conf)
+		if err := t.HandshakeContext(ctx); err != nil {
+			_ = c.Close()
+			return nil, err
+		}
+		return t, nil
+	}
+}
+
+var lastID atomic.Uint64
+
+// dial is the Dialer that go-redis calls. It returns no error but redis.ErrClosed, see stillborn.
+func (n *Node) dial(ctx context.Context, network, addr string) (net.Conn, error) {
+	c, err := n.open(ctx, network, addr)
+	if err == redis.ErrClosed {
+		return nil, err // go-redis's goroutines of subscriptions end when they meet it
+	}
+	if err != nil {
+		return &stillborn{err: err, addr: addr, net: network}, nil
+	}
+	return n.faced(c), nil
+}
+
+// open dials one connection, unless the node is known to be away.
+func (n *Node) open(ctx context.Context, network, addr string) (*Conn, error) {
+	if n.t.closed.Load() {
+		return nil, redis.ErrClosed
+	}
+	own := addr == n.addr // a maintenance notification may name another address
+	if own {
+		if err := n.gate.check(); err != nil {
+			return nil, typed(&hooks.ConnError{Op: OpDial, Node: addr, Err: err})
+		}
+	}
+	ctx, cancel := context.WithTimeout(ctx, n.dialTimeout()) // go-redis bounds the dials of its pools, not those of pub/sub
+	defer cancel()
+	defer context.AfterFunc(n.gate.ctx, cancel)() // the end of the client ends its dials
+	n.dialing.Add(1)
+	defer n.dialing.Add(-1)
+	leave, err := n.gate.enter(ctx)
+	if err != nil {
+		return nil, typed(&hooks.ConnError{Op: OpDial, Node: addr, Err: err})
+	}
+	defer leave()
+	seat, sentinel := func() {}, n.isSentinel(addr)
+	if !sentinel {
+		if seat, err = n.t.seat(ctx); err != nil {
+			return nil, typed(&hooks.ConnError{Op: OpDial, Node: addr, Err: err})
+		}
+	}
+	n.dials.Add(1)
+	start := n.t.now()
+	c, err := n.base(ctx, network, addr)
+	took := time.Duration(n.t.now() - start)
+	if f := n.dialTook.Load(); f != nil {
+		(*f)(took)
+	}
+	if err != nil {
+		seat()
+		n.failures.Add(1)
+		n.lastDial.Store(&DialFailure{n.t.Now(), err})
+		n.t.Emit(hooks.Event{Kind: hooks.DialFailed, Node: addr, Took: took, Err: err})
+		if own {
+			err = n.gate.shut(err)
+		} else if !sentinel {
+			n.health.become(hooks.Unreachable, err)
+		}
+		return nil, typed(&hooks.ConnError{Op: OpDial, Node: addr, Err: err})
+	}
+	n.opened.Add(1)
+	tracked := n.track(c, addr, seat)
+	if n.t.closed.Load() { // closed meanwhile: nobody would close it
+		_ = tracked.Close()
+		return nil, redis.ErrClosed
+	}
+	n.t.Emit(hooks.Event{Kind: hooks.Dialed, Node: addr, ConnID: tracked.id, Took: took})
+	if f := n.t.onDial.Load(); f != nil {
+		(*f)(tracked)
+	}
+	return tracked, nil
+}
+
+// track makes the tracked connection.
+func (n *Node) track(nc net.Conn, addr string, seat func()) *Conn {
+	now := n.t.now()
+	c := &Conn{Conn: nc, node: n, addr: addr, id: lastID.Add(1), created: now, spread: rand.Float64(), seat: seat}
+	c.lastUsed.Store(now)
+	if a := nc.LocalAddr(); a != nil {
+		c.local = a.String()
+	}
+	if a := nc.RemoteAddr(); a != nil {
+		c.remote = a.String()
+	}
+	if n.isSentinel(addr) {
+		c.pool.Store(uint32(hooks.PoolSentinel))
+	}
+	socket := nc
+	if u, ok := nc.(interface{ NetConn() net.Conn }); ok {
+		c.below = u.NetConn()
+		socket = c.below
+	}
+	if s, ok := socket.(syscall.Conn); ok {
+		if raw, err := s.SyscallConn(); err == nil {
+			c.raw = raw
+		}
+	}
+	c.guard.c = c
+	c.guard.call = func(fd uintptr) { c.guard.look(fd) }
+	n.bornAt.Store(now)
+	n.conns.Store(c.id, c)
+	n.count.Add(1)
+	n.raw.Add(1)
+	n.t.conns.Store(c.id, c)
+	n.t.count.Add(1)
+	return c
+}
+
+// faced shows go-redis those methods of the connection that it may see: it finds
+// them by type (FACTS T8).
+func (n *Node) faced(c *Conn) net.Conn {
+	cached := n.opt.Protocol != 2 && (n.opt.ClientSideCache != nil || n.opt.ClientSideCacheConfig != nil)
+	_, socket := c.Conn.(syscall.Conn)
+	switch {
+	case !cached || socket:
+		return checkedConn{c}
+	case c.below != nil:
+		return tlsConn{c}
+	}
+	return c
+}

@@ -1,0 +1,169 @@
+package conntrack
+
+import (
+	"errors"
+	"net"
+	"strings"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/lifeguard-redis/lifeguard/hooks"
+)
+
+// Op... are the values of ConnError.Op.
+const (
+	OpDial  = "dial"
+	OpWrite = "write"
+	OpRead  = "read"
+)
+
+// netConnError is a ConnError whose cause is a net.Error, so that callers which
+// test err.(net.Error) without errors.As still find one.
+type netConnError struct {
+	*hooks.ConnError
+	net net.Error
+}
+
+func (e *netConnError) Unwrap() error   { return e.ConnError }
+func (e *netConnError) Timeout() bool   { return e.net.Timeout() }
+func (e *netConnError) Temporary() bool { return e.net.Timeout() }
+
+// plainConnError is a ConnError for any other cause. It exists because go-redis
+// unwraps the error of a failed handshake once: that must not lose the ConnError.
+type plainConnError struct{ *hooks.ConnError }
+
+func (e *plainConnError) Unwrap() error { return e.ConnError }
+
+// typed gives a ConnError the face that its cause has.
+func typed(e *hooks.ConnError) error {
+	var ne net.Error
+	if errors.As(e.Err, &ne) {
+		return &netConnError{e, ne}
+	}
+	return &plainConnError{e}
+}
+
+// opaqueError hides what an error is from go-redis, which then repeats nothing
+// (FACTS L4: ClusterClient resends on EOF and timeouts whatever MaxRetries
+// says). It has no Unwrap, no Timeout and no Is on purpose. Real gives the error
+// behind it; the outermost hook puts that back before callers see it.
+type opaqueError struct{ real error }
+
+func (e *opaqueError) Error() string { return e.real.Error() }
+func (e *opaqueError) Real() error   { return e.real }
+
+// Unsent says of the error behind it whether the command was not sent.
+func (e *opaqueError) Unsent() bool {
+	var u interface{ Unsent() bool }
+	return errors.As(e.real, &u) && u.Unsent()
+}
+
+// Reveal returns the error behind those in err's chain that hide one (that have a
+// method Real), else err itself. Safe for nil.
+//
+// The error of a command on a Conn that has failed before stays one: go-redis
+// wraps the earlier error, and sends nothing.
+func Reveal(err error) error {
+	for range 4 {
+		var hidden interface{ Real() error }
+		if err == nil || !errors.As(err, &hidden) {
+			return err
+		}
+		if text := err.Error(); strings.HasPrefix(text, textBadConn) {
+			return &deadError{text, Reveal(hidden.Real())}
+		}
+		err = hidden.Real()
+	}
+	return err
+}
+
+// textBadConn begins go-redis's error of a Conn that has failed before, whose
+// type is internal.
+const textBadConn = "redis: Conn is in a bad state"
+
+// deadError is that error with the real cause inside.
+type deadError struct {
+	text  string
+	cause error
+}
+
+func (e *deadError) Error() string { return e.text }
+func (e *deadError) Unwrap() error { return e.cause }
+
+// Unsent is always true: nothing is sent on such a Conn, whatever came of the
+// command that failed.
+func (e *deadError) Unsent() bool { return true }
+
+// Timeout reports whether the cause was a timeout. It makes the error a net.Error.
+func (e *deadError) Timeout() bool {
+	var t interface{ Timeout() bool }
+	return errors.As(e.cause, &t) && t.Timeout()
+}
+
+// Temporary is Timeout.
+func (e *deadError) Temporary() bool { return e.Timeout() }
+
+// Hide makes err opaque: go-redis repeats nothing because of it. Reveal undoes it.
+func Hide(err error) error { return &opaqueError{err} }
+
+// earlyError marks an error of the caller's own code that ran before the command was
+// written: OnConnect, a credentials provider, a Limiter. Unwrap returns a slice because
+// go-redis strips one layer of errors.Unwrap from those of a handshake.
+type earlyError struct{ err error }
+
+func early(err error) error {
+	if err == nil {
+		return nil
+	}
+	return &earlyError{err}
+}
+
+func (e *earlyError) Error() string   { return e.err.Error() }
+func (e *earlyError) Unwrap() []error { return []error{e.err} }
+func (e *earlyError) Early() error    { return e.err }
+func (e *earlyError) Real() error     { return e.err }
+func (e *earlyError) Unsent() bool    { return true }
+
+// limiter marks what a user's Limiter refuses.
+type limiter struct{ redis.Limiter }
+
+func (l limiter) Allow() error { return early(l.Limiter.Allow()) }
+
+// refusal is what a visit or the checkout guard answers with when a connection
+// is to end. A plain error: one with Timeout() or Unwrap would be retried by
+// go-redis, and its text becomes a metric label, so there is one constant text
+// per reason (VISIT-RULES 13).
+type refusal struct{ reason hooks.Reason }
+
+func (e *refusal) Error() string { return "lifeguard: connection ended: " + string(e.reason) }
+
+// Unsent is always true: nothing is written to a connection that is refused.
+func (e *refusal) Unsent() bool { return true }
+
+// Evicted is always true: it was we who did not want the connection to be used.
+func (e *refusal) Evicted() bool { return true }
+
+var refusals = func() map[hooks.Reason]*refusal {
+	m := make(map[hooks.Reason]*refusal)
+	for _, r := range reasonCodes[1:] {
+		m[r] = &refusal{r}
+	}
+	return m
+}()
+
+func refuse(r hooks.Reason) error {
+	if e := refusals[r]; e != nil {
+		return e
+	}
+	return refusals[hooks.ReasonReset]
+}
+
+// RefusedFor returns the reason for which a connection was ended instead of
+// being used, if err says so. The command was not sent.
+func RefusedFor(err error) (hooks.Reason, bool) {
+	var r *refusal
+	if errors.As(err, &r) {
+		return r.reason, true
+	}
+	return "", false
+}

@@ -1,0 +1,234 @@
+package conntrack
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/lifeguard-redis/lifeguard/hooks"
+	"github.com/lifeguard-redis/lifeguard/internal/errtext"
+)
+
+// gate stands in front of the dials to one node. While the node is away, one
+// prober tries to reach it and every other dial fails at once: go-redis dials
+// without its caller's ctx and keeps a slot of the pool meanwhile (FACTS T22), so
+// the waiting is done by the callers, where their ctx is, with GateError.Wait.
+type gate struct {
+	n *Node
+
+	mu    sync.Mutex
+	open  chan struct{}   // closed when the node is back; nil while it is not away
+	since time.Time       // when it went away
+	asked time.Time       // when somebody last wanted a connection
+	ctx   context.Context // ends with the node
+	stop  context.CancelFunc
+
+	reopened atomic.Int64 // UnixNano: for a while afterwards dials are paced
+	pace     chan struct{}
+}
+
+const (
+	probeFirst  = 5 * time.Millisecond
+	probeLast   = time.Second
+	probeGrowth = 100 // a probe every 1/100 of the outage so far: quick at first, once a second in the end
+	probeQuiet  = 30 * time.Second
+	probeWait   = 250 * time.Millisecond // patience of the first probe, doubled up to DialTimeout
+
+	pacedFor   = time.Second // after an outage
+	pacedDials = 8           // at most so many at once
+)
+
+// GateError says that a node is unreachable: the dial was not even tried.
+type GateError struct {
+	Node  string
+	Since time.Time // when it went away
+	Err   error     // the last dial's error
+	gate  *gate
+	open  chan struct{}
+}
+
+func (e *GateError) Error() string {
+	lasted := ""
+	if d := round(time.Since(e.Since)); d > 0 {
+		lasted = fmt.Sprintf(" for %v", d)
+	}
+	return fmt.Sprintf("lifeguard/hooks: redis %s unreachable%s: %s", e.Node, lasted, errtext.Brief(e.Err))
+}
+
+func (e *GateError) Unwrap() error { return e.Err }
+
+// Unsent is always true.
+func (e *GateError) Unsent() bool { return true }
+
+// Wait returns nil when the node may be tried again, or the error of ctx. It is
+// safe for concurrent use.
+func (e *GateError) Wait(ctx context.Context) error {
+	e.gate.touch()
+	e.gate.n.health.waiting.Add(1)
+	defer e.gate.n.health.waiting.Add(-1)
+	select {
+	case <-e.open:
+		return nil
+	case <-e.gate.ctx.Done():
+		return nil // closed: trying again says so
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func newGate(n *Node) *gate {
+	g := &gate{n: n, pace: make(chan struct{}, pacedDials)}
+	g.ctx, g.stop = context.WithCancel(context.Background())
+	return g
+}
+
+func (g *gate) touch() {
+	g.mu.Lock()
+	g.asked = time.Now()
+	g.mu.Unlock()
+}
+
+// check returns a GateError while the node is away.
+func (g *gate) check() error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.open == nil {
+		return nil
+	}
+	g.asked = time.Now()
+	return g.errLocked()
+}
+
+// awayError is a GateError without Wait.
+type awayError struct{ gate *GateError }
+
+func (e *awayError) Error() string { return e.gate.Error() }
+func (e *awayError) Unwrap() error { return e.gate.Err }
+func (e *awayError) Unsent() bool  { return true }
+
+func (g *gate) errLocked() error {
+	e := &GateError{Node: g.n.addr, Since: g.since, Err: g.n.health.why(), gate: g, open: g.open}
+	if g.n.noWait {
+		return &awayError{e}
+	}
+	return e
+}
+
+// shut notes a failed dial; the first one starts the prober. It returns the error
+// for the caller.
+func (g *gate) shut(cause error) error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.ctx.Err() != nil || errors.Is(cause, context.Canceled) {
+		return cause
+	}
+	g.n.health.become(hooks.Unreachable, cause)
+	g.asked = time.Now()
+	if g.open == nil {
+		g.since = g.asked
+		g.open = make(chan struct{})
+		go g.probe()
+	}
+	return g.errLocked()
+}
+
+// probe tries to reach the node until that works, nobody asks any more, or the
+// node is closed.
+func (g *gate) probe() {
+	start := time.Now()
+	patience := probeWait
+	timer := time.NewTimer(probeFirst)
+	defer timer.Stop()
+	for {
+		select {
+		case <-g.ctx.Done():
+			return
+		case <-timer.C:
+		}
+		limit := min(patience, g.n.dialTimeout())
+		ctx, cancel := context.WithTimeout(g.ctx, limit)
+		leave, err := g.n.t.ownSeat(ctx)
+		if err != nil { // others are being asked
+			cancel()
+			timer.Reset(probeFirst)
+			continue
+		}
+		c, err := g.n.base(ctx, g.n.network(), g.n.addr)
+		late := ctx.Err() != nil
+		cancel()
+		if err == nil {
+			_ = c.Close()
+			leave()
+			g.n.health.change(hooks.Unreachable, hooks.Recovering, nil)
+			g.reopen()
+			return
+		}
+		leave()
+		if late {
+			patience *= 2
+		}
+		g.n.health.become(hooks.Unreachable, err)
+		g.mu.Lock()
+		quiet := time.Since(g.asked) > probeQuiet
+		g.mu.Unlock()
+		if quiet {
+			g.reopen() // the next dial is its own probe
+			return
+		}
+		timer.Reset(probePause(time.Since(start), rand.Float64()))
+	}
+}
+
+// probePause is the pause before the next probe of an outage that has lasted for
+// so long; random is between 0 and 1.
+func probePause(outage time.Duration, random float64) time.Duration {
+	wait := outage / probeGrowth
+	if wait >= probeLast {
+		return probeLast + time.Duration(random*float64(probeLast)/4)
+	}
+	wait = max(wait, probeFirst)
+	return wait*3/4 + time.Duration(random*float64(wait)/2)
+}
+
+func (g *gate) reopen() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.open != nil {
+		g.reopened.Store(time.Now().UnixNano())
+		close(g.open)
+		g.open = nil
+	}
+}
+
+// enter paces dials for a while after an outage, so that everybody who waited
+// does not dial at once. The function it returns must be called after the dial.
+func (g *gate) enter(ctx context.Context) (leave func(), err error) {
+	if r := g.reopened.Load(); r == 0 || time.Now().UnixNano()-r > int64(pacedFor) {
+		return func() {}, nil
+	}
+	select {
+	case g.pace <- struct{}{}:
+		return func() { <-g.pace }, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// DialError is the error of a caller who was not given a connection because of err.
+func (n *Node) DialError(err error) error {
+	return typed(&hooks.ConnError{Op: OpDial, Node: n.addr, Err: err})
+}
+
+// Away returns the error of a node that is away, nil if it is not known to be.
+func (n *Node) Away() error {
+	n.gate.mu.Lock()
+	defer n.gate.mu.Unlock()
+	if n.gate.open == nil {
+		return nil
+	}
+	return n.gate.errLocked()
+}

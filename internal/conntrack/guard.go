@@ -1,0 +1,166 @@
+package conntrack
+
+import (
+	"errors"
+	"net"
+	"syscall"
+	"time"
+
+	"github.com/lifeguard-redis/lifeguard/hooks"
+)
+
+// guard is what go-redis gets from SyscallConn when it checks a connection that
+// it takes from its idle list: the point at which a connection can be refused
+// without any caller noticing (go-redis closes it and takes the next one).
+// It is a part of its Conn, so that a checkout allocates nothing for it.
+type guard struct {
+	c    *Conn
+	look func(fd uintptr) bool // go-redis's look at the socket, while in Read
+	call func(fd uintptr)      // runs look; made once
+	peek peeker
+	skip bool // in this checkout nobody need look
+}
+
+// peeker is where a look at a socket leaves what it saw.
+type peeker struct {
+	buf [5]byte
+	n   int
+	err error
+	fn  func(fd uintptr)
+}
+
+// checkedConn is a tracked connection whose checkouts are guarded. go-redis
+// finds SyscallConn by type, so a connection that must not have it (client-side
+// caching over TLS, FACTS T8) is a tlsConn or a plain *Conn instead.
+type checkedConn struct{ *Conn }
+
+// tlsConn shows go-redis's client-side cache the socket below TLS.
+type tlsConn struct{ *Conn }
+
+// NetConn returns the connection below TLS.
+func (c tlsConn) NetConn() net.Conn { return c.below }
+
+var errNoSocket = errors.New("lifeguard/hooks: the connection has no socket to look at")
+
+// SyscallConn implements syscall.Conn. Right after SetDeadline(zero) it is the
+// pool's check at a checkout, at any other time a look for push frames on a
+// connection in use, which must see the real socket (VISIT-RULES 2).
+func (c checkedConn) SyscallConn() (syscall.RawConn, error) {
+	if !c.has(fCheckout) {
+		if c.raw == nil {
+			return nil, errNoSocket
+		}
+		return c.raw, nil
+	}
+	c.unset(fCheckout)
+	if c.node.sweeping.Load() > 0 {
+		// Refusing here would make the visit dial (VISIT-RULES 1); its own write
+		// looks at the connection instead, and so does any other first write.
+		c.set(fUnchecked)
+		return &c.guard, nil
+	}
+	now, _ := c.node.t.LookAtClocks()
+	r := c.refusal(int64(now))
+	if r == "" && c.doubtful(int64(now)) {
+		r = hooks.ReasonSuspect // nobody can wait for a PING here; maintenance asks the others
+	}
+	if r != "" {
+		c.end(r, nil)
+		return nil, refuse(r)
+	}
+	c.guard.skip = c.justUsed(int64(now))
+	return &c.guard, nil
+}
+
+// What was used a moment ago, on a node of which no connection has failed for a
+// while, is not looked at: the look is a system call, which costs a busy client
+// several percent of its throughput. A connection may break right after a look,
+// too; what is not noticed here is noticed by the command.
+const (
+	fresh    = time.Millisecond
+	calmTime = 5 * time.Second
+)
+
+func (c *Conn) justUsed(now int64) bool {
+	return now-c.lastUsed.Load() < int64(fresh) && c.node.calm(now)
+}
+
+// calm reports whether no connection of the node has failed, or been found dead,
+// for a while; at first nothing is known.
+func (n *Node) calm(now int64) bool { return now-n.failedAt.Load() >= int64(calmTime) }
+
+// alarm ends the calm.
+func (n *Node) alarm() { n.failedAt.Store(n.t.now()) }
+
+// Read runs go-redis's look at the socket without waiting. Over TLS the bytes on
+// the socket mean nothing to go-redis, so the look is ours.
+func (g *guard) Read(look func(fd uintptr) bool) error {
+	c := g.c
+	if g.skip || c.raw == nil || c.has(fUnchecked) {
+		return nil
+	}
+	c.set(fChecked)
+	if c.below != nil {
+		if alive, _ := c.peek(); !alive {
+			c.end(hooks.ReasonError, nil)
+			return refuse(hooks.ReasonError)
+		}
+		return nil
+	}
+	g.look = look
+	err := c.raw.Control(g.call)
+	g.look = nil
+	return err
+}
+
+// Control and Write complete syscall.RawConn; go-redis does not use them.
+func (g *guard) Control(f func(fd uintptr)) error {
+	if g.c.raw == nil {
+		return errNoSocket
+	}
+	return g.c.raw.Control(f)
+}
+
+func (g *guard) Write(f func(fd uintptr) bool) error {
+	if g.c.raw == nil {
+		return errNoSocket
+	}
+	return g.c.raw.Write(f)
+}
+
+// TLS record types and the length of an encrypted alert in TLS 1.3 (RFC 8446,
+// sections 5.1 and 5.2: two bytes of alert, one of type, sixteen of tag).
+const (
+	tlsAlert    = 0x15
+	tlsData     = 0x17
+	tlsAlertLen = 0x13
+)
+
+// peek looks at the socket without taking anything from it. pending means that
+// bytes are waiting. A connection without a socket counts as alive.
+func (c *Conn) peek() (alive, pending bool) { return c.peekWith(&c.guard.peek) }
+
+// peekWith is for those who do not hold the connection.
+func (c *Conn) peekWith(p *peeker) (alive, pending bool) {
+	if c.raw == nil {
+		return true, false
+	}
+	b, eof, err := p.peekSocket(c.raw)
+	switch {
+	case eof || err != nil:
+		return false, false
+	case len(b) == 0:
+		return true, false
+	case c.below != nil:
+		// Redis says goodbye before it closes, so a dead TLS connection does not
+		// show EOF but an alert (VISIT-RULES 4). Before the first reply other
+		// messages of the handshake may look like one.
+		if c.has(fRead) && (b[0] == tlsAlert || len(b) >= 5 && b[0] == tlsData && b[3] == 0 && b[4] == tlsAlertLen) {
+			return false, true
+		}
+		return true, true
+	case b[0] == '>':
+		return true, true
+	}
+	return false, true // a reply that nobody asked for
+}

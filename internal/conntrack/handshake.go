@@ -1,0 +1,74 @@
+package conntrack
+
+import (
+	"sync/atomic"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/maintnotifications"
+)
+
+// firstHandshake lets the first handshake of a node finish before others begin.
+// go-redis, by default, tries CLIENT MAINT_NOTIFICATIONS and notes in its options
+// that a server does not know it; two Conns that do so at once race, because each
+// guards those options with a lock of its own (redis.go, initConn, v9.23.0).
+// Maintenance's client has a copy of them: its handshake is not the first one.
+type firstHandshake struct {
+	done atomic.Bool
+	turn chan struct{} // holds one token
+}
+
+// firstPatience bounds the wait for a first handshake that hangs, where no write
+// deadline does.
+const firstPatience = 5 * time.Second
+
+func newFirstHandshake(opt *redis.Options) *firstHandshake {
+	f := &firstHandshake{turn: make(chan struct{}, 1)}
+	f.turn <- struct{}{}
+	m := opt.MaintNotificationsConfig
+	if opt.Protocol == 2 || m != nil && m.Mode == maintnotifications.ModeDisabled {
+		f.done.Store(true)
+	}
+	return f
+}
+
+// enter is called before a handshake's first write; it reports whether leave
+// must be called at its end. It waits until the write has to be over, or the
+// client is closed; the write then fails.
+func (f *firstHandshake) enter(closed <-chan struct{}, deadline time.Time) bool {
+	if f.done.Load() {
+		return false
+	}
+	patience := firstPatience
+	if !deadline.IsZero() {
+		patience = time.Until(deadline)
+	}
+	timer := time.NewTimer(patience)
+	defer timer.Stop()
+	select {
+	case <-f.turn:
+		if f.done.Load() {
+			f.turn <- struct{}{}
+			return false
+		}
+		return true
+	case <-timer.C:
+		return false
+	case <-closed:
+		return false
+	}
+}
+
+func (f *firstHandshake) leave(ok bool) {
+	if ok {
+		f.done.Store(true)
+	}
+	f.turn <- struct{}{}
+}
+
+// shaken ends the connection's part in it, once.
+func (c *Conn) shaken(ok bool) {
+	if c.first.Load() && c.first.CompareAndSwap(true, false) {
+		c.node.first.leave(ok)
+	}
+}

@@ -1,0 +1,180 @@
+package conntrack
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/lifeguard-redis/lifeguard/hooks"
+)
+
+// troubleApart is how far apart in the log the beginnings of two troubles are at
+// least: a node that comes and goes does not fill it.
+const troubleApart = 10 * time.Second
+
+// health is the record of a node. Reading the state takes no lock.
+type health struct {
+	n  *Node
+	is atomic.Uint32 // Health
+
+	waiting atomic.Int64  // calls that wait for the node's return
+	failed  atomic.Uint64 // calls that failed in this trouble
+
+	changes [hooks.Recovering + 1]atomic.Uint64 // by the state that was entered
+
+	mu     sync.Mutex
+	since  time.Time // when the trouble began
+	cause  error
+	said   hooks.Health // what the log says is wrong, Healthy for nothing
+	saidAt time.Time
+	waited int64 // calls that waited when the node came back
+}
+
+// Health is what is known of the node now. Safe for concurrent use.
+func (n *Node) Health() hooks.Health { return hooks.Health(n.health.is.Load()) }
+
+// HealthChanges counts how often each state was entered.
+func (n *Node) HealthChanges() map[hooks.Health]uint64 {
+	m := map[hooks.Health]uint64{}
+	for i := range n.health.changes {
+		if c := n.health.changes[i].Load(); c > 0 {
+			m[hooks.Health(i)] = c
+		}
+	}
+	return m
+}
+
+// SetDegraded notes that the node answers nobody, if nothing worse is known; SetAnswering,
+// that it answers again.
+func (n *Node) SetDegraded(cause error) { n.health.change(hooks.Healthy, hooks.Degraded, cause) }
+
+// SetAnswering ends SetDegraded.
+func (n *Node) SetAnswering() { n.health.change(hooks.Degraded, hooks.Healthy, nil) }
+
+// become notes a state. It may be called from anywhere: neither logger nor handler
+// run before it has returned.
+func (h *health) become(to hooks.Health, cause error) {
+	if from := hooks.Health(h.is.Load()); from != to || to != hooks.Healthy {
+		h.change(from, to, cause) // if another one was quicker, its word stands
+	}
+}
+
+// change is become, if the state is from.
+func (h *health) change(from, to hooks.Health, cause error) {
+	if hooks.Health(h.is.Load()) != from {
+		return
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if cause != nil {
+		h.cause = cause
+	}
+	if hooks.Health(h.is.Load()) != from || h.n.t.closed.Load() || h.n.gate.ctx.Err() != nil {
+		return
+	}
+	now := h.n.t.Now()
+	if from == to {
+		if line := h.begun(to, now); line != "" {
+			h.n.t.emit(entry{line: line, level: slog.LevelWarn})
+		}
+		return
+	}
+	if from == hooks.Healthy {
+		h.since, h.waited = now, 0
+		h.failed.Store(0)
+	}
+	if to == hooks.Recovering {
+		h.waited += h.waiting.Load()
+	}
+	h.is.Store(uint32(to))
+	h.changes[to].Add(1)
+	e := entry{Event: hooks.Event{Kind: hooks.HealthChanged, Time: now, Node: h.n.dialed(), Health: to, Err: h.cause}, level: slog.LevelWarn}
+	if to == hooks.Healthy {
+		e.Took, e.Err = now.Sub(h.since), nil
+		h.cause = nil
+	}
+	switch {
+	case to == hooks.Healthy || to == hooks.Recovering:
+		if h.said != hooks.Healthy {
+			e.line, e.level = h.over(e.Node, now.Sub(h.since)), slog.LevelInfo
+			h.said = hooks.Healthy
+		}
+	default:
+		e.line = h.begun(to, now)
+	}
+	h.n.t.emit(e)
+}
+
+// begun is the line at the beginning of a trouble, "" if there was one not long ago.
+func (h *health) begun(what hooks.Health, now time.Time) string {
+	if h.said == what || !h.saidAt.IsZero() && now.Sub(h.saidAt) < troubleApart {
+		return ""
+	}
+	h.said, h.saidAt = what, now
+	return fmt.Sprintf("lifeguard: redis %s %s: %s", h.n.dialed(), what, innermost(h.cause))
+}
+
+// over is the line at the end of a trouble.
+func (h *health) over(addr string, lasted time.Duration) string {
+	var b strings.Builder
+	what := "reachable again"
+	if h.said == hooks.Degraded {
+		what = "answers again"
+	} else if h.said == hooks.Refusing {
+		what = "accepts connections again"
+	}
+	fmt.Fprintf(&b, "lifeguard: redis %s %s after %v", addr, what, round(lasted))
+	if failed := h.failed.Load(); h.waited > 0 || failed > 0 {
+		fmt.Fprintf(&b, ", %d calls waited, %d failed", h.waited, failed)
+	}
+	return b.String()
+}
+
+// round leaves what somebody wants to read of a duration.
+func round(d time.Duration) time.Duration {
+	switch {
+	case d >= time.Minute:
+		return d.Round(time.Second)
+	case d >= time.Second:
+		return d.Round(100 * time.Millisecond)
+	}
+	return d.Round(time.Millisecond)
+}
+
+// innermost is the text of what an error comes from: "connection refused".
+func innermost(err error) string {
+	for {
+		inner := errors.Unwrap(err)
+		if inner == nil {
+			break
+		}
+		err = inner
+	}
+	switch {
+	case err == nil:
+		return "for a reason that is not known"
+	case errors.Is(err, context.DeadlineExceeded):
+		return "no answer in time"
+	}
+	return err.Error()
+}
+
+// why is what is wrong.
+func (h *health) why() error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.cause
+}
+
+// fail counts a call that failed while the node was in trouble. Those of a cluster or
+// ring may go on elsewhere, and are not counted.
+func (h *health) fail(hook *Hook, err error) {
+	if hooks.Health(h.is.Load()) != hooks.Healthy && !hook.Inner && !isReply(err) {
+		h.failed.Add(1)
+	}
+}

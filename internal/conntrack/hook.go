@@ -1,0 +1,297 @@
+package conntrack
+
+import (
+	"context"
+	"net"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/lifeguard-redis/lifeguard/hooks"
+)
+
+// Holder is the owner of a leased connection. It is asked about every command
+// that runs on its redis.Conn.
+type Holder interface {
+	// Begin is called before a command; an error means that it is not sent.
+	Begin(ctx context.Context) (Watch, error)
+	// End is called after it and returns the error for the caller.
+	End(ctx context.Context, w Watch, err error) error
+}
+
+// Watch is what a Holder remembers of one command: how to stop watching its ctxs.
+type Watch struct{ Command, Lease func() bool }
+
+// Hook is the outermost hook of a managed client. It must be the first one that
+// is added, by Install. It lets visits pass by everything else, counts the
+// demand, and asks the Holder of a leased Conn about its commands.
+type Hook struct {
+	Node *Node
+	// Process runs a command that belongs to no lease; nil: next runs it.
+	Process func(ctx context.Context, cmd redis.Cmder, next redis.ProcessHook) error
+	// Client does the same for the commands of a client itself, not those of a
+	// Conn or a transaction; nil: Process does.
+	Client func(ctx context.Context, cmd redis.Cmder, next redis.ProcessHook) error
+	// Pipeline does the same for pipelines and transactions. own reports whether it is
+	// one of the client itself, not of a Conn or of a transaction with WATCH.
+	Pipeline func(ctx context.Context, cmds []redis.Cmder, next redis.ProcessPipelineHook, own func() bool) error
+	// Failed turns the error of a call that took that long into what the caller is to
+	// see; nil: itself. after is 0 without Took.
+	Failed func(ctx context.Context, err error, after time.Duration) error
+	// Took hears how long a command took, waits and all, those on leases as well; of
+	// a pipeline cmd is the first. It must not block. nil: nobody looks at the clock.
+	Took func(cmd redis.Cmder, d time.Duration)
+
+	// Inner says that this is the hook of one node of a cluster or ring, and that
+	// there is another one outside which reveals errors.
+	Inner bool
+}
+
+// Install adds the hook to a client, or to a clone of it, as its first one.
+func (h *Hook) Install(c *redis.Client) { c.AddHook(&installed{Hook: h, client: c}) }
+
+// DialHook wraps nothing, for go-redis skips hooks that return nil; but where a
+// dial can fail before it reaches our Dialer (a Sentinel has to name the master
+// first), that failure becomes a stillborn connection here.
+func (h *Hook) DialHook(next redis.DialHook) redis.DialHook {
+	if h.Node == nil || !h.Node.resolves {
+		return nil
+	}
+	return func(ctx context.Context, network, addr string) (net.Conn, error) {
+		c, err := next(ctx, network, addr)
+		if err != nil {
+			return &stillborn{err: typed(&hooks.ConnError{Op: OpDial, Node: addr, Err: err}), addr: addr, net: network}, nil
+		}
+		return c, nil
+	}
+}
+
+// ProcessHook is called by go-redis once for every Client and every Conn, so
+// what it returns belongs to one of them.
+func (in *installed) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	s := &scope{in: in, next: next, chain: in.chains.Add(1)}
+	return s.process
+}
+
+// scope is the hook on one Client or Conn.
+type scope struct {
+	in       *installed
+	next     redis.ProcessHook
+	holder   Holder // set by the visit that leases a Conn, before anybody else has it
+	chain    uint64
+	watching bool // it belongs to a transaction that is counted as a whole
+}
+
+func (s *scope) process(ctx context.Context, cmd redis.Cmder) error {
+	if watches(ctx) {
+		s.watching = true
+	}
+	if v := visitOf(cmd); v != nil {
+		switch v.kind {
+		case visitWhose:
+			v.came = s.chain
+			return nil
+		case visitAcquire:
+			s.holder = v.holder
+		}
+		return s.next(ctx, cmd)
+	}
+	ctx = unhurried(ctx)
+	h, n := s.in.Hook, s.in.Node
+	client := s.holder == nil && s.in.commands.areOf(s.in, s.chain)
+	work := client || !setsUp(cmd) // not the handshake of a connection for somebody else's command
+	var start int64
+	if h.Took != nil && work {
+		start = n.t.now()
+		defer func() { h.Took(cmd, time.Duration(n.t.now()-start)) }()
+	}
+	if s.holder != nil {
+		w, err := s.holder.Begin(ctx)
+		if err == nil {
+			err = s.holder.End(ctx, w, Reveal(s.next(ctx, cmd)))
+		}
+		return err
+	}
+	if work && !s.watching {
+		n.main.enter()
+		defer n.main.leave()
+	}
+	if client {
+		if err := n.t.refusing.Load(); err != nil {
+			return *err
+		}
+	}
+	var err error
+	switch {
+	case client && h.Client != nil:
+		err = h.Client(ctx, cmd, s.next)
+	case h.Process != nil && !(work && watches(ctx)): // a handshake is marked as one for a WATCH, too
+		err = h.Process(ctx, cmd, s.next)
+	default:
+		err = s.next(ctx, cmd)
+	}
+	if err != nil {
+		if work {
+			n.health.fail(h, err)
+		}
+		return h.fail(ctx, err, n.since(start))
+	}
+	if !n.tookWrites.Load() && writes(cmd.Name()) {
+		n.tookWrites.Store(true)
+	}
+	return nil
+}
+
+// setsUp knows what go-redis sends on a Conn of its own to set a connection up.
+func setsUp(cmd redis.Cmder) bool {
+	switch cmd.Name() {
+	case "hello", "auth", "client", "select", "readonly":
+		return true
+	}
+	return false
+}
+
+// writes knows the most common writes: enough to tell a node that takes writes
+// from a replica.
+func writes(name string) bool {
+	switch name {
+	case "set", "setex", "incr", "incrby", "decr", "del", "unlink", "expire", "hset", "hdel", "hincrby", "lpush", "rpush",
+		"lpop", "rpop", "sadd", "srem", "zadd", "zrem", "zincrby", "xadd", "getset", "setnx", "mset",
+		"eval", "evalsha", "fcall": // most scripts write
+		return true
+	}
+	return false
+}
+
+func tookWrite(cmds []redis.Cmder) bool {
+	for _, cmd := range cmds {
+		if writes(cmd.Name()) && cmd.Err() == nil {
+			return true
+		}
+	}
+	return false
+}
+
+// since is how long ago start was, 0 if nobody looked at the clock then.
+func (n *Node) since(start int64) time.Duration {
+	if start == 0 {
+		return 0
+	}
+	return time.Duration(n.t.now() - start)
+}
+
+func (h *Hook) fail(ctx context.Context, err error, after time.Duration) error {
+	if err == redis.Nil {
+		return err
+	}
+	if !h.Inner {
+		err = Reveal(err)
+	}
+	if h.Failed != nil {
+		err = h.Failed(ctx, err, after)
+	}
+	return err
+}
+
+// ProcessPipelineHook does the same for pipelines and transactions. Those of a
+// leased Conn are watched by their owner.
+func (in *installed) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	chain := in.chains.Add(1)
+	return func(ctx context.Context, cmds []redis.Cmder) error {
+		if v, tx := asks(cmds); v != nil {
+			if tx {
+				v.cameTx = chain
+			} else {
+				v.came = chain
+			}
+			return nil
+		}
+		ctx = unhurried(ctx)
+		h, n := in.Hook, in.Node
+		var start int64
+		if h.Took != nil && len(cmds) > 0 && !setsUp(cmds[0]) {
+			first := cmds[0]
+			start = n.t.now()
+			defer func() { h.Took(first, time.Duration(n.t.now()-start)) }()
+		}
+		own := no
+		if in.pipelines.areOf(in, chain) {
+			own = yes
+			n.pipeline.enter()
+			defer n.pipeline.leave()
+			if err := n.t.refusing.Load(); err != nil {
+				for _, cmd := range cmds {
+					cmd.SetErr(*err)
+				}
+				return *err
+			}
+		} else { // it has its connection, of the main pool, and the demand for that is counted
+			n.pinned.Add(1)
+			defer n.pinned.Add(-1)
+		}
+		var err error
+		if h.Pipeline != nil {
+			err = h.Pipeline(ctx, cmds, next, own)
+		} else {
+			err = next(ctx, cmds)
+		}
+		if !n.tookWrites.Load() && tookWrite(cmds) {
+			n.tookWrites.Store(true)
+		}
+		if err == nil {
+			return nil
+		}
+		if len(cmds) > 0 && !setsUp(cmds[0]) {
+			n.health.fail(h, err)
+		}
+		after := n.since(start)
+		failed, seen := h.fail(ctx, err, after), err
+		for _, cmd := range cmds {
+			switch e := cmd.Err(); e {
+			case nil:
+			case seen:
+				cmd.SetErr(failed)
+			default:
+				cmd.SetErr(h.fail(ctx, e, after))
+			}
+		}
+		return failed
+	}
+}
+
+// These cost no allocation for each Conn, as a closure would.
+func yes() bool { return true }
+func no() bool  { return false }
+
+// TookWrites reports whether the node has executed a write, so that a READONLY
+// means that it changed its role. Forget makes it start anew.
+func (n *Node) TookWrites() bool { return n.tookWrites.Load() }
+
+// ForgetWrites makes TookWrites false until the next write.
+func (n *Node) ForgetWrites() { n.tookWrites.Store(false) }
+
+// Unvisited wraps a hook so that it sees no visit, only commands.
+func Unvisited(h redis.Hook) redis.Hook { return unvisited{h} }
+
+type unvisited struct{ hook redis.Hook }
+
+func (u unvisited) DialHook(next redis.DialHook) redis.DialHook {
+	return u.hook.DialHook(next)
+}
+
+func (u unvisited) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	inner := u.hook.ProcessHook(next)
+	if inner == nil {
+		return nil
+	}
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		if visitOf(cmd) != nil {
+			return next(ctx, cmd)
+		}
+		return inner(ctx, cmd)
+	}
+}
+
+func (u unvisited) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return u.hook.ProcessPipelineHook(next)
+}

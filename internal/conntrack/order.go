@@ -1,0 +1,145 @@
+package conntrack
+
+import "time"
+
+import "github.com/lifeguard-redis/lifeguard/hooks"
+
+// An order says what is to happen to a connection that go-redis holds idle. It
+// is kept per connection, so that no single sweep has to be complete. The
+// checkout guard obeys hard orders, visits obey all of them.
+
+const (
+	orderNone uint32 = iota
+	orderWake        // visit: send a real PING
+	orderSoft        // visit: discard; a caller who comes first may still use it
+	orderHard        // visit and guard: never use it again
+)
+
+var reasonCodes = []hooks.Reason{"", hooks.ReasonAge, hooks.ReasonIdle, hooks.ReasonHeartbeat, hooks.ReasonSuspect, hooks.ReasonReadOnly, hooks.ReasonDirty,
+	hooks.ReasonReset, hooks.ReasonError, hooks.ReasonLeak, hooks.ReasonShutdown, hooks.ReasonDiscarded, hooks.ReasonInterrupted, hooks.ReasonPool, hooks.ReasonUnacked}
+
+func packOrder(level uint32, r hooks.Reason) uint32 {
+	for i, x := range reasonCodes {
+		if x == r {
+			return level | uint32(i)<<8
+		}
+	}
+	return level
+}
+
+func unpackOrder(o uint32) (level uint32, r hooks.Reason) { return o & 0xff, reasonCodes[o>>8] }
+
+// give replaces an order by a stronger one.
+func (c *Conn) give(level uint32, r hooks.Reason) {
+	for {
+		old := c.order.Load()
+		if old&0xff >= level {
+			return
+		}
+		if c.order.CompareAndSwap(old, packOrder(level, r)) {
+			return
+		}
+	}
+}
+
+// withdraw takes a wake or soft order back.
+func (c *Conn) withdraw(level uint32) {
+	if old := c.order.Load(); old&0xff == level {
+		c.order.CompareAndSwap(old, orderNone)
+	}
+}
+
+// Condemn makes go-redis end the connection at its next checkout or visit, with
+// reason r. Safe for concurrent use.
+func (c *Conn) Condemn(r hooks.Reason) { c.give(orderHard, r) }
+
+// Wake makes the next visit send a real PING; if that is not answered, the
+// connection ends with ReasonHeartbeat. Safe for concurrent use.
+func (c *Conn) Wake() { c.give(orderWake, hooks.ReasonHeartbeat) }
+
+// Suspect is Wake for a connection that may be dead: without an answer it ends
+// with ReasonSuspect. Safe for concurrent use.
+func (c *Conn) Suspect() { c.give(orderWake, hooks.ReasonSuspect) }
+
+// Retire makes the next visit end the connection, with reason r; a caller who
+// comes first may still use it. Safe for concurrent use.
+func (c *Conn) Retire(r hooks.Reason) { c.give(orderSoft, r) }
+
+// Spare takes back what Wake, Suspect or Retire asked for.
+func (c *Conn) Spare() {
+	c.withdraw(orderWake)
+	c.withdraw(orderSoft)
+}
+
+// Unwake takes back what Wake asked for.
+func (c *Conn) Unwake() {
+	c.order.CompareAndSwap(packOrder(orderWake, hooks.ReasonHeartbeat), orderNone)
+}
+
+// Leaving reports whether the connection will be ended as soon as it is idle.
+func (c *Conn) Leaving() bool {
+	return c.ended.Load() != nil || c.order.Load()&0xff >= orderSoft || c.dirt.Load() != 0 && !c.leased.Load()
+}
+
+// Due reports whether a visit has an order to obey on the connection. One that is
+// Dirty ends at the next checkout or visit, too, but may be in somebody's hands.
+func (c *Conn) Due() bool { return c.order.Load() != orderNone }
+
+// Kill ends the connection although a command is in flight on it, which fails
+// with cause. For connections that are known to be dead. Safe for concurrent use.
+func (c *Conn) Kill(r hooks.Reason, cause error) {
+	c.end(r, cause)
+	c.give(orderHard, r)
+	c.interrupt(cause)
+}
+
+// KillSilent is Kill unless something has come from the peer, read or not, as on a
+// machine that is too busy, or something has been written since: then the connection
+// is alive after all. It reports whether it was killed.
+func (c *Conn) KillSilent(written time.Duration, r hooks.Reason, cause error) bool {
+	if _, pending := c.peekWith(new(peeker)); pending || !c.has(fAwaiting) || c.lastUsed.Load() != int64(written) {
+		return false
+	}
+	c.Kill(r, cause)
+	return true
+}
+
+// refusal returns why the connection must not be used, "" if it may be.
+func (c *Conn) refusal(now int64) hooks.Reason {
+	if e := c.ended.Load(); e != nil {
+		return e.reason
+	}
+	if level, r := unpackOrder(c.order.Load()); level == orderHard {
+		return r
+	}
+	if c.dirt.Load() != 0 && !c.leased.Load() {
+		return hooks.ReasonDirty
+	}
+	if limit := c.maxAge(); limit > 0 && now-c.created >= limit && !c.node.ClosedToNew() && !c.sentinel() {
+		return hooks.ReasonAge
+	}
+	return ""
+}
+
+// doubtful reports whether the connection must answer a PING before it is used:
+// the clock jumped since its last use, or it was silent for longer than the
+// server allows.
+func (c *Conn) doubtful(now int64) bool {
+	used := c.lastUsed.Load()
+	if used < c.node.t.unverified.Load() {
+		return true
+	}
+	limit := c.node.silence.Load()
+	return limit > 0 && now-used >= limit
+}
+
+// maxAge is the age in ns at which this connection must not be given out any
+// more, 0 for none. The spread was drawn once, at its birth, so a change of the
+// maximum at run time keeps the connections spread out.
+func (c *Conn) maxAge() int64 {
+	limit := c.node.t.maxAge.Load()
+	if limit <= 0 {
+		return 0
+	}
+	return limit - int64(float64(c.node.t.jitter.Load())*c.spread)
+}

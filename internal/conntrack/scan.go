@@ -1,0 +1,333 @@
+package conntrack
+
+// dirt is the state that commands left on a connection, as bits.
+type dirt uint32
+
+const (
+	dirtMulti     dirt = 1 << iota // a transaction is open: ended by EXEC or DISCARD
+	dirtWatch                      // keys are watched: ended by EXEC, DISCARD or UNWATCH
+	dirtSession                    // SELECT, AUTH, CLIENT TRACKING and the like: cannot be undone
+	dirtSubscribe                  // a subscription or MONITOR: replies come unasked
+	dirtLost                       // the stream of requests could not be followed
+	dirtNext                       // ASKING, CLIENT CACHING: holds for the next command only
+)
+
+// scanner follows the requests written to a connection, in pieces of any size,
+// to know the name of the last command and the state that commands leave behind.
+// It belongs to the writing side and is not safe for concurrent use. Requests
+// are arrays of bulk strings (https://redis.io/docs/latest/develop/reference/protocol-spec/).
+type scanner struct {
+	args int // arguments of the current command still to come
+	skip int // bytes of the current argument still to come, its CRLF included
+	size int // its length, without
+	arg  int // index of the argument that follows
+
+	name  [16]byte // first argument of a command that may matter, upper case
+	nameN int
+	sub   [16]byte // its second argument
+	subN  int
+	want  bool // the command may matter: collect its second argument too
+
+	head  [24]byte // a header line cut by the end of a write
+	headN int
+	coll  int // 0 nothing, 1 collecting name, 2 collecting sub
+
+	lost   bool
+	reauth bool // AUTH is go-redis's own, with new credentials of the same user
+	dirt   dirt
+	last   uint64 // first 8 bytes of the last command's name, as written
+	more   uint64 // the next 8
+}
+
+// feed follows b. It never fails: a stream that it cannot follow is marked lost.
+func (s *scanner) feed(b []byte) {
+	for len(b) > 0 && !s.lost {
+		if s.args == 0 && s.headN == 0 {
+			if n := s.whole(b); n > 0 {
+				b = b[n:]
+				continue
+			}
+		}
+		if s.skip > 0 {
+			n := min(s.skip, len(b))
+			if s.coll != 0 {
+				s.collect(b[:n])
+			}
+			s.skip -= n
+			b = b[n:]
+			if s.skip == 0 {
+				s.argDone()
+			}
+			continue
+		}
+		b = s.header(b)
+	}
+}
+
+// whole gets over the command at the start of b if b has all of it and it leaves
+// nothing behind, which is how nearly all come, and returns its length. 0: it
+// takes the careful way.
+func (s *scanner) whole(b []byte) int {
+	args, at := parseHeader(b)
+	if b[0] != '*' || args == 0 || at <= 0 {
+		return 0
+	}
+	var last, more uint64
+	for i := range args {
+		if at >= len(b) || b[at] != '$' {
+			return 0
+		}
+		n, size := parseHeader(b[at:])
+		if size <= 0 {
+			return 0
+		}
+		at += size
+		if i == 0 {
+			if at+16 > len(b) {
+				return 0
+			}
+			last, more = le64(b[at:])&firstBytes(n), le64(b[at+8:])&firstBytes(n-8)
+			if isStateful(last) {
+				return 0
+			}
+		}
+		if at += n + 2; at > len(b) {
+			return 0
+		}
+	}
+	s.dirt &^= dirtNext
+	s.last, s.more = last, more
+	return at
+}
+
+// firstBytes is a mask for the first n bytes of a word.
+func firstBytes(n int) uint64 {
+	switch {
+	case n <= 0:
+		return 0
+	case n >= 8:
+		return 1<<64 - 1
+	}
+	return 1<<(8*n) - 1
+}
+
+// header reads one "*N" or "$N" line, from s.head where a write ended inside it.
+func (s *scanner) header(b []byte) []byte {
+	if s.headN == 0 {
+		if n, size := parseHeader(b); size > 0 {
+			s.begin(b[0], n)
+			return b[size:]
+		} else if size < 0 {
+			s.lose()
+			return nil
+		}
+	}
+	for i, ch := range b { // slow path: collect the line byte by byte
+		if s.headN == len(s.head) {
+			s.lose()
+			return nil
+		}
+		s.head[s.headN] = ch
+		s.headN++
+		if ch == '\n' {
+			n, size := parseHeader(s.head[:s.headN])
+			if size != s.headN {
+				s.lose()
+				return nil
+			}
+			first := s.head[0]
+			s.headN = 0
+			s.begin(first, n)
+			return b[i+1:]
+		}
+	}
+	return nil
+}
+
+// parseHeader parses "*N\r\n" or "$N\r\n" at the start of b. size is the length
+// of the line, 0 where b ends inside it, -1 where it is malformed.
+func parseHeader(b []byte) (n, size int) {
+	if b[0] != '*' && b[0] != '$' {
+		return 0, -1
+	}
+	for i := 1; i < len(b); i++ {
+		switch ch := b[i]; {
+		case ch >= '0' && ch <= '9':
+			if n = n*10 + int(ch-'0'); n > 1<<40 {
+				return 0, -1
+			}
+		case ch == '\r' && i > 1:
+			if i+1 == len(b) {
+				return 0, 0
+			}
+			if b[i+1] != '\n' {
+				return 0, -1
+			}
+			return n, i + 2
+		default:
+			return 0, -1
+		}
+	}
+	return 0, 0
+}
+
+func (s *scanner) begin(kind byte, n int) {
+	if kind == '*' {
+		if s.args != 0 || n == 0 {
+			s.lose()
+			return
+		}
+		s.args, s.arg, s.want, s.nameN, s.subN = n, 0, false, 0, 0
+		s.dirt &^= dirtNext
+		return
+	}
+	if s.args == 0 {
+		s.lose()
+		return
+	}
+	s.skip, s.size = n+2, n
+	switch {
+	case s.arg == 0:
+		s.coll = 1
+	case s.arg == 1 && s.want:
+		s.coll = 2
+	default:
+		s.coll = 0
+	}
+}
+
+func (s *scanner) collect(b []byte) {
+	if s.coll == 1 {
+		s.nameN += copy(s.name[s.nameN:], b)
+	} else {
+		s.subN += copy(s.sub[s.subN:], b)
+	}
+}
+
+// stateful lists, by first letter, the first 8 letters of the commands that apply looks at.
+var stateful = func() (t [26][]uint64) {
+	for _, name := range []string{"MULTI", "EXEC", "DISCARD", "WATCH", "UNWATCH", "SUBSCRIBE", "PSUBSCRIBE", "SSUBSCRIBE",
+		"UNSUBSCRIBE", "PUNSUBSCRIBE", "SUNSUBSCRIBE", "MONITOR", "SYNC", "PSYNC", "SELECT", "AUTH", "HELLO", "RESET", "READONLY", "READWRITE", "QUIT", "REPLCONF",
+		"ASKING", "CLIENT", "SCRIPT"} {
+		var b [8]byte
+		copy(b[:], name)
+		t[name[0]-'A'] = append(t[name[0]-'A'], le64(b[:]))
+	}
+	return t
+}()
+
+const upperCase = ^uint64(0x2020202020202020) // clears the bit that makes an ASCII letter lower case
+
+func (s *scanner) argDone() {
+	switch s.coll {
+	case 1:
+		s.named()
+	case 2:
+		s.subN = min(s.subN, s.size)
+	}
+	s.coll = 0
+	s.arg++
+	if s.args--; s.args == 0 && s.want {
+		s.apply()
+	}
+}
+
+func (s *scanner) named() {
+	s.nameN = min(s.nameN, s.size)
+	clear(s.name[s.nameN:])
+	s.last = le64(s.name[:8])
+	s.more = le64(s.name[8:])
+	s.want = isStateful(s.last)
+}
+
+func isStateful(name uint64) bool {
+	word := name & upperCase
+	if c := byte(word) - 'A'; c < 26 {
+		for _, w := range stateful[c] {
+			if w == word {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+func le64(b []byte) uint64 {
+	_ = b[7]
+	return uint64(b[0]) | uint64(b[1])<<8 | uint64(b[2])<<16 | uint64(b[3])<<24 |
+		uint64(b[4])<<32 | uint64(b[5])<<40 | uint64(b[6])<<48 | uint64(b[7])<<56
+}
+
+func upper(b []byte) {
+	for i, c := range b {
+		if c >= 'a' && c <= 'z' {
+			b[i] = c - ('a' - 'A')
+		}
+	}
+}
+
+// apply notes what the command that just ended leaves on its connection. The
+// list is checked against a live server's commands by a test.
+func (s *scanner) apply() {
+	upper(s.name[:s.nameN])
+	upper(s.sub[:s.subN])
+	if s.reauth && string(s.name[:s.nameN]) == "AUTH" {
+		return
+	}
+	switch string(s.name[:s.nameN]) {
+	case "MULTI":
+		s.dirt |= dirtMulti
+	case "EXEC", "DISCARD":
+		s.dirt &^= dirtMulti | dirtWatch
+	case "WATCH":
+		s.dirt |= dirtWatch
+	case "UNWATCH":
+		if s.dirt&dirtMulti == 0 { // inside MULTI it is only queued
+			s.dirt &^= dirtWatch
+		}
+	case "SUBSCRIBE", "PSUBSCRIBE", "SSUBSCRIBE", "MONITOR", "SYNC", "PSYNC":
+		s.dirt |= dirtSubscribe
+	case "UNSUBSCRIBE", "PUNSUBSCRIBE", "SUNSUBSCRIBE": // a reply for each channel, of which a caller reads one
+		s.dirt |= dirtSession
+	case "SELECT", "AUTH", "HELLO", "RESET", "READONLY", "READWRITE", "QUIT", "REPLCONF":
+		s.dirt |= dirtSession
+	case "ASKING":
+		s.dirt |= dirtNext
+	case "CLIENT":
+		switch string(s.sub[:s.subN]) {
+		case "TRACKING", "REPLY", "SETNAME", "SETINFO", "NO-EVICT", "NO-TOUCH", "CAPA", "IMPORT-SOURCE", "MAINT_NOTIFICATI":
+			s.dirt |= dirtSession
+		case "CACHING":
+			s.dirt |= dirtNext
+		}
+	case "SCRIPT":
+		if string(s.sub[:s.subN]) == "DEBUG" {
+			s.dirt |= dirtSession
+		}
+	}
+}
+
+func (s *scanner) lose() {
+	s.lost = true
+	s.dirt |= dirtLost
+}
+
+// reset forgets everything: the handshake is over, the connection starts clean.
+func (s *scanner) reset() { *s = scanner{} }
+
+// unpackName turns the two words of a command name into text, lower case.
+func unpackName(last, more uint64) string {
+	var b [16]byte
+	for i := range 8 {
+		b[i] = byte(last >> (8 * i))
+		b[8+i] = byte(more >> (8 * i))
+	}
+	n := 0
+	for n < len(b) && b[n] != 0 {
+		if b[n] >= 'A' && b[n] <= 'Z' {
+			b[n] += 'a' - 'A'
+		}
+		n++
+	}
+	return string(b[:n])
+}

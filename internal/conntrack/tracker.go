@@ -1,0 +1,412 @@
+package conntrack
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/lifeguard-redis/lifeguard/hooks"
+)
+
+// Config is what a Tracker is made with. The zero value works.
+type Config struct {
+	OnEvent func(hooks.Event) // called in order on one goroutine at a time; nil: no events are made
+	Logger  *slog.Logger      // nil: silent
+	Now     func() time.Time  // a clock for tests; nil: the real, monotonic one
+	Wall    func() time.Time  // the wall clock that goes with it; nil: the real one
+	// Opaque hides network errors from go-redis while a reply is owed, so that
+	// nothing below the outermost hook repeats a command. That hook must put
+	// the real error back with Reveal. Handshakes that Kill ended are hidden, too.
+	Opaque bool
+	// ConnLimit is how many connections may be open at once, over all nodes and
+	// pools. 0: no limit.
+	ConnLimit int
+	// WakeTimeout is how long a real PING of a visit may take. Default 1 s.
+	WakeTimeout time.Duration
+}
+
+// Tracker knows every open connection of one managed client, on all its nodes.
+// It is safe for concurrent use and starts nothing by itself.
+type Tracker struct {
+	cfg    Config
+	base   time.Time
+	events eventQueue
+	conns  sync.Map // id -> *Conn; no lock is held while a sampler looks at it
+	count  atomic.Int64
+	closed atomic.Bool
+
+	maxAge        atomic.Int64 // ns, 0: none
+	jitter        atomic.Int64 // ns, how much of maxAge is drawn per connection
+	validateAfter atomic.Int64 // ns, negative: never
+
+	offset     atomic.Int64 // ns, wall clock against monotonic clock when last looked at
+	unverified atomic.Int64 // ns on our clock: what was used last before that may be dead
+
+	refusing atomic.Pointer[error] // set while the client shuts down
+
+	budget chan struct{} // a place for each connection, nil without a limit
+	own    chan struct{} // one more for connections of our own, nil without a limit or with one of 1
+	full   atomic.Pointer[func()]
+
+	waiting atomic.Int32 // for a place
+	asking  atomic.Bool
+
+	onFail atomic.Pointer[func(Failure)]
+	onDial atomic.Pointer[func(*Conn)]
+	onUse  atomic.Pointer[func(*Node)]
+	ends   endCounters
+	cut    atomic.Uint64
+}
+
+// Failure is a connection that failed.
+type Failure struct {
+	Conn    *Conn
+	Err     *hooks.ConnError
+	Timeout bool // a deadline passed without an answer
+	Waking  bool // it was our own PING that failed
+}
+
+// NewTracker makes a tracker. It never fails.
+func NewTracker(cfg Config) *Tracker {
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.NewTextHandler(io.Discard, nil))
+	}
+	if cfg.WakeTimeout <= 0 {
+		cfg.WakeTimeout = time.Second
+	}
+	t := &Tracker{cfg: cfg, base: time.Now()}
+	if cfg.Now != nil {
+		t.base = cfg.Now()
+	}
+	t.validateAfter.Store(-1)
+	_, wall := t.clocks()
+	t.offset.Store(wall)
+	switch {
+	case cfg.ConnLimit == 1:
+		t.budget = make(chan struct{}, 1)
+	case cfg.ConnLimit > 1:
+		t.budget, t.own = make(chan struct{}, cfg.ConnLimit-1), make(chan struct{}, 1)
+	}
+	t.events = eventQueue{handler: cfg.OnEvent, log: cfg.Logger}
+	return t
+}
+
+// now is the time since the tracker was made, in ns. Monotonic.
+func (t *Tracker) now() int64 {
+	if t.cfg.Now != nil {
+		return int64(t.cfg.Now().Sub(t.base))
+	}
+	return int64(time.Since(t.base))
+}
+
+// clocks returns now and by how much the wall clock is ahead of it.
+func (t *Tracker) clocks() (now, offset int64) {
+	if t.cfg.Now == nil && t.cfg.Wall == nil {
+		tm := time.Now()
+		now = int64(tm.Sub(t.base)) // monotonic
+		return now, tm.UnixNano() - now
+	}
+	now = t.now()
+	wall := time.Now
+	if t.cfg.Wall != nil {
+		wall = t.cfg.Wall
+	}
+	return now, wall().UnixNano() - now
+}
+
+// clockJumped is how far the wall clock must run ahead of the monotonic one to
+// count: the machine was suspended. Smaller steps are corrections of the clock.
+const clockJumped = 2 * time.Second
+
+// LookAtClocks returns now, and notes a jump of the wall clock: every connection
+// that was used last before it must answer a PING before it is used again.
+func (t *Tracker) LookAtClocks() (now time.Duration, jumped bool) {
+	old := t.offset.Load() // before the clocks, or somebody slow would see a jump back and forth
+	n, offset := t.clocks()
+	if d := offset - old; d > int64(clockJumped) || d < -int64(clockJumped) {
+		if t.offset.CompareAndSwap(old, offset) && d > 0 {
+			t.Distrust()
+			return time.Duration(n), true
+		}
+	}
+	return time.Duration(n), false
+}
+
+// Distrust makes every connection answer a PING before it is used again, unless
+// it is in use now.
+func (t *Tracker) Distrust() {
+	t.unverified.Store(t.now())
+	t.used(nil)
+}
+
+// used tells whoever wants to know.
+func (t *Tracker) used(n *Node) {
+	if f := t.onUse.Load(); f != nil {
+		(*f)(n)
+	}
+}
+
+// Unverified is the time, on the tracker's clock, of the last Distrust.
+func (t *Tracker) Unverified() time.Duration { return time.Duration(t.unverified.Load()) }
+
+func (t *Tracker) wall(ns int64) time.Time { return t.base.Add(time.Duration(ns)).Round(0) }
+
+// Now is the tracker's clock.
+func (t *Tracker) Now() time.Time { return t.wall(t.now()) }
+
+// Elapsed is the time on the tracker's clock, as in View. Monotonic.
+func (t *Tracker) Elapsed() time.Duration { return time.Duration(t.now()) }
+
+// Emit hands an event to the handler, in order with those of connections.
+func (t *Tracker) Emit(e hooks.Event) {
+	if t.Observed() {
+		t.emit(entry{Event: e})
+	}
+}
+
+func (t *Tracker) emit(e entry) {
+	if e.Time.IsZero() {
+		e.Time = t.Now()
+	}
+	t.events.put(e)
+}
+
+// Observed reports whether anybody listens to events.
+func (t *Tracker) Observed() bool { return t.events.handler != nil }
+
+// Cut counts the connections that failed or were closed after a byte of a command was
+// written to them, and before it was over; now and then one more. A command that has
+// failed while nothing was counted wrote nothing.
+func (t *Tracker) Cut() *atomic.Uint64 { return &t.cut }
+
+// Len is the number of open connections.
+func (t *Tracker) Len() int { return int(t.count.Load()) }
+
+// Range calls f for every open connection until it returns false. f may do
+// anything.
+func (t *Tracker) Range(f func(*Conn) bool) {
+	t.conns.Range(func(_, v any) bool { return f(v.(*Conn)) })
+}
+
+// Conns describes every open connection, the oldest first.
+func (t *Tracker) Conns() []hooks.ConnInfo {
+	all := make([]*Conn, 0, t.Len())
+	t.Range(func(c *Conn) bool {
+		all = append(all, c)
+		return true
+	})
+	slices.SortFunc(all, func(a, b *Conn) int { return cmp.Compare(a.id, b.id) })
+	out := make([]hooks.ConnInfo, len(all))
+	for i, c := range all {
+		out[i] = c.Info()
+	}
+	return out
+}
+
+// Shut tells the tracker that its client is being closed, so that connections
+// which end from now on end for that.
+func (t *Tracker) Shut() { t.closed.Store(true) }
+
+// Refuse makes new commands of the clients fail with err, unsent. Those of
+// leases, transactions and dials under way go on. nil: no more.
+func (t *Tracker) Refuse(err error) {
+	if err == nil {
+		t.refusing.Store(nil)
+		return
+	}
+	t.refusing.Store(&err)
+}
+
+// left takes a connection out of the books. It runs under go-redis's pool lock.
+func (t *Tracker) left(c *Conn) {
+	if _, known := t.conns.LoadAndDelete(c.id); known {
+		t.count.Add(-1)
+		c.node.conns.Delete(c.id)
+		if !c.has(fReady) {
+			c.node.raw.Add(-1)
+		}
+		if c.has(fPushSeen) {
+			c.node.pushes.Add(-1)
+		}
+		if c.node.count.Add(-1) == 0 {
+			t.used(c.node)
+		}
+	}
+	why := ending{reason: hooks.ReasonPool}
+	if e := c.ended.Load(); e != nil {
+		why = *e
+	} else if t.closed.Load() {
+		why.reason = hooks.ReasonShutdown
+	} else if level, r := unpackOrder(c.order.Load()); level >= orderSoft {
+		why.reason = r
+	} else if alive, _ := c.peekWith(new(peeker)); !alive {
+		why.reason = hooks.ReasonError // found dead by go-redis's own check
+	}
+	t.ends.add(why.reason)
+	c.node.ends.add(why.reason)
+	switch why.reason {
+	case hooks.ReasonError, hooks.ReasonSuspect, hooks.ReasonUnacked, hooks.ReasonHeartbeat, hooks.ReasonReadOnly:
+		c.node.alarm()
+	}
+	if why.reason == hooks.ReasonError && why.err == nil && c.has(fReady) {
+		t.failed(c, &hooks.ConnError{Op: OpRead, Node: c.addr, ID: c.id, Err: io.EOF}, false, false)
+	}
+	if !t.Observed() {
+		return
+	}
+	now := t.now()
+	t.Emit(hooks.Event{Kind: hooks.Closed, Node: c.addr, ConnID: c.id, Reason: why.reason, Err: why.err,
+		Age: time.Duration(now - c.created), Idle: time.Duration(now - c.lastUsed.Load()),
+		BytesIn: c.in.Load(), BytesOut: c.out.Load()})
+}
+
+func (t *Tracker) failed(c *Conn, e *hooks.ConnError, timeout, waking bool) {
+	if f := t.onFail.Load(); f != nil && !e.Self && !t.closed.Load() {
+		(*f)(Failure{c, e, timeout, waking})
+	}
+}
+
+// OnFailure sets the function that hears of every connection that failed by
+// itself, or was found closed by the peer. It may be called from any goroutine and must not block or call go-redis.
+func (t *Tracker) OnFailure(f func(Failure)) { t.onFail.Store(&f) }
+
+// OnDial sets the function that hears of every new connection, before its
+// handshake. It must not block or call go-redis.
+func (t *Tracker) OnDial(f func(*Conn)) { t.onDial.Store(&f) }
+
+// OnUse sets the function that hears when a node that was asked to tell is used
+// again, when its last connection has ended, and, with nil, when the connections of
+// all nodes must be verified. It must not block or call go-redis.
+func (t *Tracker) OnUse(f func(*Node)) { t.onUse.Store(&f) }
+
+// SetMaxAge sets the age after which connections are not given out any more, for
+// open connections too. 0 or negative: none. Each connection takes off a share
+// of jitter (a part of d, 0 to 1) that was drawn once, at its birth.
+func (t *Tracker) SetMaxAge(d time.Duration, jitter float64) {
+	d = max(d, 0)
+	t.jitter.Store(int64(float64(d) * min(max(jitter, 0), 1)))
+	t.maxAge.Store(int64(d))
+}
+
+// MaxAge is what SetMaxAge set.
+func (t *Tracker) MaxAge() time.Duration { return time.Duration(t.maxAge.Load()) }
+
+// SetValidateAfter sets the idle time after which a lease gets a connection only
+// after a real PING. 0: always, negative: never (the default).
+func (t *Tracker) SetValidateAfter(d time.Duration) { t.validateAfter.Store(int64(d)) }
+
+// Ended counts the connections that ended, by reason.
+func (t *Tracker) Ended() map[hooks.Reason]uint64 { return t.ends.read() }
+
+// endCounters counts without a lock: add runs under go-redis's pool lock.
+type endCounters [16]atomic.Uint64
+
+func (e *endCounters) add(r hooks.Reason) {
+	for i, x := range reasonCodes {
+		if x == r {
+			e[i].Add(1)
+		}
+	}
+}
+
+func (e *endCounters) read() map[hooks.Reason]uint64 {
+	m := make(map[hooks.Reason]uint64, len(reasonCodes))
+	for i, r := range reasonCodes {
+		if n := e[i].Load(); i > 0 && n > 0 {
+			m[r] = n
+		}
+	}
+	return m
+}
+
+// ErrConnLimit is why a connection was not opened: as many as allowed are open.
+var ErrConnLimit = errors.New("lifeguard/hooks: the limit of open connections is reached")
+
+// seat takes a place in the budget of connections, waiting for one. Who waits
+// first is served first.
+func (t *Tracker) seat(ctx context.Context) (leave func(), err error) {
+	if t.budget == nil {
+		return func() {}, nil
+	}
+	select {
+	case t.budget <- struct{}{}:
+		return unseat(t.budget), nil
+	default:
+	}
+	t.waiting.Add(1)
+	defer t.waiting.Add(-1)
+	if t.asking.CompareAndSwap(false, true) {
+		go t.askForRoom()
+	}
+	select {
+	case t.budget <- struct{}{}:
+		return unseat(t.budget), nil
+	case <-ctx.Done():
+		return nil, ErrConnLimit
+	}
+}
+
+// askForRoom asks for room until nobody waits for it.
+func (t *Tracker) askForRoom() {
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		if t.waiting.Load() == 0 {
+			t.asking.Store(false)
+			if t.waiting.Load() == 0 || !t.asking.CompareAndSwap(false, true) {
+				return
+			}
+		}
+		if f := t.full.Load(); f != nil {
+			(*f)()
+		}
+		<-tick.C
+	}
+}
+
+// ownSeat is seat for the questions that maintenance asks on connections of its
+// own. It has one place to itself, or a server that left all others without an
+// answer could not be asked whether it is alive.
+func (t *Tracker) ownSeat(ctx context.Context) (leave func(), err error) {
+	if t.own == nil {
+		return t.seat(ctx)
+	}
+	select {
+	case t.own <- struct{}{}:
+		return unseat(t.own), nil
+	case <-ctx.Done():
+		return nil, ErrConnLimit
+	}
+}
+
+func unseat(places chan struct{}) func() { return sync.OnceFunc(func() { <-places }) }
+
+// OnFull sets the function that hears, again and again while that lasts, that a
+// connection is wanted and the limit is reached. It must not block.
+func (t *Tracker) OnFull(f func()) { t.full.Store(&f) }
+
+// CloseSentinels closes the connections to Sentinels: go-redis's Close waits for the
+// answers that are awaited on them.
+func (t *Tracker) CloseSentinels() {
+	t.Range(func(c *Conn) bool {
+		if c.sentinel() {
+			_ = c.Close()
+		}
+		return true
+	})
+}
+
+// CloseAll closes the connections that are still open after the client was closed:
+// go-redis forgets some (#3999).
+func (t *Tracker) CloseAll() {
+	t.Range(func(c *Conn) bool {
+		_ = c.Close()
+		return true
+	})
+}

@@ -1,0 +1,336 @@
+package conntrack
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/lifeguard-redis/lifeguard/hooks"
+)
+
+// visitKind says what a visit is for.
+type visitKind uint8
+
+const (
+	visitReady   visitKind = iota // the handshake is over
+	visitSweep                    // maintenance: obey the connection's orders
+	visitAcquire                  // a lease: take the connection if it is good
+	visitAsk                      // ... and this one asks it, because that has to be found out
+	visitUndo                     // end the transaction or the watches that were left open
+	visitEnd                      // end the connection
+	visitWhose                    // goes to no connection: it asks a client's own chain of hooks to say so
+)
+
+// visit is one visit under way, and the command that makes it. go-redis writes
+// its token to the connection it picks; the connection finds the visit by it and
+// puts itself in.
+type visit struct {
+	kind     visitKind
+	cmd      *redis.StatusCmd
+	token    [tokenLen]byte
+	number   atomic.Uint32
+	conn     *Conn        // the connection that was visited
+	woken    bool         // a real PING was sent
+	why      hooks.Reason // of visitAcquire and visitAsk: it has to be asked, because of this; "" if not
+	holder   Holder
+	patience time.Duration // of a real PING
+	only     *Conn         // the only one to get a PING, nil: any that is due
+	apart    bool          // of visitReady: what the handshake found out is known to maintenance's client only
+
+	came, cameTx uint64 // of visitWhose: by which chains it came
+}
+
+// A visit on the wire: PING with the process's secret and the number of the visit.
+const (
+	secretLen = 32
+	numberLen = 8
+	tokenLen  = secretLen + numberLen
+	visitLen  = 4 + 4 + 6 + 5 + tokenLen + 2 // see visitHead; at most 64, see Node.Install
+)
+
+var visitHead = func() []byte {
+	var b [secretLen / 2]byte
+	_, _ = rand.Read(b[:]) // never fails (crypto/rand)
+	return fmt.Appendf(nil, "*2\r\n$4\r\nping\r\n$%d\r\n%s", tokenLen, hex.EncodeToString(b[:]))
+}()
+
+// places has the visits that are on their way, by number: from when go-redis asks for
+// the bytes until the connection has got them, or the visit is over. That is a moment
+// in which nothing waits, so a visit that waits for a connection has no place.
+var places struct {
+	last atomic.Uint32
+	at   [1 << 12]atomic.Pointer[visit]
+}
+
+var errNoPlace = errors.New("lifeguard/hooks: too many visits at once")
+
+// MarshalBinary is how go-redis asks an argument for its bytes.
+func (v *visit) MarshalBinary() ([]byte, error) {
+	v.leave()
+	for range len(places.at) {
+		n := places.last.Add(1)
+		v.number.Store(n)
+		if places.at[n%uint32(len(places.at))].CompareAndSwap(nil, v) {
+			var b [numberLen / 2]byte
+			binary.BigEndian.PutUint32(b[:], n)
+			hex.Encode(v.token[secretLen:], b[:])
+			return v.token[:], nil
+		}
+	}
+	return nil, errNoPlace
+}
+
+// leave gives up the place.
+func (v *visit) leave() {
+	places.at[v.number.Load()%uint32(len(places.at))].CompareAndSwap(v, nil)
+}
+
+var restingVisits = sync.Pool{New: func() any {
+	v := &visit{}
+	copy(v.token[:], visitHead[len(visitHead)-secretLen:])
+	v.cmd = redis.NewStatusCmd(context.Background(), "ping", v)
+	return v
+}}
+
+func newVisit(kind visitKind) *visit {
+	v := restingVisits.Get().(*visit)
+	v.kind, v.conn, v.woken, v.why, v.holder, v.patience, v.only, v.apart = kind, nil, false, "", nil, 0, nil, false
+	v.came, v.cameTx = 0, 0
+	v.cmd.SetErr(nil)
+	v.cmd.SetVal("")
+	return v
+}
+
+func (v *visit) done() {
+	v.leave()
+	v.conn, v.holder, v.only = nil, nil, nil
+	restingVisits.Put(v)
+}
+
+// visitIn finds the visit that b is, nil if it is anything else. Only a whole,
+// exact visit in one write counts.
+func visitIn(b []byte) *visit {
+	if !bytes.HasPrefix(b, visitHead) {
+		return nil
+	}
+	var number [numberLen / 2]byte
+	if _, err := hex.Decode(number[:], b[len(visitHead):len(visitHead)+numberLen]); err != nil {
+		return nil
+	}
+	n := binary.BigEndian.Uint32(number[:])
+	if v := places.at[n%uint32(len(places.at))].Load(); v != nil && v.number.Load() == n {
+		return v
+	}
+	return nil
+}
+
+// visitOf finds the visit that a command is, nil if it is anything else.
+func visitOf(cmd redis.Cmder) *visit {
+	if args := cmd.Args(); len(args) == 2 {
+		if v, ok := args[1].(*visit); ok {
+			return v
+		}
+	}
+	return nil
+}
+
+// visited decides about the connection that a visit found.
+func (c *Conn) visited(v *visit, n int) (int, error) {
+	v.conn = c
+	v.leave()
+	if v.kind == visitReady {
+		c.scan.reset()
+		c.scan.reauth = c.node.opt.StreamingCredentialsProvider != nil
+		c.dirt.Store(0)
+		c.change(fWrote|fOutstanding|fReadSet, fReady|fCanned)
+		c.node.raw.Add(-1)
+		c.shaken(!v.apart)
+		if c.sentinel() {
+			return n, nil
+		}
+		if c.node.resolves {
+			c.node.reached(c.addr)
+		}
+		c.node.lastDial.Store(nil)
+		c.node.health.become(hooks.Healthy, nil)
+		return n, nil
+	}
+	switch v.kind {
+	case visitUndo:
+		return c.undo(v, n)
+	case visitAsk:
+		return c.ask(v, v.why, n)
+	}
+	now := c.node.t.now()
+	r := c.refusal(now)
+	level, why := unpackOrder(c.order.Load())
+	if r == "" && level == orderSoft && v.kind == visitSweep {
+		r = why
+	}
+	alive, pending := true, false
+	// Unless go-redis's own check has just done it, or need not, see justUsed.
+	if !c.has(fChecked) && !(v.kind == visitAcquire && c.justUsed(now)) {
+		alive, pending = c.peek()
+	}
+	if r == "" && !alive {
+		r = hooks.ReasonError
+	}
+	if r != "" {
+		c.end(r, nil)
+		return 0, refuse(r)
+	}
+	wake := pending || c.has(fPushSeen) || v.only == c || v.only == nil && (level == orderWake || c.doubtful(now))
+	if v.kind == visitAcquire && !wake {
+		after := c.node.t.validateAfter.Load()
+		wake = after >= 0 && now-c.lastUsed.Load() >= after
+	}
+	if !wake {
+		c.change(fWrote|fOutstanding|fReadSet, fCanned)
+		return n, nil
+	}
+	switch {
+	case level == orderWake && v.only == nil:
+	case v.only == c || c.doubtful(now):
+		why = hooks.ReasonSuspect
+	default:
+		why = hooks.ReasonHeartbeat
+	}
+	if v.kind == visitAcquire && !pending && !c.has(fPushSeen) { // else it is not to be answered from here
+		v.why = why
+		c.change(fWrote|fOutstanding|fReadSet, fCanned)
+		return n, nil
+	}
+	return c.ask(v, why, n)
+}
+
+// ask sends a real PING.
+func (c *Conn) ask(v *visit, why hooks.Reason, n int) (int, error) {
+	v.woken = true
+	c.withdraw(orderWake)
+	c.waken(v.patience, why)
+	if _, err := c.send(ping); err != nil {
+		return 0, err
+	}
+	return n, nil
+}
+
+// undo sends the command that ends an open transaction or watches.
+func (c *Conn) undo(v *visit, n int) (int, error) {
+	cmd := unwatch
+	if c.scan.dirt&dirtMulti != 0 {
+		cmd = discard // ends the watches too
+	}
+	v.woken = true
+	c.waken(0, hooks.ReasonError)
+	if _, err := c.send(cmd); err != nil {
+		return 0, err
+	}
+	c.scan.dirt &^= dirtMulti | dirtWatch
+	c.dirt.Store(uint32(c.scan.dirt))
+	return n, nil
+}
+
+var (
+	discard = []byte("*1\r\n$7\r\nDISCARD\r\n")
+	unwatch = []byte("*1\r\n$7\r\nUNWATCH\r\n")
+)
+
+// Undo ends the transaction or the watches that were left on c, which conn
+// holds: one round trip of at most Config.WakeTimeout. After an error the
+// connection must be ended.
+func Undo(conn *redis.Conn, c *Conn) error {
+	v := newVisit(visitUndo)
+	defer v.done()
+	if err := conn.Process(context.Background(), v.cmd); err != nil {
+		return err
+	}
+	if v.conn != c || v.cmd.Val() != "OK" {
+		return errUnrecognised
+	}
+	return nil
+}
+
+// End makes go-redis remove the connection c when conn, which holds it, is
+// closed. No network traffic.
+func End(conn *redis.Conn, c *Conn, r hooks.Reason) {
+	c.Condemn(r)
+	v := newVisit(visitEnd)
+	defer v.done()
+	_ = conn.Process(context.Background(), v.cmd)
+}
+
+var (
+	// ErrWouldWait is returned by visits that find no connection at once.
+	ErrWouldWait = errors.New("lifeguard/hooks: no connection is free")
+
+	errUnrecognised = errors.New("lifeguard/hooks: a visit was not recognised: something between go-redis and the tracked connection changes what is written")
+)
+
+// noWait is a ctx that lets a command take a free slot of the pool but never
+// wait for one: go-redis asks for Done once before it tries the free slot, and
+// again only where it would wait (FACTS L4c, pinned by a contract test).
+type noWait struct {
+	context.Context
+	asked atomic.Bool
+}
+
+var closedChan = func() chan struct{} {
+	ch := make(chan struct{})
+	close(ch)
+	return ch
+}()
+
+func (c *noWait) Done() <-chan struct{} {
+	if c.asked.Swap(true) {
+		return closedChan
+	}
+	return nil
+}
+
+func (c *noWait) Err() error {
+	if c.asked.Load() {
+		return ErrWouldWait
+	}
+	return nil
+}
+
+// unhurried gives back the ctx that NoWait was given. A handshake runs with the
+// ctx of the visit that needed the connection, and hooks, an OnConnect or a
+// credentials provider of the user's must not take that for one that has ended.
+func unhurried(ctx context.Context) context.Context {
+	if h, ok := ctx.(*noWait); ok {
+		return h.Context
+	}
+	return ctx
+}
+
+// check tells whether a visit that ended without an error did what it was for.
+// Any complete reply to a real PING means alive, an error reply too (an ACL may
+// forbid PING, VISIT-RULES 15); QUEUED means that a transaction is open.
+func (v *visit) check(err error) error {
+	if err != nil && !(v.woken && isReply(err)) {
+		return err
+	}
+	switch {
+	case v.conn == nil:
+		return errUnrecognised
+	case v.cmd.Val() == "QUEUED":
+		v.conn.Condemn(hooks.ReasonDirty)
+		return refuse(hooks.ReasonDirty)
+	}
+	return nil
+}
+
+func isReply(err error) bool {
+	var reply redis.Error
+	return errors.As(err, &reply)
+}
