@@ -203,10 +203,11 @@ func (a *adaptive) send(ctx context.Context, cmd redis.Cmder) error {
 			if b.withdraw(x, i) {
 				return b.unit.failed(ctx, ctx.Err(), time.Since(x.began))
 			}
-			select {
-			case <-x.done: // just so
-			default:
+			if !x.giveUp() {
 				return a.retry.Abandoned(ctx, cmd, ctx.Err())
+			}
+			if retry.OutcomeOf(cmd.Err()) == retry.NotSent {
+				return b.unit.failed(ctx, ctx.Err(), time.Since(x.began))
 			}
 		}
 	}

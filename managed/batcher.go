@@ -53,6 +53,9 @@ type batch struct {
 	taken bool
 	began time.Time
 	done  chan struct{}
+
+	ctx    context.Context // from when it is taken
+	cancel context.CancelFunc
 }
 
 // worker is what a goroutine that sends batches needs, to be used again. Its flags
@@ -66,10 +69,11 @@ type worker struct {
 
 const (
 	calm         = 20 * time.Millisecond
-	maxStalled   = 8                // batches under way while others stall
-	newsEvery    = 64               // batches
-	patientTurns = 4                // how often a worker lets others run before it takes a small batch
-	roomEvery    = time.Millisecond // how often a worker looks whether a connection is free
+	maxStalled   = 8                     // batches under way while others stall
+	newsEvery    = 64                    // batches
+	patientTurns = 4                     // how often a worker lets others run before it takes a small batch
+	abandonWait  = 10 * time.Millisecond // for a batch that ends because its caller has given up
+	roomEvery    = time.Millisecond      // how often a worker looks whether a connection is free
 )
 
 // add puts a command into the batch that is sent next.
@@ -242,6 +246,7 @@ func (b *batcher) fail(err error) {
 			cmd.SetErr(err)
 		}
 	}
+	x.cancel()
 	close(x.done)
 }
 
@@ -264,6 +269,7 @@ func (b *batcher) pop() *batch {
 	}
 	if x != nil {
 		x.taken = true
+		x.ctx, x.cancel = context.WithCancel(b.ctx)
 		b.last = len(x.cmds)
 	}
 	return x
@@ -272,16 +278,17 @@ func (b *batcher) pop() *batch {
 // send sends one batch. Each command has its result, or its error, afterwards.
 func (b *batcher) send(w *worker, x *batch) {
 	defer close(x.done)
+	defer x.cancel()
 	cmds := slices.DeleteFunc(x.cmds, func(c redis.Cmder) bool { return c == nil })
 	if len(cmds) == 0 {
 		return
 	}
 	began := b.begin(w)
-	err := b.exec(w, cmds)
+	err := b.exec(w, x.ctx, cmds)
 	b.end(w, time.Since(began), err == nil)
 }
 
-func (b *batcher) exec(w *worker, cmds []redis.Cmder) (err error) {
+func (b *batcher) exec(w *worker, ctx context.Context, cmds []redis.Cmder) (err error) {
 	defer func() {
 		if p := recover(); p != nil { // of a user's hook; there is no caller that it could reach
 			b.log.Error("lifeguard: panic while a batch was sent", "panic", p)
@@ -292,9 +299,12 @@ func (b *batcher) exec(w *worker, cmds []redis.Cmder) (err error) {
 			w.pipe = b.pipe()
 		}
 	}()
-	_ = w.pipe.BatchProcess(b.ctx, cmds...)
-	if _, err = w.pipe.Exec(b.ctx); err != nil {
+	_ = w.pipe.BatchProcess(ctx, cmds...)
+	if _, err = w.pipe.Exec(ctx); err != nil {
 		tellApart(cmds)
+		if ctx.Err() != nil {
+			goOnAlone(cmds)
+		}
 	}
 	return err
 }
@@ -361,6 +371,38 @@ func (e *batchError) Error() string {
 	return "lifeguard/managed: the batch was ended by another command: " + e.err.Error()
 }
 func (e *batchError) Unsent() bool { return false }
+
+// giveUp is called when the caller of a command that was taken waits no longer. A batch
+// that still waits for a connection ends, unsent; one that was written goes on. It
+// reports whether the command has its result.
+func (x *batch) giveUp() bool {
+	x.cancel()
+	patience := time.NewTimer(abandonWait)
+	defer patience.Stop()
+	select {
+	case <-x.done:
+		return true
+	case <-patience.C:
+		return false
+	}
+}
+
+// errGivenUp is the error of a command whose batch ended, unsent, when one of its callers
+// gave up. The others go on by themselves.
+type errGivenUp struct{}
+
+func (errGivenUp) Error() string {
+	return "lifeguard/managed: the batch was not sent: the ctx of one of its callers ended first"
+}
+func (errGivenUp) Unsent() bool { return true }
+
+func goOnAlone(cmds []redis.Cmder) {
+	for _, cmd := range cmds {
+		if err := cmd.Err(); errors.Is(err, context.Canceled) && retry.OutcomeOf(err) == retry.NotSent {
+			cmd.SetErr(errGivenUp{})
+		}
+	}
+}
 
 // tellApart finds a reply that could not be read: go-redis gives its error to all
 // commands behind it, too, which have not been answered.
