@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net"
 	"slices"
 	"strconv"
 	"strings"
@@ -721,4 +722,38 @@ func TestAServerFarAwayIsBatchedOnlyWhenConnectionsRunShort(t *testing.T) {
 	}
 	wg.Wait()
 	require.EqualValues(t, 32, managed.Fill(a))
+}
+
+func TestABatchThatWaitsForADialEndsWithItsCallerAndIsNotSent(t *testing.T) {
+	t.Parallel()
+	s := redistest.Start(t)
+	opt := s.Options()
+	var stuck atomic.Bool
+	opt.Dialer = func(ctx context.Context, network, addr string) (net.Conn, error) {
+		if stuck.Load() {
+			<-ctx.Done()
+			return nil, ctx.Err()
+		}
+		return new(net.Dialer).DialContext(ctx, network, addr)
+	}
+	opt.DialTimeout = 2 * time.Second
+	c := client(t, opt)
+	a := managed.AlwaysBatch(c.Adaptive())
+	require.NoError(t, a.Incr(t.Context(), "n").Err())
+	stuck.Store(true)
+	require.NoError(t, s.Admin().ClientKillByFilter(t.Context(), "TYPE", "normal", "SKIPME", "yes").Err())
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	var all sync.WaitGroup
+	for range 5 {
+		all.Go(func() {
+			err := a.Incr(ctx, "n").Err()
+			if !errors.Is(err, context.DeadlineExceeded) || retry.OutcomeOf(err) != retry.NotSent {
+				t.Errorf("%v: %v", retry.OutcomeOf(err), err)
+			}
+		})
+	}
+	all.Wait()
+	stuck.Store(false)
+	require.EqualValues(t, 2, a.Incr(t.Context(), "n").Val(), "nothing was executed")
 }
