@@ -1,7 +1,7 @@
 package integration_test
 
 import (
-	"fmt"
+	"os"
 	"testing"
 
 	"github.com/lifeguard-redis/lifeguard/internal/redistest"
@@ -12,11 +12,14 @@ func TestMain(m *testing.M) {
 	redistest.Main(m)
 }
 
-// TestThereIsASharedServer says which one, for the log of CI.
+// TestThereIsASharedServer says which one. With LIFEGUARD_WANT_CONTAINER=true it
+// has to be a container.
 func TestThereIsASharedServer(t *testing.T) {
 	source := redistest.Source(t)
 	if source == "provider" {
 		source = "container of " + image()
+	} else if os.Getenv("LIFEGUARD_WANT_CONTAINER") == "true" {
+		t.Errorf("the tests run on %s, and LIFEGUARD_WANT_CONTAINER wants a container", source)
 	}
 	c := plain(t)
 	key := redistest.UniqueKey(t, "smoke")
@@ -31,7 +34,7 @@ func TestThereIsASharedServer(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	fmt.Printf("shared server: %s, version %s\n", source, info["Server"]["redis_version"])
+	t.Logf("shared server: %s, version %s", source, info["Server"]["redis_version"])
 }
 
 func TestLIFEGUARD_NO_CONTAINERTurnsContainersOff(t *testing.T) {

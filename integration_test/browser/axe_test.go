@@ -8,6 +8,7 @@ import (
 
 	"github.com/chromedp/chromedp"
 
+	"github.com/lifeguard-redis/lifeguard/internal/redistest"
 	"github.com/lifeguard-redis/lifeguard/monitor"
 	"github.com/lifeguard-redis/lifeguard/monitor/dashboard"
 )
@@ -17,10 +18,7 @@ import (
 func TestAxeFindsNothing(t *testing.T) {
 	path := os.Getenv("LIFEGUARD_AXE")
 	if path == "" {
-		if os.Getenv("CI") == "true" {
-			t.Fatal("LIFEGUARD_AXE does not name an axe.min.js")
-		}
-		t.Skip("LIFEGUARD_AXE does not name an axe.min.js")
+		redistest.Missing(t, "LIFEGUARD_AXE does not name an axe.min.js (npm pack axe-core)")
 	}
 	axe, err := os.ReadFile(path)
 	if err != nil {

@@ -37,12 +37,11 @@ var chromium struct {
 }
 
 func TestMain(m *testing.M) {
-	code := m.Run()
-	if chromium.close != nil {
-		chromium.close()
-	}
-	redistest.Stop()
-	os.Exit(code)
+	redistest.Main(m, func() {
+		if chromium.close != nil {
+			chromium.close()
+		}
+	})
 }
 
 // program is the browser, "" if there is none.
@@ -63,11 +62,7 @@ func start(t testing.TB) context.Context {
 	t.Helper()
 	path := program()
 	if path == "" {
-		const why = "no Chromium: none of its names is on PATH, and LIFEGUARD_CHROMIUM names none"
-		if os.Getenv("CI") == "true" {
-			t.Fatal(why)
-		}
-		t.Skip(why)
+		redistest.Missing(t, "no Chromium: none of its names is on PATH, and LIFEGUARD_CHROMIUM names none")
 	}
 	chromium.once.Do(func() {
 		opts := []chromedp.ExecAllocatorOption{chromedp.ExecPath(path)}

@@ -54,7 +54,7 @@ func URL(t testing.TB) string {
 	switch {
 	case shared.err == nil:
 	case shared.absent:
-		missing(t, shared.err)
+		Missing(t, shared.err.Error())
 	default:
 		t.Fatal(shared.err)
 	}
@@ -117,15 +117,19 @@ func leaks() (err error) {
 	return err
 }
 
-// Main is the body of a TestMain: it runs the tests, ends the shared server
-// and exits.
-func Main(m *testing.M) {
+// Main is the body of a TestMain: it runs the tests, calls the functions it is
+// given, ends the shared server and exits.
+func Main(m *testing.M, after ...func()) {
 	code := run(m)
+	for _, f := range after {
+		f()
+	}
 	Stop()
 	os.Exit(code)
 }
 
 func run(m *testing.M) int {
+	defer func() { shout(tellMissed()) }()
 	defer watchStalls()()
 	return m.Run()
 }

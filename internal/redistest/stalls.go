@@ -60,7 +60,8 @@ func stalledIn(list []stall, since time.Time) (sum time.Duration) {
 // watchStalls notes them until stop is called.
 func watchStalls() (stop func()) {
 	ended, done := make(chan struct{}), make(chan struct{})
-	noteTick(time.Now())
+	log := os.Stderr // package testing replaces it under -json
+	noteTick(log, time.Now())
 	go func() {
 		defer close(done)
 		tick := time.NewTicker(stallTick)
@@ -68,10 +69,10 @@ func watchStalls() (stop func()) {
 		for {
 			select {
 			case <-ended:
-				noteTick(time.Time{})
+				noteTick(log, time.Time{})
 				return
 			case <-tick.C:
-				noteTick(time.Now())
+				noteTick(log, time.Now())
 			}
 		}
 	}()
@@ -81,14 +82,14 @@ func watchStalls() (stop func()) {
 	}
 }
 
-func noteTick(now time.Time) {
+func noteTick(log io.Writer, now time.Time) {
 	stalls.Lock()
 	last := stalls.last
 	stalls.list = append(stalls.list, ongoing(now)...)
 	stalls.last = now
 	stalls.Unlock()
 	if !last.IsZero() && !now.IsZero() {
-		reportStall(os.Stderr, now.Sub(last), now.Round(0).Sub(last.Round(0)), now)
+		reportStall(log, now.Sub(last), now.Round(0).Sub(last.Round(0)), now)
 	}
 }
 
