@@ -25,14 +25,6 @@ type exitStatus int
 
 func (e exitStatus) Error() string { return fmt.Sprintf("exit code %d", int(e)) }
 
-// usageError is the fault of the command line.
-type usageError struct{ err error }
-
-func (e usageError) Error() string { return e.err.Error() }
-func (e usageError) Unwrap() error { return e.err }
-
-func misuse(format string, args ...any) error { return usageError{fmt.Errorf(format, args...)} }
-
 // run is the program: its exit code is what it returns.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	return runRoot(ctx, newRoot(stdout, stderr), args)
@@ -40,8 +32,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 
 func newRoot(stdout, stderr io.Writer) *cli.Command {
 	return &cli.Command{
-		Name:  "lifeguard",
-		Usage: "managed Redis connections, shown and examined",
+		Name:    "lifeguard",
+		Version: version(),
+		Usage:   "managed Redis connections, shown and examined",
 		Description: "Exit codes: 0 all went well (also when ended by Ctrl-C), 1 it did not, 2 the command line is wrong;\n" +
 			"of doctor also 3 warnings, 4 something critical.\n" +
 			"Flags are taken with one dash or two. REDIS_URL says which server, unless flags do; NO_COLOR\n" +
@@ -50,7 +43,9 @@ func newRoot(stdout, stderr io.Writer) *cli.Command {
 		EnableShellCompletion: true,
 		ConfigureShellCompletionCommand: func(c *cli.Command) {
 			c.Hidden = false
-			c.OnUsageError = onUsageError
+			for _, one := range append(c.Commands, c) {
+				one.OnUsageError = onUsageError
+			}
 		},
 		Suggest:        true,
 		Writer:         stdout,
@@ -59,7 +54,7 @@ func newRoot(stdout, stderr io.Writer) *cli.Command {
 		OnUsageError:   onUsageError,
 		Action: func(_ context.Context, c *cli.Command) error {
 			if name := c.Args().First(); name != "" {
-				return misuse("no command %q", name)
+				return misuse("no command %q%s", name, didYouMean(cli.SuggestCommand(c.Commands, name), name))
 			}
 			return cli.ShowRootCommandHelp(c)
 		},
@@ -84,5 +79,3 @@ func runRoot(ctx context.Context, root *cli.Command, args []string) int {
 	fmt.Fprintf(stderr, "lifeguard: %v\n", err)
 	return exitFailed
 }
-
-func onUsageError(_ context.Context, _ *cli.Command, err error, _ bool) error { return usageError{err} }

@@ -1,13 +1,16 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"fmt"
+	"io"
 	"strings"
 
 	"github.com/urfave/cli/v3"
 
 	"github.com/lifeguard-redis/lifeguard/cmd/lifeguard/internal/clients"
+	"github.com/lifeguard-redis/lifeguard/cmd/lifeguard/internal/show"
 	"github.com/lifeguard-redis/lifeguard/cmd/lifeguard/internal/target"
 	"github.com/lifeguard-redis/lifeguard/monitor/fleet"
 	"github.com/lifeguard-redis/lifeguard/serverside"
@@ -20,8 +23,9 @@ func clientsCommand() *cli.Command {
 		Usage: "shows who is connected to a server, and ends who should not be",
 		Description: "A table of the server's connections, by age, or counted in groups. The command's own\n" +
 			"connections are left out. With --kill it ends those that are too old, idle for too long,\n" +
-			"or fit the filter; --dry-run says first whom. It never ends links of replication, and what\n" +
-			"belongs to Sentinels or to slot migration only with --include-servers.\n\n" +
+			"or fit the filter: it shows whom, and asks; scripts say --yes. --dry-run only shows whom.\n" +
+			"It never ends links of replication, and what belongs to Sentinels or to slot migration\n" +
+			"only with --include-servers.\n\n" +
 			"Examples:\n" +
 			"   lifeguard clients\n" +
 			"   lifeguard clients -h redis.example.com -p 6380 --tls --user ops --askpass\n" +
@@ -29,7 +33,7 @@ func clientsCommand() *cli.Command {
 			"   lifeguard clients --sort idle --min-idle 10m --name 'web-*'\n" +
 			"   lifeguard clients --json | jq '.clients[].addr'\n" +
 			"   lifeguard clients --kill --max-age 1h --dry-run\n" +
-			"   lifeguard clients --kill --max-idle 30m --client-user ci --spare-name 'web-*'",
+			"   lifeguard clients --kill --max-idle 30m --client-user ci --spare-name 'web-*' --yes",
 		Flags: append([]cli.Flag{
 			&cli.StringFlag{Name: "sort", Category: output, Usage: "`KEY`: " + strings.Join(clients.SortKeys, ", "), DefaultText: "age"},
 			&cli.BoolFlag{Name: "reverse", Aliases: []string{"r"}, Category: output, HideDefault: true, Usage: "the other way round"},
@@ -44,7 +48,8 @@ func clientsCommand() *cli.Command {
 			&cli.Int64Flag{Name: "client-db", Category: which, HideDefault: true, Usage: "`NUMBER` of the database they use"},
 			&cli.DurationFlag{Name: "min-age", Category: which, HideDefault: true, Usage: "connected for this long (1h, 30m, 90s) or longer"},
 			&cli.DurationFlag{Name: "min-idle", Category: which, HideDefault: true, Usage: "sent nothing for this long or longer"},
-			&cli.BoolFlag{Name: "kill", Category: kill, HideDefault: true, Usage: "end them; needs --max-age, --max-idle or a filter that says whose"},
+			&cli.BoolFlag{Name: "kill", Category: kill, HideDefault: true, Usage: "end them, after a question; needs --max-age, --max-idle or a filter that says whose"},
+			&cli.BoolFlag{Name: "yes", Aliases: []string{"y"}, Category: kill, HideDefault: true, Usage: "do not ask; scripts need it"},
 			&cli.DurationFlag{Name: "max-age", Category: kill, HideDefault: true, Usage: "end those that are this old or older"},
 			&cli.DurationFlag{Name: "max-idle", Category: kill, HideDefault: true, Usage: "end those that sent nothing for this long; not those that wait for the server"},
 			&cli.BoolFlag{Name: "dry-run", Category: kill, HideDefault: true, Usage: "say whom, and end nobody"},
@@ -82,7 +87,35 @@ func clientsCommand() *cli.Command {
 			if err := cfg.Check(); err != nil {
 				return usageError{err}
 			}
+			if c.IsSet("yes") && !cfg.Kill {
+				return misuse("--yes is for --kill")
+			}
+			if cfg.Kill && !cfg.DryRun && !c.Bool("yes") {
+				in, out := c.Root().Reader, c.Root().ErrWriter
+				if !show.IsTerminal(in) || !show.IsTerminal(out) {
+					return misuse("--kill asks before it ends anybody, and here is no terminal to ask on: see whom with --dry-run, then say --yes")
+				}
+				cfg.Confirm = func(question string) (bool, error) { return confirm(ctx, in, out, question) }
+			}
 			return openServer(ctx, server, func(t *target.Target) error { return clients.Run(ctx, t, cfg, c.Root().Writer) })
 		},
+	}
+}
+
+// confirm asks a question, which anything but "y" and "yes" answers with no. It does not
+// wait for longer than ctx.
+func confirm(ctx context.Context, in io.Reader, out io.Writer, question string) (bool, error) {
+	fmt.Fprint(out, question+" [y/N] ")
+	answer := make(chan string, 1)
+	go func() {
+		line, _ := bufio.NewReader(in).ReadString('\n')
+		answer <- strings.ToLower(strings.TrimSpace(line))
+	}()
+	select {
+	case a := <-answer:
+		return a == "y" || a == "yes", nil
+	case <-ctx.Done():
+		fmt.Fprintln(out)
+		return false, nil
 	}
 }

@@ -111,7 +111,13 @@ func TestADryRunSaysWhomAndEndsNobodyAndKillEndsThem(t *testing.T) {
 	for name, c := range c {
 		require.Equal(t, ids[name], id(t, c), name)
 	}
-	code, stdout, stderr := ask(t, dry[:len(dry)-1], append(port(t, s), "--json")...)
+	code, stdout, stderr := ask(t, dry[:len(dry)-1], port(t, s)...)
+	require.Equal(t, exitUsage, code, "there is no terminal to ask on")
+	require.Contains(t, stderr, "here is no terminal to ask on: see whom with --dry-run, then say --yes")
+	require.Empty(t, stdout)
+	require.Equal(t, ids["web-1"], id(t, c["web-1"]))
+
+	code, stdout, stderr = ask(t, dry[:len(dry)-1], append(port(t, s), "--json", "--yes")...)
 	require.Equal(t, exitOK, code, stderr)
 	var got struct {
 		DryRun  bool `json:"dry_run"`
@@ -146,6 +152,8 @@ func TestKillRefusesWhatItWouldNotHeed(t *testing.T) {
 		"--kill --max-age 0s":                      "--max-age 0s: must be above 0",
 		"--kill --max-age 1h --per-second 0":       "--per-second 0: must be above 0",
 		"--max-age 1h":                             "are for --kill",
+		"--yes":                                    "--yes is for --kill",
+		"--kill --max-age 1h":                      "say --yes",
 		"--dry-run":                                "are for --kill",
 		"--spare-name x":                           "are for --kill",
 		"--group name --sort age":                  "exclude each other",

@@ -111,10 +111,10 @@ func clientConfig(c *cli.Command, server *target.Config) (doctor.Client, error) 
 	if server.URL != "" {
 		opt, err := target.ParseURL(server.URL)
 		if err != nil {
-			return out, misuse("the URL is %v", err)
+			return out, misuse("%s is %v", server.URLName(), err)
 		}
 		if server.Base == nil {
-			out.Options, out.From = opt, "as in the URL"
+			out.Options, out.From = opt, "as in "+server.URLName()
 		}
 	}
 	given := false

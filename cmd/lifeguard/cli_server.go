@@ -89,7 +89,7 @@ func serverConfig(c *cli.Command) (target.Config, error) {
 	// What the command line says of the server is stronger than the environment, and
 	// then the environment's password is not sent there.
 	if !c.IsSet("url") && !c.IsSet("host") && !c.IsSet("port") && !c.IsSet("socket") {
-		cfg.URL = os.Getenv("REDIS_URL")
+		cfg.URL, cfg.URLFrom = os.Getenv("REDIS_URL"), "REDIS_URL"
 	}
 	if c.Bool("askpass") {
 		pass, err := askPassword(c.Root().Reader, c.Root().ErrWriter)

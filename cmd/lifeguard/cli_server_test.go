@@ -164,6 +164,20 @@ func TestTheEnvironmentIsRespectedAndTheCommandLineIsStronger(t *testing.T) {
 	require.Equal(t, exitOK, code, stderr)
 }
 
+func TestAnErrorSaysThatTheAddressIsFromTheEnvironment(t *testing.T) {
+	each(t, func(t *testing.T, args []string) {
+		for url, want := range map[string]string{"nowhere": "REDIS_URL is malformed", "redis://127.0.0.1:1": "no answer from 127.0.0.1:1 (from REDIS_URL)"} {
+			t.Setenv("REDIS_URL", url)
+			code, _, stderr := ask(t, args)
+			require.NotEqual(t, exitOK, code)
+			require.Contains(t, stderr, want)
+			code, _, stderr = ask(t, args, "--url", url)
+			require.NotEqual(t, exitOK, code)
+			require.NotContains(t, stderr, "REDIS_URL")
+		}
+	})
+}
+
 func TestTLSWorksAsInRedisCLI(t *testing.T) {
 	s := redistest.StartTLS(t)
 	strict := redistest.StartTLS(t, "--tls-auth-clients", "yes")
@@ -309,7 +323,9 @@ func TestWrongFlagsOfTheServerAreSaidAndExitWith2(t *testing.T) {
 			{[]string{"more"}, `takes no argument, got "more"`},
 			{[]string{"-p", "0"}, "--port 0: must be 1 to 65535"},
 			{[]string{"-p", "65536"}, "--port 65536: must be 1 to 65535"},
-			{[]string{"-p", "x"}, `"x"`},
+			{[]string{"-p", "abc"}, "-p: 'abc' is not a number"},
+			{[]string{"--prot", "1"}, "no flag --prot; did you mean --port?"},
+			{[]string{"-p"}, "-p: its value is missing"},
 			{[]string{"-n", "-1"}, "--db -1: must be 0 or more"},
 			{[]string{"-u", ""}, "--url: is empty"},
 			{[]string{"-u", "redis://a:1", "-p", "2"}, "--url excludes --host, --port and --socket"},

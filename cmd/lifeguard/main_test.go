@@ -29,11 +29,13 @@ func TestAWrongCommandLineIsSaidAndExitsWith2(t *testing.T) {
 		want string
 	}{
 		{[]string{"nope"}, `no command "nope"`},
+		{[]string{"clinets"}, `no command "clinets"; did you mean clients?`},
+		{[]string{"xyzzy"}, "no command \"xyzzy\"\n"},
 		{[]string{"-nope"}, "-nope"},
 		{[]string{"demo", "-nope"}, "-nope"},
 		{[]string{"demo", "--nope"}, "-nope"},
 		{[]string{"demo", "-for"}, "-for"},
-		{[]string{"demo", "-for", "ages"}, `"ages"`},
+		{[]string{"demo", "-for", "ages"}, "--for: 'ages' is not a time; want one like 90s, 30m or 1h30m"},
 		{[]string{"demo", "-for", "0s"}, "-for 0s: must be above 0"},
 		{[]string{"demo", "-for=-1s"}, "-for -1s: must be above 0"},
 		{[]string{"demo", "more"}, `no argument, got "more"`},

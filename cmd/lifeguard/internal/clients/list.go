@@ -99,20 +99,93 @@ func Sort(all []serverside.Client, key string, reverse bool) {
 	})
 }
 
-var columns = []show.Column{{Name: "NODE"}, {Name: "ID", Right: true}, {Name: "ADDRESS"}, {Name: "USER"}, {Name: "NAME"}, {Name: "LIBRARY"},
-	{Name: "DB", Right: true}, {Name: "AGE", Right: true}, {Name: "IDLE", Right: true}, {Name: "MEMORY", Right: true}, {Name: "TYPE"}, {Name: "LAST COMMAND"}}
+// column of the table, and the key that it is sorted by.
+type column struct {
+	show.Column
+	key   string
+	value func(serverside.Client) string
+}
 
-// Table is a line for each client, after a header. The node is shown if there are
-// several.
-func Table(all []serverside.Client, nodes bool) []string {
-	rows := make([][]string, len(all))
-	for i, c := range all {
-		rows[i] = []string{"", fmt.Sprint(c.ID), c.Addr, c.User, c.Name, Library(c), DB(c), show.Seconds(c.Age), show.Seconds(c.Idle), memory(c), Type(c), Command(c)}
-		if nodes {
-			rows[i][0] = c.Node
+var columns = []column{
+	{show.Column{Name: "NODE", Min: 12, Rank: 3}, "node", Node},
+	{show.Column{Name: "ID", Right: true, Rank: 5}, "id", func(c serverside.Client) string { return fmt.Sprint(c.ID) }},
+	{show.Column{Name: "ADDRESS", Min: 21}, "addr", func(c serverside.Client) string { return c.Addr }},
+	{show.Column{Name: "USER", Min: 7, Rank: 6}, "user", User},
+	{show.Column{Name: "NAME", Min: 16}, "name", Name},
+	{show.Column{Name: "LIBRARY", Min: 9, Rank: 9}, "lib", Library},
+	{show.Column{Name: "DB", Right: true, Rank: 8}, "db", DB},
+	{show.Column{Name: "AGE", Right: true, Rank: 2}, "age", func(c serverside.Client) string { return show.Seconds(c.Age) }},
+	{show.Column{Name: "IDLE", Right: true}, "idle", func(c serverside.Client) string { return show.Seconds(c.Idle) }},
+	{show.Column{Name: "MEMORY", Right: true, Rank: 7}, "mem", memory},
+	{show.Column{Name: "COMMANDS", Right: true, Rank: 10}, "cmds", commands},
+	{show.Column{Name: "TYPE", Rank: 4}, "type", Type},
+	{show.Column{Name: "LAST COMMAND", Min: 8, Rank: 1}, "cmd", Command},
+}
+
+// Fits reports whether a client is one that is looked for: "name=web-1" is exactly that
+// value of a key of GroupKeys, any other text is a part of what the table shows of it.
+func Fits(c serverside.Client, text string) bool {
+	if key, want, found := strings.Cut(text, "="); found && slices.Contains(GroupKeys, key) {
+		return keys[key].value(c) == want
+	}
+	text = strings.ToLower(text)
+	return slices.ContainsFunc(columns, func(col column) bool { return strings.Contains(strings.ToLower(col.value(c)), text) })
+}
+
+// Trouble says what is wrong with a client; "" if nothing is.
+func Trouble(c serverside.Client) string {
+	switch {
+	case c.OMem >= 1<<20:
+		return "reads its replies too slowly: " + show.Bytes(c.OMem) + " wait for it"
+	case c.Type() == serverside.TypeNormal && !c.Blocked() && !c.Monitor() && c.Idle >= time.Hour:
+		return "sent nothing for " + show.Seconds(c.Idle)
+	}
+	return ""
+}
+
+// Layout is how a table is laid out.
+type Layout struct {
+	Nodes   bool   // show the node
+	Sort    string // the key that it is sorted by: this column neither goes nor shrinks
+	Reverse bool   // it is sorted the other way round
+	Width   int    // columns of the terminal; 0: no limit
+}
+
+// Table is a line for each client, after a header.
+func Table(all []serverside.Client, l Layout) []string {
+	cols := make([]show.Column, len(columns))
+	for i, c := range columns {
+		cols[i] = c.Column
+		if c.key == l.Sort {
+			cols[i].Min, cols[i].Rank = 0, 0
+			cols[i].Name += arrow(l.Reverse)
 		}
 	}
-	return show.Table(columns, rows)
+	rows := make([][]string, len(all))
+	for i, c := range all {
+		rows[i] = make([]string, len(columns))
+		for k, col := range columns {
+			if col.key != "node" || l.Nodes {
+				rows[i][k] = col.value(c)
+			}
+		}
+	}
+	return show.Table(cols, rows, l.Width)
+}
+
+// arrow marks the column that a table is sorted by.
+func arrow(reverse bool) string {
+	if reverse {
+		return "↑"
+	}
+	return "↓"
+}
+
+func commands(c serverside.Client) string {
+	if !c.Has("tot-cmds") {
+		return ""
+	}
+	return fmt.Sprint(c.TotCmds)
 }
 
 func memory(c serverside.Client) string {
@@ -167,18 +240,16 @@ func Groups(all []serverside.Client, key string) []Group {
 	return out
 }
 
-// GroupTable is a line for each group, after a header.
-func GroupTable(groups []Group, key string) []string {
-	cols := []show.Column{{Name: strings.ToUpper(key)}, {Name: "CLIENTS", Right: true}, {Name: "BLOCKED", Right: true}, {Name: "IDLE > 1h", Right: true},
-		{Name: "OLDEST", Right: true}, {Name: "LONGEST IDLE", Right: true}, {Name: "MEAN IDLE", Right: true}, {Name: "MEMORY", Right: true}}
+// GroupTable is a line for each group, after a header, of at most width columns.
+func GroupTable(groups []Group, key string, width int) []string {
+	cols := []show.Column{{Name: strings.ToUpper(key), Min: 12}, {Name: "CLIENTS", Right: true}, {Name: "BLOCKED", Right: true, Rank: 2}, {Name: "IDLE > 1h", Right: true, Rank: 1},
+		{Name: "OLDEST", Right: true, Rank: 3}, {Name: "LONGEST IDLE", Right: true, Rank: 4}, {Name: "MEAN IDLE", Right: true, Rank: 6}, {Name: "MEMORY", Right: true, Rank: 5}}
 	rows := make([][]string, len(groups))
-	seconds := func(s float64) string { return show.Seconds(time.Duration(s * float64(time.Second))) }
-	for i, g := range groups {
-		v := g.Value
-		if v == "" {
-			v = "(none)"
-		}
-		rows[i] = []string{v, fmt.Sprint(g.Clients), fmt.Sprint(g.Blocked), fmt.Sprint(g.IdleHour), seconds(g.OldestS), seconds(g.LongestS), seconds(g.MeanIdleS), show.Bytes(g.Memory)}
+	seconds := func(s float64) string {
+		return show.Seconds(time.Duration(s * float64(time.Second)).Round(time.Second))
 	}
-	return show.Table(cols, rows)
+	for i, g := range groups {
+		rows[i] = []string{cmp.Or(g.Value, "(none)"), fmt.Sprint(g.Clients), fmt.Sprint(g.Blocked), fmt.Sprint(g.IdleHour), seconds(g.OldestS), seconds(g.LongestS), seconds(g.MeanIdleS), show.Bytes(g.Memory)}
+	}
+	return show.Table(cols, rows, width)
 }

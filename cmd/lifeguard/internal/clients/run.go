@@ -5,14 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/lifeguard-redis/lifeguard/cmd/lifeguard/internal/show"
 	"github.com/lifeguard-redis/lifeguard/cmd/lifeguard/internal/target"
-	"github.com/lifeguard-redis/lifeguard/monitor/fleet"
 	"github.com/lifeguard-redis/lifeguard/serverside"
 )
 
@@ -35,7 +33,9 @@ type Config struct {
 	IncludeServers bool
 	PerSecond      int // 0: serverside.DefaultPerSecond
 
-	Note func(string) // is told what is waited for; nil: nobody
+	Note func(string) // is told what is waited for, and who is meant; nil: nobody
+	// Confirm asks a question, with Kill and without DryRun; nil: nobody is asked.
+	Confirm func(question string) (bool, error)
 }
 
 // Check says which flag is wrong, and why.
@@ -147,22 +147,20 @@ func Run(ctx context.Context, t *target.Target, c Config, w io.Writer) error {
 		}
 		return err
 	}
-	lines := Table(all, t.Cluster)
-	if show.IsTerminal(w) {
-		for i, width := 0, show.Width(w, 0); i < len(lines); i++ {
-			lines[i] = show.Clip(lines[i], width)
-		}
-	}
-	fmt.Fprintln(w, style.Bold(lines[0]))
-	for _, l := range lines[1:] {
-		fmt.Fprintln(w, l)
-	}
+	printTable(w, style, Table(all, Layout{Nodes: t.Cluster, Sort: c.Sort, Reverse: c.Reverse, Width: show.Width(w, 0)}))
 	summary := show.Count(total, "client")
 	if len(all) < total {
 		summary = fmt.Sprintf("%d of %s", len(all), summary)
 	}
 	fmt.Fprintf(w, "\n%s, by %s.\n", summary, c.Sort)
 	return err
+}
+
+func printTable(w io.Writer, style show.Style, lines []string) {
+	fmt.Fprintln(w, style.Bold(lines[0]))
+	for _, l := range lines[1:] {
+		fmt.Fprintln(w, l)
+	}
 }
 
 func (c Config) which() string {
@@ -184,126 +182,7 @@ func showGroups(server string, groups []Group, total int, c Config, w io.Writer)
 		fmt.Fprintf(w, "No client%s is connected to %s.\n", c.which(), server)
 		return nil
 	}
-	lines := GroupTable(groups, c.Group)
-	fmt.Fprintln(w, show.StyleOf(w).Bold(lines[0]))
-	for _, l := range lines[1:] {
-		fmt.Fprintln(w, l)
-	}
+	printTable(w, show.StyleOf(w), GroupTable(groups, c.Group, show.Width(w, 0)))
 	fmt.Fprintf(w, "\n%s in %s, by %s.\n", show.Count(total, "client"), show.Count(n, "group"), c.Group)
 	return nil
-}
-
-// killed is a client that was ended, in JSON.
-type killed struct {
-	Reason serverside.Reason `json:"reason"`
-	Client serverside.Client `json:"client"`
-}
-
-func kill(ctx context.Context, t *target.Target, c Config, w io.Writer) error {
-	p := c.policy()
-	spare := []func(serverside.Client) bool{t.Own, serverside.SpareNames(c.SpareNames...)}
-	if c.SpareFleet != "" {
-		f, err := fleet.Read(ctx, t.UniversalClient, fleet.Name(c.SpareFleet))
-		if err != nil {
-			return t.Explain(err)
-		}
-		if f.Alive == 0 {
-			return fmt.Errorf("--spare-fleet %s: nobody of it lives; without it nobody could be told, so nobody was ended", c.SpareFleet)
-		}
-		live, err := fleet.NewSpare(t.UniversalClient, fleet.Name(c.SpareFleet), fleet.WithLogger(slog.New(slog.DiscardHandler)))
-		if err != nil {
-			return err
-		}
-		var longest time.Duration
-		for _, i := range f.Instances {
-			longest = max(longest, i.LostAfter)
-		}
-		if c.Note != nil {
-			c.Note(fmt.Sprintf("Looking for %s (or longer) which instances of the fleet publish: who is missing may live. Until then nobody is ended.", longest))
-		}
-		if err := live.Wait(ctx); err != nil {
-			return fmt.Errorf("--spare-fleet %s: nobody was ended: %w", c.SpareFleet, t.Explain(err))
-		}
-		spare = append(spare, serverside.SpareLive(live))
-	}
-	own := 0 // of the spared ones; nobody wants to hear of them
-	others := serverside.SpareAny(spare[1:]...)
-	p.Spare = func(cl serverside.Client) bool {
-		if t.Own(cl) {
-			own++
-			return true
-		}
-		return others(cl)
-	}
-	// Several reapers at once do no harm, and a lock would write to the server.
-	r, err := serverside.NewReaper(t.UniversalClient, p, serverside.WithoutLock(), serverside.WithLogger(slog.New(slog.DiscardHandler)))
-	if err != nil {
-		return err
-	}
-	report, err := r.Once(ctx)
-	report.Due -= own
-	report.Spared -= own
-	if err != nil {
-		err = t.Explain(err)
-	}
-	if c.JSON {
-		list := make([]killed, len(report.Kills))
-		for i, k := range report.Kills {
-			list[i] = killed{k.Reason, k.Client}
-		}
-		out := map[string]any{"server": t.Name, "dry_run": report.DryRun, "nodes": report.Nodes, "seen": report.Seen, "due": report.Due,
-			"spared": report.Spared, "ended": report.Ended, "gone": report.Gone, "refused": report.Refused, "unknown": report.Unknown, "left": report.Left, "took_seconds": report.Took.Seconds(), "clients": list}
-		return errors.Join(show.JSON(w, out), err)
-	}
-	hit := make([]serverside.Client, len(report.Kills))
-	for i, k := range report.Kills {
-		hit[i] = k.Client
-	}
-	if len(hit) > 0 {
-		lines := Table(hit, t.Cluster)
-		fmt.Fprintln(w, show.StyleOf(w).Bold(lines[0]))
-		for _, l := range lines[1:] {
-			fmt.Fprintln(w, l)
-		}
-		fmt.Fprintln(w)
-	}
-	fmt.Fprintln(w, summary(report, p, err))
-	return err
-}
-
-// summary is what a sweep did, in a sentence or two.
-func summary(r serverside.Report, p serverside.Policy, err error) string {
-	var b strings.Builder
-	limits := []string{}
-	if p.MaxAge > 0 {
-		limits = append(limits, "older than "+show.Seconds(p.MaxAge))
-	}
-	if p.MaxIdle > 0 {
-		limits = append(limits, "idle for "+show.Seconds(p.MaxIdle))
-	}
-	whom := strings.Join(limits, " or ")
-	switch {
-	case r.DryRun:
-		fmt.Fprintf(&b, "Would end %d of %s (%s); nobody was ended.", len(r.Kills), show.Count(r.Seen, "client"), whom)
-	case r.Ended == 0 && r.Due == 0 && err == nil:
-		fmt.Fprintf(&b, "Nobody to end: of %s none is %s and fits.", show.Count(r.Seen, "client"), whom)
-	default:
-		fmt.Fprintf(&b, "Ended %d of %s (%s) in %s.", r.Ended, show.Count(r.Seen, "client"), whom, show.Short(r.Took))
-	}
-	if r.Spared > 0 {
-		fmt.Fprintf(&b, " Spared: %d.", r.Spared)
-	}
-	if r.Gone > 0 {
-		fmt.Fprintf(&b, " Gone, or in use again, when it was their turn: %d.", r.Gone)
-	}
-	if r.Refused > 0 {
-		fmt.Fprintf(&b, " The server refused: %d.", r.Refused)
-	}
-	if r.Unknown > 0 {
-		fmt.Fprintf(&b, " Not known, because the reply was lost: %d.", r.Unknown)
-	}
-	if r.Left > 0 && !r.DryRun {
-		fmt.Fprintf(&b, " Not tried: %d.", r.Left)
-	}
-	return b.String()
 }

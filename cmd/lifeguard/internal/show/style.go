@@ -4,7 +4,9 @@ package show
 
 import (
 	"io"
+	"math"
 	"os"
+	"strings"
 
 	"golang.org/x/term"
 )
@@ -21,6 +23,9 @@ func StyleOf(w io.Writer) Style {
 // Colored is with colours, whatever the output is.
 func Colored() Style { return Style{color: true} }
 
+// Plain reports whether it marks nothing.
+func (s Style) Plain() bool { return !s.color }
+
 // IsTerminal reports whether w is a terminal.
 func IsTerminal(w any) bool {
 	f, ok := w.(*os.File)
@@ -35,6 +40,23 @@ func Width(w io.Writer, otherwise int) int {
 		}
 	}
 	return otherwise
+}
+
+// Share marks text by how full something is: red from 95 %, yellow from 80 %.
+func (s Style) Share(share float64, text string) string {
+	switch {
+	case share >= 0.95:
+		return s.Red(text)
+	case share >= 0.8:
+		return s.Yellow(text)
+	}
+	return text
+}
+
+// Bar is a bar of a width, filled to a share of it. A little is never nothing.
+func Bar(share float64, width int) string {
+	n := int(math.Ceil(min(max(share, 0), 1) * float64(width)))
+	return strings.Repeat("█", n) + strings.Repeat("░", width-n)
 }
 
 func (s Style) mark(code, text string) string {

@@ -3,6 +3,7 @@
 package target
 
 import (
+	"cmp"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -22,6 +23,7 @@ const DefaultTimeout = 5 * time.Second
 // Config says which server, and how. The zero value is localhost:6379.
 type Config struct {
 	URL      string // redis://, rediss:// or unix://; excludes Host, Port and Socket
+	URLFrom  string // where the URL comes from, for errors; "" is --url
 	Host     string // default 127.0.0.1
 	Port     int    // default 6379
 	Socket   string // path of a Unix socket
@@ -54,6 +56,9 @@ func ParseURL(raw string) (*redis.Options, error) {
 	return opt, nil
 }
 
+// URLName says where the URL comes from.
+func (c Config) URLName() string { return cmp.Or(c.URLFrom, "--url") }
+
 // Options are the options of a client as the configuration says them, with nothing
 // of our own: what a program with these settings would use. Errors name the flag.
 func (c Config) Options() (*redis.Options, error) {
@@ -69,7 +74,7 @@ func (c Config) Options() (*redis.Options, error) {
 		}
 		fromURL, err := ParseURL(c.URL)
 		if err != nil {
-			return nil, fmt.Errorf("the URL is %w", err)
+			return nil, fmt.Errorf("%s is %w", c.URLName(), err)
 		}
 		if c.Base == nil {
 			opt = fromURL

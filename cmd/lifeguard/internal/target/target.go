@@ -70,7 +70,11 @@ func Open(ctx context.Context, c Config) (*Target, error) {
 	defer cancel()
 	if err := t.hello(ctx); err != nil {
 		_ = t.Close()
-		return nil, Explain(err, t.Name, opt.TLSConfig != nil)
+		name := t.Name
+		if c.URL != "" && c.URLFrom != "" {
+			name += " (from " + c.URLFrom + ")"
+		}
+		return nil, Explain(err, name, opt.TLSConfig != nil)
 	}
 	return t, nil
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/lifeguard-redis/lifeguard/cmd/lifeguard/internal/clients"
 	"github.com/lifeguard-redis/lifeguard/cmd/lifeguard/internal/show"
 	"github.com/lifeguard-redis/lifeguard/cmd/lifeguard/internal/target"
+	"github.com/lifeguard-redis/lifeguard/serverside"
 )
 
 // Live shows snapshots, one every period, until q is pressed or ctx ends. A server
@@ -33,6 +34,8 @@ func run(ctx context.Context, m tea.Model, in io.Reader, out io.Writer, opts ...
 // model is what bubbletea drives; it is used by one goroutine.
 type model struct {
 	take  func(before Snapshot) (Snapshot, error)
+	end   func(serverside.Client) (bool, error)
+	due   *serverside.Client // to be ended, if the answer is yes
 	every time.Duration
 	view  View
 	last  Snapshot
@@ -46,15 +49,30 @@ type (
 		err error
 	}
 	again struct{} // it is time for the next one
+	ended struct { // a client was to be
+		c   serverside.Client
+		was bool
+		err error
+	}
 )
 
 func newModel(ctx context.Context, t *target.Target, fleetName string, every time.Duration, view View) model {
 	view.Width, view.Height = 80, 24 // until the terminal says otherwise
-	return model{every: every, view: view, last: Snapshot{Server: t.Name}, take: func(before Snapshot) (Snapshot, error) {
-		ctx, cancel := context.WithTimeout(ctx, max(2*every, target.DefaultTimeout))
-		defer cancel()
-		return Take(ctx, t, fleetName, before)
-	}}
+	within := func() (context.Context, context.CancelFunc) {
+		return context.WithTimeout(ctx, max(2*every, target.DefaultTimeout))
+	}
+	return model{every: every, view: view, last: Snapshot{Server: t.Name},
+		take: func(before Snapshot) (Snapshot, error) {
+			ctx, cancel := within()
+			defer cancel()
+			return Take(ctx, t, fleetName, before)
+		},
+		end: func(c serverside.Client) (bool, error) {
+			ctx, cancel := within()
+			defer cancel()
+			return clients.End(ctx, t, c)
+		},
+	}
 }
 
 func (m model) fetch() tea.Msg {
@@ -71,6 +89,7 @@ func (m model) Update(msg tea.Msg) (tea.Model, tea.Cmd) {
 	case taken:
 		if m.err = msg.err; msg.err == nil && !m.view.Paused {
 			m.last, m.seen = msg.s, true
+			m.view = m.view.follow(m.last)
 		}
 		return m, tea.Tick(m.every, func(time.Time) tea.Msg { return again{} })
 	case again:
@@ -80,51 +99,17 @@ func (m model) Update(msg tea.Msg) (tea.Model, tea.Cmd) {
 		return m, m.fetch
 	case tea.WindowSizeMsg:
 		m.view.Width, m.view.Height = msg.Width, msg.Height
-	case tea.KeyPressMsg:
-		return m.key(msg.String())
-	}
-	return m, nil
-}
-
-func (m model) key(key string) (tea.Model, tea.Cmd) {
-	v := &m.view
-	page := max(v.Height-8, 1)
-	switch key {
-	case "q", "ctrl+c", "esc":
-		return m, tea.Quit
-	case "tab", "right":
-		v.Tab, v.Offset = (v.Tab+1)%tabs, 0
-	case "shift+tab", "left":
-		v.Tab, v.Offset = (v.Tab+tabs-1)%tabs, 0
-	case "s":
-		v.Sort = next(clients.SortKeys, v.sort())
-	case "g":
-		if v.Tab == Groups {
-			v.Group = next(clients.GroupKeys, v.group())
+	case ended:
+		m.view.said = outcome(msg)
+		if msg.was && !m.view.Paused {
+			m.last.Clients = slices.DeleteFunc(slices.Clone(m.last.Clients), func(c serverside.Client) bool { return clients.Key(c) == clients.Key(msg.c) })
+			m.view = m.view.follow(m.last)
 		}
-		v.Tab, v.Offset = Groups, 0
-	case "r":
-		v.Reverse = !v.Reverse
-	case "space":
-		v.Paused = !v.Paused
-	case "down", "j":
-		v.Offset++
-	case "up", "k":
-		v.Offset--
-	case "pgdown":
-		v.Offset += page
-	case "pgup":
-		v.Offset -= page
-	case "home":
-		v.Offset = 0
-	case "end":
-		v.Offset = 1 << 30
+	case tea.KeyPressMsg:
+		return m.key(msg)
 	}
-	v.Offset = max(min(v.Offset, m.view.scrollable(m.last)-1), 0)
 	return m, nil
 }
-
-func next(all []string, now string) string { return all[(slices.Index(all, now)+1)%len(all)] }
 
 // View implements tea.Model.
 func (m model) View() tea.View {

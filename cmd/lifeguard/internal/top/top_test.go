@@ -4,8 +4,13 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -15,10 +20,13 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
+	"github.com/lifeguard-redis/lifeguard/cmd/lifeguard/internal/show"
 	"github.com/lifeguard-redis/lifeguard/cmd/lifeguard/internal/target"
 	"github.com/lifeguard-redis/lifeguard/internal/redistest"
 	"github.com/lifeguard-redis/lifeguard/managed"
 	"github.com/lifeguard-redis/lifeguard/monitor/fleet"
+	"github.com/lifeguard-redis/lifeguard/monitor/server"
+	"github.com/lifeguard-redis/lifeguard/serverside"
 )
 
 func TestMain(m *testing.M) { redistest.MainWithoutLeaks(m) }
@@ -89,9 +97,9 @@ func TestTheKeysDoWhatTheFootSays(t *testing.T) {
 	require.Contains(t, all(), "q quit")
 	m, _ = press(m, letter('r'))
 	require.Less(t, strings.Index(all(), "client-9"), strings.Index(all(), "client-8"))
-	m, _ = press(m, tea.KeyPressMsg{Code: tea.KeyDown})
-	require.NotContains(t, all(), "client-9")
-	m, _ = press(m, tea.KeyPressMsg{Code: tea.KeyUp}, letter('s'))
+	m, _ = press(m, tea.KeyPressMsg{Code: tea.KeyEnd})
+	require.NotContains(t, all(), "client-9", "scrolled away")
+	m, _ = press(m, tea.KeyPressMsg{Code: tea.KeyHome}, letter('s'))
 	require.Contains(t, all(), "s sort: lib")
 	m, _ = press(m, letter('g'))
 	require.Contains(t, all(), "g group: name")
@@ -110,6 +118,163 @@ func TestTheKeysDoWhatTheFootSays(t *testing.T) {
 	require.Contains(t, all(), "checkout", "the last picture stays")
 	_, cmd := press(m, letter('q'))
 	require.IsType(t, tea.QuitMsg{}, cmd())
+}
+
+// live is a model with a snapshot of a server with ten clients, by name.
+func live(t *testing.T, view View) (*redistest.Server, tea.Model) {
+	s, to := opened(t)
+	view.Sort = "name"
+	var m tea.Model = newModel(t.Context(), to, fleet.DefaultName, time.Second, view)
+	m, _ = m.Update(tea.WindowSizeMsg{Width: 100, Height: 24})
+	m, _ = m.Update(m.(model).fetch())
+	return s, m
+}
+
+func text(m tea.Model) string { return strings.Join(shown(m), "\n") }
+
+// selected is the row with the mark.
+func selected(m tea.Model) string {
+	for _, l := range shown(m) {
+		if strings.HasPrefix(l, ">") {
+			return l
+		}
+	}
+	return ""
+}
+
+func typed(m tea.Model, word string) tea.Model {
+	for _, r := range word {
+		m, _ = press(m, letter(r))
+	}
+	return m
+}
+
+func TestTheHelpNamesEveryKeyAndGoesAway(t *testing.T) {
+	_, m := live(t, View{})
+	m, _ = press(m, letter('?'))
+	for _, want := range []string{"q  ", "tab ", "/  ", "K  ", "enter", "esc", "Yellow:", "Red:"} {
+		require.Contains(t, text(m), want)
+	}
+	for _, l := range shown(m) {
+		require.LessOrEqual(t, len([]rune(l)), 100)
+	}
+	m, _ = press(m, tea.KeyPressMsg{Code: tea.KeyEscape})
+	require.NotContains(t, text(m), "Yellow:")
+}
+
+func TestAFilterShowsWhatFits(t *testing.T) {
+	_, m := live(t, View{})
+	m, _ = press(m, letter('/'))
+	m = typed(m, "CLIENT-4q")
+	require.Contains(t, text(m), `No client fits the filter "CLIENT-4q"`, "q is a letter of it")
+	m, _ = press(m, tea.KeyPressMsg{Code: tea.KeyBackspace})
+	require.Contains(t, text(m), "client-4")
+	require.NotContains(t, text(m), "client-5")
+	m, _ = press(m, tea.KeyPressMsg{Code: tea.KeyEnter})
+	require.Contains(t, text(m), "filter: CLIENT-4")
+	m, _ = press(m, tea.KeyPressMsg{Code: tea.KeyEscape})
+	require.Contains(t, text(m), "client-5")
+
+	m, _ = press(m, letter('/'))
+	m = typed(m, "name=client-6")
+	m, _ = press(m, tea.KeyPressMsg{Code: tea.KeyEnter})
+	require.Contains(t, selected(m), "client-6")
+	require.NotContains(t, text(m), "client-5")
+
+	// A group opens as the filter for it.
+	m, _ = press(m, tea.KeyPressMsg{Code: tea.KeyEscape}, letter('g'), tea.KeyPressMsg{Code: tea.KeyDown})
+	row := selected(m)
+	m, _ = press(m, tea.KeyPressMsg{Code: tea.KeyEnter})
+	require.Contains(t, text(m), "filter: name="+strings.Fields(row)[0][1:])
+}
+
+func TestTheSelectionFollowsItsClientAndOpens(t *testing.T) {
+	_, m := live(t, View{})
+	m, _ = press(m, tea.KeyPressMsg{Code: tea.KeyDown}, tea.KeyPressMsg{Code: tea.KeyDown}, tea.KeyPressMsg{Code: tea.KeyDown})
+	name := regexp.MustCompile(`client-\d`).FindString(selected(m))
+	require.NotEmpty(t, name)
+	m, _ = press(m, letter('r'))
+	require.Contains(t, selected(m), name, "in the other order, too")
+	m, _ = m.Update(m.(model).fetch())
+	require.Contains(t, selected(m), name)
+	m, _ = press(m, tea.KeyPressMsg{Code: tea.KeyEnter})
+	require.Regexp(t, `name +`+name, text(m))
+	require.Contains(t, text(m), "esc back")
+	m, _ = press(m, tea.KeyPressMsg{Code: tea.KeyEscape})
+	require.Contains(t, selected(m), name)
+}
+
+func TestKillEndsTheSelectedClientAfterAYes(t *testing.T) {
+	s, m := live(t, View{})
+	m, _ = press(m, letter('/'))
+	m = typed(m, "name=client-3")
+	m, _ = press(m, tea.KeyPressMsg{Code: tea.KeyEnter})
+	connected := func() bool {
+		return slices.ContainsFunc(s.ClientList(t), func(c redistest.ClientInfo) bool { return c.Name == "client-3" })
+	}
+	m, cmd := press(m, letter('K'))
+	require.Contains(t, text(m), "client-3, idle for")
+	require.Nil(t, cmd)
+	m, cmd = press(m, letter('n'))
+	require.Nil(t, cmd)
+	require.Contains(t, text(m), "Nobody was killed.")
+	require.True(t, connected())
+
+	m, _ = press(m, letter('K'))
+	m, cmd = press(m, letter('y'))
+	m, _ = m.Update(cmd())
+	require.Contains(t, text(m), "Killed 127.0.0.1:")
+	require.False(t, connected())
+	require.NotContains(t, text(m), "Kill 127", "it is asked once")
+	m, _ = press(m, letter('K'))
+	require.Contains(t, text(m), "go to the table of clients", "nobody is left")
+}
+
+func TestColoursAndBarsShowWhatIsWrong(t *testing.T) {
+	s := Snapshot{Server: "a:1", Clients: []serverside.Client{{ID: 1, Addr: "b:2", Idle: 2 * time.Hour}, {ID: 2, Addr: "b:3", OMem: 2 << 20}, {ID: 3, Addr: "b:4"}},
+		Nodes: []server.Sample{{Node: "a:1", ConnectedClients: server.Opt[int64]{Val: 97, Known: true}, MaxClients: server.Opt[int64]{Val: 100, Known: true}}},
+		Fleet: &fleet.Fleet{Instances: []fleet.Instance{{ID: "w", Service: "waits", Numbers: fleet.Numbers{Size: 10, Active: 10, Total: 10, Waiting: 3}},
+			{ID: "f", Service: "fine", Numbers: fleet.Numbers{Size: 10, Active: 5, Total: 10}}}}}
+	v := View{Width: 120, Height: 20, Sort: "id", Style: show.Colored()}
+	frame := strings.Join(v.Frame(s), "\n")
+	require.Contains(t, frame, "\x1b[1;31m██████████ 97 of 100 clients")
+	require.Contains(t, frame, "\x1b[33m  2  b:3")
+	require.NotContains(t, frame, "\x1b[33m  3  b:4")
+	v.Tab = Pools
+	v.row = 1
+	frame = strings.Join(v.Frame(s), "\n")
+	require.Contains(t, frame, "\x1b[1;31mwaits")
+	require.Contains(t, frame, "█████░░░░░")
+	v.Style = show.Style{} // as with NO_COLOR
+	require.NotContains(t, strings.Join(v.Frame(s), "\n"), "\x1b")
+}
+
+// golden compares text with a file; with UPDATE_GOLDEN it writes the file.
+func golden(t *testing.T, name, got string) {
+	t.Helper()
+	path := filepath.Join("testdata", name)
+	if os.Getenv("UPDATE_GOLDEN") != "" {
+		require.NoError(t, os.WriteFile(path, []byte(got), 0o644))
+	}
+	want, err := os.ReadFile(path)
+	require.NoError(t, err)
+	require.Equal(t, string(want), got)
+}
+
+func TestPoolsAreReadableAt80ColumnsAndAt120(t *testing.T) {
+	s := Snapshot{Fleet: &fleet.Fleet{Alive: 2, Lost: 1, Instances: []fleet.Instance{
+		{ID: "1", Service: "checkout", Host: "checkout-7d4b9c6f5-x2x8q", PID: 1, Numbers: fleet.Numbers{Total: 30, Active: 28, Idle: 2, Size: 30, Waiting: 14, Leases: 3, Dialed: 2210, Disconnected: 2180, PoolTimeouts: 12}},
+		{ID: "2", Service: "search", Host: "search-5f6d8b7c9-abcde", PID: 1, Numbers: fleet.Numbers{Total: 8, Active: 1, Idle: 7, Size: 20, Dialed: 9, Disconnected: 1}},
+		{ID: "3", Service: "search", Host: "search-5f6d8b7c9-zzzzz", PID: 1, Lost: true, Age: 95 * time.Second, Numbers: fleet.Numbers{Total: 8, Size: 20}},
+	}}}
+	for _, width := range []int{80, 120} {
+		table := View{Width: width, Tab: Pools}.table(s)
+		lines := []string{table.head}
+		for _, r := range table.rows {
+			lines = append(lines, r.text)
+		}
+		golden(t, fmt.Sprintf("pools-%d.txt", width), strings.Join(lines, "\n")+"\n")
+	}
 }
 
 // notify hears of every write.

@@ -3,13 +3,11 @@ package top
 import (
 	"cmp"
 	"fmt"
-	"slices"
 	"strings"
-	"unicode/utf8"
 
-	"github.com/lifeguard-redis/lifeguard/cmd/lifeguard/internal/clients"
+	"github.com/charmbracelet/x/ansi"
+
 	"github.com/lifeguard-redis/lifeguard/cmd/lifeguard/internal/show"
-	"github.com/lifeguard-redis/lifeguard/monitor/fleet"
 )
 
 // Tab is what the table shows.
@@ -25,17 +23,34 @@ const (
 
 var tabNames = []string{"Clients", "Groups", "Pools"}
 
+// page is what is shown instead of the table.
+type page int
+
+const (
+	none page = iota
+	help
+	details // of the selected row
+)
+
 // View is how to show a snapshot. The zero View shows clients by age.
 type View struct {
 	Tab     Tab
 	Sort    string // of clients.SortKeys; "" is age
 	Group   string // of clients.GroupKeys; "" is name
 	Reverse bool
-	Offset  int // lines of the table that are scrolled away
+	Filter  string // see clients.Fits
 	Paused  bool
 	Width   int // columns; 0: as wide as it gets
 	Height  int // lines; 0: as many as it takes, all tabs but Groups below each other
 	Style   show.Style
+
+	row    int    // that is selected
+	picked string // its key: the selection follows it; "" stays at the first row
+	page   page
+	scroll int    // lines of the page that are scrolled away
+	typing bool   // the filter is being typed
+	ask    string // a question that waits for its answer
+	said   string // what became of the last key
 }
 
 func (v View) sort() string  { return cmp.Or(v.Sort, "age") }
@@ -43,139 +58,91 @@ func (v View) group() string { return cmp.Or(v.Group, "name") }
 
 // Frame is the snapshot as lines, none wider than v.Width, and not more than v.Height.
 func (v View) Frame(s Snapshot) []string {
-	head := v.head(s)
+	lines := v.head(s)
 	if v.Height == 0 {
 		for _, tab := range []Tab{Clients, Pools} {
 			v.Tab = tab
-			head = append(head, "", v.Style.Bold(tabNames[tab]))
-			head = append(head, v.table(s)...)
+			lines = append(lines, "", v.Style.Bold(tabNames[tab]))
+			t := v.table(s)
+			lines = append(lines, v.lines(t, 0, len(t.rows), -1)...)
 		}
-		return v.fit(head)
+		return v.fit(lines)
 	}
-	head = append(head, v.bar(s))
-	table := v.table(s)
-	foot := v.foot()
-	room := max(v.Height-len(head)-1, 0)
-	body := table[:min(1, len(table))]
-	if rest := table[len(body):]; room > 1 {
-		from := min(v.Offset, max(len(rest)-(room-1), 0))
-		to := min(len(rest), from+room-1)
-		body = append(slices.Clone(body), rest[from:to]...)
+	lines = append(lines, v.bar(s))
+	room := max(v.Height-len(lines)-1, 0)
+	t := v.table(s)
+	switch {
+	case v.page == help:
+		lines = append(lines, part(helpText, v.scroll, room)...)
+	case v.page == details && v.row < len(t.rows):
+		lines = append(lines, v.Style.Bold(t.rows[v.row].text))
+		lines = append(lines, part(t.rows[v.row].details(), v.scroll, room-1)...)
+	default:
+		n := max(room-1, 0) // besides the header
+		from := max(0, min(v.row-n/2, len(t.rows)-n))
+		lines = append(lines, v.lines(t, from, min(from+n, len(t.rows)), v.row)...)
 	}
-	lines := append(head, body...)
 	for len(lines) < v.Height-1 {
 		lines = append(lines, "")
 	}
 	lines = v.fit(lines[:max(min(len(lines), v.Height-1), 0)])
-	return append(lines, v.Style.Reverse(show.Clip(foot, v.Width)))
+	return append(lines, v.foot())
 }
 
-// lines of the table that can be scrolled.
-func (v View) scrollable(s Snapshot) int { return max(len(v.table(s))-1, 0) }
+// lines are the header and some rows.
+func (v View) lines(t table, from, to, selected int) []string {
+	if len(t.rows) == 0 {
+		return []string{t.none}
+	}
+	margin := v.margin()
+	out := []string{v.Style.Bold(margin + t.head)}
+	for i := from; i < to; i++ {
+		text := margin + t.rows[i].text
+		switch {
+		case i == selected && margin != "":
+			text = ">" + t.rows[i].text
+		case i == selected:
+			text = v.Style.Reverse(v.pad(text))
+		case t.rows[i].bad == 1:
+			text = v.Style.Yellow(text)
+		case t.rows[i].bad > 1:
+			text = v.Style.Red(text)
+		}
+		out = append(out, text)
+	}
+	return out
+}
 
-// fit cuts lines to the width. Marks are only at the ends of a line.
+// margin is where the selected row is marked if colours may not do it.
+func (v View) margin() string {
+	if v.Style.Plain() && v.Height > 0 {
+		return " "
+	}
+	return ""
+}
+
+// room is how wide a table may be.
+func (v View) room() int {
+	if v.Width == 0 {
+		return 0
+	}
+	return max(v.Width-len(v.margin()), 1)
+}
+
+func (v View) pad(text string) string {
+	return text + strings.Repeat(" ", max(v.Width-ansi.StringWidth(text), 0))
+}
+
+// part is what can be seen of lines.
+func part(lines []string, from, n int) []string {
+	n = max(0, min(n, len(lines)))
+	from = max(0, min(from, len(lines)-n))
+	return lines[from : from+n]
+}
+
 func (v View) fit(lines []string) []string {
-	if v.Width <= 0 {
-		return lines
-	}
 	for i, l := range lines {
-		lines[i] = clipMarked(l, v.Width)
-	}
-	return lines
-}
-
-// clipMarked cuts a line with marks to a width.
-func clipMarked(line string, width int) string {
-	if !strings.Contains(line, "\x1b") {
-		return show.Clip(line, width)
-	}
-	var b strings.Builder
-	n := 0
-	for i := 0; i < len(line); {
-		if line[i] == '\x1b' {
-			end := strings.IndexByte(line[i:], 'm')
-			if end < 0 {
-				break
-			}
-			b.WriteString(line[i : i+end+1])
-			i += end + 1
-			continue
-		}
-		_, size := utf8.DecodeRuneInString(line[i:])
-		if n < width {
-			b.WriteString(line[i : i+size])
-		}
-		n++
-		i += size
-	}
-	return b.String()
-}
-
-func (v View) head(s Snapshot) []string {
-	title := "lifeguard top  " + show.Clean(s.Server) + "  " + s.At.Format("15:04:05")
-	if v.Paused {
-		title += "  PAUSED"
-	}
-	lines := []string{v.Style.Bold(title)}
-	for i, n := range s.Nodes {
-		var parts []string
-		add := func(format string, args ...any) { parts = append(parts, fmt.Sprintf(format, args...)) }
-		name := ""
-		if len(s.Nodes) > 1 {
-			name = n.Node + " "
-		}
-		add("%s%s", name, strings.Join(slices.DeleteFunc([]string{n.Product.Or(""), n.Version.Or(""), n.Role.Or("")}, func(p string) bool { return p == "" }), " "))
-		connected, ok := n.ConnectedClients.Get()
-		if limit, known := n.MaxClients.Get(); ok && known {
-			share, _ := n.ShareOfMaxClients()
-			text := fmt.Sprintf("%d of %d clients", connected, limit)
-			switch {
-			case share >= 0.95:
-				text = v.Style.Red(text)
-			case share >= 0.8:
-				text = v.Style.Yellow(text)
-			}
-			add("%s", text)
-		} else if ok {
-			add("%d clients", connected)
-		}
-		if b := n.BlockedClients.Or(0); b > 0 {
-			add("%d blocked", b)
-		}
-		if b := n.PubSubClients.Or(0); b > 0 {
-			add("%d subscribed", b)
-		}
-		if i < len(s.since) && s.since[i].Elapsed > 0 {
-			add("%.1f new/s", float64(s.since[i].Connected.Or(0))/s.since[i].Elapsed.Seconds())
-		}
-		if r := n.RejectedConnections.Or(0); r > 0 {
-			add("%s", v.Style.Red(fmt.Sprintf("%d rejected", r)))
-		}
-		if e := n.EvictedClients.Or(0); e > 0 {
-			add("%s", v.Style.Yellow(fmt.Sprintf("%d evicted", e)))
-		}
-		if m, ok := n.ClientMemory.Get(); ok {
-			add("client memory %s", show.Bytes(m))
-		}
-		if up, ok := n.Uptime.Get(); ok {
-			add("up %s", show.Seconds(up))
-		}
-		lines = append(lines, strings.Join(parts, "  "))
-	}
-	if s.Fleet != nil && len(s.Fleet.Instances) > 0 {
-		f := s.Fleet
-		text := fmt.Sprintf("fleet %s: %s", show.Clean(f.Name), show.Count(f.Alive, "instance"))
-		if f.Lost > 0 {
-			text += ", " + v.Style.Red(fmt.Sprintf("%d lost", f.Lost))
-		}
-		text += fmt.Sprintf("  %s: %d active, %d idle  %d waiting", show.Count(f.Sum.Total, "connection"), f.Sum.Active, f.Sum.Idle, f.Sum.Waiting)
-		if f.Sum.Leaks > 0 {
-			text += "  " + v.Style.Red(fmt.Sprintf("%d leaks", f.Sum.Leaks))
-		}
-		lines = append(lines, text)
-	}
-	for _, t := range s.Trouble {
-		lines = append(lines, v.Style.Yellow("! "+show.Clean(t)))
+		lines[i] = show.Clip(l, v.Width)
 	}
 	return lines
 }
@@ -190,89 +157,57 @@ func (v View) bar(s Snapshot) string {
 	for i := range parts {
 		parts[i] = fmt.Sprintf(" %s %s ", tabNames[i], counts[i])
 		if Tab(i) == v.Tab {
-			if parts[i] = v.Style.Reverse(parts[i]); !strings.Contains(parts[i], "\x1b") {
-				parts[i] = "[" + strings.TrimSpace(parts[i]) + "]" // without marks
+			if parts[i] = v.Style.Reverse(parts[i]); v.Style.Plain() {
+				parts[i] = "[" + strings.TrimSpace(parts[i]) + "]"
 			}
 		}
 	}
-	return strings.Join(parts, " ")
+	text := strings.Join(parts, " ")
+	if v.Filter != "" && !v.typing {
+		text += v.Style.Yellow("  filter: " + show.Clean(v.Filter))
+	}
+	return text
 }
 
+// foot says which keys there are, asks, or says what was done.
 func (v View) foot() string {
-	order := "s sort: " + v.sort()
-	if v.Tab == Groups {
-		order = "g group: " + v.group()
-	}
-	if v.Tab == Pools {
-		order = "by service"
-	}
-	return " q quit  tab next  " + order + "  r reverse  space pause  up/down scroll "
-}
-
-func (v View) table(s Snapshot) []string {
-	var lines []string
-	switch v.Tab {
-	case Groups:
-		if len(s.Clients) == 0 {
-			return []string{"No other client is connected."}
-		}
-		groups := clients.Groups(s.Clients, v.group())
-		if v.Reverse {
-			slices.Reverse(groups)
-		}
-		lines = clients.GroupTable(groups, v.group())
-	case Pools:
-		return v.pools(s)
-	default:
-		if len(s.Clients) == 0 {
-			return []string{"No other client is connected."}
-		}
-		all := slices.Clone(s.Clients)
-		clients.Sort(all, v.sort(), v.Reverse)
-		lines = clients.Table(all, s.manyNodes)
-	}
-	lines[0] = v.Style.Bold(lines[0])
-	return lines
-}
-
-var poolColumns = []show.Column{{Name: "SERVICE"}, {Name: "HOST"}, {Name: "PID", Right: true}, {Name: "STATE"}, {Name: "TOTAL", Right: true}, {Name: "ACTIVE", Right: true},
-	{Name: "IDLE", Right: true}, {Name: "SIZE", Right: true}, {Name: "WAITING", Right: true}, {Name: "LEASES", Right: true}, {Name: "DIALED", Right: true},
-	{Name: "ENDED", Right: true}, {Name: "TIMEOUTS", Right: true}, {Name: "UNKNOWN", Right: true}, {Name: "LEAKS", Right: true}}
-
-func (v View) pools(s Snapshot) []string {
+	text := ""
 	switch {
-	case s.Fleet == nil:
-		return []string{"The fleet could not be read."}
-	case len(s.Fleet.Instances) == 0:
-		return []string{fmt.Sprintf("Nobody publishes to the fleet %q: fleet.Publish(client.PoolMonitor(), client) does.", show.Clean(s.Fleet.Name))}
-	}
-	all := slices.Clone(s.Fleet.Instances)
-	if v.Reverse {
-		slices.Reverse(all)
-	}
-	rows := make([][]string, 0, len(all)+1)
-	row := func(service, host, pid, state string, n fleet.Numbers) {
-		rows = append(rows, []string{service, host, pid, state, fmt.Sprint(n.Total), fmt.Sprint(n.Active), fmt.Sprint(n.Idle), fmt.Sprint(n.Size), fmt.Sprint(n.Waiting),
-			fmt.Sprint(n.Leases), fmt.Sprint(n.Dialed), fmt.Sprint(n.Disconnected), fmt.Sprint(n.PoolTimeouts), fmt.Sprint(n.UnknownOutcomes), fmt.Sprint(n.Leaks)})
-	}
-	for _, i := range all {
-		state := "lives"
-		if i.Lost {
-			state = "lost " + show.Seconds(i.Age)
+	case v.ask != "":
+		return v.Style.Red(show.Clip(" "+show.Clean(v.ask), v.Width))
+	case v.typing:
+		text = "/" + show.Clean(v.Filter) + "▏ enter: keep  esc: no filter"
+	case v.said != "":
+		text = " " + show.Clean(v.said)
+	case v.page != none:
+		text = " esc back  up/down scroll  q quit"
+	default:
+		order := "s sort: " + v.sort()
+		if v.Tab == Groups {
+			order = "g group: " + v.group()
 		}
-		row(i.Service, i.Host, fmt.Sprint(i.PID), state, i.Numbers)
-	}
-	if len(all) > 1 {
-		row("all", "", "", fmt.Sprintf("%d live", s.Fleet.Alive), s.Fleet.Sum)
-	}
-	lines := show.Table(poolColumns, rows)
-	for i := range lines {
-		switch {
-		case i == 0, i > len(all):
-			lines[i] = v.Style.Bold(lines[i])
-		case all[i-1].Lost:
-			lines[i] = v.Style.Red(lines[i])
+		if v.Tab == Pools {
+			order = "by service"
 		}
+		text = " q quit  ? help  tab next  / filter  enter details  K kill  " + order
 	}
-	return lines
+	return v.Style.Reverse(v.pad(show.Clip(text, v.Width)))
 }
+
+var helpText = strings.Split(`q         quit
+?         this page
+tab       next table: clients, groups, pools (shift+tab: the one before)
+up, down  select a row; also page up, page down, home and end
+enter     all that is known of the row; of a group, its clients
+/         filter: a part of what the table shows, or exactly one value, as in
+          user=app  name=web-1  lib=go-redis  addr=10.0.0.7  cmd=get  type=blocked
+esc       back; without a page, it takes the filter away
+K         kill the selected client, after a question
+s         sort by the next column: the one with an arrow
+g         groups by the next key
+r         turn the order round
+space     pause
+
+Yellow: a client that sent nothing for an hour or reads too slowly, a pool in
+use to 80 %. Red: clients from 95 % of maxclients, rejected clients, a pool that
+callers wait for, one in use to 95 %, leaks, instances that are lost.`, "\n")

@@ -1,0 +1,207 @@
+package clients
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/lifeguard-redis/lifeguard/cmd/lifeguard/internal/show"
+	"github.com/lifeguard-redis/lifeguard/cmd/lifeguard/internal/target"
+	"github.com/lifeguard-redis/lifeguard/monitor/fleet"
+	"github.com/lifeguard-redis/lifeguard/serverside"
+)
+
+// killed is a client that was ended, in JSON.
+type killed struct {
+	Reason serverside.Reason `json:"reason"`
+	Client serverside.Client `json:"client"`
+}
+
+func kill(ctx context.Context, t *target.Target, c Config, w io.Writer) error {
+	p := c.policy()
+	spare := []func(serverside.Client) bool{serverside.SpareNames(c.SpareNames...)}
+	if c.SpareFleet != "" {
+		live, err := c.spareFleet(ctx, t)
+		if err != nil {
+			return err
+		}
+		spare = append(spare, serverside.SpareLive(live))
+	}
+	p.Spare = serverside.SpareAny(spare...)
+	asked := false
+	meant := func(cl serverside.Client) bool { return !t.Own(cl) }
+	if c.Confirm != nil && !c.DryRun {
+		dry := p
+		dry.DryRun = true
+		report, err := once(ctx, t, dry, meant)
+		if err != nil {
+			return err
+		}
+		if hit := hitBy(report); len(hit) > 0 {
+			c.note(strings.Join(Table(hit, Layout{Nodes: t.Cluster, Width: show.Width(w, 0)}), "\n"))
+			yes, err := c.Confirm(fmt.Sprintf("End %s of %s?", show.Count(len(hit), "client"), t.Name))
+			if err != nil {
+				return err
+			}
+			if !yes {
+				fmt.Fprintln(w, "Nobody was ended.")
+				return nil
+			}
+			// Who was not on the list is not ended without a question.
+			listed := map[string]bool{}
+			for _, cl := range hit {
+				listed[Key(cl)] = true
+			}
+			meant = func(cl serverside.Client) bool { return listed[Key(cl)] }
+			asked = true
+		}
+	}
+	report, err := once(ctx, t, p, meant)
+	if c.JSON {
+		list := make([]killed, len(report.Kills))
+		for i, k := range report.Kills {
+			list[i] = killed{k.Reason, k.Client}
+		}
+		out := map[string]any{"server": t.Name, "dry_run": report.DryRun, "nodes": report.Nodes, "seen": report.Seen, "due": report.Due,
+			"spared": report.Spared, "ended": report.Ended, "gone": report.Gone, "refused": report.Refused, "unknown": report.Unknown, "left": report.Left, "took_seconds": report.Took.Seconds(), "clients": list}
+		return errors.Join(show.JSON(w, out), err)
+	}
+	if hit := hitBy(report); len(hit) > 0 && !asked {
+		printTable(w, show.StyleOf(w), Table(hit, Layout{Nodes: t.Cluster, Width: show.Width(w, 0)}))
+		fmt.Fprintln(w)
+	}
+	fmt.Fprintln(w, summary(report, p, err))
+	return err
+}
+
+func (c Config) note(text string) {
+	if c.Note != nil {
+		c.Note(text)
+	}
+}
+
+// spareFleet waits until it is known who belongs to the fleet.
+func (c Config) spareFleet(ctx context.Context, t *target.Target) (*fleet.Spare, error) {
+	f, err := fleet.Read(ctx, t.UniversalClient, fleet.Name(c.SpareFleet))
+	if err != nil {
+		return nil, t.Explain(err)
+	}
+	if f.Alive == 0 {
+		return nil, fmt.Errorf("--spare-fleet %s: no instance of it is alive, so nobody knows whose connections to spare: nobody was ended", c.SpareFleet)
+	}
+	live, err := fleet.NewSpare(t.UniversalClient, fleet.Name(c.SpareFleet), fleet.WithLogger(slog.New(slog.DiscardHandler)))
+	if err != nil {
+		return nil, err
+	}
+	var longest time.Duration
+	for _, i := range f.Instances {
+		longest = max(longest, i.LostAfter)
+	}
+	c.note(fmt.Sprintf("Looking for %s (or longer) which instances of the fleet publish: who is missing may live. Until then nobody is ended.", longest))
+	if err := live.Wait(ctx); err != nil {
+		return nil, fmt.Errorf("--spare-fleet %s: nobody was ended: %w", c.SpareFleet, t.Explain(err))
+	}
+	return live, nil
+}
+
+// once makes a sweep over those that are meant. The others count as if they were not
+// due.
+func once(ctx context.Context, t *target.Target, p serverside.Policy, meant func(serverside.Client) bool) (serverside.Report, error) {
+	others := 0
+	spare := p.Spare
+	p.Spare = func(cl serverside.Client) bool {
+		if !meant(cl) {
+			others++
+			return true
+		}
+		return spare(cl)
+	}
+	// Several reapers at once do no harm, and a lock would write to the server.
+	r, err := serverside.NewReaper(t.UniversalClient, p, serverside.WithoutLock(), serverside.WithLogger(slog.New(slog.DiscardHandler)))
+	if err != nil {
+		return serverside.Report{}, err
+	}
+	report, err := r.Once(ctx)
+	report.Due -= others
+	report.Spared -= others
+	if err != nil {
+		err = t.Explain(err)
+	}
+	return report, err
+}
+
+func hitBy(r serverside.Report) []serverside.Client {
+	hit := make([]serverside.Client, len(r.Kills))
+	for i, k := range r.Kills {
+		hit[i] = k.Client
+	}
+	return hit
+}
+
+// Key is what a client is known by from one look to the next: ids begin anew when the
+// server does.
+func Key(c serverside.Client) string { return fmt.Sprintf("%s %d %s", c.Node, c.ID, c.Addr) }
+
+// End ends one client, if it is still there, and reports whether it was. What belongs to
+// the server itself is refused.
+func End(ctx context.Context, t *target.Target, c serverside.Client) (bool, error) {
+	if c.OfServers() {
+		return false, errors.New("this connection belongs to replication, to a Sentinel or to slot migration: it is not ended here")
+	}
+	ended := false
+	err := t.EachNode(ctx, func(ctx context.Context, node *redis.Client) error {
+		if t.Cluster && node.Options().Addr != c.Node {
+			return nil
+		}
+		n, err := node.ClientKillByFilter(ctx, "ID", fmt.Sprint(c.ID), "ADDR", c.Addr, "SKIPME", "YES").Result()
+		ended = ended || n > 0 // of the nodes only one is asked
+		return err
+	})
+	if err != nil {
+		return false, t.Explain(err)
+	}
+	return ended, nil
+}
+
+// summary is what a sweep did, in a sentence or two.
+func summary(r serverside.Report, p serverside.Policy, err error) string {
+	var b strings.Builder
+	limits := []string{}
+	if p.MaxAge > 0 {
+		limits = append(limits, "older than "+show.Seconds(p.MaxAge))
+	}
+	if p.MaxIdle > 0 {
+		limits = append(limits, "idle for "+show.Seconds(p.MaxIdle))
+	}
+	whom := strings.Join(limits, " or ")
+	switch {
+	case r.DryRun:
+		fmt.Fprintf(&b, "Would end %d of %s (%s); nobody was ended.", len(r.Kills), show.Count(r.Seen, "client"), whom)
+	case r.Ended == 0 && r.Due == 0 && err == nil:
+		fmt.Fprintf(&b, "Nobody to end: of %s none is %s and fits.", show.Count(r.Seen, "client"), whom)
+	default:
+		fmt.Fprintf(&b, "Ended %d of %s (%s) in %s.", r.Ended, show.Count(r.Seen, "client"), whom, show.Short(r.Took))
+	}
+	if r.Spared > 0 {
+		fmt.Fprintf(&b, " Spared: %d.", r.Spared)
+	}
+	if r.Gone > 0 {
+		fmt.Fprintf(&b, " Gone, or in use again, when it was their turn: %d.", r.Gone)
+	}
+	if r.Refused > 0 {
+		fmt.Fprintf(&b, " The server refused: %d.", r.Refused)
+	}
+	if r.Unknown > 0 {
+		fmt.Fprintf(&b, " Not known, because the reply was lost: %d.", r.Unknown)
+	}
+	if r.Left > 0 && !r.DryRun {
+		fmt.Fprintf(&b, " Not tried: %d.", r.Left)
+	}
+	return b.String()
+}
