@@ -2,6 +2,7 @@ package lifeguard_test
 
 import (
 	"go/ast"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -172,4 +173,26 @@ func TestTheFiguresOfTheComparisonAreThoseOfTheTables(t *testing.T) {
 		n++
 	}
 	require.Greater(t, n, 5)
+}
+
+func TestEveryTestThatTheInternalsNameExists(t *testing.T) {
+	names := map[string]bool{}
+	require.NoError(t, filepath.WalkDir(".", func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() || !strings.HasSuffix(path, "_test.go") {
+			return err
+		}
+		text, err := os.ReadFile(path)
+		for _, m := range regexp.MustCompile(`(?m)^func (Test\w+)\(`).FindAllStringSubmatch(string(text), -1) {
+			names[m[1]] = true
+		}
+		return err
+	}))
+	n := 0
+	internals := pages(t)["docs/INTERNALS.md"]
+	for _, m := range regexp.MustCompile("`(Test\\w+)`").FindAllStringSubmatch(internals, -1) {
+		require.True(t, names[m[1]], "docs/INTERNALS.md names %s", m[1])
+		n++
+	}
+	require.Greater(t, n, 40)
+	require.LessOrEqual(t, strings.Count(internals, "\n"), 250)
 }
