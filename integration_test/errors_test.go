@@ -125,9 +125,10 @@ func TestCallersSeeTheRealErrorAndWhetherItMayHaveHappened(t *testing.T) {
 	}
 }
 
-// A hook of the user's sees each attempt, with the error as go-redis has it: of a
-// lost reply that is one which go-redis cannot recognise, with the same text.
-func TestUserHooksSeeEachAttemptAndCanRevealItsError(t *testing.T) {
+// A hook of the user's sees each call once, with the error that the caller gets. One on
+// the client inside sees each attempt, with the error as go-redis has it: of a lost reply
+// that is one which go-redis cannot recognise, with the same text.
+func TestUserHooksSeeEachCallOnceAndThoseOfTheClientInsideEachAttempt(t *testing.T) {
 	s := redistest.Start(t)
 	proxy := redistest.NewProxy(t, s.Addr())
 	rdb := guarded(t, behind(s, proxy))
@@ -135,8 +136,9 @@ func TestUserHooksSeeEachAttemptAndCanRevealItsError(t *testing.T) {
 	if err := rdb.Ping(ctx).Err(); err != nil {
 		t.Fatal(err)
 	}
-	var seen []error
-	rdb.AddHook(&watching{seen: func(_ redis.Cmder, err error) { seen = append(seen, err) }})
+	var calls, attempts []error
+	rdb.Client.AddHook(&watching{seen: func(_ redis.Cmder, err error) { attempts = append(attempts, err) }})
+	rdb.AddHook(&watching{seen: func(_ redis.Cmder, err error) { calls = append(calls, err) }})
 	left := 2
 	proxy.OnReply(func(_ int, b []byte) redistest.Action {
 		if left > 0 && strings.HasPrefix(string(b), "$5") {
@@ -151,13 +153,16 @@ func TestUserHooksSeeEachAttemptAndCanRevealItsError(t *testing.T) {
 	if v, err := rdb.Get(ctx, "k").Result(); err != nil || v != "value" {
 		t.Fatalf("%q, %v", v, err)
 	}
-	if len(seen) != 3 || seen[2] != nil {
-		t.Fatalf("the hook saw %v", seen)
+	if len(attempts) != 3 || attempts[2] != nil {
+		t.Fatalf("the hook of the client inside saw %v", attempts)
 	}
-	for _, err := range seen[:2] {
+	for _, err := range attempts[:2] {
 		if errors.Is(err, io.EOF) || !errors.Is(conntrack.Reveal(err), io.EOF) || err.Error() != conntrack.Reveal(err).Error() {
 			t.Errorf("%#v", err)
 		}
+	}
+	if len(calls) != 1 || calls[0] != nil {
+		t.Errorf("the hook of the managed client saw %v", calls)
 	}
 }
 

@@ -26,7 +26,7 @@ func (w *watching) DialHook(next redis.DialHook) redis.DialHook { return next }
 func (w *watching) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	return func(ctx context.Context, cmd redis.Cmder) error {
 		switch cmd.Name() {
-		case "hello", "client": // handshakes pass the hooks
+		case "hello", "client", "ping": // handshakes pass the hooks; a visit is a ping to those of the client inside
 			return next(ctx, cmd)
 		}
 		w.attempts.Add(1)
@@ -159,7 +159,7 @@ func TestTheBreakerOpensAfterItsTimeAndClosesByOneProbe(t *testing.T) {
 	p.Breaker = retry.BreakerPolicy{After: time.Second, Probe: 200 * time.Millisecond}
 	rdb := guarded(t, s.Options(), managed.WithRetry(p), journal.option())
 	watch := &watching{}
-	rdb.AddHook(watch)
+	rdb.Client.AddHook(watch) // inside of ours: it sees attempts
 	if err := rdb.Ping(context.Background()).Err(); err != nil {
 		t.Fatal(err)
 	}
@@ -231,7 +231,7 @@ func TestTheRetryNeverLandsOnASiblingOfTheDeadConnection(t *testing.T) {
 				opt := behind(s, proxy)
 				opt.PoolSize, opt.ReadTimeout = conns, c.limit
 				rdb := guarded(t, opt)
-				rdb.AddHook(&watching{})
+				rdb.Client.AddHook(&watching{})
 				ctx := upTo(t, 60*time.Second)
 				fill(t, rdb, conns)
 				c.fault(s, proxy)

@@ -13,6 +13,7 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/redis/go-redis/v9/maintnotifications"
 
+	"github.com/lifeguard-redis/lifeguard/internal/conntrack"
 	"github.com/lifeguard-redis/lifeguard/retry"
 )
 
@@ -29,6 +30,7 @@ type adaptive struct {
 	core *core
 
 	retry *retry.Hook
+	users *conntrack.Users
 	owner func(ctx context.Context, key string) (*redis.Client, error) // in a cluster: the node of a key
 	unit  func(node *redis.Client) (*unit, error)                      // ... and what we know of it
 	one   *batcher                                                     // else
@@ -76,7 +78,8 @@ const (
 //     keys; arguments above 8 KiB or of types that go-redis has to marshal; calls
 //     whose ctx carries a mark of package retry, or ends within about four
 //     batches; all, if the client-side cache is on.
-//   - Hooks see a batch as a pipeline, without the ctx of the callers.
+//   - Once a hook has been added, by AddHook or Instrument, all is sent directly, so
+//     that it sees each call once, with its ctx and its error.
 //   - Commands that wait for their batch when CloseGracefully is called are not sent and
 //     get ErrShutdown, as later ones do.
 //
@@ -86,7 +89,7 @@ const (
 // NewClient; Batched returns them as an error.
 func (c *Client) Adaptive(opts ...BatchOption) redis.UniversalClient {
 	opt := c.Options()
-	a := newAdaptive(c, c.core, c.unit.retry, opts)
+	a := newAdaptive(c, c.core, c.unit.retry, c.users, opts)
 	a.many = int64(opt.PoolSize)
 	a.one = a.newBatcher(c.unit, c.Pipeline)
 	a.begin(cached(opt))
@@ -96,19 +99,19 @@ func (c *Client) Adaptive(opts ...BatchOption) redis.UniversalClient {
 // Adaptive is Client.Adaptive for a cluster, with batches for each node.
 func (c *ClusterClient) Adaptive(opts ...BatchOption) redis.UniversalClient {
 	opt := c.Options()
-	a := newAdaptive(c, c.core, c.many.retry, opts)
+	a := newAdaptive(c, c.core, c.many.retry, &c.users, opts)
 	a.many = int64(opt.PoolSize)
 	a.owner, a.unit = c.MasterForKey, c.unit
 	a.begin(false) // that is for each node to say
 	return a
 }
 
-func newAdaptive(c redis.UniversalClient, core *core, hook *retry.Hook, opts []BatchOption) *adaptive {
+func newAdaptive(c redis.UniversalClient, core *core, hook *retry.Hook, users *conntrack.Users, opts []BatchOption) *adaptive {
 	set, err := newBatching(opts)
 	if err != nil {
 		panic(err)
 	}
-	return &adaptive{UniversalClient: c, make: commandMaker(), set: set, ctx: retry.First(context.Background()), core: core, retry: hook}
+	return &adaptive{UniversalClient: c, make: commandMaker(), set: set, ctx: retry.First(context.Background()), core: core, retry: hook, users: users}
 }
 
 func (a *adaptive) begin(off bool) {
@@ -189,7 +192,7 @@ func (a *adaptive) may(ctx context.Context) bool {
 func (a *adaptive) send(ctx context.Context, cmd redis.Cmder) error {
 	b := a.batcher(ctx, cmd)
 	done := ctx.Done()
-	if b == nil || b.stalled.Load() > 0 || done != nil && ctx.Err() != nil || !portable(cmd.Args(), done != nil) {
+	if b == nil || a.users.Any() || b.stalled.Load() > 0 || done != nil && ctx.Err() != nil || !portable(cmd.Args(), done != nil) {
 		_ = a.Process(ctx, cmd)
 		return nil
 	}
@@ -219,7 +222,7 @@ func (a *adaptive) send(ctx context.Context, cmd redis.Cmder) error {
 
 // goOn does what is to be done after a first attempt that failed.
 func (a *adaptive) goOn(ctx context.Context, cmd redis.Cmder, first error) {
-	err := a.Process(retry.After(ctx, first), cmd)
+	err := a.Process(conntrack.Quiet(retry.After(ctx, first), nil), cmd)
 	if err != nil && unsure(first, err) { // refused on the way, by a CloseGracefully
 		cmd.SetErr(a.retry.Abandoned(ctx, cmd, first))
 	}

@@ -28,7 +28,7 @@ func TestInAClusterEveryCallerGetsItsOwnReply(t *testing.T) {
 	cluster := redistest.StartCluster(t, "redis-server", 3, 0)
 	c := clusterClient(t, cluster.Options())
 	w := &ways{}
-	c.AddHook(w)
+	c.ClusterClient.AddHook(w)
 	callers(t, managed.AlwaysBatch(c.Adaptive()), w)
 }
 
@@ -36,7 +36,7 @@ func TestInAClusterCommandsOfSeveralKeysAreDirect(t *testing.T) {
 	cluster := redistest.StartCluster(t, "redis-server", 3, 0)
 	c := clusterClient(t, cluster.Options())
 	w := &ways{}
-	c.AddHook(w)
+	c.ClusterClient.AddHook(w)
 	a := managed.AlwaysBatch(c.Adaptive())
 	ctx := t.Context()
 	require.NoError(t, a.Set(ctx, "{k}1", "1", 0).Err())

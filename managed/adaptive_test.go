@@ -60,7 +60,7 @@ func adaptive(t testing.TB, opt *redis.Options, opts ...managed.Option) (redis.U
 	t.Helper()
 	c := client(t, opt, opts...)
 	w := &ways{}
-	c.AddHook(w)
+	c.Client.AddHook(w)
 	return managed.AlwaysBatch(c.Adaptive()), c, w
 }
 
@@ -68,7 +68,7 @@ func TestEveryCallerGetsItsOwnReply(t *testing.T) {
 	s := redistest.Start(t)
 	c := client(t, s.Options())
 	w := &ways{}
-	c.AddHook(w)
+	c.Client.AddHook(w)
 	a := c.Adaptive()
 	callers(t, a, w)
 	require.Zero(t, managed.InFlight(a))
@@ -107,7 +107,7 @@ func TestFewCallersAreSentDirectly(t *testing.T) {
 	s := redistest.Start(t)
 	c := client(t, s.Options())
 	w := &ways{}
-	c.AddHook(w)
+	c.Client.AddHook(w)
 	a := c.Adaptive()
 	for range 100 {
 		require.NoError(t, a.Set(t.Context(), "k", "v", 0).Err())
@@ -189,7 +189,7 @@ func TestWithAClientSideCacheEverythingIsDirect(t *testing.T) {
 	opt.ClientSideCacheConfig = &redis.ClientSideCacheConfig{}
 	c := client(t, opt)
 	w := &ways{}
-	c.AddHook(w)
+	c.Client.AddHook(w)
 	a := c.Adaptive()
 	var wg sync.WaitGroup
 	for range 64 {
@@ -443,7 +443,7 @@ func TestUnderKillsNothingIsCarriedOutTwiceOrLostInSilence(t *testing.T) {
 			policy.Budget = retry.NewBudget(1, 1000) // the kills are more than it is made for
 			c := client(t, s.Options(), managed.WithRetry(policy))
 			w := &ways{}
-			c.AddHook(w)
+			c.Client.AddHook(w)
 			incrs(t, s, c.Adaptive(opts...), w)
 		})
 	}
@@ -689,7 +689,7 @@ func TestDelayAndSizeOfBatchesAreKept(t *testing.T) {
 	w := &ways{}
 	var largest atomic.Int64
 	w.before = func(cmds []redis.Cmder) { largest.Store(max(largest.Load(), int64(len(cmds)))) }
-	c.AddHook(w)
+	c.Client.AddHook(w)
 	a := managed.AlwaysBatch(c.Adaptive(managed.WithBatchSize(4), managed.WithBatchDelay(20*time.Millisecond)))
 	began := time.Now()
 	require.NoError(t, a.Incr(t.Context(), "n").Err())

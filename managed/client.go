@@ -22,7 +22,8 @@ import (
 type Client struct {
 	*redis.Client
 	*unit
-	own *handle
+	own   *handle
+	users *conntrack.Users // the user's hooks, of this client or clone
 }
 
 // core is what all handles and clones of one client share.
@@ -76,7 +77,7 @@ func New(opt *redis.Options, opts ...Option) (*Client, error) {
 		_ = core.close()
 		return nil, err
 	}
-	return &Client{Client: u.rdb, unit: u, own: &handle{}}, nil
+	return &Client{Client: u.rdb, unit: u, own: &handle{}, users: u.users}, nil
 }
 
 func newCore(opts []Option, opt *redis.Options) (*core, error) {
@@ -141,22 +142,28 @@ func Open(ctx context.Context, url string, opts ...Option) (*Client, error) {
 	return c, nil
 }
 
-// AddHook adds a hook, as in go-redis. It sees commands, never visits.
+// AddHook adds a hook, as in go-redis: it sees each call once, with the error that the
+// caller gets. Repetitions and waits are inside of it; retry.Policy.OnRetry tells of
+// them. Dials it sees as they are made. It must hand on the ctx that it got, or one that
+// is made from that. It is safe for concurrent use.
 func (c *Client) AddHook(hook redis.Hook) {
-	if c.Client != c.rdb { // a clone of WithTimeout
-		c.Client.AddHook(conntrack.Unvisited(hook))
+	c.users.Add(hook)
+	c.Client.AddHook(conntrack.DialOnly(hook)) // makes go-redis ask our hook again
+	if c.Client != c.rdb {
 		return
 	}
-	c.unit.addHook(hook)
+	if b := c.blocking.unit.Load(); b != nil {
+		b.rdb.AddHook(conntrack.DialOnly(hook))
+	}
 }
 
 // WithTimeout returns a clone with another read and write timeout that shares
-// the pools, as in go-redis. Unlike go-redis's it keeps the management; hooks of
-// the user's own it does not have, as in go-redis. Closing it closes the client.
+// the pools, as in go-redis. Unlike go-redis's it keeps the management, and the hooks
+// that have been added. Closing it closes the client.
 func (c *Client) WithTimeout(d time.Duration) *Client {
-	clone := c.Client.WithTimeout(d)
-	c.hook.Install(clone)
-	return &Client{Client: clone, unit: c.unit, own: c.own}
+	clone, users := c.Client.WithTimeout(d), c.users.Clone()
+	c.hook.Install(clone, users, nil)
+	return &Client{Client: clone, unit: c.unit, own: c.own, users: users}
 }
 
 // Conns describes every open connection, the oldest first: those of the main and

@@ -183,6 +183,11 @@ func (c *ClusterClient) owner(ctx context.Context, key string) (*unit, error) {
 	return c.unit(rdb)
 }
 
+// AddHook adds a hook, as in go-redis: it sees each call once, with the error that the
+// caller gets; see Client.AddHook. Hooks that OnNewNode adds to the client of a node see
+// each attempt there.
+func (c *ClusterClient) AddHook(hook redis.Hook) { c.many.addHook(hook) }
+
 // Close closes the client at once, as in go-redis.
 func (c *ClusterClient) Close() error { return c.core.close() }
 

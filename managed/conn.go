@@ -156,23 +156,7 @@ type pipeliner struct {
 }
 
 func (p *pipeliner) Exec(ctx context.Context) ([]redis.Cmder, error) {
-	l := p.conn.lease
-	w, err := l.Begin(ctx)
-	if err != nil {
-		cmds := p.Cmds()
-		for _, cmd := range cmds {
-			cmd.SetErr(err)
-		}
-		p.Discard()
-		return cmds, err
-	}
-	cmds, err := p.Pipeliner.Exec(retry.Bound(ctx)) // nothing is repeated on a lease
-	if err != nil {
-		for _, cmd := range cmds {
-			l.seen(cmd.Err())
-		}
-	}
-	return cmds, l.End(ctx, w, err)
+	return p.Pipeliner.Exec(conntrack.Leased(retry.Bound(ctx), p.conn.lease)) // nothing is repeated on a lease
 }
 
 func (p *pipeliner) Pipelined(ctx context.Context, fn func(redis.Pipeliner) error) ([]redis.Cmder, error) {

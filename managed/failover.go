@@ -30,7 +30,7 @@ func NewFailover(opt *redis.FailoverOptions, opts ...Option) (*Client, error) {
 		return nil, err
 	}
 	core.set.buffers.resize(like)
-	u := &unit{core: core}
+	u := &unit{core: core, users: &conntrack.Users{}}
 	u.retry = core.retryHook(like, u.repeating)
 	u.on(core.tracker.NewFailoverNode(like, opt.SentinelAddrs...))
 	rdb, err := constructed(func() *redis.Client { return redis.NewFailoverClient(withNode(opt, like)) })
@@ -43,7 +43,7 @@ func NewFailover(opt *redis.FailoverOptions, opts ...Option) (*Client, error) {
 		_ = core.close()
 		return nil, err
 	}
-	return &Client{Client: rdb, unit: u, own: &handle{}}, nil
+	return &Client{Client: rdb, unit: u, own: &handle{}, users: u.users}, nil
 }
 
 // NewFailoverClient is NewFailover for those who replace redis.NewFailoverClient:
@@ -81,7 +81,7 @@ func NewFailoverCluster(opt *redis.FailoverOptions, opts ...Option) (*ClusterCli
 	}
 	// go-redis makes the clients of the nodes itself; here they get their units.
 	rdb.OnNewNode(func(node *redis.Client) {
-		u := &unit{core: m.core, retry: m.retry, inner: true}
+		u := &unit{core: m.core, retry: m.retry, inner: true, around: &m.users}
 		u.on(d.node(node.Options().Addr))
 		u.bind(node, opt.MinIdleConns)
 	})

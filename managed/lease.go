@@ -116,7 +116,7 @@ func (l *lease) End(ctx context.Context, w conntrack.Watch, err error) error {
 		w.Lease()
 	}
 	l.done()
-	l.seen(err)
+	l.Seen(err)
 	if err != nil && errors.Is(err, redis.ErrClosed) && l.state.Load() != held {
 		return ErrReleased
 	}
@@ -126,9 +126,9 @@ func (l *lease) End(ctx context.Context, w conntrack.Watch, err error) error {
 	return err
 }
 
-// seen hears of the error of a command: what the node has refused says something
-// about the node, although nothing is repeated here.
-func (l *lease) seen(err error) {
+// Seen implements hooks.Holder: what the node has refused says something about the node,
+// although nothing is repeated here.
+func (l *lease) Seen(err error) {
 	if err == nil || err == redis.Nil {
 		return
 	}

@@ -22,6 +22,8 @@ type many struct {
 	own   *handle
 	like  *redis.Options
 
+	users conntrack.Users // the user's hooks
+
 	client redis.UniversalClient
 	slots  slotMap
 	reload func()
@@ -47,7 +49,7 @@ func newMany(like *redis.Options, opts []Option, more ...retry.Option) (*many, e
 
 // node makes the client of one node. go-redis calls it when it meets a new one.
 func (m *many) node(opt *redis.Options, make func(*redis.Options) *redis.Client) *redis.Client {
-	u := &unit{core: m.core, retry: m.retry, make: make, inner: true}
+	u := &unit{core: m.core, retry: m.retry, make: make, inner: true, around: &m.users}
 	if err := u.build(*opt); err != nil {
 		panic(err) // as redis.NewClient does
 	}
@@ -83,6 +85,12 @@ func (m *many) stale(r retry.Reason) {
 	}
 }
 
+// addHook adds a user's hook to the client of several nodes.
+func (m *many) addHook(h redis.Hook) {
+	m.users.Add(h)
+	m.client.AddHook(conntrack.DialOnly(h)) // makes go-redis ask outer again
+}
+
 // outer is the outermost hook of a client of several nodes.
 type outer struct{ m *many }
 
@@ -96,7 +104,7 @@ func (o *outer) ProcessHook(send redis.ProcessHook) redis.ProcessHook {
 		}
 		return send(ctx, cmd)
 	}
-	return func(ctx context.Context, cmd redis.Cmder) error {
+	run := func(ctx context.Context, cmd redis.Cmder) error {
 		m.calls.Add(1)
 		defer m.calls.Add(-1)
 		if m.core.draining.Load() {
@@ -107,6 +115,20 @@ func (o *outer) ProcessHook(send redis.ProcessHook) redis.ProcessHook {
 			err = m.failed(err)
 		}
 		return err
+	}
+	users := m.users.Process(func(ctx context.Context, cmd redis.Cmder) error {
+		err := run(ctx, cmd)
+		if err != nil {
+			cmd.SetErr(err)
+		}
+		return err
+	})
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		ctx, quiet := conntrack.Loud(ctx)
+		if users == nil || quiet {
+			return run(ctx, cmd)
+		}
+		return users(ctx, cmd)
 	}
 }
 
@@ -121,7 +143,7 @@ func (o *outer) ProcessPipelineHook(send redis.ProcessPipelineHook) redis.Proces
 		}
 		return send(ctx, cmds)
 	}
-	return func(ctx context.Context, cmds []redis.Cmder) error {
+	run := func(ctx context.Context, cmds []redis.Cmder) error {
 		m.calls.Add(1)
 		defer m.calls.Add(-1)
 		if m.core.draining.Load() {
@@ -141,6 +163,10 @@ func (o *outer) ProcessPipelineHook(send redis.ProcessPipelineHook) redis.Proces
 		}
 		return m.failed(err)
 	}
+	if users := m.users.Pipeline(run); users != nil {
+		return users
+	}
+	return run
 }
 
 // failed turns an error into what the caller is to see.

@@ -154,5 +154,10 @@ func (r *Ring) Warm(ctx context.Context, n int) (int, error) {
 	return r.warm(ctx, units, n)
 }
 
+// AddHook adds a hook, as in go-redis: it sees each call once, with the error that the
+// caller gets; see Client.AddHook. Hooks that OnNewNode adds to the client of a node see
+// each attempt there.
+func (r *Ring) AddHook(hook redis.Hook) { r.many.addHook(hook) }
+
 // Close closes the client at once, as in go-redis.
 func (r *Ring) Close() error { return r.core.close() }

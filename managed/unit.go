@@ -24,6 +24,9 @@ type unit struct {
 	make  func(*redis.Options) *redis.Client // nil: redis.NewClient
 	inner bool                               // a node of a cluster or ring: an outer hook repeats
 
+	users  *conntrack.Users // hooks of the user, around what the client does; nil for a node of a cluster or ring
+	around *conntrack.Users // of a node: those of the whole client, around what leases do
+
 	leases   leaseList
 	meter    meter
 	breaker  interface{ BreakerOpen() bool }
@@ -33,7 +36,7 @@ type unit struct {
 
 // newUnit makes a unit of a user's options, which it does not change.
 func (c *core) newUnit(opt *redis.Options) (*unit, error) {
-	u := &unit{core: c}
+	u := &unit{core: c, users: &conntrack.Users{}}
 	u.retry = c.retryHook(opt, u.repeating)
 	if err := u.build(*opt); err != nil {
 		return nil, err
@@ -87,7 +90,7 @@ func (u *unit) bind(rdb *redis.Client, minIdle int) {
 	u.rdb = rdb
 	u.hook = &conntrack.Hook{Node: u.node, Inner: u.inner, Failed: u.failed, Took: u.took}
 	u.breaker = u.retry
-	u.hook.Install(rdb)
+	u.hook.Install(rdb, u.users, u.around)
 	if u.inner {
 		u.hook.Client = u.processInner
 		node := u.retry.Node(u.node.Addr())
@@ -212,14 +215,6 @@ func (u *unit) repeating(a retry.Attempt) {
 func (u *unit) readOnly() {
 	if s := u.core.maintain.of(u.node); s != nil {
 		s.readOnly()
-	}
-}
-
-// addHook adds a user's hook.
-func (u *unit) addHook(h redis.Hook) {
-	u.rdb.AddHook(conntrack.Unvisited(h))
-	if b := u.blocking.unit.Load(); b != nil {
-		b.addHook(h)
 	}
 }
 

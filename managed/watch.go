@@ -2,6 +2,8 @@ package managed
 
 import (
 	"context"
+	"iter"
+	"sync/atomic"
 
 	"github.com/redis/go-redis/v9"
 
@@ -19,7 +21,7 @@ func (c *Client) Watch(ctx context.Context, fn func(*redis.Tx) error, keys ...st
 	if c.core.draining.Load() {
 		return ErrShutdown
 	}
-	return watch(ctx, c.retry, c.Client.Watch, fn, keys)
+	return watch(ctx, c.retry, c.users, c.Client.Watch, fn, keys)
 }
 
 // Watch is redis.ClusterClient's; see Client.Watch.
@@ -50,17 +52,21 @@ func (m *many) watch(ctx context.Context, do watchFunc, fn func(*redis.Tx) error
 		}
 		return err
 	}
-	return watch(ctx, m.retry, counted, fn, keys)
+	return watch(ctx, m.retry, nil, counted, fn, keys) // go-redis puts hooks of a cluster around no WATCH
 }
 
 // watch runs a transaction by do. WATCH changes nothing that outlives its connection,
-// so it is repeated until fn is entered.
-func watch(ctx context.Context, r *retry.Hook, do watchFunc, fn func(*redis.Tx) error, keys []string) error {
+// so it is repeated until fn is entered. Hooks of users run around the WATCH as a whole.
+func watch(ctx context.Context, r *retry.Hook, users *conntrack.Users, do watchFunc, fn func(*redis.Tx) error, keys []string) error {
 	entered := false
+	var seen *watchSeen
 	run := func(tx *redis.Tx) error {
 		entered = true
 		if len(keys) == 0 {
 			conntrack.Watching(ctx, tx)
+		}
+		if err := seen.end(nil); err != nil {
+			return err
 		}
 		return fn(tx)
 	}
@@ -72,9 +78,20 @@ func watch(ctx context.Context, r *retry.Hook, do watchFunc, fn func(*redis.Tx) 
 	for _, k := range keys {
 		args = append(args, k)
 	}
+	cmd := redis.NewStatusCmd(ctx, args...)
+	attempt := conntrack.WatchContext
+	if users.Any() {
+		var err error
+		if seen, err = beginWatch(ctx, cmd, users); seen == nil {
+			return err
+		}
+		defer seen.stop()
+		ctx = seen.ctx
+		attempt = func(ctx context.Context) context.Context { return conntrack.Quiet(conntrack.WatchContext(ctx), &seen.over) }
+	}
 	var result error
-	err := r.ProcessHarmless(ctx, redis.NewStatusCmd(ctx, args...), func(ctx context.Context, _ redis.Cmder) error {
-		result = conntrack.Reveal(do(conntrack.WatchContext(ctx), run, keys...))
+	err := r.ProcessHarmless(ctx, cmd, func(ctx context.Context, _ redis.Cmder) error {
+		result = conntrack.Reveal(do(attempt(ctx), run, keys...))
 		if entered {
 			return nil
 		}
@@ -83,5 +100,53 @@ func watch(ctx context.Context, r *retry.Hook, do watchFunc, fn func(*redis.Tx) 
 	if entered {
 		return result
 	}
-	return err
+	return seen.end(err)
+}
+
+// watchSeen are the hooks of users around a WATCH that is tried several times, and after
+// which fn runs before the call is over. They wait, as a coroutine, until its end is known.
+type watchSeen struct {
+	ctx  context.Context // that the hooks went on with
+	err  error           // of the WATCH
+	told error           // what the hooks made of it
+	over atomic.Bool     // what follows is seen by them on its own
+	next func() (struct{}, bool)
+	stop func()
+}
+
+// beginWatch runs the hooks up to the WATCH. seen is nil if they did not go on to it.
+func beginWatch(ctx context.Context, cmd redis.Cmder, users *conntrack.Users) (seen *watchSeen, err error) {
+	w := &watchSeen{}
+	w.next, w.stop = iter.Pull(func(yield func(struct{}) bool) {
+		watch := func(ctx context.Context, _ redis.Cmder) error {
+			w.ctx = ctx
+			if !yield(struct{}{}) {
+				return context.Canceled // it panics
+			}
+			cmd.SetErr(w.err)
+			return w.err
+		}
+		chain := users.Process(watch)
+		if chain == nil {
+			chain = watch
+		}
+		w.told = chain(conntrack.WithCall(ctx), cmd)
+	})
+	if _, reached := w.next(); !reached {
+		return nil, w.told
+	}
+	return w, nil
+}
+
+// end tells the hooks how the WATCH ended, and returns what they make of that. Nil has
+// none.
+func (w *watchSeen) end(err error) error {
+	if w == nil {
+		return err
+	}
+	w.err = err
+	w.over.Store(true)
+	for _, again := w.next(); again; _, again = w.next() {
+	}
+	return w.told
 }

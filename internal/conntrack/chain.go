@@ -14,6 +14,7 @@ import (
 type installed struct {
 	*Hook
 	client              *redis.Client
+	users, leases       *Users
 	chains              atomic.Uint64 // the last number
 	commands, pipelines ownChains
 }

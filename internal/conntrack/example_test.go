@@ -35,7 +35,7 @@ func Example() {
 	node := tracker.NewNode(opt) // puts the tracked connections into opt
 	rdb := redis.NewClient(opt)
 	hook := &conntrack.Hook{Node: node}
-	hook.Install(rdb) // the first hook
+	hook.Install(rdb, nil, nil) // the first hook
 	node.Bind(rdb)
 	defer rdb.Close()
 	defer node.Close()

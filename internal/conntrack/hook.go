@@ -2,6 +2,7 @@ package conntrack
 
 import (
 	"context"
+	"errors"
 	"net"
 	"time"
 
@@ -17,6 +18,8 @@ type Holder interface {
 	Begin(ctx context.Context) (Watch, error)
 	// End is called after it and returns the error for the caller.
 	End(ctx context.Context, w Watch, err error) error
+	// Seen hears of the error of each command of a pipeline that failed, before End.
+	Seen(err error)
 }
 
 // Watch is what a Holder remembers of one command: how to stop watching its ctxs.
@@ -47,8 +50,12 @@ type Hook struct {
 	Inner bool
 }
 
-// Install adds the hook to a client, or to a clone of it, as its first one.
-func (h *Hook) Install(c *redis.Client) { c.AddHook(&installed{Hook: h, client: c}) }
+// Install adds the hook to a client, or to a clone of it, as its first one. users are
+// the hooks that run around it, nil for none; Rebuild is to be called when some came in.
+// leases are those that run around commands on leases if users is nil.
+func (h *Hook) Install(c *redis.Client, users, leases *Users) {
+	c.AddHook(&installed{Hook: h, client: c, users: users, leases: leases})
+}
 
 // DialHook wraps nothing, for go-redis skips hooks that return nil; but where a
 // dial can fail before it reaches our Dialer (a Sentinel has to name the master
@@ -66,10 +73,11 @@ func (h *Hook) DialHook(next redis.DialHook) redis.DialHook {
 	}
 }
 
-// ProcessHook is called by go-redis once for every Client and every Conn, so
-// what it returns belongs to one of them.
+// ProcessHook is called by go-redis once for every Client and every Conn, and again when
+// a hook is added, so what it returns belongs to one of them.
 func (in *installed) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	s := &scope{in: in, next: next, chain: in.chains.Add(1)}
+	s.around(in.users)
 	return s.process
 }
 
@@ -77,13 +85,41 @@ func (in *installed) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 type scope struct {
 	in       *installed
 	next     redis.ProcessHook
-	holder   Holder // set by the visit that leases a Conn, before anybody else has it
+	users    redis.ProcessHook // the hooks of users around run, nil for none
+	holder   Holder            // set by the visit that leases a Conn, before anybody else has it
 	chain    uint64
 	watching bool // it belongs to a transaction that is counted as a whole
 }
 
+// around puts the hooks of users around what the scope does.
+func (s *scope) around(u *Users) {
+	if !u.Any() {
+		return
+	}
+	send := s.next
+	inside := func(ctx context.Context, cmd redis.Cmder) error {
+		c := callOf(ctx)
+		if c == nil {
+			return errLostContext
+		}
+		err := s.run(ctx, cmd, c.watch)
+		if err != nil {
+			cmd.SetErr(err)
+		}
+		return err
+	}
+	if s.users = u.Process(inside); s.users != nil {
+		s.next = func(ctx context.Context, cmd redis.Cmder) error {
+			attempted(ctx)
+			return send(ctx, cmd)
+		}
+	}
+}
+
 func (s *scope) process(ctx context.Context, cmd redis.Cmder) error {
-	if watches(ctx) {
+	ctx, quiet := Loud(ctx)
+	watch := watches(ctx)
+	if watch {
 		s.watching = true
 	}
 	if v := visitOf(cmd); v != nil {
@@ -92,11 +128,22 @@ func (s *scope) process(ctx context.Context, cmd redis.Cmder) error {
 			v.came = s.chain
 			return nil
 		case visitAcquire:
-			s.holder = v.holder
+			if s.holder = v.holder; s.users == nil {
+				s.around(s.in.leases)
+			}
 		}
 		return s.next(ctx, cmd)
 	}
 	ctx = unhurried(ctx)
+	if s.users == nil || quiet || setsUp(cmd) && repeated(ctx) {
+		return s.run(ctx, cmd, watch)
+	}
+	return s.users(context.WithValue(ctx, callKey{}, &call{watch: watch}), cmd)
+}
+
+// run does everything that is done about a command. watch: it is the WATCH at the start
+// of a transaction, or a handshake for one.
+func (s *scope) run(ctx context.Context, cmd redis.Cmder, watch bool) error {
 	h, n := s.in.Hook, s.in.Node
 	client := s.holder == nil && s.in.commands.areOf(s.in, s.chain)
 	work := client || !setsUp(cmd) // not the handshake of a connection for somebody else's command
@@ -125,7 +172,7 @@ func (s *scope) process(ctx context.Context, cmd redis.Cmder) error {
 	switch {
 	case client && h.Client != nil:
 		err = h.Client(ctx, cmd, s.next)
-	case h.Process != nil && !(work && watches(ctx)): // a handshake is marked as one for a WATCH, too
+	case h.Process != nil && !(work && watch):
 		err = h.Process(ctx, cmd, s.next)
 	default:
 		err = s.next(ctx, cmd)
@@ -141,6 +188,10 @@ func (s *scope) process(ctx context.Context, cmd redis.Cmder) error {
 	}
 	return nil
 }
+
+// errLostContext is for a hook of a user's that goes on with a ctx that is not made from
+// the one it got: what the call needs to know is in that.
+var errLostContext = errors.New("lifeguard: a hook went on with another ctx: derive it from the one that the hook was given")
 
 // setsUp knows what go-redis sends on a Conn of its own to set a connection up.
 func setsUp(cmd redis.Cmder) bool {
@@ -193,70 +244,137 @@ func (h *Hook) fail(ctx context.Context, err error, after time.Duration) error {
 	return err
 }
 
-// ProcessPipelineHook does the same for pipelines and transactions. Those of a
-// leased Conn are watched by their owner.
+// ProcessPipelineHook does the same for pipelines and transactions.
 func (in *installed) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
-	chain := in.chains.Add(1)
-	return func(ctx context.Context, cmds []redis.Cmder) error {
-		if v, tx := asks(cmds); v != nil {
-			if tx {
-				v.cameTx = chain
-			} else {
-				v.came = chain
-			}
-			return nil
-		}
-		ctx = unhurried(ctx)
-		h, n := in.Hook, in.Node
-		var start int64
-		if h.Took != nil && len(cmds) > 0 && !setsUp(cmds[0]) {
-			first := cmds[0]
-			start = n.t.now()
-			defer func() { h.Took(first, time.Duration(n.t.now()-start)) }()
-		}
-		own := no
-		if in.pipelines.areOf(in, chain) {
-			own = yes
-			n.pipeline.enter()
-			defer n.pipeline.leave()
-			if err := n.t.refusing.Load(); err != nil {
-				for _, cmd := range cmds {
-					cmd.SetErr(*err)
-				}
-				return *err
-			}
-		} else { // it has its connection, of the main pool, and the demand for that is counted
-			n.pinned.Add(1)
-			defer n.pinned.Add(-1)
-		}
-		var err error
-		if h.Pipeline != nil {
-			err = h.Pipeline(ctx, cmds, next, own)
-		} else {
-			err = next(ctx, cmds)
-		}
-		if !n.tookWrites.Load() && tookWrite(cmds) {
-			n.tookWrites.Store(true)
-		}
-		if err == nil {
-			return nil
-		}
-		if len(cmds) > 0 && !setsUp(cmds[0]) {
-			n.health.fail(h, err)
-		}
-		after := n.since(start)
-		failed, seen := h.fail(ctx, err, after), err
-		for _, cmd := range cmds {
-			switch e := cmd.Err(); e {
-			case nil:
-			case seen:
-				cmd.SetErr(failed)
-			default:
-				cmd.SetErr(h.fail(ctx, e, after))
-			}
-		}
-		return failed
+	s := &pipeScope{in: in, next: next, chain: in.chains.Add(1)}
+	s.users = s.around(in.users)
+	if s.users == nil {
+		s.leases = s.around(in.leases)
 	}
+	return s.process
+}
+
+// pipeScope is the hook on the pipelines, or on the transactions, of one Client or Conn.
+type pipeScope struct {
+	in     *installed
+	next   redis.ProcessPipelineHook
+	users  redis.ProcessPipelineHook // the hooks of users around run, nil for none
+	leases redis.ProcessPipelineHook // those around pipelines on leases
+	chain  uint64
+}
+
+func (s *pipeScope) around(u *Users) redis.ProcessPipelineHook {
+	if !u.Any() {
+		return nil
+	}
+	return u.Pipeline(func(ctx context.Context, cmds []redis.Cmder) error {
+		c := callOf(ctx)
+		if c == nil {
+			return errLostContext
+		}
+		return s.run(ctx, cmds, c.holder)
+	})
+}
+
+func (s *pipeScope) process(ctx context.Context, cmds []redis.Cmder) error {
+	if v, tx := asks(cmds); v != nil {
+		if tx {
+			v.cameTx = s.chain
+		} else {
+			v.came = s.chain
+		}
+		return nil
+	}
+	ctx, quiet := Loud(ctx)
+	ctx, holder := leased(unhurried(ctx))
+	users := s.users
+	if holder != nil && users == nil {
+		users = s.leases
+	}
+	if users == nil || quiet || len(cmds) > 0 && setsUp(cmds[0]) && repeated(ctx) {
+		return s.run(ctx, cmds, holder)
+	}
+	return users(context.WithValue(ctx, callKey{}, &call{holder: holder}), cmds)
+}
+
+// run does everything that is done about a pipeline, and asks the holder of the lease it
+// is on, if it is on one.
+func (s *pipeScope) run(ctx context.Context, cmds []redis.Cmder, holder Holder) error {
+	if holder == nil {
+		return s.send(ctx, cmds)
+	}
+	w, err := holder.Begin(ctx)
+	if err != nil {
+		for _, cmd := range cmds {
+			cmd.SetErr(err)
+		}
+		return err
+	}
+	if err = s.send(ctx, cmds); err != nil {
+		for _, cmd := range cmds {
+			holder.Seen(cmd.Err())
+		}
+	}
+	return holder.End(ctx, w, err)
+}
+
+func (s *pipeScope) send(ctx context.Context, cmds []redis.Cmder) error {
+	in, next := s.in, s.next
+	h, n := in.Hook, in.Node
+	if s.users != nil {
+		next = func(ctx context.Context, cmds []redis.Cmder) error {
+			attempted(ctx)
+			return s.next(ctx, cmds)
+		}
+	}
+	var start int64
+	if h.Took != nil && len(cmds) > 0 && !setsUp(cmds[0]) {
+		first := cmds[0]
+		start = n.t.now()
+		defer func() { h.Took(first, time.Duration(n.t.now()-start)) }()
+	}
+	own := no
+	if in.pipelines.areOf(in, s.chain) {
+		own = yes
+		n.pipeline.enter()
+		defer n.pipeline.leave()
+		if err := n.t.refusing.Load(); err != nil {
+			for _, cmd := range cmds {
+				cmd.SetErr(*err)
+			}
+			return *err
+		}
+	} else { // it has its connection, of the main pool, and the demand for that is counted
+		n.pinned.Add(1)
+		defer n.pinned.Add(-1)
+	}
+	var err error
+	if h.Pipeline != nil {
+		err = h.Pipeline(ctx, cmds, next, own)
+	} else {
+		err = next(ctx, cmds)
+	}
+	if !n.tookWrites.Load() && tookWrite(cmds) {
+		n.tookWrites.Store(true)
+	}
+	if err == nil {
+		return nil
+	}
+	if len(cmds) > 0 && !setsUp(cmds[0]) {
+		n.health.fail(h, err)
+	}
+	after := n.since(start)
+	failed, seen := h.fail(ctx, err, after), err
+	for _, cmd := range cmds {
+		switch e := cmd.Err(); e {
+		case nil:
+		case seen:
+			cmd.SetErr(failed)
+		default:
+			cmd.SetErr(h.fail(ctx, e, after))
+		}
+	}
+	return failed
 }
 
 // These cost no allocation for each Conn, as a closure would.

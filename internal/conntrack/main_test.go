@@ -33,7 +33,7 @@ type rig struct {
 	events  *eventLog
 }
 
-// AddHook adds a user's hook, as package managed does.
+// AddHook adds a hook that sees no visits, inside of ours.
 func (r *rig) AddHook(h redis.Hook) { r.Client.AddHook(conntrack.Unvisited(h)) }
 
 // visit visits one idle connection.
@@ -59,7 +59,7 @@ func newRig(t testing.TB, opt *redis.Options, cfg conntrack.Config) *rig {
 	n := tr.NewNode(opt)
 	c := redis.NewClient(opt)
 	h := &conntrack.Hook{Node: n}
-	h.Install(c)
+	h.Install(c, nil, nil)
 	n.Bind(c)
 	r := &rig{Client: c, node: n, tracker: tr, hook: h, events: log}
 	t.Cleanup(func() {

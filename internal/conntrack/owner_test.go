@@ -41,7 +41,7 @@ func TestAConnIsNeverTakenForTheClientWhileHooksAreAdded(t *testing.T) {
 			case <-stop:
 				return
 			default:
-				r.hook.Install(r.WithTimeout(0))
+				r.hook.Install(r.WithTimeout(0), nil, nil)
 				c := r.WithTimeout(0)
 				for range 20 {
 					c.AddHook(passHook{})
@@ -82,7 +82,7 @@ func TestTheClientIsKnownWhoeverAddsHooksToIt(t *testing.T) {
 		}
 	}
 	clone := r.WithTimeout(0)
-	r.hook.Install(clone)
+	r.hook.Install(clone, nil, nil)
 	clone.AddHook(passHook{})
 	if err := clone.Ping(bg).Err(); err != nil || client.Load() != 4 {
 		t.Errorf("a command of a clone: %v, %d of 4 were the client's", err, client.Load())

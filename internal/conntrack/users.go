@@ -1,0 +1,150 @@
+package conntrack
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// Users are the hooks that the user of a client has added. They run around everything
+// that is done about a call, repetitions and waits included, as go-redis runs them
+// around its own. It is safe for concurrent use; a nil one has none.
+type Users struct {
+	mu   sync.Mutex
+	list atomic.Pointer[[]redis.Hook]
+}
+
+// Add adds a hook; it runs inside of those that were added before.
+func (u *Users) Add(h redis.Hook) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	list := append(append([]redis.Hook(nil), u.all()...), h)
+	u.list.Store(&list)
+}
+
+func (u *Users) all() []redis.Hook {
+	if u == nil {
+		return nil
+	}
+	if list := u.list.Load(); list != nil {
+		return *list
+	}
+	return nil
+}
+
+// Any reports whether there is a hook.
+func (u *Users) Any() bool { return u != nil && u.list.Load() != nil }
+
+// Clone has the same hooks; what is added to one of them the other does not get.
+func (u *Users) Clone() *Users {
+	c := &Users{}
+	if u != nil {
+		c.list.Store(u.list.Load())
+	}
+	return c
+}
+
+// Process puts the hooks around next; nil if there is none.
+func (u *Users) Process(next redis.ProcessHook) redis.ProcessHook {
+	all, outer := u.all(), redis.ProcessHook(nil)
+	for i := len(all) - 1; i >= 0; i-- {
+		if h := all[i].ProcessHook(next); h != nil { // go-redis skips those, too
+			next, outer = h, h
+		}
+	}
+	return outer
+}
+
+// Pipeline does the same for pipelines.
+func (u *Users) Pipeline(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	all, outer := u.all(), redis.ProcessPipelineHook(nil)
+	for i := len(all) - 1; i >= 0; i-- {
+		if h := all[i].ProcessPipelineHook(next); h != nil {
+			next, outer = h, h
+		}
+	}
+	return outer
+}
+
+// DialOnly is what go-redis gets of a hook that Users run: dials are made by go-redis.
+func DialOnly(h redis.Hook) redis.Hook { return dialOnly{h} }
+
+type dialOnly struct{ hook redis.Hook }
+
+func (d dialOnly) DialHook(next redis.DialHook) redis.DialHook { return d.hook.DialHook(next) }
+
+// ProcessHook and ProcessPipelineHook are nil, so go-redis goes on without them.
+func (dialOnly) ProcessHook(redis.ProcessHook) redis.ProcessHook                         { return nil }
+func (dialOnly) ProcessPipelineHook(redis.ProcessPipelineHook) redis.ProcessPipelineHook { return nil }
+
+// call is what is known of a call inside of the hooks of users, which may have put a ctx
+// of their own around the one that said it.
+type call struct {
+	attempts atomic.Int32
+	holder   Holder // of the lease that a pipeline belongs to
+	watch    bool   // a WATCH at the start of a transaction
+}
+
+type callKey struct{}
+
+// WithCall marks the ctx of a call that the hooks of users are run around elsewhere.
+func WithCall(ctx context.Context) context.Context {
+	return context.WithValue(ctx, callKey{}, &call{})
+}
+
+func callOf(ctx context.Context) *call {
+	c, _ := ctx.Value(callKey{}).(*call)
+	return c
+}
+
+// attempted counts an attempt.
+func attempted(ctx context.Context) {
+	if c := callOf(ctx); c != nil {
+		c.attempts.Add(1)
+	}
+}
+
+// repeated reports whether the call that needs a connection has been tried before: then
+// the handshake is one of a repetition, which users see nothing of.
+func repeated(ctx context.Context) bool {
+	c := callOf(ctx)
+	return c != nil && c.attempts.Load() > 1
+}
+
+// quietCtx marks a command around which the hooks of users are not to run, because they
+// run around the whole of which it is a part.
+type quietCtx struct {
+	context.Context
+	over *atomic.Bool
+}
+
+// Quiet is for a command that is a part of a call. Hooks of users are not run around it,
+// until over is true; nil: never.
+func Quiet(ctx context.Context, over *atomic.Bool) context.Context { return &quietCtx{ctx, over} }
+
+// Loud takes the mark off, and reports whether it holds.
+func Loud(ctx context.Context) (context.Context, bool) {
+	if q, ok := ctx.(*quietCtx); ok {
+		return q.Context, q.over == nil || !q.over.Load()
+	}
+	return ctx, false
+}
+
+// leasedCtx says to whom the connection of a pipeline is leased.
+type leasedCtx struct {
+	context.Context
+	holder Holder
+}
+
+// Leased is for a pipeline on a Conn that holder has leased: it asks holder as a command
+// on that Conn does.
+func Leased(ctx context.Context, holder Holder) context.Context { return &leasedCtx{ctx, holder} }
+
+func leased(ctx context.Context) (context.Context, Holder) {
+	if l, ok := ctx.(*leasedCtx); ok {
+		return l.Context, l.holder
+	}
+	return ctx, nil
+}
