@@ -246,7 +246,7 @@ func (h *Hook) fail(ctx context.Context, err error, after time.Duration) error {
 
 // ProcessPipelineHook does the same for pipelines and transactions.
 func (in *installed) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
-	s := &pipeScope{in: in, next: next, chain: in.chains.Add(1)}
+	s := pipeScope{in: in, next: next, chain: in.chains.Add(1)}
 	s.users = s.around(in.users)
 	if s.users == nil {
 		s.leases = s.around(in.leases)
@@ -254,19 +254,22 @@ func (in *installed) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.P
 	return s.process
 }
 
-// pipeScope is the hook on the pipelines, or on the transactions, of one Client or Conn.
+// pipeScope is the hook on the pipelines, or on the transactions, of one Client or Conn. It
+// is a value, so that a Conn needs no more than a closure for it.
 type pipeScope struct {
 	in     *installed
 	next   redis.ProcessPipelineHook
 	users  redis.ProcessPipelineHook // the hooks of users around run, nil for none
 	leases redis.ProcessPipelineHook // those around pipelines on leases
 	chain  uint64
+	inside bool // of hooks of users
 }
 
-func (s *pipeScope) around(u *Users) redis.ProcessPipelineHook {
+func (s pipeScope) around(u *Users) redis.ProcessPipelineHook {
 	if !u.Any() {
 		return nil
 	}
+	s.inside = true
 	return u.Pipeline(func(ctx context.Context, cmds []redis.Cmder) error {
 		c := callOf(ctx)
 		if c == nil {
@@ -276,7 +279,7 @@ func (s *pipeScope) around(u *Users) redis.ProcessPipelineHook {
 	})
 }
 
-func (s *pipeScope) process(ctx context.Context, cmds []redis.Cmder) error {
+func (s pipeScope) process(ctx context.Context, cmds []redis.Cmder) error {
 	if v, tx := asks(cmds); v != nil {
 		if tx {
 			v.cameTx = s.chain
@@ -299,7 +302,7 @@ func (s *pipeScope) process(ctx context.Context, cmds []redis.Cmder) error {
 
 // run does everything that is done about a pipeline, and asks the holder of the lease it
 // is on, if it is on one.
-func (s *pipeScope) run(ctx context.Context, cmds []redis.Cmder, holder Holder) error {
+func (s pipeScope) run(ctx context.Context, cmds []redis.Cmder, holder Holder) error {
 	if holder == nil {
 		return s.send(ctx, cmds)
 	}
@@ -318,10 +321,10 @@ func (s *pipeScope) run(ctx context.Context, cmds []redis.Cmder, holder Holder) 
 	return holder.End(ctx, w, err)
 }
 
-func (s *pipeScope) send(ctx context.Context, cmds []redis.Cmder) error {
+func (s pipeScope) send(ctx context.Context, cmds []redis.Cmder) error {
 	in, next := s.in, s.next
 	h, n := in.Hook, in.Node
-	if s.users != nil {
+	if s.inside {
 		next = func(ctx context.Context, cmds []redis.Cmder) error {
 			attempted(ctx)
 			return s.next(ctx, cmds)
