@@ -128,6 +128,8 @@ type progress struct {
 	sent  int // attempts in which something was sent
 	idle  int // attempts in a row in which nothing was
 	since time.Time
+
+	evicted int // those of them whose connection was closed for its age and the like
 }
 
 // process goes on after the first attempt until there is an end.

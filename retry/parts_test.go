@@ -236,3 +236,43 @@ func TestErrorsHoldNoArguments(t *testing.T) {
 		t.Error(all)
 	}
 }
+
+// tooOld is the error of a connection that was closed instead of being used.
+type tooOld struct{ error }
+
+func (tooOld) Unsent() bool  { return true }
+func (tooOld) Evicted() bool { return true }
+
+func TestAPoolOfConnectionsThatAreTooOldCostsNoWait(t *testing.T) {
+	h := retry.NewHook(retry.Default())
+	left := 90
+	next := func(context.Context, redis.Cmder) error {
+		if left--; left >= 0 {
+			return tooOld{errors.New("closed for its age")}
+		}
+		return nil
+	}
+	ctx := within(t, 5*time.Second)
+	began := time.Now()
+	if err := h.Process(ctx, redis.NewStatusCmd(ctx, "set", "k", "v"), next); err != nil {
+		t.Error(err)
+	}
+	if d := time.Since(began); d > time.Second {
+		t.Errorf("%v for 90 of them", d)
+	}
+}
+
+func TestConnectionsThatAreTooOldFromTheirFirstMomentAreNotDialedForEver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := retry.NewHook(retry.Default())
+		tries := 0
+		began := time.Now()
+		err := h.Process(t.Context(), redis.NewStatusCmd(t.Context(), "set", "k", "v"), func(context.Context, redis.Cmder) error {
+			tries++
+			return tooOld{errors.New("closed for its age")}
+		})
+		if err == nil || time.Since(began) > 2*retry.AwayLimit || tries > 1000 {
+			t.Errorf("%v after %v and %d attempts", err, time.Since(began), tries)
+		}
+	})
+}

@@ -6,8 +6,10 @@ import (
 	"time"
 )
 
-// leastPause is the least time between two attempts that a server refuses.
-const leastPause = time.Millisecond
+const (
+	leastPause  = time.Millisecond // between two attempts that a server refuses
+	manyEvicted = 100              // connections that one call may meet and leave without a pause
+)
 
 // pause decides whether there is another attempt, and waits for it. If there is
 // none, it returns the error to end with.
@@ -20,7 +22,7 @@ func (h *Hook) pause(ctx context.Context, p *progress, f failure, a Attempt) (bo
 		if h.policy.MaxAttempts == 1 && !f.evicted {
 			return false, f.err
 		}
-		if p.idle == 0 {
+		if p.idle+p.evicted == 0 {
 			p.since = time.Now()
 		} else if !hasDeadline && time.Since(p.since) >= AwayLimit {
 			return false, f.err
@@ -28,12 +30,19 @@ func (h *Hook) pause(ctx context.Context, p *progress, f failure, a Attempt) (bo
 		if f.kind == away {
 			gate = gateOf(f.err)
 		}
-		if p.idle > 0 || f.kind == away {
+		switch {
+		case f.evicted: // each costs the pool one; what comes next is younger
+			if p.evicted++; p.evicted > manyEvicted {
+				wait = h.policy.Backoff(p.evicted - manyEvicted)
+			}
+		case p.idle > 0 || f.kind == away:
 			wait = h.policy.Backoff(p.idle + 1)
-		} // else another connection may do at once
-		p.idle++
+			p.idle++
+		default: // another connection may do at once
+			p.idle++
+		}
 	default:
-		p.idle = 0
+		p.idle, p.evicted = 0, 0
 		p.sent++
 		if h.policy.MaxAttempts > 0 && p.sent >= h.policy.MaxAttempts {
 			return false, f.err
