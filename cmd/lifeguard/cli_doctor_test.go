@@ -5,8 +5,10 @@ import (
 	"encoding/json"
 	"net"
 	"os"
+	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -125,8 +127,77 @@ func TestDoctorDoesNotAdviseWhatIsDoneAlready(t *testing.T) {
 	require.Contains(t, found["maxclients"].Change, "maxclients 120")
 	found, _ = examined(t, s, "--pool-size", "60", "--conn-limit", "55")
 	require.Contains(t, found["maxclients"].Change, "maxclients 110")
+	require.Contains(t, found["maxclients"].Change, "managed.WithConnLimit(50)")
 	_, stdout, _ = ask(t, []string{"doctor", "--max-age", "500ms", "--max-idle", "250ms"}, port(t, s)...)
 	require.Contains(t, strings.Join(strings.Fields(stdout), " "), "maximum age 500ms, idle time 250ms")
+}
+
+var (
+	poolSizes   = regexp.MustCompile(`pool_size=(-?\d+)&pipeline_pool_size=(-?\d+)`)
+	maxClients  = regexp.MustCompile(`maxclients (\d+)`)
+	noWarnings  = []string{"ok", "note"}
+	needsChange = []string{"warning", "critical"}
+)
+
+func TestDoctorGivesSizesOfAllPoolsThatFitTogether(t *testing.T) {
+	s := redistest.Start(t, "--maxclients", "50")
+	judge := func(args ...string) finding {
+		found, _ := examined(t, s, append([]string{"--max-age", "1h", "--managed"}, args...)...)
+		return found["maxclients"]
+	}
+	found := judge("--instances", "12", "--pool-size", "20")
+	require.Equal(t, "critical", found.Severity)
+	require.Contains(t, found.Change, "redis.Options{PoolSize: 2, PipelinePoolSize: 1}")
+	for _, args := range [][]string{{"--instances", "12"}, {"--instances", "1", "--pool-size", "50"}, {"--instances", "12", "--pool-size", "1", "--pipeline-pool-size", "40"},
+		{"--instances", "25", "--pool-size", "7"}, {"--instances", "40"}, {"--instances", "3", "--pool-size", "40", "--pipeline-pool-size", "3"}} {
+		found := judge(args...)
+		require.Contains(t, needsChange, found.Severity, args)
+		m := poolSizes.FindStringSubmatch(found.Change)
+		require.NotNil(t, m, found.Change)
+		followed := judge(append(args, "--pool-size", m[1], "--pipeline-pool-size", m[2])...)
+		require.Contains(t, noWarnings, followed.Severity, "%v: %s, and then %s", args, found.Change, followed.What)
+	}
+	found = judge("--instances", "60", "--pool-size", "10") // one connection each is too many
+	require.NotContains(t, found.Change, "PoolSize")
+	limit := maxClients.FindStringSubmatch(found.Change)
+	require.NotNil(t, limit)
+	require.NoError(t, s.Admin().ConfigSet(t.Context(), "maxclients", limit[1]).Err())
+	require.Contains(t, noWarnings, judge("--instances", "60", "--pool-size", "10").Severity)
+	require.NoError(t, s.Admin().ConfigSet(t.Context(), "maxclients", "50").Err())
+	// More callers than would fit: then it is no answer.
+	found = judge("--instances", "12", "--pool-size", "20", "--concurrency", "15", "--processors", "16")
+	require.NotContains(t, found.Change, "PoolSize")
+	require.Contains(t, found.Change, "maxclients")
+	found = judge("--instances", "12", "--pool-size", "20", "--blocking-pool", "10")
+	require.Contains(t, found.Change, "redis.Options{PoolSize: 1, PipelinePoolSize: 1} and managed.WithBlockingPool(1)")
+}
+
+func TestADefaultManagedClientPassesTheDoctor(t *testing.T) {
+	s := redistest.Start(t)
+	found, code := examined(t, s, "--managed")
+	require.Equal(t, exitOK, code, found)
+	require.Equal(t, "note", found["max-age"].Severity)
+	require.Equal(t, "ok", found["pool-size"].Severity)
+}
+
+func TestDoctorAdvisesNoPoolSizeWithoutKnowingCallersAndRoundTrip(t *testing.T) {
+	s := redistest.Start(t)
+	require.NoError(t, s.Admin().ACLSetUser(t.Context(), "blind", "on", ">p4ss", "~*", "+@all", "-ping").Err())
+	for _, size := range []string{"1", "5", "200", "5000"} {
+		found, _ := examined(t, s, "--pool-size", size, "--processors", "2")
+		require.Equal(t, "ok", found["pool-size"].Severity, size)
+		require.Contains(t, found["pool-size"].What, "is not judged")
+		_, stdout, _ := ask(t, []string{"doctor", "--json", "--pool-size", size, "--processors", "2", "--concurrency", "50", "--user", "blind", "-a", "p4ss"}, port(t, s)...)
+		require.Contains(t, stdout, "is not judged", "nobody may measure the round trip")
+	}
+	// A server far away keeps connections waiting for the network, not for processors.
+	p := redistest.NewProxy(t, s.Addr())
+	p.OnReply(func(int, []byte) redistest.Action { time.Sleep(3 * time.Millisecond); return redistest.Forward })
+	_, far, err := net.SplitHostPort(p.Addr())
+	require.NoError(t, err)
+	_, stdout, stderr := call(t, "doctor", "--pool-size", "40", "--processors", "2", "--concurrency", "40", "-p", far)
+	require.Empty(t, stderr)
+	require.Contains(t, strings.Join(strings.Fields(stdout), " "), "PoolSize 40 fits: at a round trip of")
 }
 
 func TestDoctorKnowsASentinel(t *testing.T) {
@@ -154,4 +225,5 @@ func TestDoctorSaysThingsOnceOfACluster(t *testing.T) {
 		require.NotContains(t, f.Change, "redis.Options{")
 	}
 	require.Equal(t, 1, seen["pool-size"])
+	require.Equal(t, 1, seen["maxclients-used"])
 }

@@ -26,8 +26,8 @@ func goTime(d time.Duration) string {
 }
 
 // bothRules look at a node and at the clients' configuration together.
-func bothRules(s server.Sample, e Effective) []Finding {
-	return rules(s, RoundTrip{}, e, idleAgainstTimeout, poolsAgainstMaxClients)
+func bothRules(s server.Sample, rtt RoundTrip, e Effective) []Finding {
+	return rules(s, rtt, e, idleAgainstTimeout, poolsAgainstMaxClients)
 }
 
 // timeRules hold the configuration against the round trip, of a cluster the slowest.
@@ -84,7 +84,7 @@ func idleTime(d time.Duration) string {
 	return show.Seconds(d)
 }
 
-func poolsAgainstMaxClients(s server.Sample, _ RoundTrip, e Effective) (Finding, bool) {
+func poolsAgainstMaxClients(s server.Sample, rtt RoundTrip, e Effective) (Finding, bool) {
 	limit, known := s.MaxClients.Get()
 	if !known || limit == 0 {
 		return Finding{}, false
@@ -102,15 +102,8 @@ func poolsAgainstMaxClients(s server.Sample, _ RoundTrip, e Effective) (Finding,
 	if need*10 <= limit*8 {
 		share = 5
 	}
-	room := int(limit)*share/10/e.Instances - e.PipelinePoolSize - e.BlockingPool
-	smaller := ""
-	if room >= e.PoolSize { // WithConnLimit is what bounds it, or it fits
-	} else if room >= 1 {
-		smaller = goLine("PoolSize", room, fmt.Sprintf("pool_size=%d", room))
-	} else if e.PipelinePoolSize > 0 {
-		smaller = goLine("PipelinePoolSize", -1, "pipeline_pool_size=-1")
-	}
-	f.Change = or(smaller, serverLine("maxclients", roundUp(need*10/int64(share))))
+	wanted, _ := needed(rtt, e)
+	f.Change = or(fitting(int(limit)*share/10/e.Instances, wanted, e), serverLine("maxclients", roundUp(need*10/int64(share))))
 	switch {
 	case need > limit:
 		f.Severity = Critical
@@ -125,6 +118,46 @@ func poolsAgainstMaxClients(s server.Sample, _ RoundTrip, e Effective) (Finding,
 		f.Why, f.Change = "", ""
 	}
 	return f, true
+}
+
+// fitting are the sizes of all pools of a process, in their proportions, that have room
+// connections together; "" if there are none, if they are not smaller, or if the process
+// is known to need a larger PoolSize.
+func fitting(room, wanted int, e Effective) string {
+	all := e.PoolSize + e.PipelinePoolSize + e.BlockingPool
+	if room < 1 || room >= all {
+		return ""
+	}
+	if e.ConnLimit > 0 {
+		return fmt.Sprintf("managed.WithConnLimit(%d)", room)
+	}
+	pipeline, blocking := room*e.PipelinePoolSize/all, room*e.BlockingPool/all
+	if e.BlockingPool > 0 && blocking == 0 && room > 1 {
+		blocking = 1
+	}
+	if e.PipelinePoolSize > 0 && pipeline == 0 && room-blocking > 1 {
+		pipeline = 1
+	}
+	main := room - pipeline - blocking
+	if main < 1 || wanted > main {
+		return ""
+	}
+	options, url := fmt.Sprintf("PoolSize: %d", main), fmt.Sprintf("pool_size=%d", main)
+	if e.PipelinePoolSize > 0 {
+		if pipeline == 0 {
+			pipeline = -1 // 0 is go-redis's default
+		}
+		options += fmt.Sprintf(", PipelinePoolSize: %d", pipeline)
+		url += fmt.Sprintf("&pipeline_pool_size=%d", pipeline)
+	}
+	line := fmt.Sprintf("redis.Options{%s}", options)
+	switch {
+	case e.BlockingPool > 0 && blocking == 0:
+		line += " without managed.WithBlockingPool"
+	case e.BlockingPool > 0:
+		line += fmt.Sprintf(" and managed.WithBlockingPool(%d)", blocking)
+	}
+	return line + "   (in a URL: " + url + ")"
 }
 
 func roundUp(n int64) int64 {
@@ -163,22 +196,35 @@ func readTimeout(_ server.Sample, rtt RoundTrip, e Effective) (Finding, bool) {
 	return f, true
 }
 
-// needed is how many connections a process needs, and why; 0 if nobody said.
+// near is a round trip up to which a connection waits for processors more than for the
+// network.
+const near = time.Millisecond
+
+// needed is how many connections a process needs, and why; 0 if that is not known: it
+// takes callers, or their rate, and the round trip.
 func needed(rtt RoundTrip, e Effective) (int, string) {
+	if rtt.Count == 0 {
+		return 0, ""
+	}
 	n, why := 0, ""
-	if e.Concurrency > 0 {
+	switch {
+	case e.Concurrency == 0:
+	case rtt.Median > near && e.Rate == 0:
+		n = e.Concurrency
+		why = fmt.Sprintf("at a round trip of %s each of %s may wait for the network; say --rate to have it worked out", show.Short(rtt.Median), show.Count(n, "caller"))
+	default:
 		n = rule(e.Concurrency, e.Processors)
 		why = fmt.Sprintf("the rule min(callers, 2 x processors + 1) gives %d for %d callers and %s", n, e.Concurrency, show.Count(e.Processors, "processor"))
 	}
-	if e.Rate > 0 && rtt.Count > 0 {
-		little := int(math.Ceil(e.Rate * rtt.Median.Seconds() * 1.25))
+	if e.Rate > 0 {
+		little := max(int(math.Ceil(e.Rate*rtt.Median.Seconds()*1.25)), 1)
 		text := fmt.Sprintf("%.0f commands a second at %s each keep %.2g connections busy (Little's law), with a quarter for spikes %d", e.Rate, show.Short(rtt.Median),
-			e.Rate*rtt.Median.Seconds(), max(little, 1))
+			e.Rate*rtt.Median.Seconds(), little)
 		if why != "" {
 			why += "; "
 		}
 		why += text
-		n = max(n, little, 1)
+		n = max(n, little)
 	}
 	return n, why
 }
@@ -194,7 +240,6 @@ func carries(_ server.Sample, rtt RoundTrip, e Effective) (Finding, bool) {
 		capacity = fmt.Sprintf("at a round trip of %s, %d connections carry at most %.0f commands a second", show.Short(rtt.Median), e.PoolSize, math.Floor(float64(e.PoolSize)/rtt.Median.Seconds()/100)*100)
 	}
 	n, why := needed(rtt, e)
-	most := max(rule(math.MaxInt, e.Processors), n)
 	change := func(n int) string {
 		return or(goLine("PoolSize", n, fmt.Sprintf("pool_size=%d", n)), fmt.Sprintf("redis.Options{PoolSize: managed.SuggestPoolSize(%d)}", max(e.Concurrency, n)))
 	}
@@ -215,16 +260,17 @@ func carries(_ server.Sample, rtt RoundTrip, e Effective) (Finding, bool) {
 		f.What += fmt.Sprintf(" is too small, %d are needed", n)
 		f.Why = why + ": with fewer, callers wait for each other, and time out in the pool"
 		f.Change = change(n)
-	case e.PoolSize > 2*most && n > 0:
+	case n == 0:
+		f.What += " is not judged"
+		f.What += ": that takes the callers (--concurrency) and the round trip"
+		if capacity != "" {
+			f.What += "; " + capacity
+		}
+	case e.PoolSize > 2*max(n, rule(math.MaxInt, e.Processors)) && e.Concurrency > 0:
 		f.Severity = Note
 		f.What += fmt.Sprintf(" is more than the %d that are needed", n)
 		f.Why = join(why, "each further one costs the server memory and a place of maxclients, in each instance")
 		f.Change = change(n)
-	case e.PoolSize > 2*most:
-		f.Severity = Note
-		f.What += fmt.Sprintf(" is more than the rule gives: 2 x processors + 1 = %d", most)
-		f.Why = join(capacity, "more connections than that only wait for the same processors, unless the server is far away; say --concurrency and --rate to have it worked out")
-		f.Change = change(most)
 	default:
 		f.What += " fits"
 		if why = join(why, capacity); why != "" {
@@ -241,7 +287,9 @@ func clientRules(e Effective) []Finding {
 	age := Finding{ID: "max-age"}
 	switch {
 	case e.MaxAge == 0:
-		age.Severity = Warning
+		if age.Severity = Warning; e.Managed {
+			age.Severity = Note // it finds out by itself that a node is not the master any more
+		}
 		age.What = "connections have no maximum age"
 		age.Why = "they stay at the host they were made to: after a failover, a new DNS entry, a scaled-out proxy or a changed password the old ones go on as before"
 		if age.Change = goLine("ConnMaxLifetime", "time.Hour, ConnMaxLifetimeJitter: 6 * time.Minute", "conn_max_lifetime=1h&conn_max_lifetime_jitter=6m"); e.Managed {

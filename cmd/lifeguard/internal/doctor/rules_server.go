@@ -2,6 +2,7 @@ package doctor
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -22,7 +23,6 @@ func serverRules(s server.Sample) []Finding {
 	}
 	add2(version(s))
 	add2(keepalive(s))
-	add2(fullness(s))
 	if n := s.RejectedConnections.Or(0); n > 0 {
 		add(Finding{ID: "rejected-connections", Severity: Warning,
 			What:   fmt.Sprintf("%d connections were rejected since the server started %s ago, because maxclients was reached", n, show.Seconds(s.Uptime.Or(0))),
@@ -112,23 +112,66 @@ func keepalive(s server.Sample) (Finding, bool) {
 	return Finding{ID: "tcp-keepalive", What: fmt.Sprintf("tcp-keepalive is %s: dead clients are noticed", show.Seconds(d))}, true
 }
 
-func fullness(s server.Sample) (Finding, bool) {
-	share, known := s.ShareOfMaxClients()
-	if !known {
+// fullness says how much of maxclients is in use, of all servers in one finding: of those
+// that are fullest, or between what.
+func fullness(all []server.Sample) (Finding, bool) {
+	var shares []float64
+	var limits []int64
+	var worst []server.Sample
+	level := OK
+	for _, s := range all {
+		share, known := s.ShareOfMaxClients()
+		if !known {
+			continue
+		}
+		at := OK
+		switch {
+		case share >= 0.95:
+			at = Critical
+		case share >= 0.8:
+			at = Warning
+		}
+		if at > level {
+			level, shares, limits, worst = at, nil, nil, nil
+		}
+		if at == level {
+			shares, limits, worst = append(shares, share), append(limits, s.MaxClients.Or(0)), append(worst, s)
+		}
+	}
+	if len(shares) == 0 {
 		return Finding{}, false
 	}
-	f := Finding{ID: "maxclients-used", What: fmt.Sprintf("%.0f %% of maxclients (%d) are in use now", share*100, s.MaxClients.Or(0)),
-		Why:    "at 100 % everybody else gets \"max number of clients reached\", also who wants to find out why",
-		Change: or("find out whose they are: lifeguard clients --group name", serverLine("maxclients", s.MaxClients.Or(0)*2))}
-	switch {
-	case share >= 0.95:
-		f.Severity = Critical
-	case share >= 0.8:
-		f.Severity = Warning
-	default:
-		f.Why, f.Change = "", ""
+	used := fmt.Sprintf("%.0f %%", slices.Min(shares)*100)
+	if most := fmt.Sprintf("%.0f %%", slices.Max(shares)*100); most != used {
+		used += " to " + most
+	}
+	f := Finding{ID: "maxclients-used", Severity: level, What: used + " of maxclients are in use now"}
+	if least := slices.Min(limits); least == slices.Max(limits) {
+		f.What = fmt.Sprintf("%s of maxclients (%d) are in use now", used, least)
+	}
+	if len(all) > 1 {
+		f.What += " on " + show.Count(len(worst), "server")
+		for _, s := range worst {
+			f.Nodes = append(f.Nodes, s.Node)
+		}
+	}
+	if level > OK {
+		f.Why = "at 100 % everybody else gets \"max number of clients reached\", also who wants to find out why"
+		f.Change = or("find out whose they are: lifeguard clients --group name", serverLine("maxclients", slices.Max(limits)*2))
 	}
 	return f, true
+}
+
+// servers are the nodes without those that are a server that is there already, under
+// another address.
+func servers(nodes []server.Sample) []server.Sample {
+	seen := map[string]bool{}
+	return slices.DeleteFunc(slices.Clone(nodes), func(s server.Sample) bool {
+		id, known := s.RunID.Get()
+		again := known && seen[id]
+		seen[id] = true
+		return again
+	})
 }
 
 // listRules look at who is connected.

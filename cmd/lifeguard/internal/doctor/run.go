@@ -78,8 +78,18 @@ func Examine(ctx context.Context, t *target.Target, c Client) (Report, error) {
 		r.Worst = worst(r.Findings)
 		return r, nil
 	}
+	slowest := RoundTrip{}
+	for _, m := range r.RoundTrips {
+		if m.Count > 0 && m.Median >= slowest.Median {
+			slowest = m
+		}
+	}
+	samples = servers(samples)
+	if f, ok := fullness(samples); ok {
+		found = append(found, f)
+	}
 	for _, s := range samples {
-		for _, f := range append(serverRules(s), bothRules(s, r.Client)...) {
+		for _, f := range append(serverRules(s), bothRules(s, slowest, r.Client)...) {
 			if t.Cluster {
 				f.Nodes = []string{s.Node}
 			}
@@ -88,12 +98,6 @@ func Examine(ctx context.Context, t *target.Target, c Client) (Report, error) {
 		if s.Mode.Or("") == "cluster" && !t.Cluster {
 			found = append(found, Finding{ID: "one-node", Severity: Note, What: "the server belongs to a cluster, and only this node was looked at",
 				Why: "the other nodes have settings, connections and limits of their own", Change: "lifeguard doctor --cluster"})
-		}
-	}
-	slowest := RoundTrip{}
-	for _, m := range r.RoundTrips {
-		if m.Count > 0 && m.Median >= slowest.Median {
-			slowest = m
 		}
 	}
 	found = append(found, timeRules(slowest, r.Client)...)
