@@ -121,15 +121,13 @@ func (u *unit) acquire(ctx context.Context, own *handle, rdb *redis.Client, try 
 	if label, ok := ctx.Value(labelKey{}).(string); ok {
 		l.label = label
 	}
-	if u.core.set.stacks == StackSite {
-		l.callers.depth = runtime.Callers(3, l.callers.pcs[:1])
-	} else {
-		l.callers.depth = runtime.Callers(3, l.callers.pcs[:])
+	if l.callers.keep(4, u.core.set.stacks, &u.core.leaky) {
+		l.profiled = true
+		profile.Add(l, 2)
 	}
 	l.node.Enter(hooks.PoolMain)
 	l.tracked.SetLeased(true)
 	u.leases.add(l)
-	profile.Add(l, 2)
 	conn := &Conn{Conn: l.conn, lease: l}
 	runtime.SetFinalizer(conn, forgotten)
 	if u.core.tracker.Observed() {

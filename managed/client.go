@@ -43,6 +43,7 @@ type core struct {
 
 	warnedServer atomic.Bool // that they do not fit into the server
 	sites        siteLog
+	leaky        leakySites
 
 	monitor *monitor.Monitor
 	retries func() retry.Stats

@@ -79,7 +79,9 @@ func (l *lease) end(how uint32) bool {
 	}
 	l.unit.leases.remove(l)
 	l.unit.meter.Hold.Record(l.since())
-	profile.Remove(l)
+	if l.profiled {
+		profile.Remove(l)
+	}
 	if how != released && l.inFlight.Load() > 0 {
 		l.tracked.Interrupt(ErrReleased)
 	}

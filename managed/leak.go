@@ -8,8 +8,8 @@ import (
 	"github.com/lifeguard-redis/lifeguard/hooks"
 )
 
-// profile shows the leases that are held by the stack of their Acquire, as
-// runtime/pprof profile "lifeguard.leases".
+// profile shows the leases that are held whose whole stack was kept, as runtime/pprof
+// profile "lifeguard.leases".
 var profile = func() *pprof.Profile {
 	const name = "lifeguard.leases"
 	if p := pprof.Lookup(name); p != nil {
@@ -47,7 +47,7 @@ func (ll *leaseList) report() {
 			break // the rest is younger
 		}
 		if l.reported.CompareAndSwap(false, true) {
-			l.unit.meter.leaks.Add(1)
+			l.leaked()
 			leaks = append(leaks, l)
 		}
 	}
@@ -65,6 +65,12 @@ func (ll *leaseList) report() {
 	for _, all := range bySite {
 		ll.core.sites.tell(slog.LevelWarn, "lifeguard: a lease is held for longer than the leak threshold; is a Release missing?", all[0], len(all))
 	}
+}
+
+// leaked notes a leak, and where it comes from.
+func (l *lease) leaked() {
+	l.unit.meter.leaks.Add(1)
+	l.core.leaky.add(l.callers.site[0])
 }
 
 // tell logs and emits what happened to a lease.
@@ -87,13 +93,22 @@ func (l *lease) event(kind hooks.EventKind) hooks.Event {
 		Took: l.core.tracker.Now().Sub(l.start)}
 }
 
-// collected takes back a lease whose Conn was dropped without Release.
+// collected takes back a lease whose Conn was dropped without Release. A command that
+// is still running on it ends first: it may have been the last use of the Conn.
 func (l *lease) collected() {
-	if l.state.Load() != held {
+	l.orphan.Store(true)
+	if l.inFlight.Load() == 0 {
+		l.reclaim()
+	}
+}
+
+// reclaim ends a lease that nobody can release any more.
+func (l *lease) reclaim() {
+	if l.state.Load() != held || !l.orphan.CompareAndSwap(true, false) {
 		return
 	}
 	if !l.reported.Swap(true) {
-		l.unit.meter.leaks.Add(1)
+		l.leaked()
 	}
 	l.tell(slog.LevelError, hooks.Leaked, "lifeguard: a lease was dropped without Release; its connection is given up")
 	l.end(dropped)

@@ -208,9 +208,9 @@ func TestALeakThresholdOfZeroOrLessReportsNothing(t *testing.T) {
 	}
 }
 
-func TestLeasesAreAProfile(t *testing.T) {
+func TestLeasesAreAProfileWithWholeStacks(t *testing.T) {
 	s := redistest.Start(t)
-	c := client(t, s.Options())
+	c := client(t, s.Options(), managed.WithLeaseStacks(managed.StackFull))
 	before := pprof.Lookup("lifeguard.leases").Count()
 	conn, err := c.Acquire(t.Context())
 	require.NoError(t, err)
@@ -218,7 +218,7 @@ func TestLeasesAreAProfile(t *testing.T) {
 	require.Equal(t, before+1, p.Count())
 	var b bytes.Buffer
 	require.NoError(t, p.WriteTo(&b, 1))
-	require.Contains(t, b.String(), "TestLeasesAreAProfile")
+	require.Contains(t, b.String(), "TestLeasesAreAProfileWithWholeStacks")
 	conn.Release()
 	require.Equal(t, before, pprof.Lookup("lifeguard.leases").Count())
 	require.NoError(t, c.AcquireFunc(t.Context(), func(*managed.Conn) error {
@@ -228,9 +228,54 @@ func TestLeasesAreAProfile(t *testing.T) {
 	require.Equal(t, before, p.Count())
 }
 
+func TestAPlaceThatHasLeakedKeepsWholeStacks(t *testing.T) {
+	s := redistest.Start(t)
+	ev, log := &events{}, &journal{}
+	c := client(t, sized(s, 2, time.Second), ev.option(), log.option())
+	held := pprof.Lookup("lifeguard.leases").Count
+	before := held()
+	for i := range 2 {
+		forget(t, c)
+		l := c.Leases()[0]
+		require.Contains(t, l.Site(), "leak_test.go:", "the place is known from the first time on")
+		require.Equal(t, i == 1, strings.Contains(l.Stack(), "TestAPlaceThatHasLeaked"), l.Stack())
+		require.Equal(t, before+i, held(), "with a whole stack it is in the profile")
+		collect(t, "the lease is found", func() bool { return len(c.Leases()) == 0 })
+	}
+	require.NotContains(t, ev.wait(t, hooks.Leaked, 2)[0].Stack, "TestAPlaceThatHasLeaked")
+	require.Contains(t, ev.wait(t, hooks.Leaked, 2)[1].Stack, "TestAPlaceThatHasLeaked")
+	require.Equal(t, before, held())
+
+	other, err := c.Acquire(t.Context()) // another place
+	require.NoError(t, err)
+	require.Equal(t, 1, strings.Count(c.Leases()[0].Stack(), "\n\t"))
+	other.Release()
+}
+
+func TestALeaseStaysAliveWhileItsLastCommandRuns(t *testing.T) {
+	s := redistest.Start(t)
+	ev := &events{}
+	c := client(t, sized(s, 1, time.Second), ev.option())
+	conn, err := c.Acquire(t.Context())
+	require.NoError(t, err)
+	done := make(chan error)
+	go func(conn *managed.Conn) {
+		done <- conn.BLPop(context.Background(), 0, "list").Err() // its last use, and nobody else has it
+	}(conn)
+	conn = nil
+	redistest.Eventually(t, "the command runs", soon, func() bool { l := c.Leases(); return len(l) == 1 && l[0].InFlight })
+	for range 5 {
+		runtime.GC()
+	}
+	require.Empty(t, ev.of(hooks.Leaked))
+	require.NoError(t, s.Admin().LPush(t.Context(), "list", 1).Err())
+	require.NoError(t, <-done)
+	collect(t, "it is found afterwards", func() bool { return len(c.Leases()) == 0 })
+}
+
 func TestTheStackOfALeaseBeginsAtTheCallOfAcquire(t *testing.T) {
 	s := redistest.Start(t)
-	c := client(t, sized(s, 4, time.Second))
+	c := client(t, sized(s, 4, time.Second), managed.WithLeaseStacks(managed.StackFull))
 	a, err := c.Acquire(t.Context())
 	require.NoError(t, err)
 	defer a.Release()

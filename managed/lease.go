@@ -6,9 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"runtime"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -23,30 +21,25 @@ import (
 // lease is the record of one leased connection. The caller's Conn points to it,
 // never the other way round, so that a Conn which is dropped can be collected.
 type lease struct {
-	core    *core
-	id      uint64
-	conn    *redis.Conn
-	tracked *conntrack.Conn
-	node    *conntrack.Node
-	unit    *unit
-	ctx     context.Context // of the Acquire
-	label   string
-	start   time.Time
-	callers callers
+	core     *core
+	id       uint64
+	conn     *redis.Conn
+	tracked  *conntrack.Conn
+	node     *conntrack.Node
+	unit     *unit
+	ctx      context.Context // of the Acquire
+	label    string
+	start    time.Time
+	callers  callers
+	profiled bool // it is in the pprof profile
 
 	state    atomic.Uint32
 	inFlight atomic.Int32
 	reported atomic.Bool
 	settled  atomic.Bool // the connection was given back
+	orphan   atomic.Bool // its Conn was collected and it is still to be taken back
 
 	prev, next *lease // in leaseList
-}
-
-// callers is the call stack of an Acquire. Its frames are resolved when they are asked
-// for: that is too slow for Acquire itself, and for an error that nobody prints.
-type callers struct {
-	pcs   [24]uintptr
-	depth int
 }
 
 const (
@@ -90,6 +83,9 @@ func (l *lease) interruptAfter(ctx context.Context) func() bool {
 // done ends what Begin began.
 func (l *lease) done() {
 	if l.inFlight.Add(-1) == 0 {
+		if l.orphan.Load() {
+			go l.reclaim() // it logs
+		}
 		l.settle()
 	}
 }
@@ -160,7 +156,8 @@ func (i LeaseInfo) Site() string {
 	return site
 }
 
-// Stack is the call stack of the Acquire, one frame a line; only Site with StackSite.
+// Stack is the call stack of the Acquire, one frame a line, as much of it as was kept:
+// see StackMode.
 func (i LeaseInfo) Stack() string {
 	_, stack := i.callers.resolve()
 	return stack
@@ -184,27 +181,6 @@ func (i LeaseInfo) String() string {
 func (l *lease) info(now time.Time) LeaseInfo {
 	return LeaseInfo{ID: l.id, Label: l.label, Acquired: l.start, Age: now.Sub(l.start), Reported: l.reported.Load(),
 		InFlight: l.inFlight.Load() > 0, Conn: l.tracked.Info(), callers: &l.callers}
-}
-
-// resolve looks up the frames that were kept.
-func (c *callers) resolve() (site, all string) {
-	if c == nil || c.depth == 0 {
-		return "", ""
-	}
-	var b strings.Builder
-	frames := runtime.CallersFrames(c.pcs[:c.depth])
-	for {
-		f, more := frames.Next()
-		if f.Function != "" && !strings.HasPrefix(f.Function, "runtime.") {
-			if site == "" {
-				site = fmt.Sprintf("%s:%d", f.File, f.Line)
-			}
-			fmt.Fprintf(&b, "%s\n\t%s:%d\n", f.Function, f.File, f.Line)
-		}
-		if !more {
-			return site, b.String()
-		}
-	}
 }
 
 // leaseList has the leases that are held on one node, the oldest first.

@@ -78,14 +78,6 @@ func bad(option string, value any, why string) error {
 	return fmt.Errorf("lifeguard/managed: %s(%v): %s", option, value, why)
 }
 
-// StackMode says how much of the call stack of an Acquire is kept.
-type StackMode int
-
-const (
-	StackFull StackMode = iota // up to 24 frames: reported with leaks, listed by Leases
-	StackSite                  // file and line of the Acquire only: about 0.5 us less per lease
-)
-
 // WithLogger sets where leaks and other trouble are logged. Default:
 // slog.Default(). nil is an error; to silence it, give a logger that discards.
 func WithLogger(l *slog.Logger) Option {
@@ -121,11 +113,11 @@ func WithLeakThreshold(d time.Duration) Option {
 }
 
 // WithLeaseStacks sets how much of the call stack is kept for each lease.
-// Default StackFull.
+// Default StackAuto.
 func WithLeaseStacks(m StackMode) Option {
 	return func(s *settings) error {
-		if m != StackFull && m != StackSite {
-			return bad("WithLeaseStacks", int(m), "give StackFull or StackSite")
+		if m != StackAuto && m != StackFull && m != StackSite {
+			return bad("WithLeaseStacks", int(m), "give StackAuto, StackFull or StackSite")
 		}
 		s.stacks = m
 		return nil

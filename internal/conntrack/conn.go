@@ -45,9 +45,11 @@ type Conn struct {
 	leased   atomic.Bool
 	cause    atomic.Pointer[error] // of an interruption
 	ended    atomic.Pointer[ending]
-	first    atomic.Bool // it makes the first handshake of its node
-	writeBy  time.Time   // the write deadline of the handshake
-	seat     func()      // gives back its place in the budget of connections
+	first    atomic.Bool  // it makes the first handshake of its node
+	writeBy  atomic.Int64 // the write deadline that was asked for, as in limit
+	writes   limit        // the one that the connection below has
+	reads    limit
+	seat     func() // gives back its place in the budget of connections
 	closed   atomic.Bool
 }
 
@@ -59,8 +61,7 @@ type ending struct {
 
 const (
 	fCheckout    uint32 = 1 << iota // SetDeadline(zero) was the last call: go-redis took it from its idle list
-	fWriteStale                     // that SetDeadline has not been passed on for writes
-	fReadStale                      // ... for reads
+	fReadStale                      // that SetDeadline has not been passed on for reads
 	fWrote                          // a byte of the current command was written
 	fOutstanding                    // a reply is owed for it
 	fReadSet                        // the read deadline of that reply has been set
@@ -78,7 +79,7 @@ const (
 	fWriting                        // a Write to the network is running
 	fLongWrite                      // it was seen running, so it takes its time
 
-	slowWrite = fCheckout | fWriteStale | fCanned | fAnswered | fUnchecked | fInterrupted | fWoken
+	slowWrite = fCheckout | fCanned | fAnswered | fUnchecked | fInterrupted | fWoken
 	slowRead  = fReadStale | fCanned | fAnswered | fInterrupted
 )
 
@@ -131,7 +132,7 @@ func (c *Conn) Write(b []byte) (int, error) {
 	}
 	if c.has(fReady) {
 		c.follow(b)
-	} else if c.out.Load() == 0 && c.node.first.enter(c.node.gate.ctx.Done(), c.writeBy) {
+	} else if c.out.Load() == 0 && c.node.first.enter(c.node.gate.ctx.Done(), timeOf(c.writeBy.Load())) {
 		c.first.Store(true)
 	}
 	return c.send(b)
@@ -139,7 +140,11 @@ func (c *Conn) Write(b []byte) (int, error) {
 
 // send writes to the network.
 func (c *Conn) send(b []byte) (int, error) {
-	c.lastUsed.Store(c.node.t.now())
+	now := c.node.t.now()
+	c.lastUsed.Store(now)
+	if err := c.setWriteDeadline(now); err != nil {
+		return 0, err
+	}
 	if c.node.tell.Load() && c.node.tell.CompareAndSwap(true, false) {
 		c.node.t.used(c.node)
 	}
@@ -203,10 +208,6 @@ func (c *Conn) beforeWrite(b []byte) error {
 	}
 	if fl&fWoken != 0 {
 		c.change(fWoken, fReadStale)
-	}
-	if fl&fWriteStale != 0 {
-		c.unset(fWriteStale)
-		return c.Conn.SetWriteDeadline(time.Time{})
 	}
 	return nil
 }
@@ -275,6 +276,7 @@ func (c *Conn) beforeRead(b []byte) (int, error) {
 	}
 	if fl&fReadStale != 0 {
 		c.unset(fReadStale)
+		c.reads.forget()
 		return 0, c.Conn.SetReadDeadline(time.Time{})
 	}
 	return 0, nil
@@ -325,81 +327,6 @@ func startsPush(b []byte) bool {
 		}
 		off = i + 1
 	}
-}
-
-// SetDeadline implements net.Conn. With a zero time it is how go-redis's pool
-// begins its check of a connection that it takes from its idle list (pinned by
-// a contract test). It is passed on only when it matters: the deadlines of the
-// command that follows replace it.
-func (c *Conn) SetDeadline(t time.Time) error {
-	if t.IsZero() {
-		c.change(fWrote|fOutstanding|fReadSet|fAnswered|fAwaiting|fChecked, fCheckout|fWriteStale|fReadStale)
-		return nil
-	}
-	c.unset(fCheckout | fWriteStale | fReadStale | fAnswered)
-	return c.deadline(OpWrite, c.Conn.SetDeadline(t))
-}
-
-// SetWriteDeadline implements net.Conn; go-redis calls it before each command.
-func (c *Conn) SetWriteDeadline(t time.Time) error {
-	if !c.has(fReady) {
-		c.writeBy = t
-	}
-	c.unset(fWriteStale | fWrote)
-	return c.deadline(OpWrite, c.Conn.SetWriteDeadline(t))
-}
-
-// SetReadDeadline implements net.Conn; go-redis calls it before the replies of a
-// command, and again only when it looks for push frames after them.
-func (c *Conn) SetReadDeadline(t time.Time) error {
-	fl := c.flags.Load()
-	if fl&fWaking != 0 {
-		t = c.wakeLimit()
-	}
-	switch {
-	case fl&fOutstanding == 0:
-		c.unset(fReadStale | fAnswered)
-	case fl&fReadSet == 0:
-		c.change(fReadStale|fAnswered, fReadSet)
-	case !t.IsZero() && time.Until(t) > longestLook: // full duplex: the next group of replies
-		c.unset(fReadStale | fAnswered)
-	default:
-		c.change(fReadStale|fAnswered|fOutstanding|fReadSet, 0)
-	}
-	return c.deadline(OpRead, c.Conn.SetReadDeadline(t))
-}
-
-// waken comes before a visit's real PING. Its answer is bounded here too, for
-// clients whose ReadTimeout of -2 makes go-redis set no read deadline at all.
-func (c *Conn) waken(patience time.Duration, why hooks.Reason) {
-	c.patience.Store(int64(patience))
-	c.wokenFor.Store(packOrder(orderWake, why))
-	c.change(fReadStale, fWaking|fWoken)
-	_ = c.deadline(OpRead, c.Conn.SetReadDeadline(c.wakeLimit()))
-}
-
-func (c *Conn) wakeLimit() time.Time {
-	patience := time.Duration(c.patience.Load())
-	if patience <= 0 {
-		patience = c.node.t.cfg.WakeTimeout
-	}
-	return time.Now().Add(patience)
-}
-
-// deadline makes sure that a deadline set late does not undo an interruption. It
-// fails on a connection that the other side of full duplex has closed meanwhile.
-func (c *Conn) deadline(op string, err error) error {
-	if c.has(fInterrupted) {
-		_ = c.Conn.SetDeadline(past)
-		return nil // the write or read that follows says why
-	}
-	if err == nil {
-		return nil
-	}
-	if c.has(fOutstanding) && (op == OpRead || c.has(fAwaiting)) {
-		c.set(fWrote)
-	}
-	return c.fail(op, err)
 }
 
 // Interrupt makes a command in flight fail at once with cause, usually the error

@@ -129,6 +129,9 @@ func (n *Node) track(nc net.Conn, addr string, seat func()) *Conn {
 	now := n.t.now()
 	c := &Conn{Conn: nc, node: n, addr: addr, id: lastID.Add(1), created: now, spread: rand.Float64(), seat: seat}
 	c.lastUsed.Store(now)
+	c.writeBy.Store(unknown)
+	c.writes.forget()
+	c.reads.forget()
 	if a := nc.LocalAddr(); a != nil {
 		c.local = a.String()
 	}

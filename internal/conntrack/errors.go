@@ -64,9 +64,12 @@ func (e *opaqueError) Unsent() bool {
 // The error of a command on a Conn that has failed before stays one: go-redis
 // wraps the earlier error, and sends nothing.
 func Reveal(err error) error {
+	if err == nil || err == redis.Nil {
+		return err // before hidden is allocated for errors.As
+	}
 	for range 4 {
 		var hidden interface{ Real() error }
-		if err == nil || !errors.As(err, &hidden) {
+		if !errors.As(err, &hidden) {
 			return err
 		}
 		if text := err.Error(); strings.HasPrefix(text, textBadConn) {

@@ -1,0 +1,166 @@
+package conntrack
+
+import (
+	"math"
+	"sync/atomic"
+	"time"
+
+	"github.com/lifeguard-redis/lifeguard/hooks"
+)
+
+// go-redis sets a new deadline before each write and each reply, a little later than
+// the last one. To pass one on costs a look at the clock and a change of a timer in the
+// runtime, so one that is hardly later than the one in force is not: it then fires that
+// much too early, by 1/1024 of the timeout and mostSlack at most.
+const mostSlack = 3 * time.Millisecond
+
+// Deadlines are kept in ns of the wall clock, as go-redis makes them.
+const (
+	never   = 0  // no deadline
+	unknown = -1 // nobody asked for one, or nobody knows which is in force
+)
+
+// limit is the deadline of one direction that is in force below. It belongs to the side
+// that reads or writes; it is atomic because a lease's watch may look at the same time.
+type limit struct {
+	at    atomic.Int64 // a deadline, as above
+	since atomic.Int64 // when it was passed on, ns on the tracker's clock
+	slack atomic.Int64 // how much later one may be that is not passed on
+}
+
+func (l *limit) forget() { l.at.Store(unknown) }
+
+// holds reports whether the deadline in force serves for one at by; now is on the
+// tracker's clock.
+func (l *limit) holds(by, now int64) bool {
+	at := l.at.Load()
+	if at <= 0 || by <= 0 {
+		return at == by
+	}
+	slack := l.slack.Load()
+	return by >= at && by-at <= slack && now-l.since.Load() <= slack
+}
+
+// passed notes that the deadline by was passed on.
+func (l *limit) passed(by, now int64) {
+	l.at.Store(by)
+	if by > 0 {
+		l.since.Store(now)
+		l.slack.Store(int64(min(time.Until(timeOf(by))>>10, mostSlack)))
+	}
+}
+
+func nanoOf(t time.Time) int64 {
+	switch {
+	case t.IsZero():
+		return never
+	case t.Unix() >= math.MaxInt64/int64(time.Second): // what UnixNano cannot hold
+		return math.MaxInt64
+	}
+	return max(t.UnixNano(), 1)
+}
+
+func timeOf(by int64) time.Time {
+	if by <= 0 {
+		return time.Time{}
+	}
+	return time.Unix(0, by)
+}
+
+// SetDeadline implements net.Conn. With a zero time it is how go-redis's pool
+// begins its check of a connection that it takes from its idle list (pinned by
+// a contract test). It is passed on only when it matters: the deadlines of the
+// command that follows replace it.
+func (c *Conn) SetDeadline(t time.Time) error {
+	if t.IsZero() {
+		c.writeBy.Store(never)
+		c.change(fWrote|fOutstanding|fReadSet|fAnswered|fAwaiting|fChecked, fCheckout|fReadStale)
+		return nil
+	}
+	c.unset(fCheckout | fReadStale | fAnswered)
+	c.writeBy.Store(unknown)
+	c.writes.forget()
+	c.reads.forget()
+	return c.deadline(OpWrite, c.Conn.SetDeadline(t))
+}
+
+// SetWriteDeadline implements net.Conn; go-redis calls it before each command. It is
+// passed on by the write itself: a visit needs none.
+func (c *Conn) SetWriteDeadline(t time.Time) error {
+	c.writeBy.Store(nanoOf(t))
+	c.unset(fWrote)
+	return nil
+}
+
+// setWriteDeadline passes the write deadline on, now that something is to be written.
+func (c *Conn) setWriteDeadline(now int64) error {
+	by := c.writeBy.Load()
+	if by == unknown || c.writes.holds(by, now) {
+		return nil
+	}
+	c.writes.passed(by, now)
+	return c.deadline(OpWrite, c.Conn.SetWriteDeadline(timeOf(by)))
+}
+
+// SetReadDeadline implements net.Conn; go-redis calls it before the replies of a
+// command, and again only when it looks for push frames after them.
+func (c *Conn) SetReadDeadline(t time.Time) error {
+	fl := c.flags.Load()
+	if fl&fWaking != 0 {
+		t = c.wakeLimit()
+	}
+	switch {
+	case fl&(fCanned|fOutstanding) == fCanned:
+		return nil // nothing is read from below
+	case fl&fOutstanding == 0:
+		c.unset(fReadStale | fAnswered)
+	case fl&fReadSet == 0:
+		c.change(fReadStale|fAnswered, fReadSet)
+		by, now := nanoOf(t), c.lastUsed.Load() // it was written a moment ago
+		if c.reads.holds(by, now) {
+			return nil
+		}
+		c.reads.passed(by, now)
+		return c.deadline(OpRead, c.Conn.SetReadDeadline(t))
+	case !t.IsZero() && time.Until(t) > longestLook: // full duplex: the next group of replies
+		c.unset(fReadStale | fAnswered)
+	default:
+		c.change(fReadStale|fAnswered|fOutstanding|fReadSet, 0)
+	}
+	c.reads.forget()
+	return c.deadline(OpRead, c.Conn.SetReadDeadline(t))
+}
+
+// waken comes before a visit's real PING. Its answer is bounded here too, for
+// clients whose ReadTimeout of -2 makes go-redis set no read deadline at all.
+func (c *Conn) waken(patience time.Duration, why hooks.Reason) {
+	c.patience.Store(int64(patience))
+	c.wokenFor.Store(packOrder(orderWake, why))
+	c.change(fReadStale, fWaking|fWoken)
+	c.reads.forget()
+	_ = c.deadline(OpRead, c.Conn.SetReadDeadline(c.wakeLimit()))
+}
+
+func (c *Conn) wakeLimit() time.Time {
+	patience := time.Duration(c.patience.Load())
+	if patience <= 0 {
+		patience = c.node.t.cfg.WakeTimeout
+	}
+	return time.Now().Add(patience)
+}
+
+// deadline makes sure that a deadline set late does not undo an interruption. It
+// fails on a connection that the other side of full duplex has closed meanwhile.
+func (c *Conn) deadline(op string, err error) error {
+	if c.has(fInterrupted) {
+		_ = c.Conn.SetDeadline(past)
+		return nil // the write or read that follows says why
+	}
+	if err == nil {
+		return nil
+	}
+	if c.has(fOutstanding) && (op == OpRead || c.has(fAwaiting)) {
+		c.set(fWrote)
+	}
+	return c.fail(op, err)
+}
