@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/stretchr/testify/require"
 )
@@ -18,7 +19,7 @@ func pages(t *testing.T) map[string]string {
 	names, err := filepath.Glob("docs/*.md")
 	require.NoError(t, err)
 	all := map[string]string{}
-	for _, name := range append(names, "README.md", "CONTRIBUTING.md", "CHANGELOG.md") {
+	for _, name := range append(names, "README.md", "CONTRIBUTING.md", "CHANGELOG.md", "examples/README.md", ".ci/README.md") {
 		text, err := os.ReadFile(name)
 		require.NoError(t, err)
 		all[name] = string(text)
@@ -195,4 +196,45 @@ func TestEveryTestThatTheInternalsNameExists(t *testing.T) {
 	}
 	require.Greater(t, n, 40)
 	require.LessOrEqual(t, strings.Count(internals, "\n"), 250)
+}
+
+// later are pages that do not follow the two rules below yet.
+var later = map[string]bool{"docs/MIGRATION.md": true, "docs/PERFORMANCE.md": true}
+
+func TestEveryPageBeginsWithWhomItIsFor(t *testing.T) {
+	for name, text := range pages(t) {
+		if strings.HasPrefix(name, "docs/") && !later[name] {
+			text = regexp.MustCompile(`^<!--.*-->\n\n`).ReplaceAllString(text, "")
+			require.Regexp(t, `^# [^\n]+\n\nFor [a-z]`, text, name)
+		}
+	}
+}
+
+func TestTheTableOfContentsHasEveryPage(t *testing.T) {
+	contents := pages(t)["docs/README.md"]
+	for name := range pages(t) {
+		if file, ok := strings.CutPrefix(name, "docs/"); ok && file != "README.md" {
+			require.Contains(t, contents, "]("+file+")")
+		}
+	}
+}
+
+// Tables, code and pictures cannot be wrapped, and the list of commands is generated.
+func TestNoLineOfProseIsLongerThan120Characters(t *testing.T) {
+	for name, text := range pages(t) {
+		if later[name] || name == "docs/COMMANDS.md" {
+			continue
+		}
+		code := false
+		for line := range strings.Lines(text) {
+			line = strings.TrimSuffix(line, "\n")
+			if strings.HasPrefix(line, "```") {
+				code = !code
+			}
+			if code || strings.HasPrefix(line, "|") || strings.HasPrefix(line, "    ") || strings.HasPrefix(line, "![") {
+				continue
+			}
+			require.LessOrEqual(t, utf8.RuneCountInString(line), 120, "%s: %s", name, line)
+		}
+	}
 }

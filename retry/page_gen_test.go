@@ -14,12 +14,14 @@ func page() string {
 	var b strings.Builder
 	b.WriteString(`<!-- Written by go generate ./retry from retry/decide.go and retry/refusal.go; do not edit. -->
 
-# What a repetition of each command does
+# Which commands are retried
 
-When a command was sent and no reply came, it may have been carried out. It is sent again only if that is harmless, and the reply of the
-repetition is given to the caller only if the first one could not have been another one. This page lists every command of Redis 7.0 to 8.6 and
-Valkey 8.1 and of the modules of Redis; what is not listed is not known, and so is unsafe. The class depends on the arguments where a line shows some.
-` + "`retry.SafetyOf(cmd)`" + ` tells it, and a ` + "`Classifier`" + ` of your own can decide otherwise.
+For developers who ask whether a command is retried.
+
+When a command was sent and no reply came, it may have been executed. It is retried only if that is harmless, and the caller gets the reply
+of the repetition only if the first reply must have been the same. This page lists every command of Redis 7.0 to 8.6, of Valkey 8.1 and of the
+modules of Redis. A command that is not listed is unknown, and so it is unsafe. Where a line shows arguments, the class depends on them.
+` + "`retry.SafetyOf(cmd)`" + ` tells the class, and a ` + "`Classifier`" + ` of your own can decide otherwise.
 
 "The same" means: when nobody else acts in between. If somebody does, a write that is repeated overwrites theirs
 ([NoRepeatWrites](RELIABILITY.md#norepeatwrites)).
@@ -31,7 +33,7 @@ Valkey 8.1 and of the modules of Redis; what is not listed is not known, and so 
 			fmt.Fprintf(&b, "| `%s` | %s |\n", f.text, f.why)
 		}
 	}
-	b.WriteString("\n## Same state, but the reply may tell less\n\n`retry.IdempotentState`: repeated for the state's sake. The second reply is the answer if it is one of the\n" +
+	b.WriteString("\n## Same state, but the reply may tell less\n\n`retry.IdempotentState`: repeated, so that the state is as asked. The second reply is the answer if it is one of the\n" +
 		"second column: after a first execution, a repetition does not get it. Otherwise the error is an `*UnknownOutcomeError` with\n" +
 		"`Applied: true`: it was carried out, and what the first one replied is not known. `retry.Applied(err)` asks for that.\n" +
 		"`Policy.IgnoreCounts`, and for one call `retry.Idempotent(ctx)`, take any reply.\n\n| command | replies that are the answer |\n|---|---|\n")
@@ -63,8 +65,8 @@ Valkey 8.1 and of the modules of Redis; what is not listed is not known, and so 
 		}
 	}
 	b.WriteString(strings.Join(reads, ", ") + "\n\n## Refusals\n\n" +
-		"Replies of the server that mean: this was not carried out. They cost nothing of the budget, only the backoff. `retry.Refusal(err)` tells which one an error\n" +
-		"is. A script can reply anything by itself, so a refusal of `EVAL`, `EVALSHA` or `FCALL` counts only if it is word for word the\n" +
+		"Replies of the server that mean: this was not executed. They cost nothing of the budget, only the backoff.\n" +
+		"`retry.Refusal(err)` tells which one an error is. A script can reply anything by itself, so a refusal of `EVAL`, `EVALSHA` or `FCALL` counts only if it is word for word the\n" +
 		"server's and is not among the arguments. (A script that is called by its hash and replies with the very words of a server cannot be told apart.)\n\n" +
 		"| reply | what follows | source |\n|---|---|---|\n")
 	for _, r := range refusals {
