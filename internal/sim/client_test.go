@@ -134,7 +134,7 @@ func (r *run) heard(e hooks.Event) {
 	}
 	r.Trace.add("", l.n, "closed by the client, reason %s, %v after its last use: %v", e.Reason, e.Idle, e.Err)
 	r.net.mu.Lock()
-	harmed, asked := l.harmed, l.asked
+	harmed, asked, doubtful := l.harmed, l.asked, l.server.doubtful
 	r.net.mu.Unlock()
 	if harmed || l.server.wasStuck() {
 		return
@@ -153,7 +153,7 @@ func (r *run) heard(e hooks.Event) {
 	case hooks.ReasonSuspect, hooks.ReasonHeartbeat, hooks.ReasonAge, hooks.ReasonIdle, hooks.ReasonReadOnly:
 		if asked {
 			r.fail("killed-healthy", kind, "", l.n, "link %d was whole and its server made progress, and it was ended for %s: %v", l.n, e.Reason, e.Err)
-		} else if e.Reason == hooks.ReasonSuspect || e.Reason == hooks.ReasonHeartbeat {
+		} else if !doubtful && (e.Reason == hooks.ReasonSuspect || e.Reason == hooks.ReasonHeartbeat) {
 			r.fail("ended-idle", kind, "", l.n, "link %d was whole and its server made progress, and it was ended for %s: %v", l.n, e.Reason, e.Err)
 		}
 	}

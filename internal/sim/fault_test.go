@@ -110,6 +110,7 @@ func (f Fault) strike(r *run) {
 		}
 	case "clock jump":
 		jump := time.Duration(f.N-5) * 10 * time.Second
+		n.doubtAll()
 		r.clock.Add(int64(jump))
 	case "name moves":
 		n.each(s, func(l *Link) {

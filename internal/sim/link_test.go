@@ -112,7 +112,7 @@ func (l *Link) freeze(t time.Time) {
 func (l *Link) harm(text string, args ...any) {
 	net := l.server.net
 	net.mu.Lock()
-	l.harmed = true
+	l.harmed, l.server.doubtful = true, true
 	net.mu.Unlock()
 	net.trace.add("", l.n, "link "+text, args...)
 }

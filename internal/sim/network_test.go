@@ -56,6 +56,16 @@ func (s *Server) fate(b []byte) (keep int, cut bool) {
 	return []int{0, n.rnd.IntN(len(b)), len(b)}[n.rnd.IntN(3)], true
 }
 
+// doubtAll says that a client may doubt every connection: as far as it knows the process
+// did not run for a while.
+func (n *Network) doubtAll() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, s := range n.servers {
+		s.doubtful = true
+	}
+}
+
 // each calls f with all links whose client's end is open, of one server or, for
 // nil, of all.
 func (n *Network) each(s *Server, f func(*Link)) {

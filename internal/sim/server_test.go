@@ -19,6 +19,7 @@ type Server struct {
 	addr     string
 	shard    int    // in a cluster
 	sentinel string // the shard's name, if it is a Sentinel
+	doubtful bool   // a link to it was harmed, or the clock jumped; under net.mu
 	path     path   // under net.mu
 	replica  bool   // under net.mu
 	thread   chan struct{}
