@@ -114,7 +114,7 @@ func TestTheReasonsOfTheRunbookAreAllThereAre(t *testing.T) {
 	require.True(t, ok)
 	section, _, _ = strings.Cut(section, "\n## ")
 	for _, m := range regexp.MustCompile("(?m)^\\| (`[^|]*)\\|").FindAllStringSubmatch(section, -1) {
-		for _, r := range regexp.MustCompile("`([a-z]+)`").FindAllStringSubmatch(m[1], -1) {
+		for _, r := range regexp.MustCompile("`([a-z_]+)`").FindAllStringSubmatch(m[1], -1) {
 			got = append(got, r[1])
 		}
 	}

@@ -148,7 +148,7 @@ func livePage(rdb *managed.Client, mux *http.ServeMux) error {
 
 func published(ctx context.Context, rdb *managed.Client) error {
 	// GUIDE
-	p, err := fleet.Publish(rdb.PoolMonitor(), rdb, fleet.Service("web")) // in Redis, by every instance
+	p, err := fleet.Publish(rdb.PoolMonitor(), rdb, fleet.WithService("web")) // in Redis, by every instance
 	if err != nil {
 		return err
 	}

@@ -9,20 +9,20 @@ import (
 type Reason string
 
 const (
-	ReasonAge         Reason = "age"         // older than its maximum age
-	ReasonIdle        Reason = "idle"        // idle for too long, or surplus
-	ReasonHeartbeat   Reason = "heartbeat"   // did not answer a heartbeat
-	ReasonSuspect     Reason = "suspect"     // did not answer a PING, or is dead like a sibling that did not, while a fresh connection did
-	ReasonUnacked     Reason = "unacked"     // the peer's kernel acknowledged nothing (Linux), while a fresh connection was answered
-	ReasonReadOnly    Reason = "readonly"    // its server became a replica
-	ReasonDirty       Reason = "dirty"       // state was left on it (MULTI, SELECT, AUTH ...)
-	ReasonReset       Reason = "reset"       // Reset or EvictIdle was called
-	ReasonError       Reason = "error"       // a network or protocol error
-	ReasonLeak        Reason = "leak"        // its lease was dropped without Release
-	ReasonShutdown    Reason = "shutdown"    // the client was closed
-	ReasonDiscarded   Reason = "discarded"   // a lease's Discard was called
-	ReasonInterrupted Reason = "interrupted" // a ctx ended while a command was in flight on a lease
-	ReasonPool        Reason = "pool"        // go-redis ended it for a reason of its own
+	ReasonAge          Reason = "age"           // older than its maximum age
+	ReasonIdle         Reason = "idle"          // idle for too long, or surplus
+	ReasonHeartbeat    Reason = "heartbeat"     // did not answer a heartbeat
+	ReasonSuspected    Reason = "suspected"     // did not answer a PING, or is dead like a sibling that did not, while a fresh connection did
+	ReasonUnacked      Reason = "unacked"       // the peer's kernel acknowledged nothing (Linux), while a fresh connection was answered
+	ReasonReadOnly     Reason = "readonly"      // its server became a replica
+	ReasonSessionState Reason = "session_state" // state was left on it (MULTI, SELECT, AUTH ...)
+	ReasonReset        Reason = "reset"         // Reset or EvictIdle was called
+	ReasonError        Reason = "error"         // a network or protocol error
+	ReasonLeak         Reason = "leak"          // its lease was dropped without Release
+	ReasonShutdown     Reason = "shutdown"      // the client was closed
+	ReasonDiscarded    Reason = "discarded"     // a lease's Discard was called
+	ReasonInterrupted  Reason = "interrupted"   // a ctx ended while a command was in flight on a lease
+	ReasonPool         Reason = "pool"          // go-redis ended it for a reason of its own
 )
 
 // EventKind says what happened.

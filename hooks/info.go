@@ -54,7 +54,7 @@ type ConnInfo struct {
 	BytesIn     uint64
 	BytesOut    uint64
 	LastCommand string // name only, lower case, at most 16 letters
-	Ending      Reason // why it is about to end, "" if it is not
+	Closing     Reason // why it is about to end, "" if it is not
 }
 
 // String is a short line for a log or a table.

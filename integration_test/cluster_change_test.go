@@ -220,9 +220,9 @@ func TestSlotsMoveUnderLoadAndNodesComeAndGo(t *testing.T) {
 		if err := rdb.BLPop(t.Context(), 10*time.Millisecond, tag+"none").Err(); err != redis.Nil {
 			t.Errorf("BLPOP on the new node: %v", err)
 		}
-		before := rdb.Endings()[hooks.ReasonAge]
+		before := rdb.CloseReasons()[hooks.ReasonAge]
 		rdb.SetMaxAge(300 * time.Millisecond)
-		redistest.Eventually(t, "its connections end by age, as all others", 5*time.Second, func() bool { return rdb.Endings()[hooks.ReasonAge] > before+8 })
+		redistest.Eventually(t, "its connections end by age, as all others", 5*time.Second, func() bool { return rdb.CloseReasons()[hooks.ReasonAge] > before+8 })
 		rdb.SetMaxAge(0)
 		time.Sleep(200 * time.Millisecond)
 		move(t, slot, extra, c.Nodes()[0], all)

@@ -203,7 +203,7 @@ func upkeepOnAllNodes(t *testing.T, c *redistest.Cluster) {
 	}
 	rdb.SetMaxAge(200 * time.Millisecond)
 	redistest.Eventually(t, "all are gone by age, on all nodes", 3*time.Second, func() bool { return max(onAll()[0], onAll()[1], onAll()[2]) == 0 })
-	if ends := rdb.Endings(); ends[hooks.ReasonAge] < 9 {
+	if ends := rdb.CloseReasons(); ends[hooks.ReasonAge] < 9 {
 		t.Errorf("ends by reason: %v", ends)
 	}
 }
@@ -232,7 +232,7 @@ func shrinkOnAllNodes(t *testing.T, c *redistest.Cluster) {
 		return true
 	})
 	redistest.Eventually(t, "the pools of all nodes shrink", 8*time.Second, func() bool { return len(rdb.Conns()) == 0 })
-	if ends := rdb.Endings(); ends[hooks.ReasonIdle] < 15 {
+	if ends := rdb.CloseReasons(); ends[hooks.ReasonIdle] < 15 {
 		t.Errorf("ends by reason: %v", ends)
 	}
 }

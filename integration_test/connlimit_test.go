@@ -120,7 +120,7 @@ func TestNoMoreConnectionsThanWithConnLimitAreEverOpen(t *testing.T) {
 		})
 		safe.none(t, "SET and pipelines", calls[0].Load()+calls[1].Load()+calls[2].Load())
 		t.Logf("limit %d: servers saw at most %d, sockets open at most %d; calls of the shards %d, %d, %d, the slowest took %v; ends %v",
-			limit, most, sockets.most.Load(), calls[0].Load(), calls[1].Load(), calls[2].Load(), time.Duration(slowest.Load()).Round(time.Millisecond), rdb.Endings())
+			limit, most, sockets.most.Load(), calls[0].Load(), calls[1].Load(), calls[2].Load(), time.Duration(slowest.Load()).Round(time.Millisecond), rdb.CloseReasons())
 		if worst > 3 || sockets.most.Load() > limit {
 			t.Error("more than the limit")
 		}
@@ -277,7 +277,7 @@ func TestTheConnLimitHoldsThroughAnOutage(t *testing.T) {
 	if n := sockets.most.Load(); n > limit {
 		t.Errorf("%d sockets were open, the limit is %d", n, limit)
 	}
-	t.Logf("%d calls, at most %d sockets, ends %v", calls.Load(), sockets.most.Load(), rdb.Endings()[hooks.ReasonSuspect])
+	t.Logf("%d calls, at most %d sockets, ends %v", calls.Load(), sockets.most.Load(), rdb.CloseReasons()[hooks.ReasonSuspected])
 }
 
 // What was dialed ahead and never used holds a place like any other, and gives

@@ -103,7 +103,7 @@ func member(t *testing.T, n, addr string) {
 	}
 	m, err := monitor.New(monitor.FromClient(rdb))
 	check(t, err)
-	p, err := fleet.Publish(m, rdb, fleet.Service("member-"+n), fleet.Every(300*time.Millisecond), fleet.LostAfter(5*time.Second), fleet.ClientNames("member"))
+	p, err := fleet.Publish(m, rdb, fleet.WithService("member-"+n), fleet.WithInterval(300*time.Millisecond), fleet.WithLostAfter(5*time.Second), fleet.WithClientNames("member"))
 	check(t, err)
 	check(t, p.Now(ctx))
 	fmt.Println("ready")
@@ -174,7 +174,7 @@ func fleetOf20(t *testing.T, s *redistest.Server) {
 	check(t, err)
 	alerts := make(chan monitor.Alert, 10)
 	share := 0.9 * float64(f.Sum.Total) / fleetClients
-	m, err := monitor.New(src, monitor.WithoutDefaults(), monitor.Every(100*time.Millisecond), monitor.OnAlert(func(a monitor.Alert) { alerts <- a }),
+	m, err := monitor.New(src, monitor.WithoutDefaults(), monitor.WithInterval(100*time.Millisecond), monitor.WithAlertHandler(func(a monitor.Alert) { alerts <- a }),
 		monitor.Threshold{Metric: monitor.MaxClients, Limit: share, CoolDown: -1})
 	check(t, err)
 	defer m.Close()

@@ -195,7 +195,7 @@ func TestWhenALinkIsCutEverybodyIsServedInTime(t *testing.T) {
 		warmed(t, c, size)
 		w.cut()
 		took, errs := crowd(64, 4, mixed(c))
-		t.Logf("64 callers, %d connections: the longest of %d commands took %v, the median %v; %v", size, len(took), took[len(took)-1], took[len(took)/2], c.Endings())
+		t.Logf("64 callers, %d connections: the longest of %d commands took %v, the median %v; %v", size, len(took), took[len(took)-1], took[len(took)/2], c.CloseReasons())
 		if len(errs) > 0 {
 			t.Errorf("%d failed: %v", len(errs), errs[0])
 		}
@@ -231,7 +231,7 @@ func TestTheKernelTellsOfACutLink(t *testing.T) {
 			if !errors.Is(err, retry.ErrUnknownOutcome) || !strings.Contains(err.Error(), "nothing was acknowledged") || took > 1500*time.Millisecond {
 				t.Errorf("want the kernel's word within 1.5 s, got %v after %v", err, took)
 			}
-			if ends := c.Endings(); ends[hooks.ReasonUnacked] != 1 {
+			if ends := c.CloseReasons(); ends[hooks.ReasonUnacked] != 1 {
 				t.Error(ends)
 			}
 			if err := c.Get(t.Context(), "key").Err(); err != redis.Nil {
@@ -256,7 +256,7 @@ func TestALinkThatIsAwayForAMomentCostsNoConnection(t *testing.T) {
 		t.Error(err)
 	}
 	t.Logf("INCR took %v", time.Since(began))
-	if ends := c.Endings(); len(ends) > 0 {
+	if ends := c.CloseReasons(); len(ends) > 0 {
 		t.Error(ends)
 	}
 }
@@ -309,7 +309,7 @@ func TestAnUploadOverASlowLinkIsLeftAlone(t *testing.T) {
 	if n := bare.StrLen(ctx, "long").Val(); n != 12<<20 {
 		t.Errorf("APPEND left %d MB", n>>20)
 	}
-	if ends := c.Endings(); len(ends) > 0 || c.RetryStats().Retries > 0 {
+	if ends := c.CloseReasons(); len(ends) > 0 || c.RetryStats().Retries > 0 {
 		t.Error(ends, c.RetryStats())
 	}
 }
@@ -366,7 +366,7 @@ func TestAnUnpluggedCableCostsNoCommandThatMayWait(t *testing.T) {
 	w.plug(true)
 	back := time.Now()
 	d := <-result
-	t.Logf("the last of %d commands was done %v after the cable was back; %d failed; %v", len(d.took), time.Since(back), len(d.errs), c.Endings())
+	t.Logf("the last of %d commands was done %v after the cable was back; %d failed; %v", len(d.took), time.Since(back), len(d.errs), c.CloseReasons())
 	if len(d.errs) > 0 {
 		t.Errorf("%d failed: %v", len(d.errs), d.errs[0])
 	}

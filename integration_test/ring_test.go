@@ -96,7 +96,7 @@ func TestARingKeepsItsPromises(t *testing.T) {
 		}
 		rdb.SetMaxAge(200 * time.Millisecond)
 		redistest.Eventually(t, "all end by age but what go-redis's own health check uses", 5*time.Second, func() bool {
-			return rdb.Endings()[hooks.ReasonAge] >= 12
+			return rdb.CloseReasons()[hooks.ReasonAge] >= 12
 		})
 		rdb.SetMaxAge(0)
 

@@ -264,7 +264,7 @@ func TestLeasesAndMaintenanceKeepTheirPromisesOnASentinelSet(t *testing.T) {
 			t.Error(err)
 		}
 		rdb.SetMaxAge(100 * time.Millisecond)
-		redistest.Eventually(t, "the master's connections end by age", 3*time.Second, func() bool { return named(t, set.Master(), "leases") == 0 && rdb.Endings()[hooks.ReasonAge] >= 3 })
+		redistest.Eventually(t, "the master's connections end by age", 3*time.Second, func() bool { return named(t, set.Master(), "leases") == 0 && rdb.CloseReasons()[hooks.ReasonAge] >= 3 })
 		if after := fmt.Sprintf("%+v", *opt); after != before {
 			t.Errorf("the options were changed:\n%s\n%s", before, after)
 		}

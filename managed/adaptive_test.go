@@ -222,7 +222,7 @@ func held(t *testing.T, opts ...managed.Option) (redis.UniversalClient, *managed
 	opt := s.Options()
 	opt.Addr = p.Addr()
 	opt.ReadTimeout = 30 * time.Second
-	opts = append([]managed.Option{managed.WithSuspicion(managed.SuspicionPolicy{Patience: time.Hour})}, opts...)
+	opts = append([]managed.Option{managed.WithFailureDetection(managed.FailureDetection{Patience: time.Hour})}, opts...)
 	a, c, _ := adaptive(t, opt, opts...)
 	require.NoError(t, a.Set(t.Context(), "k", "v", 0).Err())
 	return a, c, s, p
@@ -642,7 +642,7 @@ func TestBatchesKeepTheMaximumAge(t *testing.T) {
 			}
 		})
 	}
-	redistest.Eventually(t, "connections end for their age under load", soon, func() bool { return c.Endings()[hooks.ReasonAge] >= 5 })
+	redistest.Eventually(t, "connections end for their age under load", soon, func() bool { return c.CloseReasons()[hooks.ReasonAge] >= 5 })
 	cancel()
 	wg.Wait()
 }

@@ -82,7 +82,7 @@ func TestTheEndsOfConnectionsAreNotMetByCallersWithoutRetries(t *testing.T) {
 			})
 		}
 		wg.Wait()
-		t.Logf("%d commands, %v", n.Load(), c.Endings())
+		t.Logf("%d commands, %v", n.Load(), c.CloseReasons())
 		if failed.Load() > 0 {
 			t.Errorf("%d failed: %v", failed.Load(), *first.Load())
 		}

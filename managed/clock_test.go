@@ -24,7 +24,7 @@ func TestAfterAJumpOfTheWallClockNoUnverifiedConnectionIsUsed(t *testing.T) {
 	p.StallExisting()
 	clk.jump(10 * time.Minute)
 	took, errs := crowd(c, 20, 2)
-	t.Logf("the longest took %v; %v", took[len(took)-1], c.Endings())
+	t.Logf("the longest took %v; %v", took[len(took)-1], c.CloseReasons())
 	require.Empty(t, errs)
 	require.Less(t, took[len(took)-1], 1500*time.Millisecond)
 }

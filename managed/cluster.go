@@ -34,7 +34,7 @@ func NewCluster(opt *redis.ClusterOptions, opts ...Option) (*ClusterClient, erro
 	if err := validate(like); err != nil {
 		return nil, err
 	}
-	m, err := newMany(like, opts, retry.OfCluster())
+	m, err := newMany(like, opts, retry.WithCluster())
 	if err != nil {
 		return nil, err
 	}

@@ -104,13 +104,13 @@ func (l *lease) settle() {
 	case how == dropped:
 		reason = hooks.ReasonLeak
 	case dirty && !undoable:
-		reason = hooks.ReasonDirty
+		reason = hooks.ReasonSessionState
 	case dirty:
 		if err := conntrack.Undo(l.conn, l.tracked); err != nil {
-			reason = hooks.ReasonDirty
+			reason = hooks.ReasonSessionState
 		}
 	case l.tracked.Leaving():
-		reason = l.tracked.Info().Ending
+		reason = l.tracked.Info().Closing
 	}
 	if reason != "" {
 		conntrack.End(l.conn, l.tracked, reason)

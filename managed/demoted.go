@@ -63,7 +63,7 @@ func (s *nodeState) killAwaiting(since time.Duration, which func(*conntrack.Conn
 	s.m.core.tracker.Range(func(c *conntrack.Conn) bool {
 		v := c.View()
 		if c.Node() == s.node && v.Awaiting && !v.Writing && !v.PubSub && now-v.LastUsed >= since && which(c) {
-			c.Kill(hooks.ReasonSuspect, errGone)
+			c.Kill(hooks.ReasonSuspected, errGone)
 		}
 		return true
 	})

@@ -47,7 +47,7 @@ func late(p *redistest.Proxy, what string, d time.Duration) {
 // leftAlone checks that a healthy client has lost nothing.
 func leftAlone(t testing.TB, c *managed.Client) {
 	t.Helper()
-	require.Empty(t, c.Endings(), "connections ended")
+	require.Empty(t, c.CloseReasons(), "connections ended")
 	require.Zero(t, c.RetryStats().Retries, "commands were sent again")
 }
 
@@ -185,7 +185,7 @@ func TestASiblingThatDiedOfIdlenessSaysNothingOfAConnectionInUse(t *testing.T) {
 	require.NoError(t, conn.Ping(t.Context()).Err())
 	late(p, "sluggish", 1500*time.Millisecond)
 	require.NoError(t, conn.Incr(t.Context(), "sluggish").Err())
-	require.Equal(t, map[hooks.Reason]uint64{hooks.ReasonSuspect: 2}, c.Endings(), "the two that were dead")
+	require.Equal(t, map[hooks.Reason]uint64{hooks.ReasonSuspected: 2}, c.CloseReasons(), "the two that were dead")
 }
 
 // fresh leases until it gets a connection that was opened after the first n, and
@@ -241,7 +241,7 @@ func TestAHalfOpenConnectionIsFoundByAnIdleSibling(t *testing.T) {
 				require.ErrorContains(t, err, "an idle connection, silent for as long, did not answer a PING, while a fresh one did")
 			}
 			for _, e := range ev.wait(t, hooks.Closed, 3) {
-				require.Equal(t, hooks.ReasonSuspect, e.Reason)
+				require.Equal(t, hooks.ReasonSuspected, e.Reason)
 			}
 		})
 	}
@@ -262,7 +262,7 @@ func TestWithoutEvidenceAHalfOpenConnectionCostsTheReadTimeout(t *testing.T) {
 	began := time.Now()
 	require.ErrorIs(t, c.Get(t.Context(), "none").Err(), redis.Nil)
 	require.Greater(t, redistest.Took(began), 1100*time.Millisecond)
-	require.Equal(t, map[hooks.Reason]uint64{hooks.ReasonError: 1}, c.Endings())
+	require.Equal(t, map[hooks.Reason]uint64{hooks.ReasonError: 1}, c.CloseReasons())
 }
 
 // What is sent again because of our own verdict is paid for like everything else.

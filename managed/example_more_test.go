@@ -42,7 +42,7 @@ func TestExamplesOfASingleServer(t *testing.T) {
 		"MaxAge":          {ExampleWithMaxAge, "PONG\n"},
 		"MaxIdle":         {ExampleWithMaxIdle, "PONG\n"},
 		"Heartbeat":       {ExampleWithHeartbeat, "PONG\n"},
-		"Suspicion":       {ExampleWithSuspicion, "PONG\n"},
+		"Suspicion":       {ExampleWithFailureDetection, "PONG\n"},
 		"Retry":           {ExampleWithRetry, "PONG\n"},
 		"WithMonitor":     {ExampleWithMonitor, "PONG\n"},
 		"Label":           {ExampleWithLabel, "import\n"},
@@ -187,7 +187,7 @@ func ExampleClient_Reset() {
 	rdb.Ping(ctx)
 
 	rdb.Reset(ctx)
-	fmt.Printf("%d connections open, %d ended by reset\n", len(rdb.Conns()), rdb.Endings()[hooks.ReasonReset])
+	fmt.Printf("%d connections open, %d ended by reset\n", len(rdb.Conns()), rdb.CloseReasons()[hooks.ReasonReset])
 }
 
 // The numbers of now.
@@ -204,7 +204,7 @@ func ExampleClient_Stats() {
 
 // Callbacks for numbers and alerts.
 func ExampleClient_PoolMonitor() {
-	rdb := managed.NewClient(options(), managed.WithMonitor(monitor.Every(10*time.Millisecond)))
+	rdb := managed.NewClient(options(), managed.WithMonitor(monitor.WithInterval(10*time.Millisecond)))
 	defer rdb.Close()
 	conn, _ := rdb.Acquire(context.Background())
 	defer conn.Release()
@@ -281,8 +281,8 @@ func ExampleWithHeartbeat() {
 }
 
 // Commands that take a second are normal here.
-func ExampleWithSuspicion() {
-	rdb := managed.NewClient(options(), managed.WithSuspicion(managed.SuspicionPolicy{After: 3 * time.Second}))
+func ExampleWithFailureDetection() {
+	rdb := managed.NewClient(options(), managed.WithFailureDetection(managed.FailureDetection{After: 3 * time.Second}))
 	defer rdb.Close()
 	fmt.Println(rdb.Ping(context.Background()).Val())
 }
@@ -299,9 +299,9 @@ func ExampleWithRetry() {
 // An alert when three quarters of the pool are in use for a minute.
 func ExampleWithMonitor() {
 	rdb := managed.NewClient(options(), managed.WithMonitor(
-		monitor.Every(10*time.Second),
+		monitor.WithInterval(10*time.Second),
 		monitor.Threshold{Metric: monitor.PoolUse, Limit: 0.75, For: time.Minute},
-		monitor.OnAlert(func(a monitor.Alert) { slog.Warn(a.String()) }),
+		monitor.WithAlertHandler(func(a monitor.Alert) { slog.Warn(a.String()) }),
 	))
 	defer rdb.Close()
 	fmt.Println(rdb.Ping(context.Background()).Val())

@@ -266,7 +266,7 @@ func TestWhileTheServerTakesNobodyNewNoWorkingConnectionIsEnded(t *testing.T) {
 			}
 			began := time.Now()
 			redistest.Eventually(t, "the old ones end", soon, func() bool { return len(ends()) == 5 })
-			t.Logf("with room again the old ones end %v later, with nobody calling: %v", time.Since(began), c.Endings())
+			t.Logf("with room again the old ones end %v later, with nobody calling: %v", time.Since(began), c.CloseReasons())
 			require.Less(t, time.Since(began), 5*time.Second)
 		})
 	}
@@ -297,5 +297,5 @@ func TestASurplusIsKeptWhileTheServerTakesNobodyNewAndThenEnds(t *testing.T) {
 	require.Emptyf(t, ev.of(hooks.Closed), "%v", ev.of(hooks.Closed))
 	d.open()
 	ev.wait(t, hooks.Closed, 5)
-	require.EqualValues(t, 5, c.Endings()[hooks.ReasonIdle])
+	require.EqualValues(t, 5, c.CloseReasons()[hooks.ReasonIdle])
 }

@@ -102,7 +102,7 @@ func (p *pings) answered(s *nodeState, met *conntrack.Conn, removed bool, err er
 		if met.View().LastUsed >= from { // a PING was sent
 			p.deaths.Store(0)
 		}
-	case met.Info().Ending == hooks.ReasonHeartbeat && !isTimeout(err):
+	case met.Info().Closing == hooks.ReasonHeartbeat && !isTimeout(err):
 		if p.deaths.Add(1) == pingDeaths {
 			p.since.Store(max(int64(s.m.core.tracker.Elapsed()), 1))
 			s.node.Range(func(c *conntrack.Conn) bool {

@@ -226,12 +226,12 @@ func TestHeartbeatsFindAHalfOpenPoolWithoutCallers(t *testing.T) {
 	p.StallExisting()
 	began := time.Now()
 	closed := ev.wait(t, hooks.Closed, 20)
-	counts := c.Endings()
+	counts := c.CloseReasons()
 	t.Logf("all 20 ended within %v: %v", time.Since(began), counts)
 	require.Len(t, closed, 20)
 	require.Less(t, time.Since(began), 4*time.Second)
 	require.Positive(t, counts[hooks.ReasonHeartbeat])
-	require.Greater(t, counts[hooks.ReasonSuspect], uint64(15))
+	require.Greater(t, counts[hooks.ReasonSuspected], uint64(15))
 }
 
 // Sweeps go through the pool and not through Conns: those would empty the cache.
@@ -284,12 +284,12 @@ func TestEveryConnectionGetsItsHeartbeatBesideTheDrainerOfTheCache(t *testing.T)
 }
 
 // Nothing else keeps maintenance awake then.
-func TestTheHeartbeatGoesOnWithSuspicionOff(t *testing.T) {
+func TestTheHeartbeatGoesOnWithFailureDetectionOff(t *testing.T) {
 	t.Parallel()
 	s := redistest.Start(t)
 	opt := s.Options()
 	opt.PoolSize = 5
-	c := client(t, opt, managed.WithHeartbeat(50*time.Millisecond), managed.WithMaxIdle(0), managed.WithSuspicion(managed.SuspicionPolicy{Off: true}))
+	c := client(t, opt, managed.WithHeartbeat(50*time.Millisecond), managed.WithMaxIdle(0), managed.WithFailureDetection(managed.FailureDetection{Off: true}))
 	burst(t, c, 5)
 	for range 10 {
 		n := calls(t, s, "ping")
@@ -301,7 +301,7 @@ func TestTheHeartbeatGoesOnWithSuspicionOff(t *testing.T) {
 func TestTheHeartbeatComesAfterALease(t *testing.T) {
 	t.Parallel()
 	s := redistest.Start(t)
-	c := client(t, s.Options(), managed.WithHeartbeat(50*time.Millisecond), managed.WithMaxIdle(0), managed.WithSuspicion(managed.SuspicionPolicy{Off: true}))
+	c := client(t, s.Options(), managed.WithHeartbeat(50*time.Millisecond), managed.WithMaxIdle(0), managed.WithFailureDetection(managed.FailureDetection{Off: true}))
 	conn, err := c.Acquire(t.Context())
 	require.NoError(t, err)
 	require.NoError(t, conn.Ping(t.Context()).Err())
@@ -326,7 +326,7 @@ func TestWherePingEndsConnectionsTheHeartbeatIsGivenUp(t *testing.T) {
 	opt.Addr, opt.PoolSize = p.Addr(), 10
 	var ev events
 	var log journal
-	c := client(t, opt, ev.option(), log.option(), managed.WithHeartbeat(20*time.Millisecond), managed.WithSuspicion(managed.SuspicionPolicy{Off: true}))
+	c := client(t, opt, ev.option(), log.option(), managed.WithHeartbeat(20*time.Millisecond), managed.WithFailureDetection(managed.FailureDetection{Off: true}))
 	burst(t, c, 10)
 	redistest.Eventually(t, "it is reported", soon, func() bool { return log.count("no heartbeats") == 1 })
 	ended := len(ev.of(hooks.Closed))

@@ -34,8 +34,8 @@ func TestAfterABurstAndSilenceTheServerSeesMinIdleConns(t *testing.T) {
 			time.Sleep(300 * time.Millisecond)
 			require.Equal(t, minIdle, s.NumClients(t), "and it stays so")
 			require.Len(t, ev.of(hooks.Dialed), dials)
-			t.Log(c.Endings()) // some are more than go-redis wants itself: MinIdleConns and the burst at once
-			require.GreaterOrEqual(t, c.Endings()[hooks.ReasonIdle], uint64(190))
+			t.Log(c.CloseReasons()) // some are more than go-redis wants itself: MinIdleConns and the burst at once
+			require.GreaterOrEqual(t, c.CloseReasons()[hooks.ReasonIdle], uint64(190))
 		})
 	}
 }
@@ -110,7 +110,7 @@ func TestThePipelinePoolShrinksToo(t *testing.T) {
 	opened := inPool(c, hooks.PoolPipeline)
 	require.Greater(t, opened, 1)
 	redistest.Eventually(t, "the pipeline pool is empty", 2*time.Second, func() bool { return s.NumClients(t) == 0 })
-	require.EqualValues(t, opened, c.Endings()[hooks.ReasonIdle])
+	require.EqualValues(t, opened, c.CloseReasons()[hooks.ReasonIdle])
 	require.Zero(t, c.Node().Pipeline().Total)
 }
 

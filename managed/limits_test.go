@@ -52,7 +52,7 @@ func TestTenThousandIdleConnectionsCostLittle(t *testing.T) {
 	opt := s.Options()
 	opt.PoolSize, opt.PoolTimeout = n, time.Minute
 	opt.ReadBufferSize, opt.WriteBufferSize = 512, 512
-	c := client(t, opt, managed.WithMaxIdle(0), managed.WithHeartbeat(0), managed.WithSuspicion(managed.SuspicionPolicy{Off: true}))
+	c := client(t, opt, managed.WithMaxIdle(0), managed.WithHeartbeat(0), managed.WithFailureDetection(managed.FailureDetection{Off: true}))
 	c.Unattended()
 	began := time.Now()
 	burst(t, c, n)

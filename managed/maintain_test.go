@@ -295,13 +295,13 @@ func TestGoRedissOwnLimitsOfAgeAndIdlenessBecomeOurs(t *testing.T) {
 	require.Zero(t, c.Options().ConnMaxLifetime)
 	burst(t, c, 10)
 	redistest.Eventually(t, "all idle connections are ended with nobody calling", 1300*time.Millisecond, func() bool { return s.NumClients(t) == 0 })
-	require.EqualValues(t, 10, c.Endings()[hooks.ReasonIdle])
+	require.EqualValues(t, 10, c.CloseReasons()[hooks.ReasonIdle])
 
 	opt.ConnMaxIdleTime, opt.ConnMaxLifetime = -1, 300*time.Millisecond
 	c = client(t, opt)
 	burst(t, c, 10)
 	redistest.Eventually(t, "all old connections are ended with nobody calling", 550*time.Millisecond, func() bool { return len(c.Conns()) == 0 })
-	require.EqualValues(t, 10, c.Endings()[hooks.ReasonAge])
+	require.EqualValues(t, 10, c.CloseReasons()[hooks.ReasonAge])
 }
 
 // Every end gives one Closed event, and the counts by reason say the same.
@@ -354,9 +354,9 @@ func TestEveryEndOfAConnectionIsOneEventWithItsReason(t *testing.T) {
 		require.LessOrEqual(t, e.Idle, e.Age)
 		require.Positive(t, e.BytesOut)
 	}
-	require.Equal(t, counts, c.Endings())
+	require.Equal(t, counts, c.CloseReasons())
 	t.Log(counts)
-	for r, n := range map[hooks.Reason]uint64{hooks.ReasonIdle: 10, hooks.ReasonAge: 10, hooks.ReasonDiscarded: 1, hooks.ReasonDirty: 1, hooks.ReasonShutdown: 10} {
+	for r, n := range map[hooks.Reason]uint64{hooks.ReasonIdle: 10, hooks.ReasonAge: 10, hooks.ReasonDiscarded: 1, hooks.ReasonSessionState: 1, hooks.ReasonShutdown: 10} {
 		require.Equalf(t, n, counts[r], "%s", r)
 	}
 	require.GreaterOrEqual(t, counts[hooks.ReasonReset], uint64(10))

@@ -235,8 +235,8 @@ func (m *many) Reset(ctx context.Context) int { return m.core.reset(ctx) }
 // EvictIdle ends the idle connections of all nodes; see Client.EvictIdle.
 func (m *many) EvictIdle(ctx context.Context) int { return m.core.evictIdle(ctx) }
 
-// Endings counts the connections that ended, by reason.
-func (m *many) Endings() map[hooks.Reason]uint64 { return m.core.tracker.Ended() }
+// CloseReasons counts the connections that ended, by reason.
+func (m *many) CloseReasons() map[hooks.Reason]uint64 { return m.core.tracker.Ended() }
 
 // RetryStats counts what was sent again, and why.
 func (m *many) RetryStats() retry.Stats { return m.retry.Stats() }

@@ -19,7 +19,7 @@ import (
 )
 
 // WithMonitor makes the client's Monitor with these options and starts it: samples
-// are taken every period (monitor.Every, default 10 s), thresholds are looked at, and
+// are taken every period (monitor.WithInterval, default 10 s), thresholds are looked at, and
 // alerts that no callback gets are logged. Default: it starts nothing until a
 // callback is registered or its Start is called, but counts, so that Stats can be
 // asked for at any time. What monitor.New refuses is an error.
@@ -247,7 +247,7 @@ func (s *source) Connections() []monitor.Connection {
 	all := make([]monitor.Connection, len(infos))
 	for i, c := range infos {
 		all[i] = monitor.Connection{ID: c.ID, Node: c.Node, Local: c.Local, Pool: c.Pool.String(), State: c.State.String(), TLS: c.TLS,
-			Age: c.Age, Idle: c.Idle, In: c.BytesIn, Out: c.BytesOut, Command: c.LastCommand, Ending: string(c.Ending)}
+			Age: c.Age, Idle: c.Idle, In: c.BytesIn, Out: c.BytesOut, Command: c.LastCommand, Closing: string(c.Closing)}
 	}
 	return all
 }

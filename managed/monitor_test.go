@@ -69,7 +69,7 @@ func TestStatsAgreeWithTheServer(t *testing.T) {
 	require.Positive(t, c.EvictIdle(ctx))
 	redistest.Eventually(t, "the server agrees", soon, func() bool { st = c.Stats(); return s.NumClients(t) == st.Open })
 	require.EqualValues(t, st.Dialed-st.ClosedAll(), st.Open)
-	require.Equal(t, c.Endings()[hooks.ReasonReset], st.Closed["reset"])
+	require.Equal(t, c.CloseReasons()[hooks.ReasonReset], st.Closed["reset"])
 
 	b, err := json.Marshal(st)
 	require.NoError(t, err)
@@ -135,9 +135,9 @@ func TestAnAlertNamesWhoHoldsThePool(t *testing.T) {
 	s := redistest.Start(t)
 	ctx := context.Background()
 	alerts := make(chan monitor.Alert, 16)
-	c := client(t, sized(s, 2, time.Second), managed.WithMonitor(monitor.Every(10*time.Millisecond), monitor.WithoutDefaults(),
+	c := client(t, sized(s, 2, time.Second), managed.WithMonitor(monitor.WithInterval(10*time.Millisecond), monitor.WithoutDefaults(),
 		monitor.Threshold{Metric: monitor.PoolUse, Level: monitor.Critical, Limit: 0.9, For: 30 * time.Millisecond},
-		monitor.OnAlert(func(a monitor.Alert) { alerts <- a })))
+		monitor.WithAlertHandler(func(a monitor.Alert) { alerts <- a })))
 	next := func() monitor.Alert {
 		select {
 		case a := <-alerts:
@@ -191,11 +191,11 @@ func TestAServerThatSaysNothingOfItsClientsIsAGap(t *testing.T) {
 func TestWhatTheMonitorRefusesIsAnErrorOfNew(t *testing.T) {
 	for name, o := range map[string]monitor.Option{
 		"nil":    nil,
-		"period": monitor.Every(-1),
+		"period": monitor.WithInterval(-1),
 		"limit":  monitor.Threshold{Metric: monitor.PoolUse, Limit: 7},
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, err := managed.New(&redis.Options{}, managed.WithMonitor(monitor.OnAlert(func(monitor.Alert) {}), o))
+			_, err := managed.New(&redis.Options{}, managed.WithMonitor(monitor.WithAlertHandler(func(monitor.Alert) {}), o))
 			require.ErrorContains(t, err, "lifeguard/monitor")
 			_, err = managed.NewRingClient(&redis.RingOptions{Addrs: map[string]string{"a": "127.0.0.1:1"}}, managed.WithMonitor(o))
 			require.ErrorContains(t, err, "lifeguard/monitor")
@@ -221,7 +221,7 @@ func TestALeaseIsOverdueForAsLongAsItIsHeldAndNoLonger(t *testing.T) {
 	s := redistest.Start(t)
 	ctx := context.Background()
 	c := client(t, sized(s, 4, time.Second), managed.WithLeakThreshold(5*time.Millisecond), managed.WithLogger(slog.New(slog.DiscardHandler)),
-		managed.WithMonitor(monitor.Every(10*time.Millisecond), monitor.OnAlert(func(monitor.Alert) {})))
+		managed.WithMonitor(monitor.WithInterval(10*time.Millisecond), monitor.WithAlertHandler(func(monitor.Alert) {})))
 	alerts := func() string {
 		var names []string
 		for _, a := range c.PoolMonitor().Alerts() {

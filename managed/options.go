@@ -28,7 +28,7 @@ type settings struct {
 	maxAgeJitter   float64
 	maxIdle        time.Duration
 	heartbeat      time.Duration
-	suspicion      SuspicionPolicy
+	suspicion      FailureDetection
 	retry          *retry.Policy
 	blockingPool   int
 	connLimit      int
@@ -196,9 +196,9 @@ func WithHeartbeat(d time.Duration) Option {
 	return func(s *settings) error { s.heartbeat = max(d, -1); return nil }
 }
 
-// WithSuspicion sets what follows from the failure of one connection for its
-// siblings. Default: SuspicionPolicy{}, which is on.
-func WithSuspicion(p SuspicionPolicy) Option {
+// WithFailureDetection sets what follows from the failure of one connection for its
+// siblings. Default: FailureDetection{}, which is on.
+func WithFailureDetection(p FailureDetection) Option {
 	return func(s *settings) error {
 		s.suspicion = p
 		return p.validate()

@@ -12,10 +12,10 @@ import (
 	"github.com/lifeguard-redis/lifeguard/internal/conntrack"
 )
 
-// SuspicionPolicy says what is done to find out whether a connection is half-open:
+// FailureDetection says what is done to find out whether a connection is half-open:
 // dead without a word, as behind a cut cable or a firewall that has forgotten it.
 // That a reply is late is no evidence, for no command. The zero value is the default.
-type SuspicionPolicy struct {
+type FailureDetection struct {
 	// Off switches it off: each connection fails on its own, when its caller's time
 	// is over.
 	Off bool
@@ -27,14 +27,14 @@ type SuspicionPolicy struct {
 	Patience time.Duration
 }
 
-func (p SuspicionPolicy) validate() error {
+func (p FailureDetection) validate() error {
 	if p.Patience < 0 {
-		return bad("WithSuspicion", p.Patience, "Patience must not be negative")
+		return bad("WithFailureDetection", p.Patience, "Patience must not be negative")
 	}
 	return nil
 }
 
-func (p SuspicionPolicy) filled() SuspicionPolicy {
+func (p FailureDetection) filled() FailureDetection {
 	if p.After == 0 {
 		p.After = 500 * time.Millisecond
 	}
@@ -223,7 +223,7 @@ func (u *suspicion) judge(s *nodeState, l *survey) (next time.Duration, wanted b
 			continue
 		}
 		if d := u.dead.Load(); d != nil && v.Ready && v.Heard <= d.heard && v.LastUsed <= d.found {
-			c.KillSilent(v.LastUsed, hooks.ReasonSuspect, errHalfOpen{"an idle connection, silent for as long, did not answer a PING, while a fresh one did"})
+			c.KillSilent(v.LastUsed, hooks.ReasonSuspected, errHalfOpen{"an idle connection, silent for as long, did not answer a PING, while a fresh one did"})
 			continue
 		}
 		// Each time that its age has doubled.
@@ -364,7 +364,7 @@ func (u *suspicion) compare(s *nodeState, c *conntrack.Conn) (dead bool) {
 		u.dead.Store(&deadSibling{heard, tracker.Elapsed()})
 		s.eachIdle(func(x *conntrack.Conn, v conntrack.View) {
 			if v.Heard <= heard {
-				x.Condemn(hooks.ReasonSuspect)
+				x.Condemn(hooks.ReasonSuspected)
 			}
 		})
 		return true
@@ -377,7 +377,7 @@ func (s *nodeState) killAsked(from, to time.Duration) (heard time.Duration, kill
 	s.node.Range(func(c *conntrack.Conn) bool {
 		v := c.View()
 		if v.Asked && from <= v.LastUsed && v.LastUsed <= to &&
-			c.KillSilent(v.LastUsed, hooks.ReasonSuspect, errHalfOpen{"it did not answer a PING, while a fresh connection did"}) {
+			c.KillSilent(v.LastUsed, hooks.ReasonSuspected, errHalfOpen{"it did not answer a PING, while a fresh connection did"}) {
 			heard, killed = v.Heard, true
 		}
 		return !killed

@@ -72,7 +72,7 @@ func TestAfterAllConnectionsWereKilledNobodySeesAnErrorOrWaits(t *testing.T) {
 		burst(t, c, 100)
 		require.GreaterOrEqual(t, s.KillClients(t), 100)
 		took, errs := crowd(c, 100, 3)
-		t.Logf("idle: the longest of %d took %v; %v", len(took), took[len(took)-1], c.Endings())
+		t.Logf("idle: the longest of %d took %v; %v", len(took), took[len(took)-1], c.CloseReasons())
 		require.Empty(t, errs)
 		require.Less(t, took[len(took)-1], opt.ReadTimeout)
 		agrees(t, s, c)
@@ -131,7 +131,7 @@ func TestAHalfOpenPoolServesEverybodyInTime(t *testing.T) {
 				p.StallExisting()
 				took, errs = crowdOf(48, 4, func(ctx context.Context, i, j int) error { return c.Set(ctx, fmt.Sprint("crowd", i), j, 0).Err() })
 			}
-			t.Logf("the longest of %d took %v, the median %v; %v", len(took), took[len(took)-1], took[len(took)/2], c.Endings())
+			t.Logf("the longest of %d took %v, the median %v; %v", len(took), took[len(took)-1], took[len(took)/2], c.CloseReasons())
 			require.Empty(t, errs)
 			require.Less(t, took[len(took)-1], 1500*time.Millisecond)
 		})
@@ -233,7 +233,7 @@ func TestAServerThatStandsStillLosesOnlyTheConnectionsOfTimedOutCommands(t *test
 			_ = errs // SETs and GETs are repeated until the server is back, or fail
 			time.Sleep(1200 * time.Millisecond)
 			ends := ev.of(hooks.Closed)
-			t.Logf("with 5 impatient callers: %d connections ended, %v", len(ends), c.Endings())
+			t.Logf("with 5 impatient callers: %d connections ended, %v", len(ends), c.CloseReasons())
 			for _, e := range ends {
 				require.Equalf(t, hooks.ReasonError, e.Reason, "%v", e)
 			}
@@ -296,7 +296,7 @@ func TestAServerThatStuttersLosesNoConnection(t *testing.T) {
 	time.Sleep(time.Until(end))
 	close(stop)
 	wg.Wait()
-	t.Logf("%d failed; %v", failed.Load(), c.Endings())
+	t.Logf("%d failed; %v", failed.Load(), c.CloseReasons())
 	require.Zero(t, failed.Load())
 	require.LessOrEqualf(t, len(ev.of(hooks.Closed)), 1, "%v", ev.of(hooks.Closed))
 }
@@ -329,7 +329,7 @@ func TestATimeoutAloneCondemnsNobody(t *testing.T) {
 	}
 	time.Sleep(1300 * time.Millisecond)
 	require.LessOrEqualf(t, len(ev.of(hooks.Closed)), 6, "%v", ev.of(hooks.Closed))
-	require.Zero(t, c.Endings()[hooks.ReasonSuspect])
+	require.Zero(t, c.CloseReasons()[hooks.ReasonSuspected])
 }
 
 // An interrupted lease and a Discard are our own doing.
@@ -354,7 +354,7 @@ func TestWhatWeEndOurselvesMakesNobodySuspect(t *testing.T) {
 	}
 	time.Sleep(300 * time.Millisecond)
 	require.Equal(t, pings, calls(t, s, "ping"), "no PING was sent to the others")
-	require.Equal(t, map[hooks.Reason]uint64{hooks.ReasonInterrupted: 3, hooks.ReasonDiscarded: 3}, c.Endings())
+	require.Equal(t, map[hooks.Reason]uint64{hooks.ReasonInterrupted: 3, hooks.ReasonDiscarded: 3}, c.CloseReasons())
 }
 
 func TestReadOnlyRetiresAllOlderConnectionsOnceASecond(t *testing.T) {
@@ -374,20 +374,20 @@ func TestReadOnlyRetiresAllOlderConnectionsOnceASecond(t *testing.T) {
 	promote := func() { require.NoError(t, s.Admin().Do(t.Context(), "REPLICAOF", "NO", "ONE").Err()) }
 	demote()
 	require.True(t, redis.IsReadOnlyError(c.Set(ctx, "key", 2, 0).Err()))
-	redistest.Eventually(t, "all older connections have ended", time.Second, func() bool { return c.Endings()[hooks.ReasonReadOnly] == 10 })
+	redistest.Eventually(t, "all older connections have ended", time.Second, func() bool { return c.CloseReasons()[hooks.ReasonReadOnly] == 10 })
 	require.Empty(t, c.Conns())
 	burst(t, c, 10)
 	for range 5 {
 		require.True(t, redis.IsReadOnlyError(c.Set(ctx, "key", 2, 0).Err()))
 	}
-	require.EqualValues(t, 15, c.Endings()[hooks.ReasonReadOnly], "those alone that were answered so: it has taken no write since")
+	require.EqualValues(t, 15, c.CloseReasons()[hooks.ReasonReadOnly], "those alone that were answered so: it has taken no write since")
 	promote()
 	clk.advance(2 * time.Second)
 	require.NoError(t, c.Set(ctx, "key", 3, 0).Err())
 	burst(t, c, 10)
 	demote()
 	require.True(t, redis.IsReadOnlyError(c.Set(ctx, "key", 4, 0).Err()))
-	redistest.Eventually(t, "and again all of them", time.Second, func() bool { return c.Endings()[hooks.ReasonReadOnly] == 25 })
+	redistest.Eventually(t, "and again all of them", time.Second, func() bool { return c.CloseReasons()[hooks.ReasonReadOnly] == 25 })
 	promote()
 	require.NoError(t, c.Set(ctx, "key", 5, 0).Err())
 }
@@ -405,7 +405,7 @@ func TestAReplicaByMistakeDoesNotChurn(t *testing.T) {
 		require.True(t, redis.IsReadOnlyError(c.Set(retry.Bound(t.Context()), "key", 1, 0).Err()))
 	}
 	time.Sleep(50 * time.Millisecond)
-	t.Log(c.Endings()) // go-redis itself ends each connection that says READONLY, and no other one
+	t.Log(c.CloseReasons()) // go-redis itself ends each connection that says READONLY, and no other one
 	require.LessOrEqual(t, len(ev.of(hooks.Closed)), 50)
 }
 
@@ -439,7 +439,7 @@ func TestPipelinesTransactionsAndScriptsUseNoConnectionAgainThatLeadsToAReplica(
 			for n := range 5 {
 				require.NoError(t, call(ctx, c))
 				require.LessOrEqual(t, len(c.Conns()), 1)
-				require.LessOrEqual(t, uint64(n), c.Endings()[hooks.ReasonReadOnly])
+				require.LessOrEqual(t, uint64(n), c.CloseReasons()[hooks.ReasonReadOnly])
 			}
 		})
 	}

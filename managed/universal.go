@@ -18,7 +18,7 @@ type UniversalClient interface {
 	redis.UniversalClient
 	Conns() []hooks.ConnInfo
 	Leases() []LeaseInfo
-	Endings() map[hooks.Reason]uint64
+	CloseReasons() map[hooks.Reason]uint64
 	RetryStats() retry.Stats
 	PoolMonitor() *monitor.Monitor
 	Stats() monitor.Stats

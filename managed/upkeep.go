@@ -222,5 +222,5 @@ func (u *unit) ready() int {
 	return n
 }
 
-// Endings counts the connections that ended since the client was made, by reason.
-func (c *Client) Endings() map[hooks.Reason]uint64 { return c.core.tracker.Ended() }
+// CloseReasons counts the connections that ended since the client was made, by reason.
+func (c *Client) CloseReasons() map[hooks.Reason]uint64 { return c.core.tracker.Ended() }

@@ -49,7 +49,7 @@ func TestResetEndsIdleConnectionsNowAndBusyOnesWhenTheyComeBack(t *testing.T) {
 		require.NoError(t, s.Admin().RPush(ctx, key, "x").Err())
 		require.NoError(t, <-popped)
 		redistest.Eventually(t, "only the subscription is left", time.Second, func() bool { return len(c.Conns()) == 1 })
-		require.EqualValues(t, n, c.Endings()[hooks.ReasonReset])
+		require.EqualValues(t, n, c.CloseReasons()[hooks.ReasonReset])
 		require.NoError(t, s.Admin().Publish(ctx, "channel", "still").Err())
 		_, err = sub.ReceiveMessage(ctx)
 		require.NoError(t, err)

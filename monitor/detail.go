@@ -37,7 +37,7 @@ type Connection struct {
 	In      uint64        `json:"bytes_in"`
 	Out     uint64        `json:"bytes_out"`
 	Command string        `json:"command,omitempty"` // name of the last one, without arguments
-	Ending  string        `json:"ending,omitempty"`  // why it is about to end
+	Closing string        `json:"closing,omitempty"` // why it is about to be closed
 }
 
 // Lease describes a connection that a caller holds. It is a value.
@@ -91,7 +91,7 @@ func (m *Monitor) Reset(ctx context.Context) (int, error) {
 	return 0, ErrNoActions
 }
 
-// Period is the time between two samples: see [Every].
+// Period is the time between two samples: see [WithInterval].
 func (m *Monitor) Period() time.Duration { return m.every }
 
 // Running reports whether samples are taken at every period, and so whether alerts

@@ -13,7 +13,7 @@ import (
 // Numbers every period, to whoever wants them, until remove is called.
 func ExampleMonitor_OnStats() {
 	src := fixed{Main: monitor.Pool{Size: 10, Open: 4, InUse: 3, Idle: 1}}
-	m, err := monitor.New(src, monitor.Every(10*time.Millisecond))
+	m, err := monitor.New(src, monitor.WithInterval(10*time.Millisecond))
 	if err != nil {
 		panic(err)
 	}
@@ -34,7 +34,7 @@ func ExampleMonitor_OnStats() {
 // An alert begins, and ends when the value has come back far enough.
 func ExampleMonitor_OnAlert() {
 	src := fixed{Main: monitor.Pool{Size: 10, Open: 10, InUse: 10}}
-	m, err := monitor.New(src, monitor.Every(10*time.Millisecond), monitor.WithoutDefaults(),
+	m, err := monitor.New(src, monitor.WithInterval(10*time.Millisecond), monitor.WithoutDefaults(),
 		monitor.Threshold{Name: "full", Level: monitor.Critical, Metric: monitor.PoolUse, Limit: 0.95})
 	if err != nil {
 		panic(err)

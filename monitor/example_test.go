@@ -16,7 +16,7 @@ func Example() {
 
 	src := monitor.FromClient(rdb)
 	rdb.AddHook(src.Hook()) // to time commands and dials, too
-	m, err := monitor.New(src, monitor.Every(time.Minute))
+	m, err := monitor.New(src, monitor.WithInterval(time.Minute))
 	if err != nil {
 		panic(err)
 	}
@@ -41,9 +41,9 @@ func ExampleThreshold() {
 	src := fixed{Main: monitor.Pool{Size: 10, Open: 10, InUse: 7, Idle: 3}}
 	alerts := make(chan monitor.Alert, 1)
 	m, err := monitor.New(src,
-		monitor.Every(10*time.Millisecond),
+		monitor.WithInterval(10*time.Millisecond),
 		monitor.Threshold{Name: "pool getting full", Metric: monitor.PoolUse, Limit: 0.7},
-		monitor.OnAlert(func(a monitor.Alert) { alerts <- a }),
+		monitor.WithAlertHandler(func(a monitor.Alert) { alerts <- a }),
 	)
 	if err != nil {
 		panic(err)

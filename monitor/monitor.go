@@ -44,7 +44,7 @@ func New(src Source, opts ...Option) (*Monitor, error) {
 			return nil, fmt.Errorf("lifeguard/monitor: New: %w", err)
 		}
 	}
-	s := settings{every: DefaultEvery, log: slog.Default()}
+	s := settings{every: DefaultInterval, log: slog.Default()}
 	for _, o := range opts {
 		if o == nil {
 			return nil, errors.New("lifeguard/monitor: New: an option is nil")

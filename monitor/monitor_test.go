@@ -258,7 +258,7 @@ func TestAnUnknownNumberEndsNoAlert(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		src, got := &monitortest.Source{}, &alerts{}
 		src.Set(func(s *monitor.Sample) { s.Rest.Main.Waiting = 9 })
-		m := monitortest.New(t, src, monitor.OnAlert(got.add), monitor.WithoutDefaults(), monitor.Threshold{Metric: monitor.Waiting, Limit: 3})
+		m := monitortest.New(t, src, monitor.WithAlertHandler(got.add), monitor.WithoutDefaults(), monitor.Threshold{Metric: monitor.Waiting, Limit: 3})
 		periods(1)
 		src.Set(func(s *monitor.Sample) { s.Gap("who waits", "waiting") })
 		periods(2)
@@ -281,7 +281,7 @@ func TestASourceThatPanicsLeavesAGapAndNoWrongNumber(t *testing.T) {
 			s.Nodes[0].Dialed, s.Nodes[0].Main.Waiting, s.Rest.Leaks = 5, 3, 2
 		}
 		src.Set(good)
-		m := monitortest.New(t, src, monitor.OnAlert(got.add), monitor.Threshold{Metric: monitor.Waiting, Limit: 3})
+		m := monitortest.New(t, src, monitor.WithAlertHandler(got.add), monitor.Threshold{Metric: monitor.Waiting, Limit: 3})
 		periods(1)
 		src.Set(func(*monitor.Sample) { panic("broken") })
 		periods(1)
@@ -405,7 +405,7 @@ func TestAfterRemoveAndAfterCloseNobodyIsCalled(t *testing.T) {
 func TestRegisteringRemovingAndClosingAtOnceIsSafe(t *testing.T) {
 	src := &monitortest.Source{}
 	src.Set(inUse(90))
-	m := monitortest.New(t, src, monitor.Every(monitor.MinEvery))
+	m := monitortest.New(t, src, monitor.WithInterval(monitor.MinInterval))
 	var wg sync.WaitGroup
 	for range 4 {
 		wg.Go(func() {

@@ -24,18 +24,18 @@ type settings struct {
 }
 
 const (
-	// DefaultEvery is the period without [Every].
-	DefaultEvery = 10 * time.Second
-	// MinEvery is the shortest period.
-	MinEvery = 10 * time.Millisecond
+	// DefaultInterval is the period without [WithInterval].
+	DefaultInterval = 10 * time.Second
+	// MinInterval is the shortest period.
+	MinInterval = 10 * time.Millisecond
 )
 
-// Every sets the period of samples: how often callbacks get a Stats and thresholds
+// WithInterval sets the period of samples: how often callbacks get a Stats and thresholds
 // are looked at. Default 10 s. Less than 10 ms, zero and negative are refused.
-func Every(d time.Duration) Option {
+func WithInterval(d time.Duration) Option {
 	return optionFunc(func(s *settings) error {
-		if d < MinEvery {
-			return fmt.Errorf("lifeguard/monitor: Every(%v): it must be at least %v", d, MinEvery)
+		if d < MinInterval {
+			return fmt.Errorf("lifeguard/monitor: WithInterval(%v): it must be at least %v", d, MinInterval)
 		}
 		s.every = d
 		return nil
@@ -60,10 +60,10 @@ func WithLogger(l *slog.Logger) Option {
 }
 
 // OnStats is [Monitor.OnStats] as an option. A nil fn is refused.
-func OnStats(fn func(Stats)) Option {
+func WithStatsHandler(fn func(Stats)) Option {
 	return optionFunc(func(s *settings) error {
 		if fn == nil {
-			return fmt.Errorf("lifeguard/monitor: OnStats: %w", errNilCallback)
+			return fmt.Errorf("lifeguard/monitor: WithStatsHandler: %w", errNilCallback)
 		}
 		s.onStats = append(s.onStats, fn)
 		return nil
@@ -71,10 +71,10 @@ func OnStats(fn func(Stats)) Option {
 }
 
 // OnAlert is [Monitor.OnAlert] as an option. A nil fn is refused.
-func OnAlert(fn func(Alert)) Option {
+func WithAlertHandler(fn func(Alert)) Option {
 	return optionFunc(func(s *settings) error {
 		if fn == nil {
-			return fmt.Errorf("lifeguard/monitor: OnAlert: %w", errNilCallback)
+			return fmt.Errorf("lifeguard/monitor: WithAlertHandler: %w", errNilCallback)
 		}
 		s.onAlert = append(s.onAlert, fn)
 		return nil

@@ -37,10 +37,10 @@ func TestOptionsThatCannotBeAreRefusedWithTheReason(t *testing.T) {
 		"Hysteresis is NaN":                       with(func(t *monitor.Threshold) { t.Hysteresis = math.NaN() }),
 		`two thresholds have the name "pool_use_`: {ok, ok},
 		`two thresholds have the name "x"`:        {monitor.Threshold{Name: "x", Metric: monitor.Leaks, Limit: 1}, monitor.Threshold{Name: "x", Metric: monitor.Churn, Limit: 1}},
-		"OnStats: the callback is nil":            {monitor.OnStats(nil)},
-		"OnAlert: the callback is nil":            {monitor.OnAlert(nil)},
-		"Every(0s)":                               {monitor.Every(0)},
-		"Every(-1s)":                              {monitor.Every(-time.Second)},
+		"WithStatsHandler: the callback is nil":   {monitor.WithStatsHandler(nil)},
+		"WithAlertHandler: the callback is nil":   {monitor.WithAlertHandler(nil)},
+		"WithInterval(0s)":                        {monitor.WithInterval(0)},
+		"WithInterval(-1s)":                       {monitor.WithInterval(-time.Second)},
 		"the logger is nil":                       {monitor.WithLogger(nil)},
 		"an option is nil":                        {nil},
 	} {
@@ -181,7 +181,7 @@ func TestEveryMetricRaisesItsAlert(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			src, got := &monitortest.Source{}, &alerts{}
 			src.Set(monitortest.Node(monitor.Numbers{}))
-			m := monitortest.New(t, src, monitor.WithoutDefaults(), monitor.Threshold{Name: "it", Metric: metric, Limit: limit}, monitor.OnAlert(got.add))
+			m := monitortest.New(t, src, monitor.WithoutDefaults(), monitor.Threshold{Name: "it", Metric: metric, Limit: limit}, monitor.WithAlertHandler(got.add))
 			synctest.Wait()
 			src.Set(monitortest.Node(over))
 			periods(1)
@@ -233,7 +233,7 @@ func TestAFullNodeDoesNotHideBehindTheOthersAndItsAlertEndsWhenItLeaves(t *testi
 func TestAValueThatIsNotKnownNeitherBeginsNorEndsAnAlert(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		src, got := &monitortest.Source{}, &alerts{}
-		monitortest.New(t, src, monitor.WithoutDefaults(), monitor.Threshold{Metric: monitor.HitRatio, Limit: 0.5}, monitor.OnAlert(got.add))
+		monitortest.New(t, src, monitor.WithoutDefaults(), monitor.Threshold{Metric: monitor.HitRatio, Limit: 0.5}, monitor.WithAlertHandler(got.add))
 		for i, step := range []struct {
 			hits, misses uint64
 			want         string
@@ -253,7 +253,7 @@ func TestAValueThatIsNotKnownNeitherBeginsNorEndsAnAlert(t *testing.T) {
 func TestAThresholdReplacesTheDefaultOfItsName(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		src, got := &monitortest.Source{}, &alerts{}
-		monitortest.New(t, src, monitor.Threshold{Metric: monitor.PoolUse, Limit: 0.5, CoolDown: -1, Hysteresis: -1}, monitor.OnAlert(got.add))
+		monitortest.New(t, src, monitor.Threshold{Metric: monitor.PoolUse, Limit: 0.5, CoolDown: -1, Hysteresis: -1}, monitor.WithAlertHandler(got.add))
 		synctest.Wait()
 		for i, step := range []struct {
 			inUse int
@@ -286,7 +286,7 @@ func TestAlertsThatNobodyListensToAreLogged(t *testing.T) {
 func TestOneCauseIsOneAlert(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		src, got := &monitortest.Source{}, &alerts{}
-		m := monitortest.New(t, src, monitor.OnAlert(got.add), monitor.Threshold{Metric: monitor.PoolTimeouts, Limit: 1},
+		m := monitortest.New(t, src, monitor.WithAlertHandler(got.add), monitor.Threshold{Metric: monitor.PoolTimeouts, Limit: 1},
 			monitor.Threshold{Metric: monitor.UnknownOutcomes, Limit: 1})
 		synctest.Wait()
 		var n monitor.Numbers

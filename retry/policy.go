@@ -138,6 +138,6 @@ func WithBreakerHandler(f func(node string, open bool, cause error)) Option {
 // breaker. The default is no name.
 func WithNode(name string) Option { return func(h *Hook) { h.node = name } }
 
-// OfCluster says that the hook's client is a redis.ClusterClient: a MOVED or ASK that
+// WithCluster says that the hook's client is a redis.ClusterClient: a MOVED or ASK that
 // it gives up on is sent again. [Attach] knows.
-func OfCluster() Option { return func(h *Hook) { h.cluster = true } }
+func WithCluster() Option { return func(h *Hook) { h.cluster = true } }

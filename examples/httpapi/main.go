@@ -68,7 +68,7 @@ func run(ctx context.Context, args []string, out io.Writer) (err error) {
 	if err != nil {
 		return err
 	}
-	page, err := dashboard.New(rdb.PoolMonitor(), dashboard.Title("httpapi"))
+	page, err := dashboard.New(rdb.PoolMonitor(), dashboard.WithTitle("httpapi"))
 	if err != nil {
 		_ = rdb.Close()
 		return err

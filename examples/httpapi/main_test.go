@@ -134,7 +134,7 @@ func TestASlowServerIs504(t *testing.T) {
 	opt.ReadTimeout, opt.ContextTimeoutEnabled = time.Minute, true
 	// Otherwise the server that answers nobody may be taken for away first, which is
 	// 503; so is a connection that comes to nothing, and the first call opens one.
-	rdb := client(t, opt, managed.WithSuspicion(managed.SuspicionPolicy{Off: true}))
+	rdb := client(t, opt, managed.WithFailureDetection(managed.FailureDetection{Off: true}))
 	code, _, _ := call(t, rdb, "GET", "/v1/keys/k", "")
 	require.Equal(t, 404, code)
 	s.Pause()

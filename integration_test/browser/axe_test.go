@@ -39,7 +39,7 @@ func TestAxeFindsNothing(t *testing.T) {
 		p.must(err)
 	}
 
-	rdb, at := serve(t, 10, dashboard.AllowActions())
+	rdb, at := serve(t, 10, dashboard.WithActions())
 	hold(t, rdb, 10, "report")
 	go func() { _ = rdb.BLPop(t.Context(), time.Minute, "queue").Err() }()
 	for _, size := range [][2]int64{{1440, 900}, {390, 844}} {

@@ -38,7 +38,7 @@ func TestLooks(t *testing.T) {
 		opt := s.Options()
 		opt.PoolSize, opt.PoolTimeout = size, 300*time.Millisecond
 		rdb, err := managed.New(opt, append(opts, managed.WithLogger(slog.New(slog.DiscardHandler)), managed.WithLeakThreshold(2*time.Second),
-			managed.WithMonitor(monitor.Every(100*time.Millisecond), monitor.OnAlert(func(monitor.Alert) {})))...)
+			managed.WithMonitor(monitor.WithInterval(100*time.Millisecond), monitor.WithAlertHandler(func(monitor.Alert) {})))...)
 		if err != nil {
 			t.Fatal(err)
 		}

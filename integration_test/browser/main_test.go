@@ -256,7 +256,7 @@ func serve(t testing.TB, size int, opts ...dashboard.Option) (*managed.Client, s
 	start(t)
 	opt := redistest.Start(t).Options()
 	opt.PoolSize = size
-	rdb, err := managed.New(opt, managed.WithMonitor(monitor.Every(50*time.Millisecond), monitor.OnAlert(func(monitor.Alert) {}),
+	rdb, err := managed.New(opt, managed.WithMonitor(monitor.WithInterval(50*time.Millisecond), monitor.WithAlertHandler(func(monitor.Alert) {}),
 		monitor.Threshold{Name: "pool_use_warning", Metric: monitor.PoolUse, Limit: 0.8, CoolDown: -1}))
 	if err != nil {
 		t.Fatal(err)
@@ -275,7 +275,7 @@ func page(t testing.TB, m *monitor.Monitor, opts ...dashboard.Option) string {
 // stoppable is page, and a way to end the server.
 func stoppable(t testing.TB, m *monitor.Monitor, opts ...dashboard.Option) (at string, stop func()) {
 	t.Helper()
-	h, err := dashboard.New(m, append([]dashboard.Option{dashboard.Every(100 * time.Millisecond), dashboard.Title("orders")}, opts...)...)
+	h, err := dashboard.New(m, append([]dashboard.Option{dashboard.WithInterval(100 * time.Millisecond), dashboard.WithTitle("orders")}, opts...)...)
 	if err != nil {
 		t.Fatal(err)
 	}

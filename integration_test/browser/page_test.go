@@ -244,7 +244,7 @@ const contrast = `(() => {
 })()`
 
 func TestItCanBeReadAndHeard(t *testing.T) {
-	rdb, at := serve(t, 2, dashboard.AllowActions())
+	rdb, at := serve(t, 2, dashboard.WithActions())
 	hold(t, rdb, 2, "held")
 	p := open(t, at, 1440, 900)
 	p.wait(`document.querySelector('#alerts .alert')`)
@@ -276,7 +276,7 @@ func TestItCanBeReadAndHeard(t *testing.T) {
 }
 
 func TestActionsAskFirst(t *testing.T) {
-	rdb, at := serve(t, 10, dashboard.AllowActions())
+	rdb, at := serve(t, 10, dashboard.WithActions())
 	busyNow, err := rdb.Acquire(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -381,7 +381,7 @@ func TestThePageComesBackWhenTheServerDoes(t *testing.T) {
 		t.Fatal(err)
 	}
 	run := func(ln net.Listener) (stop func()) {
-		h, err := dashboard.New(m, dashboard.Every(100*time.Millisecond))
+		h, err := dashboard.New(m, dashboard.WithInterval(100*time.Millisecond))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -463,7 +463,7 @@ func TestEachPoolHasABarTheFullestFirstAndNoSumHidesIt(t *testing.T) {
 
 func TestThePageOpensWithWhatHappenedBefore(t *testing.T) {
 	start(t)
-	rdb, err := managed.New(redistest.Start(t).Options(), managed.WithLogger(slog.New(slog.DiscardHandler)), managed.WithMonitor(monitor.Every(50*time.Millisecond), monitor.OnAlert(func(monitor.Alert) {})))
+	rdb, err := managed.New(redistest.Start(t).Options(), managed.WithLogger(slog.New(slog.DiscardHandler)), managed.WithMonitor(monitor.WithInterval(50*time.Millisecond), monitor.WithAlertHandler(func(monitor.Alert) {})))
 	if err != nil {
 		t.Fatal(err)
 	}

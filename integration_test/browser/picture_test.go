@@ -33,13 +33,13 @@ func TestPictures(t *testing.T) {
 	opt.PoolSize = 24
 	opt.PoolTimeout = 5 * time.Second
 	rdb, err := managed.New(opt, managed.WithLeakThreshold(20*time.Second), managed.WithLogger(slog.New(slog.DiscardHandler)),
-		managed.WithMonitor(monitor.Every(time.Second), monitor.OnAlert(func(monitor.Alert) {}),
+		managed.WithMonitor(monitor.WithInterval(time.Second), monitor.WithAlertHandler(func(monitor.Alert) {}),
 			monitor.Threshold{Name: "pool_use_warning", Metric: monitor.PoolUse, Limit: 0.8, CoolDown: -1}))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer rdb.Close()
-	at := page(t, rdb.PoolMonitor(), dashboard.Every(time.Second), dashboard.Title("shop, main Redis"))
+	at := page(t, rdb.PoolMonitor(), dashboard.WithInterval(time.Second), dashboard.WithTitle("shop, main Redis"))
 
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup

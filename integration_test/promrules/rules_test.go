@@ -97,8 +97,8 @@ func trouble(t *testing.T) history {
 		n.UnknownOutcomes++
 		n.Leaks++
 		n.LeasesOverdue = 9
-	}, alerts, monitor.Every(monitor.MinEvery), monitor.Threshold{Name: "busy", Metric: monitor.PoolUse, Level: monitor.Critical, Limit: 0.4},
-		monitor.OnAlert(func(a monitor.Alert) { alerts <- a }))
+	}, alerts, monitor.WithInterval(monitor.MinInterval), monitor.Threshold{Name: "busy", Metric: monitor.PoolUse, Level: monitor.Critical, Limit: 0.4},
+		monitor.WithAlertHandler(func(a monitor.Alert) { alerts <- a }))
 }
 
 func rules(t *testing.T) []rulefmt.Rule {

@@ -264,7 +264,7 @@ func (r *round) quiet(s *side) {
 			return fmt.Errorf("events: %d dialed, %d closed; counted: %d, %d", d, c, st.Dialed, st.ClosedAll())
 		}
 		var ended uint64
-		for _, n := range s.rdb.Endings() {
+		for _, n := range s.rdb.CloseReasons() {
 			ended += n
 		}
 		if ended != st.ClosedAll() {

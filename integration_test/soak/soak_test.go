@@ -114,7 +114,7 @@ func soak(t *testing.T, seed uint64, d time.Duration) {
 		if told, n := s.told.sum(), s.rdb.RetryStats().UnknownOutcomes; told != n {
 			t.Errorf("%s: callers were told of %d unknown outcomes %v, and the client counted %d %v", s.name, told, &s.told, n, &s.logged)
 		}
-		t.Logf("%s: %d calls, %d errors, endings %v, %+v", s.name, s.calls.Load(), s.errs.Load(), s.rdb.Endings(), s.rdb.RetryStats())
+		t.Logf("%s: %d calls, %d errors, endings %v, %+v", s.name, s.calls.Load(), s.errs.Load(), s.rdb.CloseReasons(), s.rdb.RetryStats())
 		r.shut(s)
 	}
 	r.settled()
@@ -230,14 +230,14 @@ func (r *round) options(s *side) []managed.Option {
 		managed.WithLeakThreshold(20 * time.Second),
 		managed.WithEventHandler(s.events.add),
 		managed.WithMonitor(
-			monitor.Every(100*time.Millisecond),
+			monitor.WithInterval(100*time.Millisecond),
 			monitor.Threshold{Name: "use", Metric: monitor.PoolUse, Limit: 0.5, CoolDown: -1},
 			monitor.Threshold{Name: "unknown", Metric: monitor.UnknownOutcomes, Limit: 1, CoolDown: -1},
-			monitor.OnStats(func(now monitor.Stats) {
+			monitor.WithStatsHandler(func(now monitor.Stats) {
 				s.checkStats(last, now)
 				last = now
 			}),
-			monitor.OnAlert(func(a monitor.Alert) {
+			monitor.WithAlertHandler(func(a monitor.Alert) {
 				if k := a.Name + " " + a.Node; active[k] == a.Active {
 					r.bad.add("%s: alert %s: active %v twice in a row", s.name, k, a.Active)
 				} else {

@@ -195,7 +195,7 @@ func (c *Conn) beforeWrite(b []byte) error {
 		now := c.node.t.now()
 		r := c.refusal(now)
 		if r == "" && c.doubtful(now) {
-			r = hooks.ReasonSuspect
+			r = hooks.ReasonSuspected
 		}
 		if r != "" {
 			c.end(r, nil)

@@ -439,7 +439,7 @@ func TestATimeoutOfPubSubIsNeitherOpaqueNorAFailure(t *testing.T) {
 	if ne, ok := err.(net.Error); !ok || !ne.Timeout() {
 		t.Errorf("ReceiveTimeout gives %T (%v), want a net.Error with Timeout", err, err)
 	}
-	if failures.Load() > 0 || r.only(t) != c || c.Info().Ending != "" {
+	if failures.Load() > 0 || r.only(t) != c || c.Info().Closing != "" {
 		t.Errorf("a quiet channel counts as %d failures of its connection, which is %v", failures.Load(), r.tracker.Conns())
 	}
 	if n := r.Publish(bg, "news", "x").Val(); n != 1 {

@@ -62,7 +62,7 @@ func (c checkedConn) SyscallConn() (syscall.RawConn, error) {
 	now, _ := c.node.t.LookAtClocks()
 	r := c.refusal(int64(now))
 	if r == "" && c.doubtful(int64(now)) {
-		r = hooks.ReasonSuspect // nobody can wait for a PING here; maintenance asks the others
+		r = hooks.ReasonSuspected // nobody can wait for a PING here; maintenance asks the others
 	}
 	if r != "" {
 		c.end(r, nil)

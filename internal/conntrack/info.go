@@ -32,9 +32,9 @@ func (c *Conn) Info() hooks.ConnInfo {
 		i.State = hooks.StateIdle
 	}
 	if e := c.ended.Load(); e != nil {
-		i.Ending = e.reason
+		i.Closing = e.reason
 	} else if level, r := unpackOrder(c.order.Load()); level >= orderSoft {
-		i.Ending = r
+		i.Closing = r
 	}
 	return i
 }

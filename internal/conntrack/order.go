@@ -15,7 +15,7 @@ const (
 	orderHard        // visit and guard: never use it again
 )
 
-var reasonCodes = []hooks.Reason{"", hooks.ReasonAge, hooks.ReasonIdle, hooks.ReasonHeartbeat, hooks.ReasonSuspect, hooks.ReasonReadOnly, hooks.ReasonDirty,
+var reasonCodes = []hooks.Reason{"", hooks.ReasonAge, hooks.ReasonIdle, hooks.ReasonHeartbeat, hooks.ReasonSuspected, hooks.ReasonReadOnly, hooks.ReasonSessionState,
 	hooks.ReasonReset, hooks.ReasonError, hooks.ReasonLeak, hooks.ReasonShutdown, hooks.ReasonDiscarded, hooks.ReasonInterrupted, hooks.ReasonPool, hooks.ReasonUnacked}
 
 func packOrder(level uint32, r hooks.Reason) uint32 {
@@ -58,8 +58,8 @@ func (c *Conn) Condemn(r hooks.Reason) { c.give(orderHard, r) }
 func (c *Conn) Wake() { c.give(orderWake, hooks.ReasonHeartbeat) }
 
 // Suspect is Wake for a connection that may be dead: without an answer it ends
-// with ReasonSuspect. Safe for concurrent use.
-func (c *Conn) Suspect() { c.give(orderWake, hooks.ReasonSuspect) }
+// with ReasonSuspected. Safe for concurrent use.
+func (c *Conn) Suspect() { c.give(orderWake, hooks.ReasonSuspected) }
 
 // Retire makes the next visit end the connection, with reason r; a caller who
 // comes first may still use it. Safe for concurrent use.
@@ -113,7 +113,7 @@ func (c *Conn) refusal(now int64) hooks.Reason {
 		return r
 	}
 	if c.dirt.Load() != 0 && !c.leased.Load() {
-		return hooks.ReasonDirty
+		return hooks.ReasonSessionState
 	}
 	if limit := c.maxAge(); limit > 0 && now-c.created >= limit && !c.node.ClosedToNew() && !c.sentinel() {
 		return hooks.ReasonAge

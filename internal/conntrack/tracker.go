@@ -251,7 +251,7 @@ func (t *Tracker) left(c *Conn) {
 	t.ends.add(why.reason)
 	c.node.ends.add(why.reason)
 	switch why.reason {
-	case hooks.ReasonError, hooks.ReasonSuspect, hooks.ReasonUnacked, hooks.ReasonHeartbeat, hooks.ReasonReadOnly:
+	case hooks.ReasonError, hooks.ReasonSuspected, hooks.ReasonUnacked, hooks.ReasonHeartbeat, hooks.ReasonReadOnly:
 		c.node.alarm()
 	}
 	if why.reason == hooks.ReasonError && why.err == nil && c.has(fReady) {

@@ -108,7 +108,7 @@ func TestEachWayToEndAConnectionHasItsReason(t *testing.T) {
 		want hooks.Reason
 		end  func(t *testing.T, r *rig, conn *redis.Conn, c *conntrack.Conn)
 	}{
-		{"state was left", hooks.ReasonDirty, func(t *testing.T, r *rig, conn *redis.Conn, c *conntrack.Conn) {
+		{"state was left", hooks.ReasonSessionState, func(t *testing.T, r *rig, conn *redis.Conn, c *conntrack.Conn) {
 			conn.Select(bg, 3)
 			_ = conn.Close()
 			c.SetLeased(false)
@@ -170,8 +170,8 @@ func TestEachWayToEndAConnectionHasItsReason(t *testing.T) {
 			r.tracker.SetMaxAge(time.Nanosecond, 0)
 			r.Ping(bg)
 		}},
-		{"Kill", hooks.ReasonSuspect, func(t *testing.T, r *rig, conn *redis.Conn, c *conntrack.Conn) {
-			c.Kill(hooks.ReasonSuspect, errors.New("half-open"))
+		{"Kill", hooks.ReasonSuspected, func(t *testing.T, r *rig, conn *redis.Conn, c *conntrack.Conn) {
+			c.Kill(hooks.ReasonSuspected, errors.New("half-open"))
 			_ = conn.Ping(bg)
 			_ = conn.Close()
 		}},
@@ -399,7 +399,7 @@ func TestReAuthenticationKeepsTheConnection(t *testing.T) {
 	})
 	redistest.Eventually(t, "commands go on", soon, func() bool { return r.Ping(bg).Err() == nil })
 	// go-redis may have opened a second one for the PING meanwhile.
-	if !slices.Contains(r.conns(), c) || r.tracker.Ended()[hooks.ReasonDirty] > 0 {
+	if !slices.Contains(r.conns(), c) || r.tracker.Ended()[hooks.ReasonSessionState] > 0 {
 		t.Errorf("a re-authentication cost the connection: %v", r.tracker.Ended())
 	}
 }

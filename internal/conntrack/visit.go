@@ -200,7 +200,7 @@ func (c *Conn) visited(v *visit, n int) (int, error) {
 	switch {
 	case level == orderWake && v.only == nil:
 	case v.only == c || c.doubtful(now):
-		why = hooks.ReasonSuspect
+		why = hooks.ReasonSuspected
 	default:
 		why = hooks.ReasonHeartbeat
 	}
@@ -324,8 +324,8 @@ func (v *visit) check(err error) error {
 	case v.conn == nil:
 		return errUnrecognised
 	case v.cmd.Val() == "QUEUED":
-		v.conn.Condemn(hooks.ReasonDirty)
-		return refuse(hooks.ReasonDirty)
+		v.conn.Condemn(hooks.ReasonSessionState)
+		return refuse(hooks.ReasonSessionState)
 	}
 	return nil
 }

@@ -591,7 +591,7 @@ func TestAMultiLeftOnAConnNeverReachesAnotherCaller(t *testing.T) {
 					}
 				}
 				if run(); err != nil {
-					if why, refused := conntrack.RefusedFor(err); !refused || why != hooks.ReasonDirty {
+					if why, refused := conntrack.RefusedFor(err); !refused || why != hooks.ReasonSessionState {
 						t.Fatalf("%s after %v: %v", next, left, err)
 					}
 					run() // the guard of TLS with a cache is the first write
@@ -599,7 +599,7 @@ func TestAMultiLeftOnAConnNeverReachesAnotherCaller(t *testing.T) {
 				if err != nil || got != "mine" {
 					t.Errorf("%s after %v was left on a Conn: %q, %v", next, left, got, err)
 				}
-				r.events.wantClosed(t, old, hooks.ReasonDirty)
+				r.events.wantClosed(t, old, hooks.ReasonSessionState)
 			}
 		}
 	})

@@ -23,7 +23,7 @@ import (
 //	unknown-unsent  an unknown outcome means that a byte or more of the call was written
 //	false-applied   an unknown outcome that says "applied" means that it was executed
 //	killed-healthy  no connection that owes a reply is ended by maintenance while it is whole and its server makes progress
-//	ended-idle      no idle one is ended as suspect, or for its heartbeat, then, unless another one to its server was harmed or the clock jumped
+//	ended-idle      no idle one is ended as suspected, or for its heartbeat, then, unless another one to its server was harmed or the clock jumped
 //	late            nobody waits longer than its ctx and 50 ms (plus two timeouts where go-redis does not look at the ctx)
 //	gave-up         no caller with time left is told a refusal that is soon over, nor MOVED or ASK
 //	unnamed-ctx     the error of a command whose ctx ended while it was in flight is ctx's, too

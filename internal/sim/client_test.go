@@ -150,10 +150,10 @@ func (r *run) heard(e hooks.Event) {
 		}
 	}
 	switch e.Reason {
-	case hooks.ReasonSuspect, hooks.ReasonHeartbeat, hooks.ReasonAge, hooks.ReasonIdle, hooks.ReasonReadOnly:
+	case hooks.ReasonSuspected, hooks.ReasonHeartbeat, hooks.ReasonAge, hooks.ReasonIdle, hooks.ReasonReadOnly:
 		if asked {
 			r.fail("killed-healthy", kind, "", l.n, "link %d was whole and its server made progress, and it was ended for %s: %v", l.n, e.Reason, e.Err)
-		} else if !doubtful && (e.Reason == hooks.ReasonSuspect || e.Reason == hooks.ReasonHeartbeat) {
+		} else if !doubtful && (e.Reason == hooks.ReasonSuspected || e.Reason == hooks.ReasonHeartbeat) {
 			r.fail("ended-idle", kind, "", l.n, "link %d was whole and its server made progress, and it was ended for %s: %v", l.n, e.Reason, e.Err)
 		}
 	}

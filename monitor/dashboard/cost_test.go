@@ -57,7 +57,7 @@ func TestTheCostOfThePage(t *testing.T) {
 	require.Len(t, rdb.Conns(), 1000)
 	const whole = 10 * time.Second
 	measure := func(what string, want string) {
-		h, err := dashboard.New(rdb.PoolMonitor(), dashboard.Every(100*time.Millisecond))
+		h, err := dashboard.New(rdb.PoolMonitor(), dashboard.WithInterval(100*time.Millisecond))
 		require.NoError(t, err)
 		defer h.Close()
 		ctx, cancel := context.WithTimeout(t.Context(), whole)

@@ -14,10 +14,10 @@ import (
 
 // The page of a managed client, on a server of its own that is for this machine only.
 func Example() {
-	rdb := managed.NewClient(&redis.Options{Addr: "localhost:6379"}, managed.WithMonitor(monitor.Every(5*time.Second)))
+	rdb := managed.NewClient(&redis.Options{Addr: "localhost:6379"}, managed.WithMonitor(monitor.WithInterval(5*time.Second)))
 	defer rdb.Close()
 
-	page, err := dashboard.New(rdb.PoolMonitor(), dashboard.Title("orders"))
+	page, err := dashboard.New(rdb.PoolMonitor(), dashboard.WithTitle("orders"))
 	if err != nil {
 		log.Fatal(err)
 	}

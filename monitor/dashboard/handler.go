@@ -28,7 +28,7 @@ func New(m *monitor.Monitor, opts ...Option) (*Handler, error) {
 	if m == nil {
 		return nil, errors.New("lifeguard/dashboard: New: the Monitor is nil; give that of your client, or one of monitor.New")
 	}
-	h := &Handler{m: m, settings: settings{every: DefaultEvery, title: "Redis connections"}}
+	h := &Handler{m: m, settings: settings{every: DefaultInterval, title: "Redis connections"}}
 	for _, o := range opts {
 		if o == nil {
 			return nil, errors.New("lifeguard/dashboard: New: an option is nil")
@@ -56,7 +56,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	protect(w.Header())
 	if !h.serves(r.Host) {
 		http.Error(w, fmt.Sprintf("with actions allowed, this page is served by IP address and as localhost only, not as %q: "+
-			"name the host with dashboard.AllowHost", r.Host), http.StatusMisdirectedRequest)
+			"name the host with dashboard.WithAllowedHost", r.Host), http.StatusMisdirectedRequest)
 		return
 	}
 	switch r.Method {
@@ -123,7 +123,7 @@ func (h *Handler) stack(w http.ResponseWriter, r *http.Request) {
 // act ends connections.
 func (h *Handler) act(w http.ResponseWriter, r *http.Request) {
 	if !h.actions {
-		http.Error(w, "actions are switched off: see dashboard.AllowActions", http.StatusForbidden)
+		http.Error(w, "actions are switched off: see dashboard.WithActions", http.StatusForbidden)
 		return
 	}
 	if err := h.origins.Check(r); err != nil {

@@ -28,17 +28,21 @@ func TestWhatCannotBeIsAClearError(t *testing.T) {
 	m, err := monitor.New(&source{})
 	require.NoError(t, err)
 	for want, make := range map[string]func() (*dashboard.Handler, error){
-		"the Monitor is nil":   func() (*dashboard.Handler, error) { return dashboard.New(nil) },
-		"an option is nil":     func() (*dashboard.Handler, error) { return dashboard.New(m, nil) },
-		"Every(0s): must be":   func() (*dashboard.Handler, error) { return dashboard.New(m, dashboard.Every(0)) },
-		"Every(-1s): must be":  func() (*dashboard.Handler, error) { return dashboard.New(m, dashboard.Every(-time.Second)) },
-		"Every(99ms): must be": func() (*dashboard.Handler, error) { return dashboard.New(m, dashboard.Every(99*time.Millisecond)) },
-		"Every(1h0m0s)":        func() (*dashboard.Handler, error) { return dashboard.New(m, dashboard.Every(time.Hour)) },
-		"Title: the name":      func() (*dashboard.Handler, error) { return dashboard.New(m, dashboard.Title("")) },
-		"TrustOrigin":          func() (*dashboard.Handler, error) { return dashboard.New(m, dashboard.TrustOrigin("example.com/x")) },
-		`AllowHost: ""`:        func() (*dashboard.Handler, error) { return dashboard.New(m, dashboard.AllowHost("")) },
+		"the Monitor is nil":         func() (*dashboard.Handler, error) { return dashboard.New(nil) },
+		"an option is nil":           func() (*dashboard.Handler, error) { return dashboard.New(m, nil) },
+		"WithInterval(0s): must be":  func() (*dashboard.Handler, error) { return dashboard.New(m, dashboard.WithInterval(0)) },
+		"WithInterval(-1s): must be": func() (*dashboard.Handler, error) { return dashboard.New(m, dashboard.WithInterval(-time.Second)) },
+		"WithInterval(99ms): must be": func() (*dashboard.Handler, error) {
+			return dashboard.New(m, dashboard.WithInterval(99*time.Millisecond))
+		},
+		"WithInterval(1h0m0s)": func() (*dashboard.Handler, error) { return dashboard.New(m, dashboard.WithInterval(time.Hour)) },
+		"WithTitle: the name":  func() (*dashboard.Handler, error) { return dashboard.New(m, dashboard.WithTitle("")) },
+		"WithTrustedOrigin": func() (*dashboard.Handler, error) {
+			return dashboard.New(m, dashboard.WithTrustedOrigin("example.com/x"))
+		},
+		`WithAllowedHost: ""`: func() (*dashboard.Handler, error) { return dashboard.New(m, dashboard.WithAllowedHost("")) },
 		"ops.example.com:8080": func() (*dashboard.Handler, error) {
-			return dashboard.New(m, dashboard.AllowHost("ops.example.com:8080"))
+			return dashboard.New(m, dashboard.WithAllowedHost("ops.example.com:8080"))
 		},
 	} {
 		h, err := make()
@@ -95,7 +99,7 @@ func TestThePageWorksWhereverItIsMounted(t *testing.T) {
 }
 
 func TestThePageIsStrictWithItself(t *testing.T) {
-	h := newPage(t, &source{}, dashboard.Title(`<script>alert(1)</script>"`))
+	h := newPage(t, &source{}, dashboard.WithTitle(`<script>alert(1)</script>"`))
 	w := get(h, "/")
 	csp := w.Header().Get("Content-Security-Policy")
 	require.Contains(t, csp, "default-src 'none'")
@@ -155,7 +159,7 @@ func TestActionsAreOffUnlessAllowed(t *testing.T) {
 
 func TestActionsAreTakenFromThePageItselfOnly(t *testing.T) {
 	src := &source{}
-	h := newPage(t, src, dashboard.AllowActions(), dashboard.AllowHost("example.com", "page.example", "inside"), dashboard.TrustOrigin("https://ops.example.com"))
+	h := newPage(t, src, dashboard.WithActions(), dashboard.WithAllowedHost("example.com", "page.example", "inside"), dashboard.WithTrustedOrigin("https://ops.example.com"))
 	require.Contains(t, get(h, "/").Body.String(), `data-do="reset"`)
 	for _, header := range [][]string{{"Sec-Fetch-Site", "cross-site"}, {"Sec-Fetch-Site", "same-site"}, {"Origin", "https://evil.example"}, {"Origin", "null"}} {
 		require.Equal(t, http.StatusForbidden, ask(h, http.MethodPost, "http://page.example/?do=reset", header...).Code, header)
@@ -176,13 +180,13 @@ func TestActionsAreTakenFromThePageItselfOnly(t *testing.T) {
 // origin as the one it asks: only the name tells them apart.
 func TestWithActionsANameThatNobodyListedIsNotServed(t *testing.T) {
 	src := &source{}
-	h := newPage(t, src, dashboard.AllowActions(), dashboard.AllowHost("Ops.Example.com"))
+	h := newPage(t, src, dashboard.WithActions(), dashboard.WithAllowedHost("Ops.Example.com"))
 	for _, host := range []string{"evil.example", "evil.example:8080", "localhost.evil.example", "127.0.0.1.evil.example", "ops.example.com.evil.example",
 		"notlocalhost:80", "127.1x:80"} {
 		for _, method := range []string{http.MethodGet, http.MethodPost} {
 			w := ask(h, method, "http://"+host+"/?do=reset", "Origin", "http://"+host, "Sec-Fetch-Site", "same-origin")
 			require.Equal(t, http.StatusMisdirectedRequest, w.Code, host)
-			require.Contains(t, w.Body.String(), "dashboard.AllowHost")
+			require.Contains(t, w.Body.String(), "dashboard.WithAllowedHost")
 		}
 		require.Equal(t, http.StatusMisdirectedRequest, get(h, "http://"+host+"/?get=stream").Code)
 	}
@@ -195,7 +199,7 @@ func TestWithActionsANameThatNobodyListedIsNotServed(t *testing.T) {
 }
 
 func TestASourceWithoutActionsSaysSo(t *testing.T) {
-	h := newPage(t, &monitortest.Source{}, dashboard.AllowActions())
+	h := newPage(t, &monitortest.Source{}, dashboard.WithActions())
 	w := ask(h, http.MethodPost, "http://localhost/?do=reset")
 	require.Equal(t, http.StatusNotImplemented, w.Code)
 	require.Contains(t, w.Body.String(), monitor.ErrNoActions.Error())
@@ -217,7 +221,7 @@ func TestAManagedClientsLeaseIsShownWithItsStackAndWithoutKeys(t *testing.T) {
 	rdb, err := managed.New(opt)
 	require.NoError(t, err)
 	defer rdb.Close()
-	h, err := dashboard.New(rdb.PoolMonitor(), dashboard.AllowActions(), dashboard.AllowHost("example.com")) // that of httptest
+	h, err := dashboard.New(rdb.PoolMonitor(), dashboard.WithActions(), dashboard.WithAllowedHost("example.com")) // that of httptest
 	require.NoError(t, err)
 	defer h.Close()
 

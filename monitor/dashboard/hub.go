@@ -163,7 +163,7 @@ func (h *hub) run(ctx context.Context) {
 			select {
 			case <-ctx.Done():
 				return
-			case <-time.After(time.Until(latest.Add(MinEvery))):
+			case <-time.After(time.Until(latest.Add(MinInterval))):
 			}
 		}
 	}

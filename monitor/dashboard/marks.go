@@ -23,7 +23,7 @@ var routine = []string{"age", "idle", "pool", "removed", "disconnected", "shutdo
 
 // reasonWords say what a reason is in the words of those who look.
 var reasonWords = map[string]string{"readonly": "failover, its server became a replica", "reset": "Reset or EvictIdle",
-	"leak": "lease dropped without Release", "dirty": "state left on it", "heartbeat": "no answer to a heartbeat"}
+	"leak": "lease dropped without Release", "session_state": "session state left on it", "heartbeat": "no answer to a heartbeat"}
 
 // marker finds what happened between one Stats and the next. It is not safe for
 // concurrent use.

@@ -12,11 +12,11 @@ import (
 )
 
 const (
-	// DefaultEvery is the time between two points of the charts without [Every].
-	DefaultEvery = time.Second
-	// MinEvery and MaxEvery bound it.
-	MinEvery = 100 * time.Millisecond
-	MaxEvery = time.Minute
+	// DefaultInterval is the time between two points of the charts without [WithInterval].
+	DefaultInterval = time.Second
+	// MinInterval and MaxInterval bound it.
+	MinInterval = 100 * time.Millisecond
+	MaxInterval = time.Minute
 )
 
 // Option is a setting of [New].
@@ -30,66 +30,66 @@ type settings struct {
 	hosts   []string // besides localhost and addresses; lower case, without a port
 }
 
-// Every sets the time between two points of the charts. Tables are renewed at the
+// WithInterval sets the time between two points of the charts. Tables are renewed at the
 // same pace, but once a second at most. Default 1 s. Less than 100 ms, zero,
 // negative and more than a minute are refused.
-func Every(d time.Duration) Option {
+func WithInterval(d time.Duration) Option {
 	return func(s *settings) error {
-		if d < MinEvery || d > MaxEvery {
-			return fmt.Errorf("lifeguard/dashboard: Every(%v): must be from %v to %v", d, MinEvery, MaxEvery)
+		if d < MinInterval || d > MaxInterval {
+			return fmt.Errorf("lifeguard/dashboard: WithInterval(%v): must be from %v to %v", d, MinInterval, MaxInterval)
 		}
 		s.every = d
 		return nil
 	}
 }
 
-// Title names the page, so that the pages of several clients can be told apart.
+// WithTitle names the page, so that the pages of several clients can be told apart.
 // Default "Redis connections". "" is refused.
-func Title(name string) Option {
+func WithTitle(name string) Option {
 	return func(s *settings) error {
 		if name == "" {
-			return errors.New("lifeguard/dashboard: Title: the name is empty")
+			return errors.New("lifeguard/dashboard: WithTitle: the name is empty")
 		}
 		s.title = name
 		return nil
 	}
 }
 
-// AllowActions lets those who see the page close connections: the idle ones
+// WithActions lets those who see the page close connections: the idle ones
 // (Monitor.EvictIdle), or all of them, softly (Monitor.Reset). Requests of other
 // sites are refused, see [http.CrossOriginProtection]. So are requests, of any kind,
-// whose Host is neither an IP address nor localhost nor given with [AllowHost]: a
+// whose Host is neither an IP address nor localhost nor given with [WithAllowedHost]: a
 // name that an attacker makes resolve to this server (DNS rebinding) would make his
 // page count as this one. Default: the page only shows, and Host is not looked at.
-func AllowActions() Option {
+func WithActions() Option {
 	return func(s *settings) error {
 		s.actions = true
 		return nil
 	}
 }
 
-// TrustOrigin lets an action be asked for by a page of that origin, as in
+// WithTrustedOrigin lets an action be asked for by a page of that origin, as in
 // "https://ops.example.com". It is needed only behind a reverse proxy that changes the
 // Host header and is reached without TLS. Default: none but the page's own. What is no
 // origin is refused.
-func TrustOrigin(origin string) Option {
+func WithTrustedOrigin(origin string) Option {
 	return func(s *settings) error {
 		if err := s.origins.AddTrustedOrigin(origin); err != nil {
-			return fmt.Errorf("lifeguard/dashboard: TrustOrigin: %w", err)
+			return fmt.Errorf("lifeguard/dashboard: WithTrustedOrigin: %w", err)
 		}
 		return nil
 	}
 }
 
-// AllowHost names hosts that the page is reached by, as in "ops.example.com", without
-// scheme and port, for a page with [AllowActions]. Upper and lower case are the same.
+// WithAllowedHost names hosts that the page is reached by, as in "ops.example.com", without
+// scheme and port, for a page with [WithActions]. Upper and lower case are the same.
 // It can be given several times. Default: IP addresses and localhost only. Without
-// AllowActions it changes nothing. What is no host name is refused.
-func AllowHost(names ...string) Option {
+// WithActions it changes nothing. What is no host name is refused.
+func WithAllowedHost(names ...string) Option {
 	return func(s *settings) error {
 		for _, name := range names {
 			if name == "" || strings.ContainsAny(name, ":/@[] *") {
-				return fmt.Errorf("lifeguard/dashboard: AllowHost: %q is no host name: give it without scheme, port and path", name)
+				return fmt.Errorf("lifeguard/dashboard: WithAllowedHost: %q is no host name: give it without scheme, port and path", name)
 			}
 			s.hosts = append(s.hosts, plainHost(name))
 		}

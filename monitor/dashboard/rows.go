@@ -47,7 +47,7 @@ func connsEvent(p part, conns []monitor.Connection, known bool, failed string) [
 		b = millis(b, c.Idle)
 		b = strconv.AppendUint(append(b, ','), c.In, 10)
 		b = strconv.AppendUint(append(b, ','), c.Out, 10)
-		b = word(b, &w, c.Ending)
+		b = word(b, &w, c.Closing)
 		b = flag(b, c.TLS)
 		b = append(b, ']')
 	}

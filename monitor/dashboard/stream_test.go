@@ -30,7 +30,7 @@ func TestWithoutViewersThereAreTheSamplesOfTheMonitorOnly(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		src := &source{}
 		h := newPage(t, src)
-		const perHour = int(time.Hour / monitor.DefaultEvery)
+		const perHour = int(time.Hour / monitor.DefaultInterval)
 		pass(time.Hour)
 		require.InDelta(t, perHour, src.Samples(), 1)
 
@@ -74,7 +74,7 @@ func TestAllViewersShareOneLoop(t *testing.T) {
 
 func TestASilentStreamHasAHeartbeat(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newPage(t, &source{}, dashboard.Every(time.Minute))
+		h := newPage(t, &source{}, dashboard.WithInterval(time.Minute))
 		v := look(h, "")
 		pass(50 * time.Second)
 		require.Equal(t, 3, strings.Count(v.text(), ": alive\n\n"))
@@ -136,7 +136,7 @@ func TestATableIsMadeOnlyForThoseWhoWantIt(t *testing.T) {
 
 func TestTablesComeOnceASecondAtMost(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newPage(t, &source{}, dashboard.Every(100*time.Millisecond))
+		h := newPage(t, &source{}, dashboard.WithInterval(100*time.Millisecond))
 		v := look(h, "&want=leases")
 		pass(10 * time.Second)
 		require.InDelta(t, 100, len(v.events("point")), 2)
@@ -148,7 +148,7 @@ func TestTablesComeOnceASecondAtMost(t *testing.T) {
 
 func TestATableComesAtOnceForAViewerThatComesLater(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newPage(t, &source{}, dashboard.Every(30*time.Second))
+		h := newPage(t, &source{}, dashboard.WithInterval(30*time.Second))
 		first := look(h, "")
 		pass(10 * time.Second)
 		second := look(h, "&want=leases")
@@ -216,12 +216,12 @@ func TestWhoLooksLaterSeesWhatHappenedWhileNobodyLooked(t *testing.T) {
 		pass(5 * time.Minute)
 		n.BreakerOpened++ // once more, as it was probed in vain
 		set("connection refused")
-		pass(monitor.DefaultEvery)
+		pass(monitor.DefaultInterval)
 		n.Main.InUse, n.Main.Idle, n.BreakerClosed = 0, 10, 1
 		set("")
 		pass(5 * time.Minute)
 		src.Set(func(*monitor.Sample) { panic("broken") })
-		pass(monitor.DefaultEvery)
+		pass(monitor.DefaultInterval)
 		set("")
 
 		v := look(h, "")
@@ -240,9 +240,9 @@ func TestWhoLooksLaterSeesWhatHappenedWhileNobodyLooked(t *testing.T) {
 		for _, p := range hello.Past {
 			uses = append(uses, p[1].([]any)[use])
 		}
-		require.InDelta(t, int(15*time.Minute/monitor.DefaultEvery), len(uses), 1, "the last quarter of an hour, a point a period")
+		require.InDelta(t, int(15*time.Minute/monitor.DefaultInterval), len(uses), 1, "the last quarter of an hour, a point a period")
 		require.EqualValues(t, 0, uses[0])
-		require.InDelta(t, 1+int(5*time.Minute/monitor.DefaultEvery), strings.Count(fmt.Sprint(uses), "100"), 1)
+		require.InDelta(t, 1+int(5*time.Minute/monitor.DefaultInterval), strings.Count(fmt.Sprint(uses), "100"), 1)
 		require.Nil(t, uses[len(uses)-1], "what is not known is a gap")
 		var texts []string
 		for i, m := range hello.Marks {
@@ -314,7 +314,7 @@ func TestRatesAreOfTheTimeBetweenTwoPoints(t *testing.T) {
 			rec.Fill(&one)
 			s.Nodes = []monitor.Node{{Name: "a:1", Numbers: one}, {Name: `b"1`, Numbers: monitor.Numbers{Main: monitor.Pool{Size: 5, Open: 1, InUse: 1}}}}
 		})
-		h := newPage(t, src, dashboard.Every(2*time.Second))
+		h := newPage(t, src, dashboard.WithInterval(2*time.Second))
 		v := look(h, "")
 		pass(2500 * time.Millisecond)
 		p := v.point(t, "a:1")
@@ -400,7 +400,7 @@ func TestAlertsComeAndAreOver(t *testing.T) {
 			})
 		}
 		use(9)
-		m, err := monitor.New(src, monitor.Every(time.Second), monitor.WithoutDefaults(), monitor.OnAlert(func(monitor.Alert) {}),
+		m, err := monitor.New(src, monitor.WithInterval(time.Second), monitor.WithoutDefaults(), monitor.WithAlertHandler(func(monitor.Alert) {}),
 			monitor.Threshold{Metric: monitor.PoolUse, Limit: 0.8})
 		require.NoError(t, err)
 		defer m.Close()
@@ -460,7 +460,7 @@ func TestAMiddlewareThatKeepsFromStreamingIsSaid(t *testing.T) {
 
 func TestAStreamOverHTTPEndsWhenTheViewerLeavesAndOutlivesTheServersTimeout(t *testing.T) {
 	src := &source{}
-	h := newPage(t, src, dashboard.Every(100*time.Millisecond))
+	h := newPage(t, src, dashboard.WithInterval(100*time.Millisecond))
 	server := httptest.NewUnstartedServer(h)
 	server.Config.WriteTimeout = 300 * time.Millisecond
 	server.Start()

@@ -32,29 +32,29 @@ func TestWhatCannotBeIsRefused(t *testing.T) {
 	rdb := dial(t, &redis.Options{Addr: "127.0.0.1:1"}, "")
 	m := watch(t, monitor.FromClient(rdb))
 	for want, o := range map[string]fleet.Option{
-		"Name: a name has 1 to 100":         fleet.Name(""),
-		"Name: \"a}b\"":                     fleet.Name("a}b"),
-		"Name: \"a b\"":                     fleet.Name("a b"),
-		"Name: a name has 1 to 100 bytes":   fleet.Name(strings.Repeat("x", 101)),
-		"Service: it has 1 to 200":          fleet.Service(""),
-		"Service: \"a\\n\": printable":      fleet.Service("a\n"),
-		"Service: \"\\xff\" is not UTF-8":   fleet.Service("\xff"),
-		"Host: it has":                      fleet.Host(""),
-		"Every: 99ms is too short":          fleet.Every(99 * time.Millisecond),
-		"Every: 0s is too short":            fleet.Every(0),
-		"Every: -1s":                        fleet.Every(-time.Second),
-		"LostAfter: 0s must be positive":    fleet.LostAfter(0),
-		"LostAfter: 19s is less than 2":     fleet.LostAfter(19 * time.Second),
-		"LostAfter: 23h0m0s is too long":    fleet.LostAfter(23 * time.Hour),
-		"Keep: 0s":                          fleet.Keep(0),
-		"Keep: 25h0m0s":                     fleet.Keep(25 * time.Hour),
-		"Keep: 30s must be longer":          fleet.Keep(30 * time.Second),
-		"Timeout: 0s":                       fleet.Timeout(0),
-		"ClientNames: it has 1":             fleet.ClientNames("a", ""),
-		"ClientNames: \"a b\"":              fleet.ClientNames("a b"),
-		"WithLogger: the logger is nil":     fleet.WithLogger(nil),
-		"an option: it is empty":            {},
-		"Limit: it is no option of Publish": fleet.Limit("a", 1),
+		"WithName: a name has 1 to 100":              fleet.WithName(""),
+		"WithName: \"a}b\"":                          fleet.WithName("a}b"),
+		"WithName: \"a b\"":                          fleet.WithName("a b"),
+		"WithName: a name has 1 to 100 bytes":        fleet.WithName(strings.Repeat("x", 101)),
+		"WithService: it has 1 to 200":               fleet.WithService(""),
+		"WithService: \"a\\n\": printable":           fleet.WithService("a\n"),
+		"WithService: \"\\xff\" is not UTF-8":        fleet.WithService("\xff"),
+		"WithHost: it has":                           fleet.WithHost(""),
+		"WithInterval: 99ms is too short":            fleet.WithInterval(99 * time.Millisecond),
+		"WithInterval: 0s is too short":              fleet.WithInterval(0),
+		"WithInterval: -1s":                          fleet.WithInterval(-time.Second),
+		"WithLostAfter: 0s must be positive":         fleet.WithLostAfter(0),
+		"WithLostAfter: 19s is less than 2":          fleet.WithLostAfter(19 * time.Second),
+		"WithLostAfter: 23h0m0s is too long":         fleet.WithLostAfter(23 * time.Hour),
+		"WithRetention: 0s":                          fleet.WithRetention(0),
+		"WithRetention: 25h0m0s":                     fleet.WithRetention(25 * time.Hour),
+		"WithRetention: 30s must be longer":          fleet.WithRetention(30 * time.Second),
+		"WithTimeout: 0s":                            fleet.WithTimeout(0),
+		"WithClientNames: it has 1":                  fleet.WithClientNames("a", ""),
+		"WithClientNames: \"a b\"":                   fleet.WithClientNames("a b"),
+		"WithLogger: the logger is nil":              fleet.WithLogger(nil),
+		"an option: it is empty":                     {},
+		"WithMaxClients: it is no option of Publish": fleet.WithMaxClients("a", 1),
 	} {
 		p, err := fleet.Publish(m, rdb, o)
 		assert.ErrorContains(t, err, "lifeguard/monitor/fleet: Publish: "+want)
@@ -72,14 +72,14 @@ func TestWhatCannotBeIsRefused(t *testing.T) {
 		_, err = fleet.NewSpare(none)
 		assert.ErrorContains(t, err, "NewSpare: the client is nil")
 	}
-	_, err = fleet.Read(bg, rdb, fleet.Every(time.Second))
-	assert.ErrorContains(t, err, "Read: Every: it is no option of Read")
-	for _, o := range []fleet.Option{fleet.Limit("", 1), fleet.Limit("a", 0)} {
+	_, err = fleet.Read(bg, rdb, fleet.WithInterval(time.Second))
+	assert.ErrorContains(t, err, "Read: WithInterval: it is no option of Read")
+	for _, o := range []fleet.Option{fleet.WithMaxClients("", 1), fleet.WithMaxClients("a", 0)} {
 		_, err = fleet.NewSource(rdb, o)
-		assert.ErrorContains(t, err, "NewSource: Limit")
+		assert.ErrorContains(t, err, "NewSource: WithMaxClients")
 	}
-	_, err = fleet.NewSpare(rdb, fleet.Name("{"))
-	assert.ErrorContains(t, err, "NewSpare: Name")
+	_, err = fleet.NewSpare(rdb, fleet.WithName("{"))
+	assert.ErrorContains(t, err, "NewSpare: WithName")
 }
 
 func TestAServerThatIsAwayIsAnErrorAndDelaysNobody(t *testing.T) {
@@ -115,16 +115,16 @@ func TestABlockedServerDelaysNeitherPublishNorClose(t *testing.T) {
 		log := &logged{}
 		rdb := dial(t, s.Options(), "member")
 		reader := dial(t, s.Options(), "reader")
-		p := publish(t, rdb, fleet.WithLogger(log.logger()), fleet.Timeout(300*time.Millisecond))
+		p := publish(t, rdb, fleet.WithLogger(log.logger()), fleet.WithTimeout(300*time.Millisecond))
 		require.NoError(t, p.Now(bg))
-		spare, err := fleet.NewSpare(reader, fleet.WithLogger(quiet), fleet.Timeout(300*time.Millisecond))
+		spare, err := fleet.NewSpare(reader, fleet.WithLogger(quiet), fleet.WithTimeout(300*time.Millisecond))
 		require.NoError(t, err)
-		src, err := fleet.NewSource(reader, fleet.Timeout(300*time.Millisecond))
+		src, err := fleet.NewSource(reader, fleet.WithTimeout(300*time.Millisecond))
 		require.NoError(t, err)
 
 		s.Pause()
 		start := time.Now()
-		q := publish(t, dial(t, s.Options(), "member"), fleet.Timeout(300*time.Millisecond))
+		q := publish(t, dial(t, s.Options(), "member"), fleet.WithTimeout(300*time.Millisecond))
 		stats := watch(t, src).Stats()
 		assert.Less(t, time.Since(start), 5*time.Second)
 		assert.False(t, stats.Known("open"))
@@ -145,7 +145,7 @@ func TestAGoodbyeThatDoesNotArriveIsAnError(t *testing.T) {
 	t.Parallel()
 	s := redistest.Start(t)
 	rdb := dial(t, s.Options(), "member")
-	p := publish(t, rdb, fleet.Timeout(300*time.Millisecond))
+	p := publish(t, rdb, fleet.WithTimeout(300*time.Millisecond))
 	require.NoError(t, p.Now(bg))
 	s.Pause()
 	err := p.Close()
@@ -271,7 +271,7 @@ func TestWithoutMultiAnInstancePublishesAllTheSameAndCostsNoConnections(t *testi
 		opt := s.Options()
 		opt.Username, opt.Password = "nomulti", "secret"
 		rdb, m := member(t, opt)
-		p := publishOf(t, m, rdb, fleet.ClientNames("x"))
+		p := publishOf(t, m, rdb, fleet.WithClientNames("x"))
 		require.NoError(t, p.Now(bg))
 		assert.Contains(t, strings.Join(p.Status().Gaps, "\n"), "MULTI: NOPERM")
 		for range 3 { // the one that found it out may have cost a connection, which is replaced

@@ -26,10 +26,10 @@ func two(t testing.TB, s *redistest.Server, opts ...fleet.Option) (often, seldom
 		require.NoError(t, err)
 		t.Cleanup(c.Release)
 	}
-	often = publishOf(t, m, rdb, append(opts, fleet.LostAfter(time.Second))...)
+	often = publishOf(t, m, rdb, append(opts, fleet.WithLostAfter(time.Second))...)
 	named := dial(t, s.Options(), "seldom")
 	hold(t, named, 3)
-	seldom = publish(t, named, append(opts, fleet.ClientNames("seldom"), fleet.Every(time.Hour), fleet.LostAfter(2*time.Hour), fleet.Keep(3*time.Hour))...)
+	seldom = publish(t, named, append(opts, fleet.WithClientNames("seldom"), fleet.WithInterval(time.Hour), fleet.WithLostAfter(2*time.Hour), fleet.WithRetention(3*time.Hour))...)
 	for range 2 {
 		require.NoError(t, often.Now(bg))
 		require.NoError(t, seldom.Now(bg))
@@ -103,7 +103,7 @@ func TestAnEmptyFleetIsAGap(t *testing.T) {
 	f := read(t, s.Admin())
 	require.Len(t, f.Gaps, 1)
 	assert.Contains(t, f.Gaps[0], "incomplete: the fleet is empty")
-	p := publish(t, dial(t, s.Options(), "x"), fleet.LostAfter(300*time.Millisecond))
+	p := publish(t, dial(t, s.Options(), "x"), fleet.WithLostAfter(300*time.Millisecond))
 	require.NoError(t, p.Now(bg))
 	assert.Contains(t, read(t, s.Admin()).Gaps[0], "incomplete: the index is new")
 	redistest.Eventually(t, "it is known to be complete", soon, func() bool { return len(read(t, s.Admin()).Gaps) == 0 })
@@ -115,8 +115,8 @@ func TestAnEmptyFleetIsAGap(t *testing.T) {
 
 func TestAnInstanceWhoseWordsWereLostHasTheIndexBeginAnew(t *testing.T) {
 	onEach(t, func(t *testing.T, s *redistest.Server) {
-		p := publish(t, dial(t, s.Options(), "x"), fleet.LostAfter(300*time.Millisecond))
-		q := publish(t, dial(t, s.Options(), "y"), fleet.Every(time.Hour), fleet.LostAfter(2*time.Hour), fleet.Keep(3*time.Hour))
+		p := publish(t, dial(t, s.Options(), "x"), fleet.WithLostAfter(300*time.Millisecond))
+		q := publish(t, dial(t, s.Options(), "y"), fleet.WithInterval(time.Hour), fleet.WithLostAfter(2*time.Hour), fleet.WithRetention(3*time.Hour))
 		require.NoError(t, p.Now(bg))
 		require.NoError(t, q.Now(bg))
 		index := keyOf(t, s, "*:instances")
@@ -148,14 +148,14 @@ func TestAnInstanceWhoseWordsWereLostHasTheIndexBeginAnew(t *testing.T) {
 func TestASilentInstanceIsSparedUntilItsKeepIsOver(t *testing.T) {
 	t.Parallel()
 	s := redistest.Start(t)
-	other := publish(t, dial(t, s.Options(), "other"), fleet.ClientNames("other"), fleet.LostAfter(time.Second))
+	other := publish(t, dial(t, s.Options(), "other"), fleet.WithClientNames("other"), fleet.WithLostAfter(time.Second))
 	require.NoError(t, other.Now(bg))
 	proxy := redistest.NewProxy(t, s.Addr())
 	opt := s.Options()
 	opt.Addr = proxy.Addr()
 	named := dial(t, s.Options(), "stalled")
 	hold(t, named, 2)
-	p := publish(t, dial(t, opt, "talks"), fleet.ClientNames("stalled"), fleet.LostAfter(500*time.Millisecond), fleet.Keep(8*time.Second), fleet.Timeout(100*time.Millisecond))
+	p := publish(t, dial(t, opt, "talks"), fleet.WithClientNames("stalled"), fleet.WithLostAfter(500*time.Millisecond), fleet.WithRetention(8*time.Second), fleet.WithTimeout(100*time.Millisecond))
 	require.NoError(t, p.Now(bg))
 	spare := spareOf(t, s)
 	require.NoError(t, spare.Wait(bg))
@@ -171,7 +171,7 @@ func TestASilentInstanceIsSparedUntilItsKeepIsOver(t *testing.T) {
 func TestAFullIndexIsIncomplete(t *testing.T) {
 	t.Parallel()
 	s := redistest.Start(t)
-	p := publish(t, dial(t, s.Options(), "x"), fleet.LostAfter(300*time.Millisecond))
+	p := publish(t, dial(t, s.Options(), "x"), fleet.WithLostAfter(300*time.Millisecond))
 	require.NoError(t, p.Now(bg))
 	index := keyOf(t, s, "*:instances")
 	end := float64(time.Now().Add(2 * time.Hour).UnixMilli())
@@ -180,7 +180,7 @@ func TestAFullIndexIsIncomplete(t *testing.T) {
 		many = append(many, redis.Z{Score: end, Member: "stranger-" + itoa(int64(i))})
 	}
 	require.NoError(t, s.Admin().ZAdd(bg, index, many...).Err())
-	require.NoError(t, publish(t, dial(t, s.Options(), "y"), fleet.LostAfter(300*time.Millisecond)).Now(bg))
+	require.NoError(t, publish(t, dial(t, s.Options(), "y"), fleet.WithLostAfter(300*time.Millisecond)).Now(bg))
 	n, err := s.Admin().ZCard(bg, index).Result()
 	require.NoError(t, err)
 	assert.InDelta(t, fleet.MaxInstances+2, n, 1, "the other one may just have written its own entry again")
@@ -196,12 +196,12 @@ func TestWithoutTimeTheIndexIsPrunedAndReadAllTheSame(t *testing.T) {
 		opt := s.Options()
 		opt.Username, opt.Password = "notime", "secret"
 		rdb := dial(t, opt, "x")
-		p := publish(t, rdb, fleet.ClientNames("x"), fleet.LostAfter(300*time.Millisecond))
+		p := publish(t, rdb, fleet.WithClientNames("x"), fleet.WithLostAfter(300*time.Millisecond))
 		require.NoError(t, p.Now(bg))
 		assert.NotContains(t, strings.Join(p.Status().Gaps, "\n"), "pruned")
 		index := keyOf(t, s, "*:instances")
 		require.NoError(t, s.Admin().ZAdd(bg, index, redis.Z{Score: 1e12, Member: "old"}).Err())
-		require.NoError(t, publish(t, rdb, fleet.ClientNames("x"), fleet.LostAfter(300*time.Millisecond)).Now(bg))
+		require.NoError(t, publish(t, rdb, fleet.WithClientNames("x"), fleet.WithLostAfter(300*time.Millisecond)).Now(bg))
 		left, err := s.Admin().ZRange(bg, index, 0, -1).Result()
 		require.NoError(t, err)
 		assert.NotContains(t, left, "old")

@@ -3,7 +3,7 @@
 // how many connections there are in total, how many of them are active and idle,
 // and how many were disconnected.
 //
-//	p, err := fleet.Publish(m, rdb, fleet.Service("web")) // m is a *monitor.Monitor
+//	p, err := fleet.Publish(m, rdb, fleet.WithService("web")) // m is a *monitor.Monitor
 //	if err != nil {
 //		return err
 //	}
@@ -28,8 +28,8 @@
 //
 // How long ago an instance wrote is told by the time to live that its hash has left:
 // by the server's clock alone. The clocks of hosts may be as wrong as they like. An
-// instance that has said nothing for [LostAfter] is lost: [Read] lists it with its
-// last numbers until [Keep] is over, and counts it apart from those that live.
+// instance that has said nothing for [WithLostAfter] is lost: [Read] lists it with its
+// last numbers until [WithRetention] is over, and counts it apart from those that live.
 // [Publisher.Close] removes an instance at once.
 //
 // Who is not there may have been lost, by FLUSHALL, an eviction or a failover: Gaps say

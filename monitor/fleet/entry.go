@@ -145,7 +145,7 @@ func (r *reader) int(name string, least, most int64) int64 {
 }
 
 func (r *reader) ms(name string) time.Duration {
-	return time.Duration(r.int(name, 1, MaxKeep.Milliseconds())) * time.Millisecond
+	return time.Duration(r.int(name, 1, MaxRetention.Milliseconds())) * time.Millisecond
 }
 
 func (r *reader) json(name string, to any) {

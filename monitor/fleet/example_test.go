@@ -24,7 +24,7 @@ func Example() {
 	}
 	defer m.Close()
 
-	p, err := fleet.Publish(m, rdb, fleet.Service("web"), fleet.ClientNames("web-1"))
+	p, err := fleet.Publish(m, rdb, fleet.WithService("web"), fleet.WithClientNames("web-1"))
 	if err != nil {
 		fmt.Println(err)
 		return

@@ -31,7 +31,7 @@ func TestReadGivesEveryInstanceAndTheSumsThatTheServerSees(t *testing.T) {
 				rdb := dial(t, opt, "member")
 				hold(t, rdb, i+1)
 				pools = append(pools, rdb)
-				all = append(all, publish(t, rdb, fleet.Service(service), fleet.Host("host")))
+				all = append(all, publish(t, rdb, fleet.WithService(service), fleet.WithHost("host")))
 			}
 			sub := pools[0].Subscribe(bg, "news")
 			_, err := sub.Receive(bg)
@@ -118,20 +118,20 @@ func TestOnAClusterTheFleetIsInOneSlotAndKnowsEachNode(t *testing.T) {
 			for i := range 3 {
 				require.NoError(t, rdb.Set(bg, cl.Key(i, "k"), 1, 0).Err())
 			}
-			a, b := publish(t, rdb, fleet.Name("blue")), publish(t, rdb, fleet.Name("green"))
-			src, err := fleet.NewSource(rdb, fleet.Name("blue"), fleet.Timeout(10*time.Second))
+			a, b := publish(t, rdb, fleet.WithName("blue")), publish(t, rdb, fleet.WithName("green"))
+			src, err := fleet.NewSource(rdb, fleet.WithName("blue"), fleet.WithTimeout(10*time.Second))
 			require.NoError(t, err)
 			m := watch(t, src)
 			_ = m.Stats() // it opens connections, too
 			for _, p := range []*fleet.Publisher{a, b, a, b} {
 				require.NoError(t, p.Now(bg))
 			}
-			f := read(t, rdb, fleet.Name("blue"))
+			f := read(t, rdb, fleet.WithName("blue"))
 			require.Empty(t, gaps(f))
 			require.Len(t, f.Instances, 1)
 			require.Len(t, f.Nodes, 3)
 			redistest.Eventually(t, "the servers agree", soon, func() bool {
-				f = read(t, rdb, fleet.Name("blue"))
+				f = read(t, rdb, fleet.WithName("blue"))
 				return f.Sum.Total == count(t, "member", cl.Nodes()...)
 			})
 			sum := 0
@@ -156,8 +156,8 @@ func TestOnAClusterTheFleetIsInOneSlotAndKnowsEachNode(t *testing.T) {
 			}
 			assert.Len(t, slots, 1)
 			require.NoError(t, a.Close())
-			assert.Empty(t, read(t, rdb, fleet.Name("blue")).Instances)
-			assert.Len(t, read(t, rdb, fleet.Name("green")).Instances, 1, "another fleet")
+			assert.Empty(t, read(t, rdb, fleet.WithName("blue")).Instances)
+			assert.Len(t, read(t, rdb, fleet.WithName("green")).Instances, 1, "another fleet")
 		})
 	}
 }
@@ -169,7 +169,7 @@ func TestOneThatFallsSilentIsLostWithItsLastNumbersAndThenForgotten(t *testing.T
 		opt.Addr = proxy.Addr()
 		rdb := dial(t, opt, "member")
 		hold(t, rdb, 2)
-		p := publish(t, rdb, fleet.LostAfter(500*time.Millisecond), fleet.Keep(2*time.Second), fleet.Timeout(200*time.Millisecond))
+		p := publish(t, rdb, fleet.WithLostAfter(500*time.Millisecond), fleet.WithRetention(2*time.Second), fleet.WithTimeout(200*time.Millisecond))
 		for range 2 {
 			require.NoError(t, p.Now(bg))
 		}
@@ -246,7 +246,7 @@ func TestAPeriodIsOneRoundTrip(t *testing.T) {
 	proxy := redistest.NewProxy(t, s.Addr())
 	opt := s.Options()
 	opt.Addr = proxy.Addr()
-	p := publish(t, dial(t, opt, "member"), fleet.Every(time.Hour), fleet.LostAfter(3*time.Hour))
+	p := publish(t, dial(t, opt, "member"), fleet.WithInterval(time.Hour), fleet.WithLostAfter(3*time.Hour))
 	require.NoError(t, p.Now(bg)) // the first introduces itself
 	require.NoError(t, p.Now(bg)) // the second asks which server it is, if the Monitor knew of none before
 	requests := make(chan string, 100)
@@ -269,7 +269,7 @@ func TestNumbersThatAreNotKnownAreAGap(t *testing.T) {
 	rdb := dial(t, s.Options(), "member")
 	src := &script{}
 	src.set(func(*monitor.Sample) { panic("broken") })
-	p := publishOf(t, watch(t, src), rdb, fleet.Service("web"))
+	p := publishOf(t, watch(t, src), rdb, fleet.WithService("web"))
 	require.NoError(t, p.Now(bg))
 	f := read(t, rdb)
 	assert.Equal(t, 1, f.Alive)

@@ -90,7 +90,7 @@ func (c *config) readIndex(ctx context.Context, rdb redis.UniversalClient) (*ind
 
 // longestOf is what the score of longestMember says.
 func longestOf(score float64) time.Duration {
-	return time.Duration(max(0, min(-score, float64(MaxKeep.Milliseconds())))) * time.Millisecond
+	return time.Duration(max(0, min(-score, float64(MaxRetention.Milliseconds())))) * time.Millisecond
 }
 
 // clockCmds ask for the clock of the server that has a key: by the key's time to live

@@ -67,7 +67,7 @@ func publish(t testing.TB, rdb redis.UniversalClient, opts ...fleet.Option) *fle
 
 func publishOf(t testing.TB, m *monitor.Monitor, rdb redis.UniversalClient, opts ...fleet.Option) *fleet.Publisher {
 	t.Helper()
-	p, err := fleet.Publish(m, rdb, append([]fleet.Option{fleet.Every(100 * time.Millisecond), fleet.LostAfter(5 * time.Second), fleet.WithLogger(quiet)}, opts...)...)
+	p, err := fleet.Publish(m, rdb, append([]fleet.Option{fleet.WithInterval(100 * time.Millisecond), fleet.WithLostAfter(5 * time.Second), fleet.WithLogger(quiet)}, opts...)...)
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = p.Close() })
 	return p

@@ -89,7 +89,7 @@ func TestTheSumOfAFleetsCountersDoesNotFallWhenTheLastOfANodeLeaves(t *testing.T
 	require.NoError(t, pb.Now(bg))
 	src, err := fleet.NewSource(rdb)
 	require.NoError(t, err)
-	m := watch(t, src, monitor.Every(time.Hour))
+	m := watch(t, src, monitor.WithInterval(time.Hour))
 	require.EqualValues(t, 9, m.Stats().ClosedAll())
 	require.NoError(t, pa.Close())
 	stats := m.Stats()

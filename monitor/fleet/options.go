@@ -16,17 +16,17 @@ import (
 )
 
 const (
-	// DefaultName is the fleet without [Name].
+	// DefaultName is the fleet without [WithName].
 	DefaultName = "default"
-	// DefaultEvery is the period without [Every].
-	DefaultEvery = 10 * time.Second
-	// MinEvery is the shortest period.
-	MinEvery = 100 * time.Millisecond
-	// DefaultKeep is how long lost instances are listed without [Keep].
-	DefaultKeep = time.Hour
-	// MaxKeep is the longest Keep.
-	MaxKeep = 24 * time.Hour
-	// DefaultTimeout bounds an exchange with Redis without [Timeout].
+	// DefaultInterval is the period without [WithInterval].
+	DefaultInterval = 10 * time.Second
+	// MinInterval is the shortest period.
+	MinInterval = 100 * time.Millisecond
+	// DefaultRetention is how long lost instances are listed without [WithRetention].
+	DefaultRetention = time.Hour
+	// MaxRetention is the longest retention.
+	MaxRetention = 24 * time.Hour
+	// DefaultTimeout bounds an exchange with Redis without [WithTimeout].
 	DefaultTimeout = time.Second
 )
 
@@ -61,11 +61,11 @@ type config struct {
 	log                    *slog.Logger
 }
 
-// Name sets the name of the fleet, for all functions. Fleets with different names
+// WithName sets the name of the fleet, for all functions. Fleets with different names
 // know nothing of each other. Default [DefaultName]. It is part of the keys: letters,
 // digits and ._:/- only, at most 100 of them.
-func Name(fleet string) Option {
-	return Option{"Name", ofPublish | ofRead | ofSource | ofSpare, func(c *config) error {
+func WithName(fleet string) Option {
+	return Option{"WithName", ofPublish | ofRead | ofSource | ofSpare, func(c *config) error {
 		c.fleet = fleet
 		if len(fleet) == 0 || len(fleet) > 100 {
 			return fmt.Errorf("a name has 1 to 100 bytes, and not %d", len(fleet))
@@ -79,16 +79,16 @@ func Name(fleet string) Option {
 	}}
 }
 
-// Service sets what Publish calls this program. Default: the name of its file.
+// WithService sets what Publish calls this program. Default: the name of its file.
 // Printable text of at most 200 bytes.
-func Service(name string) Option {
-	return Option{"Service", ofPublish, func(c *config) error { c.service = name; return printable(name) }}
+func WithService(name string) Option {
+	return Option{"WithService", ofPublish, func(c *config) error { c.service = name; return printable(name) }}
 }
 
-// Host sets what Publish calls this machine. Default: os.Hostname. Printable text of
+// WithHost sets what Publish calls this machine. Default: os.Hostname. Printable text of
 // at most 200 bytes.
-func Host(name string) Option {
-	return Option{"Host", ofPublish, func(c *config) error { c.host = name; return printable(name) }}
+func WithHost(name string) Option {
+	return Option{"WithHost", ofPublish, func(c *config) error { c.host = name; return printable(name) }}
 }
 
 func printable(s string) error {
@@ -103,22 +103,22 @@ func printable(s string) error {
 	return nil
 }
 
-// Every sets how often Publish writes, 10 % more or less. Default 10 s. Less than
+// WithInterval sets how often Publish writes, 10 % more or less. Default 10 s. Less than
 // 100 ms, zero and negative are refused.
-func Every(d time.Duration) Option {
-	return Option{"Every", ofPublish, func(c *config) error {
+func WithInterval(d time.Duration) Option {
+	return Option{"WithInterval", ofPublish, func(c *config) error {
 		c.every = d
-		if d < MinEvery {
-			return fmt.Errorf("%v is too short: at least %v", d, MinEvery)
+		if d < MinInterval {
+			return fmt.Errorf("%v is too short: at least %v", d, MinInterval)
 		}
 		return nil
 	}}
 }
 
-// LostAfter sets for how long this instance may say nothing before it is lost.
+// WithLostAfter sets for how long this instance may say nothing before it is lost.
 // Default: 3 periods. Less than 2 periods is refused.
-func LostAfter(d time.Duration) Option {
-	return Option{"LostAfter", ofPublish, func(c *config) error {
+func WithLostAfter(d time.Duration) Option {
+	return Option{"WithLostAfter", ofPublish, func(c *config) error {
 		c.lostAfter = d
 		if d <= 0 {
 			return fmt.Errorf("%v must be positive", d)
@@ -127,24 +127,24 @@ func LostAfter(d time.Duration) Option {
 	}}
 }
 
-// Keep sets how long after its last word this instance is listed, as lost. Default
+// WithRetention sets how long after its last word this instance is listed, as lost. Default
 // 1 h, or twice LostAfter if that is longer. LostAfter and less is refused, and so is
 // more than 24 h.
-func Keep(d time.Duration) Option {
-	return Option{"Keep", ofPublish, func(c *config) error {
+func WithRetention(d time.Duration) Option {
+	return Option{"WithRetention", ofPublish, func(c *config) error {
 		c.keep = d
-		if d <= 0 || d > MaxKeep {
-			return fmt.Errorf("%v: it must be positive and at most %v", d, MaxKeep)
+		if d <= 0 || d > MaxRetention {
+			return fmt.Errorf("%v: it must be positive and at most %v", d, MaxRetention)
 		}
 		return nil
 	}}
 }
 
-// Timeout bounds what is waited for: of Publish one exchange with Redis, and
+// WithTimeout bounds what is waited for: of Publish one exchange with Redis, and
 // [Publisher.Close]; of NewSource each sample; of NewSpare each look at the fleet.
 // Default 1 s. Zero and negative are refused.
-func Timeout(d time.Duration) Option {
-	return Option{"Timeout", ofPublish | ofSource | ofSpare, func(c *config) error {
+func WithTimeout(d time.Duration) Option {
+	return Option{"WithTimeout", ofPublish | ofSource | ofSpare, func(c *config) error {
 		c.timeout = d
 		if d <= 0 {
 			return fmt.Errorf("%v must be positive", d)
@@ -153,16 +153,16 @@ func Timeout(d time.Duration) Option {
 	}}
 }
 
-// ClientNames tells Publish by which names (redis.Options.ClientName) the server
+// WithClientNames tells Publish by which names (redis.Options.ClientName) the server
 // knows this instance's connections, so that a [Spare] knows them, too. Default: it
 // goes by their addresses. Connections of others with these names are spared as well,
 // so a name that no other process has is best. So are those
 // without a name, unless the addresses are known as well: go-redis gives a
 // connection that it opens for MinIdleConns its name when that is first used. Empty names, and those with spaces,
 // which no server takes, are refused.
-func ClientNames(names ...string) Option {
+func WithClientNames(names ...string) Option {
 	names = slices.Clone(names)
-	return Option{"ClientNames", ofPublish, func(c *config) error {
+	return Option{"WithClientNames", ofPublish, func(c *config) error {
 		c.clientNames = names
 		for _, n := range names {
 			if err := printable(n); err != nil {
@@ -176,11 +176,11 @@ func ClientNames(names ...string) Option {
 	}}
 }
 
-// Limit tells NewSource the maxclients of a server, by the name that it has in
+// WithMaxClients tells NewSource the maxclients of a server, by the name that it has in
 // [Fleet].Nodes. It comes before what the server says. Default: the server is asked.
 // n must be positive.
-func Limit(node string, n int) Option {
-	return Option{"Limit", ofSource, func(c *config) error {
+func WithMaxClients(node string, n int) Option {
+	return Option{"WithMaxClients", ofSource, func(c *config) error {
 		if node == "" || n <= 0 {
 			return fmt.Errorf("%q, %d: want the name of a node and a positive number", node, n)
 		}
@@ -206,7 +206,7 @@ func WithLogger(l *slog.Logger) Option {
 }
 
 func configure(of user, opts []Option) (*config, error) {
-	c := &config{fleet: DefaultName, every: DefaultEvery, timeout: DefaultTimeout, log: slog.Default()}
+	c := &config{fleet: DefaultName, every: DefaultInterval, timeout: DefaultTimeout, log: slog.Default()}
 	bad := func(option string, err error) error {
 		return fmt.Errorf("lifeguard/monitor/fleet: %v: %s: %w", of, option, err)
 	}
@@ -228,15 +228,15 @@ func configure(of user, opts []Option) (*config, error) {
 		c.lostAfter = 3 * c.every
 	}
 	if c.keep == 0 {
-		c.keep = max(DefaultKeep, 2*c.lostAfter)
+		c.keep = max(DefaultRetention, 2*c.lostAfter)
 	}
 	switch {
 	case c.lostAfter < 2*c.every:
-		return nil, bad("LostAfter", fmt.Errorf("%v is less than 2 periods of %v: one late word and the instance is lost", c.lostAfter, c.every))
+		return nil, bad("WithLostAfter", fmt.Errorf("%v is less than 2 periods of %v: one late word and the instance is lost", c.lostAfter, c.every))
 	case c.keep <= c.lostAfter:
-		return nil, bad("Keep", fmt.Errorf("%v must be longer than LostAfter, %v", c.keep, c.lostAfter))
-	case c.keep > MaxKeep:
-		return nil, bad("LostAfter", fmt.Errorf("%v is too long: less than %v", c.lostAfter, MaxKeep/2))
+		return nil, bad("WithRetention", fmt.Errorf("%v must be longer than LostAfter, %v", c.keep, c.lostAfter))
+	case c.keep > MaxRetention:
+		return nil, bad("WithLostAfter", fmt.Errorf("%v is too long: less than %v", c.lostAfter, MaxRetention/2))
 	}
 	if c.service == "" {
 		c.service = clean(filepath.Base(os.Args[0]))
@@ -244,7 +244,7 @@ func configure(of user, opts []Option) (*config, error) {
 	if c.host == "" {
 		host, err := os.Hostname()
 		if err != nil {
-			return nil, bad("Host", fmt.Errorf("the system does not say: %w; give it", err))
+			return nil, bad("WithHost", fmt.Errorf("the system does not say: %w; give it", err))
 		}
 		c.host = clean(host)
 	}

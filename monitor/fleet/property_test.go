@@ -161,7 +161,7 @@ func (c *chaos) join() {
 		}
 		return conn, err
 	}
-	opts := []fleet.Option{fleet.Every(b.lost / 4), fleet.LostAfter(b.lost), fleet.Keep(b.keep), fleet.Timeout(b.lost / 4), fleet.WithLogger(quiet)}
+	opts := []fleet.Option{fleet.WithInterval(b.lost / 4), fleet.WithLostAfter(b.lost), fleet.WithRetention(b.keep), fleet.WithTimeout(b.lost / 4), fleet.WithLogger(quiet)}
 	var m *monitor.Monitor
 	var rdb redis.UniversalClient
 	var hold func() error
@@ -182,7 +182,7 @@ func (c *chaos) join() {
 		m, err = monitor.New(monitor.FromClient(one))
 		require.NoError(c.t, err)
 		rdb = one
-		opts = append(opts, fleet.ClientNames(b.name))
+		opts = append(opts, fleet.WithClientNames(b.name))
 	}
 	var kept atomic.Int32
 	b.more = func() {

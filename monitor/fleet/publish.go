@@ -28,7 +28,7 @@ const (
 	// indexTTL outlasts every instance's Keep. It is also how long after the end of its
 	// Keep an instance goes from the index: a server's clock that jumps so far that it
 	// prunes the living ends the index, too, and that does not go unnoticed.
-	indexTTL = MaxKeep + time.Hour
+	indexTTL = MaxRetention + time.Hour
 	// upkeepEvery is how often a Publisher prunes the index and has it expire later: each
 	// time if it publishes more seldom.
 	upkeepEvery = time.Minute
@@ -86,11 +86,11 @@ type Status struct {
 // logged once until it works again, and tried again a period later.
 //
 // rdb may be the client that the Monitor watches; but while its pool is exhausted
-// nothing is published, and after [LostAfter] the instance is lost. Another client, of
-// one connection, does not have that, and needs [ClientNames] if there is a [Spare].
+// nothing is published, and after [WithLostAfter] the instance is lost. Another client, of
+// one connection, does not have that, and needs [WithClientNames] if there is a [Spare].
 // Several clients of one process are several instances. Errors are about the arguments: Redis is not
-// asked. Options: [Name], [Service], [Host], [Every], [LostAfter], [Keep], [Timeout],
-// [ClientNames], [WithLogger].
+// asked. Options: [WithName], [WithService], [WithHost], [WithInterval], [WithLostAfter], [WithRetention], [WithTimeout],
+// [WithClientNames], [WithLogger].
 func Publish(m *monitor.Monitor, rdb redis.UniversalClient, opts ...Option) (*Publisher, error) {
 	if m == nil {
 		return nil, errors.New("lifeguard/monitor/fleet: Publish: the Monitor is nil")
@@ -142,7 +142,7 @@ func (p *Publisher) Now(ctx context.Context) error {
 var errClosed = errors.New("lifeguard/monitor/fleet: the Publisher is closed")
 
 // Close stops publishing and says goodbye: the instance is removed from the fleet. It
-// waits for that for the [Timeout] at most, and an error means that it is not known to
+// waits for that for the [WithTimeout] at most, and an error means that it is not known to
 // have worked: then the instance will be listed as lost, until Keep is over. Call it
 // before closing the client. Calls after the first do nothing, and return the same.
 func (p *Publisher) Close() error {

@@ -27,7 +27,7 @@ const batch = 500
 //
 // An error means that nothing is known: no answer, or one that is none. An instance
 // that cannot be read is left out and named in Gaps, and so is one whose numbers are
-// not known. Options: [Name]. Safe for concurrent use.
+// not known. Options: [WithName]. Safe for concurrent use.
 func Read(ctx context.Context, rdb redis.UniversalClient, opts ...Option) (Fleet, error) {
 	if err := checkClient(ofRead, rdb); err != nil {
 		return Fleet{}, err

@@ -29,7 +29,7 @@ import (
 // monitor.MaxClients is then the share of a server's maxclients that the fleet's open
 // connections take; connections of others are not counted. It is known for servers
 // that rdb is connected to under the same address as the fleet, for those of which
-// the instances know it, and for those of [Limit]; of others a gap says so.
+// the instances know it, and for those of [WithMaxClients]; of others a gap says so.
 //
 // While the fleet cannot be read, gauges are not known: a gap says why, and an alert
 // about maxclients or the use of pools neither begins nor ends. Counters never
@@ -46,8 +46,8 @@ type Source struct {
 	names  map[string]string             // of servers, by what Fleet.server says
 }
 
-// NewSource makes a Source. Redis is not asked yet. Options: [Name], [Timeout],
-// [Limit].
+// NewSource makes a Source. Redis is not asked yet. Options: [WithName], [WithTimeout],
+// [WithMaxClients].
 func NewSource(rdb redis.UniversalClient, opts ...Option) (*Source, error) {
 	if err := checkClient(ofSource, rdb); err != nil {
 		return nil, err
@@ -123,7 +123,7 @@ var notPublished = []string{"pipeline", "dialing", "leases_overdue", "peak_in_us
 // gauges are the other fields that are no counters.
 var gauges = []string{"open", "idle", "in_use", "waiting", "main", "subscribed", "leases", "max_clients", "instances", "instances_lost"}
 
-// Sample implements [monitor.Source]. It waits for Redis for the [Timeout] at most.
+// Sample implements [monitor.Source]. It waits for Redis for the [WithTimeout] at most.
 func (s *Source) Sample(to *monitor.Sample) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -26,7 +26,7 @@ func TestAnAlertComesWhenTheFleetTakesAShareOfMaxclientsAndEndsWhenItDoesNot(t *
 			small := dial(t, s.Options(), "member")
 			publish(t, small)
 			hold(t, small, 2)
-			m := watch(t, src, monitor.Every(50*time.Millisecond), monitor.WithoutDefaults(), monitor.OnAlert(func(a monitor.Alert) { alerts <- a }),
+			m := watch(t, src, monitor.WithInterval(50*time.Millisecond), monitor.WithoutDefaults(), monitor.WithAlertHandler(func(a monitor.Alert) { alerts <- a }),
 				monitor.Threshold{Metric: monitor.MaxClients, Limit: 0.5, CoolDown: -1})
 
 			opt := s.Options()
@@ -77,10 +77,10 @@ func TestAnAlertGoesOnWhileTheFleetCannotBeRead(t *testing.T) {
 	hold(t, rdb, 6)
 	opt := s.Options()
 	opt.Addr = proxy.Addr()
-	src, err := fleet.NewSource(dial(t, opt, "reader"), fleet.Limit(s.Addr(), 10), fleet.Timeout(300*time.Millisecond))
+	src, err := fleet.NewSource(dial(t, opt, "reader"), fleet.WithMaxClients(s.Addr(), 10), fleet.WithTimeout(300*time.Millisecond))
 	require.NoError(t, err)
 	alerts := make(chan monitor.Alert, 10)
-	m := watch(t, src, monitor.Every(50*time.Millisecond), monitor.WithoutDefaults(), monitor.OnAlert(func(a monitor.Alert) { alerts <- a }),
+	m := watch(t, src, monitor.WithInterval(50*time.Millisecond), monitor.WithoutDefaults(), monitor.WithAlertHandler(func(a monitor.Alert) { alerts <- a }),
 		monitor.Threshold{Metric: monitor.MaxClients, Limit: 0.5}, monitor.Threshold{Metric: monitor.PoolUse, Limit: 0.1})
 	for range 2 {
 		assert.True(t, next(t, alerts).Active)
@@ -143,7 +143,7 @@ func TestCountersOfAFleetNeverFallAndCountWhatIsNewOnce(t *testing.T) {
 	require.NoError(t, pb.Now(bg))
 	src, err := fleet.NewSource(rdb)
 	require.NoError(t, err)
-	m := watch(t, src, monitor.Every(time.Hour)) // so that all is since the first
+	m := watch(t, src, monitor.WithInterval(time.Hour)) // so that all is since the first
 	first := m.Stats()
 	assert.EqualValues(t, 110, first.Dialed)
 	assert.EqualValues(t, 55, first.ClosedAll())
@@ -171,12 +171,12 @@ func TestAnAlertTellsOfALostInstance(t *testing.T) {
 		proxy := redistest.NewProxy(t, s.Addr())
 		opt := s.Options()
 		opt.Addr = proxy.Addr()
-		p := publish(t, dial(t, opt, "x"), fleet.LostAfter(500*time.Millisecond), fleet.Timeout(200*time.Millisecond))
+		p := publish(t, dial(t, opt, "x"), fleet.WithLostAfter(500*time.Millisecond), fleet.WithTimeout(200*time.Millisecond))
 		require.NoError(t, p.Now(bg))
 		src, err := fleet.NewSource(s.Admin())
 		require.NoError(t, err)
 		alerts := make(chan monitor.Alert, 10)
-		m := watch(t, src, monitor.Every(50*time.Millisecond), monitor.WithoutDefaults(), monitor.OnAlert(func(a monitor.Alert) { alerts <- a }),
+		m := watch(t, src, monitor.WithInterval(50*time.Millisecond), monitor.WithoutDefaults(), monitor.WithAlertHandler(func(a monitor.Alert) { alerts <- a }),
 			monitor.Threshold{Metric: monitor.InstancesLost, Limit: 1, CoolDown: -1})
 		assert.Equal(t, 1, m.Stats().Instances)
 		proxy.RefuseNew(true)

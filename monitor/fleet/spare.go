@@ -12,19 +12,19 @@ import (
 
 // Spare knows which connections on the server may be those of living instances, so that
 // who ends connections there leaves them alone: it is what serverside.SpareLive
-// takes. Instances are known by their [ClientNames], or by the addresses of
+// takes. Instances are known by their [WithClientNames], or by the addresses of
 // their connections if their Monitors list these (as those of managed clients do) and
 // the server sees them as they are. It is safe for concurrent use.
 //
 // Who is not in the fleet may have been lost from it: by FLUSHALL, by an eviction, by a
 // restart or a failover without the last data. So everybody is spared until this Spare
 // has watched the fleet for as long as an instance may say nothing (the longest
-// [LostAfter] of any that was ever seen), and nothing was lost from it meanwhile:
+// [WithLostAfter] of any that was ever seen), and nothing was lost from it meanwhile:
 // whoever lives has published by then. [Spare.Wait] waits for that.
 //
 // In doubt everybody is spared, too: while the fleet cannot be read, is empty, has an
 // instance that cannot be read, or one whose connections cannot be told. Of a
-// lost instance nobody knows whether it lives: it is spared until its [Keep] is over.
+// lost instance nobody knows whether it lives: it is spared until its [WithRetention] is over.
 type Spare struct {
 	rdb redis.UniversalClient
 	c   *config
@@ -66,7 +66,7 @@ const (
 	jump = time.Second
 )
 
-// NewSpare makes a Spare. Redis is not asked yet. Options: [Name], [Timeout],
+// NewSpare makes a Spare. Redis is not asked yet. Options: [WithName], [WithTimeout],
 // [WithLogger].
 func NewSpare(rdb redis.UniversalClient, opts ...Option) (*Spare, error) {
 	if err := checkClient(ofSpare, rdb); err != nil {

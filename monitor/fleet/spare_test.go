@@ -66,7 +66,7 @@ func TestAReaperSparesTheLivingAndEndsWhatTheDeadLeftBehind(t *testing.T) {
 		}
 		named := dial(t, s.Options(), "web-3")
 		hold(t, named, 2)
-		pubs = append(pubs, publish(t, named, fleet.ClientNames("web-3")))
+		pubs = append(pubs, publish(t, named, fleet.WithClientNames("web-3")))
 		for range 2 {
 			for _, p := range pubs {
 				require.NoError(t, p.Now(bg))
@@ -122,7 +122,7 @@ func TestConnectionsOfTheLivingThatHaveNoNameYetAreSpared(t *testing.T) {
 	opt := s.Options()
 	opt.MinIdleConns = 2
 	rdb := dial(t, opt, "member")
-	p := publish(t, rdb, fleet.ClientNames("member"))
+	p := publish(t, rdb, fleet.WithClientNames("member"))
 	require.NoError(t, p.Now(bg))
 	redistest.Eventually(t, "some have no name", soon, func() bool {
 		for _, c := range s.ClientList(t) {
@@ -159,7 +159,7 @@ func TestInDoubtEverybodyIsSpared(t *testing.T) {
 	assert.Contains(t, log.String(), "the fleet is empty")
 
 	rdb := dial(t, s.Options(), "plain")
-	p := publish(t, rdb, fleet.Service("old-service"))
+	p := publish(t, rdb, fleet.WithService("old-service"))
 	for range 2 {
 		require.NoError(t, p.Now(bg))
 	}
@@ -168,7 +168,7 @@ func TestInDoubtEverybodyIsSpared(t *testing.T) {
 	assert.Contains(t, strings.Join(p.Status().Gaps, "\n"), "does not list them")
 	require.NoError(t, p.Close())
 
-	named := publish(t, dial(t, s.Options(), "named"), fleet.ClientNames("named"))
+	named := publish(t, dial(t, s.Options(), "named"), fleet.WithClientNames("named"))
 	for range 2 {
 		require.NoError(t, named.Now(bg))
 	}

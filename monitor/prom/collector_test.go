@@ -401,7 +401,7 @@ func TestARealClientIsShownAsItsServerSeesIt(t *testing.T) {
 }
 
 func TestScrapesAtTheSameTimeAreSafe(t *testing.T) {
-	m := monitortest.New(t, monitortest.Known(), monitor.Every(monitor.MinEvery))
+	m := monitortest.New(t, monitortest.Known(), monitor.WithInterval(monitor.MinInterval))
 	reg := registry(t, newCollector(t, m, "c"))
 	var wg sync.WaitGroup
 	for range 4 {

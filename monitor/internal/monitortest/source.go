@@ -60,7 +60,7 @@ const Period = 30 * time.Second
 // with the test.
 func New(t testing.TB, src monitor.Source, opts ...monitor.Option) *monitor.Monitor {
 	t.Helper()
-	m, err := monitor.New(src, append([]monitor.Option{monitor.WithLogger(slog.New(slog.DiscardHandler)), monitor.Every(Period)}, opts...)...)
+	m, err := monitor.New(src, append([]monitor.Option{monitor.WithLogger(slog.New(slog.DiscardHandler)), monitor.WithInterval(Period)}, opts...)...)
 	if err != nil {
 		t.Fatal(err)
 	}

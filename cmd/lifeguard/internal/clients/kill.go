@@ -88,14 +88,14 @@ func (c Config) note(text string) {
 
 // spareFleet waits until it is known who belongs to the fleet.
 func (c Config) spareFleet(ctx context.Context, t *target.Target) (*fleet.Spare, error) {
-	f, err := fleet.Read(ctx, t.UniversalClient, fleet.Name(c.SpareFleet))
+	f, err := fleet.Read(ctx, t.UniversalClient, fleet.WithName(c.SpareFleet))
 	if err != nil {
 		return nil, t.Explain(err)
 	}
 	if f.Alive == 0 {
 		return nil, fmt.Errorf("--spare-fleet %s: no instance of it is alive, so nobody knows whose connections to spare: nobody was ended", c.SpareFleet)
 	}
-	live, err := fleet.NewSpare(t.UniversalClient, fleet.Name(c.SpareFleet), fleet.WithLogger(slog.New(slog.DiscardHandler)))
+	live, err := fleet.NewSpare(t.UniversalClient, fleet.WithName(c.SpareFleet), fleet.WithLogger(slog.New(slog.DiscardHandler)))
 	if err != nil {
 		return nil, err
 	}

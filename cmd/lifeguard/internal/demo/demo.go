@@ -63,7 +63,7 @@ func Run(ctx context.Context, cfg Config) (err error) {
 	d.leak = max(150*time.Millisecond, min(cfg.For/20, time.Second))
 	d.watch = newWatcher()
 	d.client, err = d.newClient(d.proxy, func(o *redis.Options) { o.PoolSize, o.MinIdleConns = poolSize, 2 },
-		managed.WithLeakThreshold(d.leak), managed.WithEventHandler(d.watch.event), managed.WithMonitor(monitor.Every(time.Second)))
+		managed.WithLeakThreshold(d.leak), managed.WithEventHandler(d.watch.event), managed.WithMonitor(monitor.WithInterval(time.Second)))
 	if err != nil {
 		return err
 	}

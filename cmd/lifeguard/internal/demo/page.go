@@ -33,7 +33,7 @@ func (d *demo) servePage(addr string) (stop func(), err error) {
 	if host == "" {
 		host = "localhost"
 	}
-	page, err := dashboard.New(d.client.PoolMonitor(), dashboard.Title("lifeguard demo"), dashboard.AllowActions())
+	page, err := dashboard.New(d.client.PoolMonitor(), dashboard.WithTitle("lifeguard demo"), dashboard.WithActions())
 	if err != nil {
 		return nil, err
 	}

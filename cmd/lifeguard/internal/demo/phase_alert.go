@@ -16,8 +16,8 @@ func showAlert(ctx context.Context, d *demo, budget time.Duration) error {
 	const size = 3
 	every := max(10*time.Millisecond, min(budget/20, time.Second))
 	alerts := make(chan monitor.Alert, 4)
-	c, err := d.newClient(d.proxy, func(o *redis.Options) { o.PoolSize = size }, managed.WithMonitor(monitor.Every(every), monitor.WithoutDefaults(),
-		monitor.Threshold{Name: "pool_full", Metric: monitor.PoolUse, Limit: 0.9, Samples: 3}, monitor.OnAlert(func(a monitor.Alert) { alerts <- a })))
+	c, err := d.newClient(d.proxy, func(o *redis.Options) { o.PoolSize = size }, managed.WithMonitor(monitor.WithInterval(every), monitor.WithoutDefaults(),
+		monitor.Threshold{Name: "pool_full", Metric: monitor.PoolUse, Limit: 0.9, Samples: 3}, monitor.WithAlertHandler(func(a monitor.Alert) { alerts <- a })))
 	if err != nil {
 		return err
 	}

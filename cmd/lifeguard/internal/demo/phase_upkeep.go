@@ -72,13 +72,13 @@ func showIdle(ctx context.Context, d *demo, budget time.Duration) error {
 	began := time.Now()
 	d.screen.printf("  A burst has opened %d connections. Nobody calls any more, and the idle time is %v:\n", len(c.Conns()), ms(idle))
 	// One more may stay in hand while the pool is looked after.
-	if err := until(ctx, "the pool shrinks", func() bool { return len(c.Conns()) <= least+1 && c.Endings()[hooks.ReasonIdle] > 0 }); err != nil || ctx.Err() != nil {
+	if err := until(ctx, "the pool shrinks", func() bool { return len(c.Conns()) <= least+1 && c.CloseReasons()[hooks.ReasonIdle] > 0 }); err != nil || ctx.Err() != nil {
 		if err != nil {
-			err = fmt.Errorf("%w: %d connections are open, endings %v", err, len(c.Conns()), c.Endings())
+			err = fmt.Errorf("%w: %d connections are open, endings %v", err, len(c.Conns()), c.CloseReasons())
 		}
 		return err
 	}
-	d.screen.printf("  %d are left after %v (MinIdleConns: %d); %d were ended (reason: idle).\n", len(c.Conns()), ms(time.Since(began)), least, c.Endings()[hooks.ReasonIdle])
+	d.screen.printf("  %d are left after %v (MinIdleConns: %d); %d were ended (reason: idle).\n", len(c.Conns()), ms(time.Since(began)), least, c.CloseReasons()[hooks.ReasonIdle])
 	d.note("1 idle pool: it shrank from %d connections to %d, with nobody calling", size, len(c.Conns()))
 	return nil
 }
@@ -86,7 +86,7 @@ func showIdle(ctx context.Context, d *demo, budget time.Duration) error {
 // showAge gives the connections of the client a maximum age while they are in use.
 func showAge(ctx context.Context, d *demo, budget time.Duration) error {
 	age := max(50*time.Millisecond, min(budget/3, 5*time.Second))
-	before, failed := d.client.Endings()[hooks.ReasonAge], d.load.failed.Load()
+	before, failed := d.client.CloseReasons()[hooks.ReasonAge], d.load.failed.Load()
 	began := time.Now()
 	old := map[uint64]bool{}
 	for _, c := range d.client.Conns() {
@@ -110,7 +110,7 @@ func showAge(ctx context.Context, d *demo, budget time.Duration) error {
 		return fmt.Errorf("%d commands failed; the first: %w", n, d.load.firstError())
 	}
 	d.screen.printf("  All %d have been replaced after %v, each while it was idle (reason: age); 0 commands have failed.\n", len(old), ms(time.Since(began)))
-	d.note("maximum age: %d connections replaced under load, 0 failed commands", d.client.Endings()[hooks.ReasonAge]-before)
+	d.note("maximum age: %d connections replaced under load, 0 failed commands", d.client.CloseReasons()[hooks.ReasonAge]-before)
 	return nil
 }
 

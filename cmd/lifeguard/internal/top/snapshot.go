@@ -44,7 +44,7 @@ func Take(ctx context.Context, t *target.Target, fleetName string, before Snapsh
 	}
 	s.Clients, err = t.Clients(ctx, serverside.Filter{})
 	trouble(err)
-	if f, err := fleet.Read(ctx, t.UniversalClient, fleet.Name(fleetName)); err != nil {
+	if f, err := fleet.Read(ctx, t.UniversalClient, fleet.WithName(fleetName)); err != nil {
 		trouble(err)
 	} else {
 		s.Fleet = &f

@@ -83,7 +83,7 @@ func TestTheKeysDoWhatTheFootSays(t *testing.T) {
 	c, err := managed.New(s.Options())
 	require.NoError(t, err)
 	defer c.Close()
-	p, err := fleet.Publish(c.PoolMonitor(), c, fleet.Service("checkout"))
+	p, err := fleet.Publish(c.PoolMonitor(), c, fleet.WithService("checkout"))
 	require.NoError(t, err)
 	defer p.Close()
 	var m tea.Model = newModel(t.Context(), to, fleet.DefaultName, time.Second, View{Sort: "name"})

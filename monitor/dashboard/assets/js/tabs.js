@@ -54,8 +54,8 @@ const connTable = new Table({
   caption: 'Connections: every open one', empty: 'No connection is open.', sort: 0,
   columns: [
     { title: 'Connection', get: (r) => r.key, show: (r) => String(r.key) },
-    { title: 'State', get: (r) => r.state, show: (r) => state(r.state) + (r.ending ? ', closing: ' + r.ending : ''),
-      tone: (r) => 'state ' + (r.ending ? 'bad' : r.state) },
+    { title: 'State', get: (r) => r.state, show: (r) => state(r.state) + (r.closing ? ', closing: ' + r.closing : ''),
+      tone: (r) => 'state ' + (r.closing ? 'bad' : r.state) },
     { title: 'Pool', get: (r) => r.pool, show: (r) => r.pool, low: true },
     { title: 'Age', get: (r) => r.age, show: (r) => span(r.age), num: true },
     { title: 'Idle', get: (r) => r.idle, show: (r) => span(r.idle), num: true },
@@ -161,9 +161,9 @@ function leaseRows({ rows, words: w }) {
 }
 
 function connRows({ rows, words: w }) {
-  return rows.map(([id, node, local, pool, st, command, age, idle, bytesIn, out, ending, tls]) => {
-    const r = { key: id, node: w[node], local, pool: w[pool], state: w[st], command: w[command], age, idle, in: bytesIn, out, ending: w[ending], tls };
-    r.text = [id, r.node, local, r.pool, r.state, r.command, r.ending, tls ? 'tls' : ''].join(' ');
+  return rows.map(([id, node, local, pool, st, command, age, idle, bytesIn, out, closing, tls]) => {
+    const r = { key: id, node: w[node], local, pool: w[pool], state: w[st], command: w[command], age, idle, in: bytesIn, out, closing: w[closing], tls };
+    r.text = [id, r.node, local, r.pool, r.state, r.command, r.closing, tls ? 'tls' : ''].join(' ');
     return r;
   });
 }
