@@ -41,6 +41,11 @@ type core struct {
 	closed     atomic.Bool
 	batchers   sync.Map // go-redis's AutoPipeliners, made by Batched
 
+	standIns struct { // made by Instrument
+		sync.Mutex
+		all []interface{ Close() error }
+	}
+
 	warnedServer atomic.Bool // that they do not fit into the server
 	sites        siteLog
 	leaky        leakySites
@@ -212,6 +217,7 @@ func (c *core) close() error {
 		}
 	}
 	c.tracker.CloseAll()
+	c.closeStandIns()
 	c.sites.close()
 	return err
 }

@@ -89,6 +89,14 @@ func (v *visit) MarshalBinary() ([]byte, error) {
 	return nil, errNoPlace
 }
 
+// A visit is seen by hooks that are on go-redis's client itself, as the argument of a
+// ping. Whatever prints it prints nothing: the token is for the connection alone.
+func (v *visit) String() string                { return "" }
+func (v *visit) GoString() string              { return `""` }
+func (v *visit) Format(f fmt.State, verb rune) {}
+func (v *visit) MarshalText() ([]byte, error)  { return nil, nil }
+func (v *visit) MarshalJSON() ([]byte, error)  { return []byte(`""`), nil }
+
 // leave gives up the place.
 func (v *visit) leave() {
 	places.at[v.number.Load()%uint32(len(places.at))].CompareAndSwap(v, nil)

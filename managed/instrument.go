@@ -1,0 +1,192 @@
+package managed
+
+import (
+	"context"
+	"errors"
+	"net"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/maintnotifications"
+)
+
+// Instrument is for libraries that add hooks to a *redis.Client:
+//
+//	err := rdb.Instrument(func(target *redis.Client) error { return redisotel.InstrumentTracing(target) })
+//
+// target has the options of this client. It sends nothing: the hooks that fn adds to it run
+// around the calls of this client instead, as those of AddHook do; those that are added
+// after fn has returned do not run. Commands on target fail.
+//
+// What reads numbers of a pool, as redisotel.InstrumentMetrics does, wants the client
+// inside: give it rdb.Client. Returns the error of fn, and then no hook was added.
+// It is safe for concurrent use.
+func (c *Client) Instrument(fn func(target *redis.Client) error) error {
+	if fn == nil {
+		return errNoInstrument
+	}
+	s := &standIn{}
+	rdb := redis.NewClient(s.options(c.Options()))
+	rdb.AddHook(arrival{})
+	err := fn(rdb)
+	rdb.AddHook(departure{s})
+	s.process, s.pipeline, s.dial = rdb.Process, rdb.Pipeline, rdb.Subscribe
+	if err == nil {
+		err = c.core.standIn(rdb)
+	}
+	if err != nil {
+		_ = rdb.Close()
+		return err
+	}
+	c.AddHook(s)
+	return nil
+}
+
+var errNoInstrument = errors.New("lifeguard/managed: Instrument: the function is nil")
+
+// standIn is a client of go-redis's that is never dialed. The hooks that somebody has added
+// to it run around the calls of another client: that one puts each call to the stand-in,
+// and the innermost hook there leads back. As a hook it belongs to the other client.
+type standIn struct {
+	process  func(context.Context, redis.Cmder) error
+	pipeline func() redis.Pipeliner
+	dial     func(context.Context, ...string) *redis.PubSub
+}
+
+// The keys of what a call goes on with, in its ctx.
+type (
+	nextKey     struct{ of *standIn }
+	nextPipeKey struct{ of *standIn }
+	nextDialKey struct{}
+)
+
+// options are those of the client that it stands for, without what would make it act.
+func (s *standIn) options(of *redis.Options) *redis.Options {
+	opt := *of
+	opt.Dialer = dialNext
+	opt.OnConnect, opt.Limiter, opt.StreamingCredentialsProvider = nil, nil, nil
+	opt.ClientSideCache, opt.ClientSideCacheConfig, opt.PushNotificationProcessor = nil, nil, nil
+	opt.MinIdleConns, opt.PipelinePoolSize, opt.MaxRetries, opt.DialerRetries = 0, -1, -1, 1
+	opt.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
+	return &opt
+}
+
+var errStandIn = errors.New("lifeguard/managed: the client that Instrument gives is for adding hooks to: it sends nothing; use the managed client. Or a hook went on with a ctx that is not made from the one it was given")
+
+// ProcessHook puts a command to the stand-in.
+func (s *standIn) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		return s.process(context.WithValue(ctx, nextKey{s}, next), cmd)
+	}
+}
+
+// ProcessPipelineHook puts a pipeline to the stand-in, or a transaction, in which MULTI and
+// EXEC are already.
+func (s *standIn) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(ctx context.Context, cmds []redis.Cmder) error {
+		p := s.pipeline()
+		for _, cmd := range cmds {
+			_ = p.Process(ctx, cmd)
+		}
+		_, err := p.Exec(context.WithValue(ctx, nextPipeKey{s}, next))
+		return err
+	}
+}
+
+// DialHook puts a dial to the stand-in. go-redis dials with a caller's ctx for a
+// subscription only, so it is one.
+func (s *standIn) DialHook(next redis.DialHook) redis.DialHook {
+	if s.dial == nil {
+		return next
+	}
+	return func(ctx context.Context, network, addr string) (net.Conn, error) {
+		d := &dialing{next: next, network: network, addr: addr}
+		ctx = context.WithValue(ctx, nextDialKey{}, d)
+		sub := s.dial(ctx)
+		err := sub.Ping(ctx)
+		_ = sub.Close()
+		if !d.over {
+			return nil, err
+		}
+		return d.conn, d.err
+	}
+}
+
+// dialing is a dial that goes through a stand-in.
+type dialing struct {
+	next          redis.DialHook
+	network, addr string
+	over          bool
+	conn          net.Conn
+	err           error
+}
+
+// dialNext is the dialer of a stand-in.
+func dialNext(ctx context.Context, _, _ string) (net.Conn, error) {
+	d, _ := ctx.Value(nextDialKey{}).(*dialing)
+	if d == nil {
+		return nil, errStandIn
+	}
+	return d.next(ctx, d.network, d.addr)
+}
+
+// arrival is the first hook of a stand-in: it takes a connection that was dialed, and the
+// stand-in does not get it.
+type arrival struct{}
+
+func (arrival) DialHook(next redis.DialHook) redis.DialHook {
+	return func(ctx context.Context, network, addr string) (net.Conn, error) {
+		d, _ := ctx.Value(nextDialKey{}).(*dialing)
+		if d == nil {
+			return nil, errStandIn
+		}
+		d.conn, d.err = next(ctx, d.network, d.addr)
+		d.over = true
+		return nil, errStandIn
+	}
+}
+func (arrival) ProcessHook(redis.ProcessHook) redis.ProcessHook                         { return nil }
+func (arrival) ProcessPipelineHook(redis.ProcessPipelineHook) redis.ProcessPipelineHook { return nil }
+
+// departure is the last hook of a stand-in: it goes on with the call.
+type departure struct{ of *standIn }
+
+func (departure) DialHook(redis.DialHook) redis.DialHook { return nil }
+
+func (d departure) ProcessHook(redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		next, ok := ctx.Value(nextKey{d.of}).(redis.ProcessHook)
+		if !ok {
+			return errStandIn
+		}
+		return next(ctx, cmd)
+	}
+}
+
+func (d departure) ProcessPipelineHook(redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(ctx context.Context, cmds []redis.Cmder) error {
+		next, ok := ctx.Value(nextPipeKey{d.of}).(redis.ProcessPipelineHook)
+		if !ok {
+			return errStandIn
+		}
+		return next(ctx, cmds)
+	}
+}
+
+// standIn keeps a stand-in until the client is closed.
+func (c *core) standIn(rdb interface{ Close() error }) error {
+	c.standIns.Lock()
+	defer c.standIns.Unlock()
+	if c.closed.Load() {
+		return redis.ErrClosed
+	}
+	c.standIns.all = append(c.standIns.all, rdb)
+	return nil
+}
+
+func (c *core) closeStandIns() {
+	c.standIns.Lock()
+	defer c.standIns.Unlock()
+	for _, s := range c.standIns.all {
+		_ = s.Close()
+	}
+}
