@@ -108,7 +108,9 @@ var instruments = map[string]func(*managed.Client, redis.Hook) error{
 
 // hookedWays are the ways to send one INCR that a bare client has, too.
 var hookedWays = map[string]func(context.Context, redis.UniversalClient, *redis.Client) error{
-	"command": func(ctx context.Context, c redis.UniversalClient, _ *redis.Client) error { return c.Incr(ctx, "n").Err() },
+	"command": func(ctx context.Context, c redis.UniversalClient, _ *redis.Client) error {
+		return c.Incr(ctx, "n").Err()
+	},
 	"pipeline": func(ctx context.Context, c redis.UniversalClient, _ *redis.Client) error {
 		_, err := c.Pipelined(ctx, func(p redis.Pipeliner) error { p.Incr(ctx, "n"); return nil })
 		return err

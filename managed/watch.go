@@ -87,7 +87,9 @@ func watch(ctx context.Context, r *retry.Hook, users *conntrack.Users, do watchF
 		}
 		defer seen.stop()
 		ctx = seen.ctx
-		attempt = func(ctx context.Context) context.Context { return conntrack.Quiet(conntrack.WatchContext(ctx), &seen.over) }
+		attempt = func(ctx context.Context) context.Context {
+			return conntrack.Quiet(conntrack.WatchContext(ctx), &seen.over)
+		}
 	}
 	var result error
 	err := r.ProcessHarmless(ctx, cmd, func(ctx context.Context, _ redis.Cmder) error {
