@@ -2,8 +2,6 @@ module github.com/lifeguard-redis/lifeguard/cmd/lifeguard
 
 go 1.26.0
 
-replace github.com/lifeguard-redis/lifeguard => ../..
-
 require (
 	charm.land/bubbletea/v2 v2.0.9
 	github.com/alicebob/miniredis/v2 v2.40.0

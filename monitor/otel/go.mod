@@ -2,8 +2,6 @@ module github.com/lifeguard-redis/lifeguard/monitor/otel
 
 go 1.26.0
 
-replace github.com/lifeguard-redis/lifeguard => ../..
-
 require (
 	github.com/lifeguard-redis/lifeguard v0.0.0
 	github.com/redis/go-redis/v9 v9.23.0
