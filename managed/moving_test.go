@@ -110,7 +110,7 @@ func booksAreRight(t *testing.T, m *maintained, rdb *redis.Client, c *managed.Cl
 	}
 	require.Equal(t, m.old.count(), at[m.old.addr()])
 	require.Equal(t, m.next.count(), at[m.next.addr()])
-	for why := range c.Endings() {
+	for why := range c.CloseReasons() {
 		require.Equal(t, hooks.ReasonPool, why, "no connection ended but by go-redis's move")
 	}
 	full(t, c, 6)
