@@ -18,15 +18,14 @@ func demoCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "demo",
 		Usage: "shows what a managed client does, on an embedded server or on yours",
-		Description: "A managed client works under a mixed load of commands and leases, with a live table\n" +
-			"of its connections; meanwhile one mistake after the other is made, and shown how it\n" +
-			"is found; then connections grow old, idle and silent, and an alert comes and goes.\n" +
-			"Nothing has to be installed. On a server of yours it writes keys that begin\n" +
-			"with lifeguard:demo: and deletes them at the end. Ctrl-C ends it early. With -http it\n" +
-			"serves the live page of the client, too, and begins again and again unless -for is given.\n\n" +
+		Description: "Three things that go wrong with connections, each with bare go-redis and with lifeguard:\n" +
+			"a leak, an exhausted pool, lost replies. With --all there are ten situations under a mixed\n" +
+			"load, with a live table of the connections; with --http also the live page, until Ctrl-C\n" +
+			"unless --for is given. Nothing has to be installed. On a server of yours it writes keys\n" +
+			"that begin with lifeguard:demo: and deletes them at the end.\n\n" +
 			"Examples:\n" +
 			"   lifeguard demo\n" +
-			"   lifeguard demo -for 1m\n" +
+			"   lifeguard demo --all --for 1m\n" +
 			"   lifeguard demo -http :8080\n" +
 			"   lifeguard demo --json\n" +
 			"   lifeguard demo -addr localhost:6379\n" +
@@ -36,11 +35,12 @@ func demoCommand() *cli.Command {
 			&cli.StringFlag{Name: "http", Usage: "`HOST:PORT` to serve the live page at, under /debug/redis; without a host it is localhost"},
 			&cli.StringFlag{Name: "addr", Usage: "`HOST:PORT` of a server to use instead of the embedded one"},
 			&cli.StringFlag{Name: "url", Usage: "`URL` of a server to use: redis://, rediss:// (TLS) or unix://"},
+			&cli.BoolFlag{Name: "all", Usage: "ten situations under load, with a live table"},
 			jsonFlag(),
 		},
 		OnUsageError: onUsageError,
 		Action: func(ctx context.Context, c *cli.Command) error {
-			cfg := demo.Config{For: c.Duration("for"), Addr: c.String("addr"), URL: c.String("url"), HTTP: c.String("http"), Out: c.Root().Writer, JSON: c.Bool("json")}
+			cfg := demo.Config{For: c.Duration("for"), Addr: c.String("addr"), URL: c.String("url"), HTTP: c.String("http"), All: c.Bool("all"), Out: c.Root().Writer, JSON: c.Bool("json")}
 			if c.IsSet("http") {
 				if err := demo.CheckHTTP(cfg.HTTP); err != nil {
 					return misuse("-http %q: %v", cfg.HTTP, err)

@@ -24,6 +24,7 @@ type Config struct {
 	URL  string        // of a server; not together with Addr
 	HTTP string        // where to serve the live page, host:port; "": nowhere
 	Loop bool          // begin again after For, until ctx ends
+	All  bool          // every phase, under load, instead of the three acts; so it is with HTTP
 	Out  io.Writer     // a terminal gets a live table, anything else plain lines
 	JSON bool          // only the summary, as one object
 }
@@ -51,6 +52,10 @@ func Run(ctx context.Context, cfg Config) (err error) {
 		out = io.Discard
 	}
 	d := &demo{screen: newScreen(out, cfg.For), prefix: "lifeguard:demo:" + rand.Text()[:8] + ":"}
+	all := cfg.All || cfg.HTTP != ""
+	if !all {
+		d.screen.printf("Three things that go wrong with connections, without lifeguard and with it.\n")
+	}
 	if d.server, err = startServer(ctx, cfg); err != nil {
 		return stopped(ctx, err)
 	}
@@ -60,6 +65,9 @@ func Run(ctx context.Context, cfg Config) (err error) {
 	}
 	defer d.proxy.close()
 
+	if !all {
+		return stopped(ctx, d.runActs(ctx, cfg))
+	}
 	d.leak = max(150*time.Millisecond, min(cfg.For/20, time.Second))
 	d.watch = newWatcher()
 	d.client, err = d.newClient(d.proxy, func(o *redis.Options) { o.PoolSize, o.MinIdleConns = poolSize, 2 },
@@ -82,10 +90,10 @@ func Run(ctx context.Context, cfg Config) (err error) {
 	d.start = time.Now()
 	d.load = startLoad(d)
 	live := d.goLive()
-	err = d.runPhases(ctx, d.start, cfg.For)
+	err = d.runPhases(ctx, phases, d.start, cfg.For)
 	for cfg.Loop && err == nil && ctx.Err() == nil {
 		d.notes = nil
-		err = d.runPhases(ctx, time.Now(), cfg.For)
+		err = d.runPhases(ctx, phases, time.Now(), cfg.For)
 	}
 	d.load.stop()
 	live()
@@ -99,6 +107,26 @@ func Run(ctx context.Context, cfg Config) (err error) {
 		err = fmt.Errorf("close: %w", e)
 	}
 	return stopped(ctx, err)
+}
+
+// runActs is Run for the three acts.
+func (d *demo) runActs(ctx context.Context, cfg Config) error {
+	d.start, d.watch = time.Now(), newWatcher()
+	var err error
+	if d.client, err = d.newClient(d.proxy, func(*redis.Options) {}); err != nil {
+		return err
+	}
+	defer func() { _ = d.client.Close() }()
+	d.load = &load{d: d} // there is none
+	defer d.cleanUp()
+	if err := d.runPhases(ctx, acts, d.start, cfg.For); err != nil && ctx.Err() == nil {
+		return err
+	}
+	d.whatNext()
+	if cfg.JSON {
+		return show.JSON(cfg.Out, d.sum(ctx))
+	}
+	return nil
 }
 
 // stopped turns what a Ctrl-C caused into nil.
@@ -165,6 +193,6 @@ func (d *demo) cleanUp() {
 		err = errors.Join(err, d.client.Del(ctx, keys...).Err())
 	}
 	if err != nil {
-		d.screen.printf("  keys %s* could not be deleted: %v\n", d.prefix, err)
+		d.sayf("keys %s* could not be deleted: %v", d.prefix, err)
 	}
 }

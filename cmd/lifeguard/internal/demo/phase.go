@@ -28,8 +28,8 @@ var phases = []phase{
 	{"A pool that is about to be exhausted", 1, showAlert},
 }
 
-// runPhases shares the time from start on over all phases. It ends early with ctx.
-func (d *demo) runPhases(ctx context.Context, start time.Time, all time.Duration) error {
+// runPhases shares the time from start on over the phases. It ends early with ctx.
+func (d *demo) runPhases(ctx context.Context, phases []phase, start time.Time, all time.Duration) error {
 	shares := 0
 	for _, p := range phases {
 		shares += p.share

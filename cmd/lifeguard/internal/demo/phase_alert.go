@@ -22,7 +22,7 @@ func showAlert(ctx context.Context, d *demo, budget time.Duration) error {
 		return err
 	}
 	defer c.Close()
-	d.screen.printf("  A pool of %d, looked at every %v. It is said when 90 %% are in use in 3 looks in a row:\n", size, ms(every))
+	d.sayf("A pool of %d, looked at every %v. It is said when 90 %% are in use in 3 looks in a row:", size, ms(every))
 	err = open(managed.WithLabel(ctx, "mail merge"), size, func(ctx context.Context) (func(), error) {
 		release, err := lease(c)(ctx)
 		if err == nil && len(c.Leases()) == size { // full: hear of it before they are given back
@@ -49,7 +49,7 @@ func (d *demo) hear(ctx context.Context, alerts <-chan monitor.Alert, active boo
 		if a.Active != active {
 			return errors.New("got the alert " + a.String())
 		}
-		d.screen.printf("%s", wrap(shorten(a.String()), "    "))
+		d.quote(shorten(a.String()))
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()

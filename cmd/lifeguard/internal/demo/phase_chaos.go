@@ -44,35 +44,50 @@ func (t *tally) add(o *tally) {
 	t.missing += o.missing
 }
 
-// showChaos counts with the bare client and with the managed one, side by side,
-// through a proxy that loses requests and replies together with their connection.
+// One in lossOneIn requests and replies is lost while each client counts with
+// counters goroutines.
+const counters, lossOneIn = 8, 40
+
+// showChaos counts with the bare client and with the managed one, side by side.
 func showChaos(ctx context.Context, d *demo, budget time.Duration) error {
-	const each, oneIn = 8, 40
-	bad, err := startProxy(d.server.dial, func() bool { return rand.IntN(oneIn) == 0 })
-	if err != nil {
+	d.sayf("A bare go-redis client and a managed one count, %d goroutines each; one in %d requests and replies is lost.", counters, lossOneIn)
+	a, b, err := d.countBoth(ctx, budget*8/10)
+	if err != nil || ctx.Err() != nil {
 		return err
+	}
+	d.screen.printf("%s", sideBySide(a, b))
+	d.note("INCR with losses: the bare client counted %d of %d calls twice, the managed one %d of %d", a.twice, a.calls, b.twice, b.calls)
+	return nil
+}
+
+// countBoth counts for a while with both clients through a proxy that loses requests
+// and replies together with their connection. It is an error if the managed one did
+// what it must not.
+func (d *demo) countBoth(ctx context.Context, lasts time.Duration) (a, b *tally, err error) {
+	a, b = &tally{}, &tally{}
+	bad, err := startProxy(d.server.dial, func() bool { return rand.IntN(lossOneIn) == 0 })
+	if err != nil {
+		return a, b, err
 	}
 	defer bad.close()
 	bare := redis.NewClient(d.options(bad))
 	defer func() { _ = bare.Close() }()
 	man, err := d.newClient(bad, func(*redis.Options) {})
 	if err != nil {
-		return err
+		return a, b, err
 	}
 	defer func() { _ = man.Close() }()
 	judge := redis.NewClient(&d.server.opt) // straight to the server, to see what it has counted
 	defer func() { _ = judge.Close() }()
 
-	d.screen.printf("  A bare go-redis client and a managed one count, %d goroutines each; one in %d requests and replies is lost.\n", each, oneIn)
-	var a, b tally
-	end := time.Now().Add(max(budget*8/10, 100*time.Millisecond))
+	end := time.Now().Add(max(lasts, 100*time.Millisecond))
 	var wg sync.WaitGroup
 	var faults errorOnce
-	for i := range each {
+	for i := range counters {
 		for name, side := range map[string]struct {
 			c redis.Cmdable
 			t *tally
-		}{"bare": {bare, &a}, "managed": {man, &b}} {
+		}{"bare": {bare, a}, "managed": {man, b}} {
 			wg.Go(func() {
 				t, err := count(ctx, side.c, judge, fmt.Sprintf("%scounter:%s:%d", d.prefix, name, i), end)
 				faults.set(err)
@@ -82,14 +97,12 @@ func showChaos(ctx context.Context, d *demo, budget time.Duration) error {
 	}
 	wg.Wait()
 	if faults.err != nil || ctx.Err() != nil {
-		return faults.err
+		return a, b, faults.err
 	}
-	d.screen.printf("%s", sideBySide(&a, &b))
 	if b.twice > 0 || b.silent > 0 || b.missing > 0 {
-		return fmt.Errorf("the managed client counted %d twice, %d in silence, lost %d", b.twice, b.silent, b.missing)
+		return a, b, fmt.Errorf("the managed client counted %d twice, %d in silence, lost %d", b.twice, b.silent, b.missing)
 	}
-	d.note("INCR with losses: the bare client counted %d of %d calls twice, the managed one %d of %d", a.twice, a.calls, b.twice, b.calls)
-	return nil
+	return a, b, nil
 }
 
 // count increments key until end, and books after each call what the server did.

@@ -27,7 +27,7 @@ func showExhausted(ctx context.Context, d *demo, budget time.Duration) error {
 		<-blocked
 	}()
 
-	d.screen.printf("  A pool of %d: two leases are held and one command blocks. A fourth caller waits %v at most:\n", size, wait)
+	d.sayf("A pool of %d: two leases are held and one command blocks. A fourth caller waits %v at most:", size, wait)
 	one, err := c.Acquire(managed.WithLabel(ctx, "import of orders"))
 	if err != nil {
 		close(blocked)
@@ -59,22 +59,22 @@ func showExhausted(ctx context.Context, d *demo, budget time.Duration) error {
 	case len(full.Leases) != 2 || len(full.InFlight) != 1:
 		return fmt.Errorf("%w: want 2 leases and 1 command in flight", err)
 	}
-	d.screen.printf("%s", wrap(shorten(err.Error()), "    "))
+	d.quote(shorten(err.Error()))
 
 	began := time.Now()
 	_, err = c.TryAcquire(ctx)
 	if !errors.As(err, &full) {
 		return fmt.Errorf("got %v from TryAcquire, want an *ExhaustedError", err)
 	}
-	d.screen.printf("  TryAcquire does not wait: the same answer after %v.\n", time.Since(began).Round(time.Microsecond))
+	d.sayf("TryAcquire does not wait: the same answer after %v.", time.Since(began).Round(time.Microsecond))
 
 	began = time.Now()
 	_, err = c.Acquire(two.Context())
 	if !errors.Is(err, managed.ErrSelfDeadlock) {
 		return fmt.Errorf("a holder got %v from Acquire, want %w", err, managed.ErrSelfDeadlock)
 	}
-	d.screen.printf("  Whoever holds a lease and asks for one more would wait for itself. After %v:\n%s",
-		time.Since(began).Round(time.Microsecond), wrap(shorten(err.Error()), "    "))
+	d.sayf("Whoever holds a lease and asks for one more would wait for itself. After %v:", time.Since(began).Round(time.Microsecond))
+	d.quote(shorten(err.Error()))
 	d.note("1 exhausted pool: it named the holders of all %d of its connections", size)
 	return nil
 }

@@ -24,7 +24,7 @@ func showHealing(ctx context.Context, d *demo, budget time.Duration) error {
 				return nil
 			}
 		}
-		d.screen.printf("  All %d connections cut at once: everybody is served again after %v, %d commands have failed.\n",
+		d.sayf("All %d connections cut at once: everybody is served again after %v, %d commands have failed.",
 			n, ms(time.Since(began)), d.load.failed.Load()-failed)
 		if i < times-1 && !sleep(ctx, budget/(times+1)) {
 			return nil
@@ -33,7 +33,7 @@ func showHealing(ctx context.Context, d *demo, budget time.Duration) error {
 	if n := d.load.failed.Load() - failed; n > 0 {
 		return fmt.Errorf("%d commands failed; the first: %w", n, d.load.firstError())
 	}
-	d.screen.printf("  %d commands succeeded meanwhile. Leases lost in the middle of their work: %d (a lease is one connection).\n",
+	d.sayf("%d commands succeeded meanwhile. Leases lost in the middle of their work: %d (a lease is one connection).",
 		d.load.commands.Load()-before, d.load.broken.Load()-broken)
 	d.note("%d connections cut: 0 failed commands", cut)
 	return nil

@@ -16,7 +16,7 @@ const foundWithin = 5 * time.Second
 // showHeld keeps a lease for longer than the leak threshold.
 func showHeld(ctx context.Context, d *demo, budget time.Duration) error {
 	const label = "nightly report"
-	d.screen.printf("  A job leases a connection and does not give it back. Leak threshold: %v.\n", d.leak)
+	d.sayf("A job leases a connection and does not give it back. Leak threshold: %v.", d.leak)
 	conn, err := takeAndForget(managed.WithLabel(ctx, label), d)
 	if err != nil {
 		return err
@@ -34,7 +34,7 @@ func showHeld(ctx context.Context, d *demo, budget time.Duration) error {
 	if e, err = d.watch.await(ctx, hooks.Reclaimed, label, foundWithin); err != nil {
 		return err
 	}
-	d.screen.printf("  It came back after all, after %v: said once more.\n", ms(e.Took))
+	d.sayf("It came back after all, after %v: said once more.", ms(e.Took))
 	d.note("1 lease held too long: reported with its stack, once, and once more when it came back")
 	return nil
 }
@@ -51,7 +51,7 @@ func takeAndForget(ctx context.Context, d *demo) (*managed.Conn, error) {
 // showDropped loses the last reference to a lease.
 func showDropped(ctx context.Context, d *demo, _ time.Duration) error {
 	const label = "forgetful handler"
-	d.screen.printf("  A function returns early and forgets the lease: nobody has it any more.\n")
+	d.sayf("A function returns early and forgets the lease: nobody has it any more.")
 	if err := takeAndDrop(managed.WithLabel(ctx, label), d); err != nil {
 		return err
 	}
@@ -77,7 +77,7 @@ func showDropped(ctx context.Context, d *demo, _ time.Duration) error {
 	if closed.Reason != hooks.ReasonLeak {
 		return fmt.Errorf("connection %d ended for %q, want %q", e.ConnID, closed.Reason, hooks.ReasonLeak)
 	}
-	d.screen.printf("  Connection %d is closed (reason: %s), its place in the pool is free again.\n", closed.ConnID, closed.Reason)
+	d.sayf("Connection %d is closed (reason: %s), its place in the pool is free again.", closed.ConnID, closed.Reason)
 	d.note("1 lease dropped: found by the garbage collector, reported with its stack, its place taken back")
 	return nil
 }

@@ -70,7 +70,7 @@ func showIdle(ctx context.Context, d *demo, budget time.Duration) error {
 		return stopped(ctx, err)
 	}
 	began := time.Now()
-	d.screen.printf("  A burst has opened %d connections. Nobody calls any more, and the idle time is %v:\n", len(c.Conns()), ms(idle))
+	d.sayf("A burst has opened %d connections. Nobody calls any more, and the idle time is %v:", len(c.Conns()), ms(idle))
 	// One more may stay in hand while the pool is looked after.
 	if err := until(ctx, "the pool shrinks", func() bool { return len(c.Conns()) <= least+1 && c.CloseReasons()[hooks.ReasonIdle] > 0 }); err != nil || ctx.Err() != nil {
 		if err != nil {
@@ -78,7 +78,7 @@ func showIdle(ctx context.Context, d *demo, budget time.Duration) error {
 		}
 		return err
 	}
-	d.screen.printf("  %d are left after %v (MinIdleConns: %d); %d were ended (reason: idle).\n", len(c.Conns()), ms(time.Since(began)), least, c.CloseReasons()[hooks.ReasonIdle])
+	d.sayf("%d are left after %v (MinIdleConns: %d); %d were closed (reason: idle).", len(c.Conns()), ms(time.Since(began)), least, c.CloseReasons()[hooks.ReasonIdle])
 	d.note("1 idle pool: it shrank from %d connections to %d, with nobody calling", size, len(c.Conns()))
 	return nil
 }
@@ -94,7 +94,7 @@ func showAge(ctx context.Context, d *demo, budget time.Duration) error {
 	}
 	d.client.SetMaxAge(age)
 	defer d.client.SetMaxAge(0)
-	d.screen.printf("  %d connections are open and in use. From now on none may be older than %v:\n", len(old), ms(age))
+	d.sayf("%d connections are open and in use. From now on none may be older than %v:", len(old), ms(age))
 	err := until(ctx, "old connections end", func() bool {
 		for _, c := range d.client.Conns() {
 			if old[c.ID] {
@@ -109,7 +109,7 @@ func showAge(ctx context.Context, d *demo, budget time.Duration) error {
 	if n := d.load.failed.Load() - failed; n > 0 {
 		return fmt.Errorf("%d commands failed; the first: %w", n, d.load.firstError())
 	}
-	d.screen.printf("  All %d have been replaced after %v, each while it was idle (reason: age); 0 commands have failed.\n", len(old), ms(time.Since(began)))
+	d.sayf("All %d have been replaced after %v, each while it was idle (reason: age); 0 commands have failed.", len(old), ms(time.Since(began)))
 	d.note("maximum age: %d connections replaced under load, 0 failed commands", d.client.CloseReasons()[hooks.ReasonAge]-before)
 	return nil
 }
@@ -142,7 +142,7 @@ func showHeartbeat(ctx context.Context, d *demo, budget time.Duration) error {
 	if err != nil {
 		return stopped(ctx, err)
 	}
-	d.screen.printf("  A load balancer cuts what is silent for %v. Two clients have %d idle connections each; nobody calls:\n", ms(silence), size)
+	d.sayf("A load balancer cuts what is silent for %v. Two clients have %d idle connections each; nobody calls:", ms(silence), size)
 	var cut [2]int
 	var wg sync.WaitGroup
 	for i, p := range proxies {
@@ -155,7 +155,7 @@ func showHeartbeat(ctx context.Context, d *demo, budget time.Duration) error {
 	if cut[1] > 0 {
 		return fmt.Errorf("%d connections with a heartbeat of %v were silent for %v", cut[1], silence/8, silence)
 	}
-	d.screen.printf("  %d of the bare client's are cut. None of the managed client's is: each gets a PING after %v of silence.\n", cut[0], ms(silence/8))
+	d.sayf("%d of the bare client's are cut. None of the managed client's is: each gets a PING after %v of silence.", cut[0], ms(silence/8))
 	d.note("heartbeat: %d of %d idle connections of the bare client were cut, 0 of %d of the managed one", cut[0], size, size)
 	return nil
 }

@@ -11,7 +11,9 @@ import (
 func TestTheDocsShowEveryPhaseOfTheDemo(t *testing.T) {
 	doc, err := os.ReadFile("../../../../docs/CLI.md")
 	require.NoError(t, err)
-	for i, p := range phases {
-		require.Contains(t, string(doc), fmt.Sprintf("\n%d. %s\n", i+1, p.title))
+	for _, list := range [][]phase{acts, phases} {
+		for i, p := range list {
+			require.Contains(t, string(doc), fmt.Sprintf("\n%d. %s\n", i+1, p.title))
+		}
 	}
 }

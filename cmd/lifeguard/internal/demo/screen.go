@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"golang.org/x/term"
+
+	"github.com/lifeguard-redis/lifeguard/cmd/lifeguard/internal/show"
 )
 
 // screen shows lines that stay and, on a terminal, below them a part that is
@@ -41,6 +43,9 @@ func (s *screen) printf(format string, args ...any) {
 	defer s.mu.Unlock()
 	s.write(s.erase() + fmt.Sprintf(format, args...) + strings.Join(s.drawn, ""))
 }
+
+// width is how many columns there are.
+func (s *screen) width() int { return show.Width(s.w, 80) }
 
 // title begins a section.
 func (s *screen) title(text string) {
@@ -104,4 +109,15 @@ func clip(s string, width int) string {
 		return string(r[:max(width, 0)])
 	}
 	return s
+}
+
+// sayf prints prose, wrapped at the width of the screen.
+func (d *demo) sayf(format string, args ...any) { d.wrap("  ", format, args...) }
+
+// quote prints the words of somebody else.
+func (d *demo) quote(text string) { d.wrap("    ", "%s", text) }
+
+// wrap prints text behind a margin; further lines begin below its first word.
+func (d *demo) wrap(margin, format string, args ...any) {
+	d.screen.printf("%s", wrapAt(fmt.Sprintf(format, args...), margin, strings.Repeat(" ", len(margin)), d.screen.width()))
 }

@@ -33,10 +33,14 @@ func TestElsewhereTheStatusComesAsAPlainLine(t *testing.T) {
 	require.Equal(t, "\nTitle\n  status\n", out.String())
 }
 
-func TestLongErrorsAreWrapped(t *testing.T) {
-	text := wrap(strings.Repeat("word ", 60), "  ")
-	for _, l := range strings.Split(strings.TrimSpace(text), "\n") {
-		require.LessOrEqual(t, len(l), 100)
+func TestTextIsWrappedAtTheWidthOfTheScreen(t *testing.T) {
+	for _, width := range []int{40, 80, 120} {
+		text := wrapAt(strings.Repeat("word ", 60), "  said: ", "        ", width)
+		lines := strings.Split(strings.TrimSuffix(text, "\n"), "\n")
+		for i, l := range lines {
+			require.LessOrEqual(t, len(l), width)
+			require.Equal(t, i > 0, strings.HasPrefix(l, "        word"))
+		}
+		require.Equal(t, 60, strings.Count(text, "word"))
 	}
-	require.Equal(t, 60, strings.Count(text, "word"))
 }

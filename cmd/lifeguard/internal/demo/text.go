@@ -6,6 +6,7 @@ import (
 	"runtime"
 	"strings"
 	"time"
+	"unicode/utf8"
 )
 
 func ms(d time.Duration) time.Duration { return d.Round(time.Millisecond) }
@@ -33,20 +34,20 @@ func stackOf(stack string) string {
 	return b.String()
 }
 
-// wrap breaks text into lines of at most 100 characters.
-func wrap(text, margin string) string {
-	const width = 100
+// wrapAt breaks text into lines of at most width columns, where its words allow that.
+// The first one begins with first, the others with rest.
+func wrapAt(text, first, rest string, width int) string {
 	var b strings.Builder
-	line := margin
+	line, empty := first, true
 	for _, word := range strings.Fields(text) {
-		if len(line)+1+len(word) > width && line != margin {
+		if !empty && utf8.RuneCountInString(line)+1+utf8.RuneCountInString(word) > width {
 			b.WriteString(line + "\n")
-			line = margin + "  "
+			line, empty = rest, true
 		}
-		if strings.TrimSpace(line) != "" {
+		if !empty {
 			line += " "
 		}
-		line += word
+		line, empty = line+word, false
 	}
 	b.WriteString(line + "\n")
 	return b.String()
