@@ -78,6 +78,7 @@ const (
 	fWoken                          // the read deadline is that of a visit's real PING
 	fWriting                        // a Write to the network is running
 	fLongWrite                      // it was seen running, so it takes its time
+	fMany                           // replies of several commands are to come, or may be
 
 	slowWrite = fCheckout | fCanned | fAnswered | fUnchecked | fInterrupted | fWoken
 	slowRead  = fReadStale | fCanned | fAnswered | fInterrupted
@@ -168,7 +169,15 @@ func (c *Conn) send(b []byte) (int, error) {
 // follow keeps track of the commands written.
 func (c *Conn) follow(b []byte) {
 	s := &c.scan
+	before := s.begun
 	s.feed(b)
+	if s.begun-before > 1 || s.lost || c.has(fAwaiting) {
+		if !c.has(fMany) {
+			c.set(fMany)
+		}
+	} else {
+		c.unset(fMany)
+	}
 	c.name[0].Store(s.last)
 	if s.more != 0 || c.name[1].Load() != 0 {
 		c.name[1].Store(s.more)
@@ -244,7 +253,9 @@ func (c *Conn) Read(b []byte) (int, error) {
 			c.set(fPushSeen)
 			c.node.pushes.Add(1)
 		}
-		if fl&fReady != 0 && saysReadOnly(b[:n]) && !c.sentinel() {
+		// A single reply says so at its start: what is large, and all after its first
+		// read, need not be searched.
+		if fl&fReady != 0 && (b[0] == '-' || b[0] == '>' || fl&(fMany|fPushSeen) != 0) && saysReadOnly(b[:n]) && !c.sentinel() {
 			c.Condemn(hooks.ReasonReadOnly)
 		}
 	}

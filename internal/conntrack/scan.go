@@ -33,7 +33,8 @@ type scanner struct {
 	coll  int // 0 nothing, 1 collecting name, 2 collecting sub
 
 	lost   bool
-	reauth bool // AUTH is go-redis's own, with new credentials of the same user
+	begun  uint32 // commands
+	reauth bool   // AUTH is go-redis's own, with new credentials of the same user
 	dirt   dirt
 	last   uint64 // first 8 bytes of the last command's name, as written
 	more   uint64 // the next 8
@@ -68,8 +69,13 @@ func (s *scanner) feed(b []byte) {
 // nothing behind, which is how nearly all come, and returns its length. 0: it
 // takes the careful way.
 func (s *scanner) whole(b []byte) int {
-	args, at := parseHeader(b)
-	if b[0] != '*' || args == 0 || at <= 0 {
+	args, at := 0, 4
+	if b[0] != '*' {
+		return 0
+	} else if args = digit(b, 0); args < 0 {
+		args, at = parseHeader(b)
+	}
+	if args == 0 || at <= 0 {
 		return 0
 	}
 	var last, more uint64
@@ -77,9 +83,11 @@ func (s *scanner) whole(b []byte) int {
 		if at >= len(b) || b[at] != '$' {
 			return 0
 		}
-		n, size := parseHeader(b[at:])
-		if size <= 0 {
-			return 0
+		n, size := digit(b, at), 4
+		if n < 0 {
+			if n, size = parseHeader(b[at:]); size <= 0 {
+				return 0
+			}
 		}
 		at += size
 		if i == 0 {
@@ -95,9 +103,19 @@ func (s *scanner) whole(b []byte) int {
 			return 0
 		}
 	}
+	s.begun++
 	s.dirt &^= dirtNext
 	s.last, s.more = last, more
 	return at
+}
+
+// digit is the number in the header line at b[at] if it has one digit, as most have;
+// -1 if not.
+func digit(b []byte, at int) int {
+	if at+4 > len(b) || b[at+2] != '\r' || b[at+3] != '\n' || b[at+1]-'0' > 9 {
+		return -1
+	}
+	return int(b[at+1] - '0')
 }
 
 // firstBytes is a mask for the first n bytes of a word.
@@ -177,6 +195,7 @@ func (s *scanner) begin(kind byte, n int) {
 			s.lose()
 			return
 		}
+		s.begun++
 		s.args, s.arg, s.want, s.nameN, s.subN = n, 0, false, 0, 0
 		s.dirt &^= dirtNext
 		return
