@@ -55,6 +55,11 @@ func Run(ctx context.Context, cfg Config) (err error) {
 	all := cfg.All || cfg.HTTP != ""
 	if !all {
 		d.screen.printf("Three things that go wrong with connections, without lifeguard and with it.\n")
+		defer func() {
+			if ctx.Err() != nil {
+				d.screen.printf("\nended early as asked\n")
+			}
+		}()
 	}
 	if d.server, err = startServer(ctx, cfg); err != nil {
 		return stopped(ctx, err)
