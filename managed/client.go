@@ -24,6 +24,8 @@ type Client struct {
 	*unit
 	own   *handle
 	users *conntrack.Users // the user's hooks, of this client or clone
+
+	options *redis.Options // as given
 }
 
 // core is what all handles and clones of one client share.
@@ -83,7 +85,7 @@ func New(opt *redis.Options, opts ...Option) (*Client, error) {
 		_ = core.close()
 		return nil, err
 	}
-	return &Client{Client: u.rdb, unit: u, own: &handle{}, users: u.users}, nil
+	return &Client{Client: u.rdb, unit: u, own: &handle{}, users: u.users, options: asGiven(u.rdb.Options(), opt)}, nil
 }
 
 func newCore(opts []Option, opt *redis.Options) (*core, error) {
@@ -169,7 +171,9 @@ func (c *Client) AddHook(hook redis.Hook) {
 func (c *Client) WithTimeout(d time.Duration) *Client {
 	clone, users := c.Client.WithTimeout(d), c.users.Clone()
 	c.hook.Install(clone, users, nil)
-	return &Client{Client: clone, unit: c.unit, own: c.own, users: users}
+	opt := *c.options
+	opt.ReadTimeout, opt.WriteTimeout = d, d
+	return &Client{Client: clone, unit: c.unit, own: c.own, users: users, options: &opt}
 }
 
 // Conns describes every open connection, the oldest first: those of the main and

@@ -22,6 +22,7 @@ import (
 type ClusterClient struct {
 	*redis.ClusterClient
 	*many
+	options *redis.ClusterOptions // as given
 }
 
 // NewCluster makes a cluster client. It opens nothing. opt is cloned, never
@@ -49,7 +50,7 @@ func NewCluster(opt *redis.ClusterOptions, opts ...Option) (*ClusterClient, erro
 	if err := m.attach(rdb, func() { rdb.ReloadState(context.Background()) }); err != nil {
 		return nil, err
 	}
-	return &ClusterClient{ClusterClient: rdb, many: m}, nil
+	return &ClusterClient{ClusterClient: rdb, many: m, options: clusterGiven(rdb.Options(), opt)}, nil
 }
 
 // NewClusterClient is NewCluster for those who replace redis.NewClusterClient: it

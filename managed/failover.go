@@ -43,7 +43,7 @@ func NewFailover(opt *redis.FailoverOptions, opts ...Option) (*Client, error) {
 		_ = core.close()
 		return nil, err
 	}
-	return &Client{Client: rdb, unit: u, own: &handle{}, users: u.users}, nil
+	return &Client{Client: rdb, unit: u, own: &handle{}, users: u.users, options: failoverGiven(rdb.Options(), opt)}, nil
 }
 
 // NewFailoverClient is NewFailover for those who replace redis.NewFailoverClient:
@@ -101,7 +101,7 @@ func NewFailoverCluster(opt *redis.FailoverOptions, opts ...Option) (*ClusterCli
 		}
 		return err
 	}
-	return &ClusterClient{ClusterClient: rdb, many: m}, nil
+	return &ClusterClient{ClusterClient: rdb, many: m, options: failoverClusterGiven(rdb.Options(), opt)}, nil
 }
 
 // dispatcher is the one Dialer of a failover cluster client, for its nodes and

@@ -16,6 +16,7 @@ import (
 type Ring struct {
 	*redis.Ring
 	*many
+	options *redis.RingOptions // as given
 }
 
 // NewRingClient makes a ring client. It opens nothing, but go-redis's own health
@@ -47,7 +48,7 @@ func NewRingClient(opt *redis.RingOptions, opts ...Option) (*Ring, error) {
 	if err := m.attach(rdb, nil); err != nil {
 		return nil, err
 	}
-	return &Ring{Ring: rdb, many: m}, nil
+	return &Ring{Ring: rdb, many: m, options: ringGiven(rdb.Options(), opt)}, nil
 }
 
 // NewRing is NewRingClient for those who replace redis.NewRing: it panics where

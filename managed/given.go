@@ -1,0 +1,147 @@
+package managed
+
+import (
+	"context"
+	"errors"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// asGiven is what Options returns: filled, which go-redis has made of its options and ours,
+// with what a user gave in the place of ours. Of what go-redis would have filled in there,
+// it has the defaults.
+func asGiven(filled, given *redis.Options) *redis.Options {
+	o := *filled
+	o.OnConnect, o.CredentialsProviderContext, o.Limiter = given.OnConnect, given.CredentialsProviderContext, given.Limiter
+	o.PoolFIFO, o.MinIdleConns = given.PoolFIFO, given.MinIdleConns
+	o.PushNotificationProcessor = given.PushNotificationProcessor // go-redis leaves its own there, which no other client can use
+	o.MaxRetries = orDefault(given.MaxRetries, 3)
+	o.DialerRetries = given.DialerRetries
+	if o.DialerRetries <= 0 {
+		o.DialerRetries = 5
+	}
+	if o.ConnMaxIdleTime = given.ConnMaxIdleTime; o.ConnMaxIdleTime == 0 {
+		o.ConnMaxIdleTime = 30 * time.Minute
+	}
+	o.ConnMaxLifetime, o.ConnMaxLifetimeJitter = given.ConnMaxLifetime, min(given.ConnMaxLifetimeJitter, given.ConnMaxLifetime)
+	o.ReadBufferSize, o.WriteBufferSize = given.ReadBufferSize, given.WriteBufferSize
+	if o.ReadBufferSize == 0 {
+		o.ReadBufferSize = defaultBuffer
+	} else if o.Protocol == 3 {
+		o.ReadBufferSize = max(o.ReadBufferSize, minPushBuffer)
+	}
+	if o.WriteBufferSize == 0 {
+		o.WriteBufferSize = defaultBuffer
+	}
+	o.PipelineReadBufferSize, o.PipelineWriteBufferSize = given.PipelineReadBufferSize, given.PipelineWriteBufferSize
+	if m := o.MaintNotificationsConfig; m != nil {
+		own := *m // go-redis notes in it what the server can do
+		o.MaintNotificationsConfig = &own
+	}
+	if o.Dialer = given.Dialer; o.Dialer == nil {
+		o.Dialer = redis.NewDialer(&o)
+	}
+	return &o
+}
+
+// Of go-redis, which has no names for them outside.
+const (
+	defaultBuffer = 32 << 10
+	minPushBuffer = 128 // with RESP3
+)
+
+// orDefault is an option of go-redis's for which 0 is the default and -1 is 0.
+func orDefault(n, def int) int {
+	switch n {
+	case 0:
+		return def
+	case -1:
+		return 0
+	}
+	return n
+}
+
+// failoverGiven has the options of a client that Sentinels name the master of. Its Dialer
+// asks the Sentinels by itself.
+func failoverGiven(filled *redis.Options, opt *redis.FailoverOptions) *redis.Options {
+	given := failoverLike(opt)
+	given.PoolFIFO, given.DialerRetries = opt.PoolFIFO, opt.DialerRetries
+	clone := *opt
+	clone.MinIdleConns = 0
+	bare := sync.OnceValues(func() (*redis.Client, error) {
+		return constructed(func() *redis.Client { return redis.NewFailoverClient(&clone) })
+	})
+	given.Dialer = func(ctx context.Context, network, addr string) (net.Conn, error) {
+		rdb, err := bare()
+		if err != nil {
+			return nil, err
+		}
+		return rdb.Options().Dialer(ctx, network, addr)
+	}
+	return asGiven(filled, given)
+}
+
+// Options returns the options that the client was made of, with go-redis's defaults, as
+// go-redis does: read them only. Nothing in them belongs to this client: another one can be
+// made of a copy.
+func (c *Client) Options() *redis.Options { return c.options }
+
+// Options returns the options that the client was made of; see Client.Options.
+func (c *ClusterClient) Options() *redis.ClusterOptions { return c.options }
+
+// Options returns the options that the client was made of; see Client.Options.
+func (r *Ring) Options() *redis.RingOptions { return r.options }
+
+// clusterGiven is asGiven for a cluster.
+func clusterGiven(filled, given *redis.ClusterOptions) *redis.ClusterOptions {
+	o := *filled
+	if o.MaxRetries = given.MaxRetries; o.MaxRetries == 0 {
+		o.MaxRetries = -1
+	}
+	if o.NewClient = given.NewClient; o.NewClient == nil {
+		o.NewClient = redis.NewClient
+	}
+	return &o
+}
+
+// failoverClusterGiven is the same where Sentinels give the map, which its ClusterSlots
+// asks for still.
+func failoverClusterGiven(filled *redis.ClusterOptions, opt *redis.FailoverOptions) *redis.ClusterOptions {
+	o := *filled
+	o.Dialer, o.OnConnect, o.CredentialsProviderContext = opt.Dialer, opt.OnConnect, opt.CredentialsProviderContext
+	o.PoolFIFO, o.MinIdleConns = opt.PoolFIFO, opt.MinIdleConns
+	if o.DialerRetries = opt.DialerRetries; o.DialerRetries == 0 {
+		o.DialerRetries = 5
+	}
+	o.MaxRedirects = orDefault(opt.MaxRetries, 3) // go-redis gives it to both
+	o.ConnMaxIdleTime, o.ConnMaxLifetime, o.ConnMaxLifetimeJitter = opt.ConnMaxIdleTime, opt.ConnMaxLifetime, opt.ConnMaxLifetimeJitter
+	for _, b := range []struct {
+		into  *int
+		given int
+	}{{&o.ReadBufferSize, opt.ReadBufferSize}, {&o.WriteBufferSize, opt.WriteBufferSize}} {
+		if *b.into = b.given; b.given == 0 {
+			*b.into = defaultBuffer
+		}
+	}
+	o.PipelineReadBufferSize, o.PipelineWriteBufferSize = opt.PipelineReadBufferSize, opt.PipelineWriteBufferSize
+	return &o
+}
+
+// ringGiven is asGiven for a ring.
+func ringGiven(filled, given *redis.RingOptions) *redis.RingOptions {
+	o := *filled
+	o.MaxRetries = orDefault(given.MaxRetries, 3)
+	if o.NewClient = given.NewClient; o.NewClient == nil {
+		o.NewClient = redis.NewClient
+	}
+	if o.HeartbeatFn = given.HeartbeatFn; o.HeartbeatFn == nil {
+		o.HeartbeatFn = func(ctx context.Context, shard *redis.Client) bool {
+			err := shard.Ping(ctx).Err()
+			return err == nil || errors.Is(err, redis.ErrPoolTimeout)
+		}
+	}
+	return &o
+}
