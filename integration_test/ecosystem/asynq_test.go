@@ -57,7 +57,7 @@ func asynqServer(rdb redis.UniversalClient) *asynq.Server {
 
 func asynqLibrary() library {
 	return library{
-		name: "asynq",
+		name: "asynq", varies: true,
 		play: func(p *play) {
 			client, inspector := asynq.NewClientFromRedisClient(p.rdb), asynq.NewInspectorFromRedisClient(p.rdb)
 			enqueue := func(id string, opts ...asynq.Option) {

@@ -34,6 +34,8 @@ type library struct {
 	// polls: it asks again and again in the background, so that how often it does
 	// is a matter of time.
 	polls bool
+	// varies: the arguments of its commands differ from run to run (times).
+	varies bool
 }
 
 func libraries() []library {

@@ -111,7 +111,7 @@ func throttledLibrary() library {
 		return limit
 	}
 	return library{
-		name: "throttled",
+		name: "throttled", varies: true,
 		play: func(p *play) {
 			store, err := goredisstore.NewCtx(p.rdb, "throttled:")
 			limit := open(p.t, store, err, 3)

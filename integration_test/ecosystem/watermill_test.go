@@ -33,7 +33,7 @@ func watermillPair(t testing.TB, rdb redis.UniversalClient) (*redisstream.Publis
 
 func watermillLibrary() library {
 	return library{
-		name:  "watermill-redisstream",
+		name: "watermill-redisstream", varies: true,
 		polls: true,
 		play: func(p *play) {
 			pub, sub := watermillPair(p.t, p.rdb)
