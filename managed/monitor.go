@@ -180,7 +180,7 @@ func (u *sourceUnit) fill(n *monitor.Numbers) {
 	unit, node := u.state.unit, u.state.node
 	m := &unit.meter
 	m.note(unit.rdb)
-	ours := node.HitsOfOurs(func() { u.pools.Fill(n, unit.rdb.Options(), unit.rdb.PoolStats()) })
+	ours := node.HitsOfOurs(func() { u.pools.Fill(n, unit.rdb.Options(), unit.poolStats()) })
 	u.hits = max(u.hits, n.Hits-min(n.Hits, ours))
 	n.Hits = u.hits // one after the other is read, and it must never fall
 	n.PeakDemand = node.TakeSeenPeak(hooks.PoolMain) + node.TakeSeenPeak(hooks.PoolPipeline)

@@ -53,14 +53,16 @@ func baseDialer(opt *redis.Options) dialFunc {
 
 var lastID atomic.Uint64
 
-// dial is the Dialer that go-redis calls. It returns no error but redis.ErrClosed, see stillborn.
+// dial is the Dialer that go-redis calls. Its errors become stillborn connections in the
+// outermost DialHook, so that the user's own see what happened; and here as long as that
+// one is not installed, for MinIdleConns.
 func (n *Node) dial(ctx context.Context, network, addr string) (net.Conn, error) {
 	c, err := n.open(ctx, network, addr)
-	if err == redis.ErrClosed {
-		return nil, err // go-redis's goroutines of subscriptions end when they meet it
+	if err != nil && (isClosed(err) || n.hooked.Load()) {
+		return nil, err
 	}
 	if err != nil {
-		return &stillborn{err: err, addr: addr, net: network}, nil
+		return n.stillborn(err, network, addr), nil
 	}
 	return n.faced(c), nil
 }

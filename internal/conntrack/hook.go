@@ -7,8 +7,6 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
-
-	"github.com/lifeguard-redis/lifeguard/hooks"
 )
 
 // Holder is the owner of a leased connection. It is asked about every command
@@ -55,21 +53,22 @@ type Hook struct {
 // leases are those that run around commands on leases if users is nil.
 func (h *Hook) Install(c *redis.Client, users, leases *Users) {
 	c.AddHook(&installed{Hook: h, client: c, users: users, leases: leases})
+	if h.Node != nil {
+		h.Node.hooked.Store(true)
+	}
 }
 
-// DialHook wraps nothing, for go-redis skips hooks that return nil; but where a
-// dial can fail before it reaches our Dialer (a Sentinel has to name the master
-// first), that failure becomes a stillborn connection here.
+// DialHook makes stillborn connections of dials that failed, outside of all other hooks.
 func (h *Hook) DialHook(next redis.DialHook) redis.DialHook {
-	if h.Node == nil || !h.Node.resolves {
+	if h.Node == nil {
 		return nil
 	}
 	return func(ctx context.Context, network, addr string) (net.Conn, error) {
 		c, err := next(ctx, network, addr)
-		if err != nil {
-			return &stillborn{err: typed(&hooks.ConnError{Op: OpDial, Node: addr, Err: err}), addr: addr, net: network}, nil
+		if err == nil || isClosed(err) { // go-redis's goroutines of subscriptions end when they meet that
+			return c, err
 		}
-		return c, nil
+		return h.Node.stillborn(asDial(err, addr), network, addr), nil
 	}
 }
 

@@ -25,6 +25,8 @@ type Node struct {
 	gate  *gate
 	first *firstHandshake
 
+	hooked   atomic.Bool            // our DialHook is installed
+	unborn   atomic.Int64           // stillborn connections that go-redis has
 	resolves bool                   // its address is found out at each dial, by Sentinels
 	master   atomic.Pointer[string] // the address that was dialed last, then
 	watchmen sync.Map               // addresses of its Sentinels -> true

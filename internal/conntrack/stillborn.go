@@ -1,9 +1,13 @@
 package conntrack
 
 import (
+	"errors"
 	"net"
+	"sync/atomic"
 	"syscall"
 	"time"
+
+	"github.com/redis/go-redis/v9"
 
 	"github.com/lifeguard-redis/lifeguard/hooks"
 )
@@ -14,19 +18,48 @@ import (
 // up to a second after the server is back (FACTS T15). A handshake that fails
 // has no such tail, and the caller sees the same error.
 type stillborn struct {
-	err  error
-	addr string
-	net  string
+	err    error
+	addr   string
+	net    string
+	node   *Node // that counts it, or nil
+	closed atomic.Bool
 }
+
+// stillborn makes one for a dial of the node's client.
+func (n *Node) stillborn(err error, network, addr string) net.Conn {
+	n.unborn.Add(1)
+	return &stillborn{err: err, addr: addr, net: network, node: n}
+}
+
+// Unborn counts the connections that go-redis believes to have, whose dial has failed.
+func (n *Node) Unborn() int { return int(n.unborn.Load()) }
+
+// asDial is the error of a dial that something outside our Dialer has failed: a Sentinel
+// that has to name the master first, or a hook of the user's.
+func asDial(err error, addr string) error {
+	var known *hooks.ConnError
+	if errors.As(err, &known) {
+		return err
+	}
+	return typed(&hooks.ConnError{Op: OpDial, Node: addr, Err: err})
+}
+
+func isClosed(err error) bool { return err == redis.ErrClosed }
 
 func (s *stillborn) Read([]byte) (int, error)         { return 0, s.err }
 func (s *stillborn) Write([]byte) (int, error)        { return 0, s.err }
-func (s *stillborn) Close() error                     { return nil }
 func (s *stillborn) LocalAddr() net.Addr              { return stillAddr{s.net, ""} }
 func (s *stillborn) RemoteAddr() net.Addr             { return stillAddr{s.net, s.addr} }
 func (s *stillborn) SetDeadline(time.Time) error      { return nil }
 func (s *stillborn) SetReadDeadline(time.Time) error  { return nil }
 func (s *stillborn) SetWriteDeadline(time.Time) error { return nil }
+
+func (s *stillborn) Close() error {
+	if s.node != nil && s.closed.CompareAndSwap(false, true) {
+		s.node.unborn.Add(-1)
+	}
+	return nil
+}
 
 // SyscallConn refuses it at a checkout: one that was dialed for MinIdleConns
 // waits in the pool without having been used.
