@@ -27,7 +27,7 @@ import (
 var (
 	measure = flag.Bool("measure", false, "measure for real; otherwise everything runs for a moment only")
 	rounds  = flag.Int("rounds", 60, "rounds of bare, managed and bare again, for each line of the table")
-	slice   = flag.Duration("slice", 100*time.Millisecond, "how long each of the three runs in a round")
+	slice   = flag.Duration("slice", 25*time.Millisecond, "how long each of the three runs in a round")
 	write   = flag.Bool("write", false, "put the table into docs/PERFORMANCE.md, besides the log")
 )
 
@@ -43,11 +43,13 @@ func TestMain(m *testing.M) {
 type sample struct {
 	ops    int
 	took   time.Duration
+	cpu    time.Duration // of the whole process; 0 where it is not known
 	allocs uint64
 	p99    time.Duration // of timed only
 }
 
 func (s sample) perSecond() float64 { return float64(s.ops) / s.took.Seconds() }
+func (s sample) cpuPerOp() float64  { return float64(s.cpu) / float64(s.ops) }
 func (s sample) ns() float64        { return float64(s.took) / float64(s.ops) }
 func (s sample) allocsPerOp() float64 {
 	return float64(s.allocs) / float64(s.ops)
@@ -92,10 +94,10 @@ func loops(t *testing.T, n int, of func(g int) func() error) subject {
 		allocs := m.Mallocs
 		timer := time.AfterFunc(d, func() { stop.Store(true) })
 		defer timer.Stop()
-		began := time.Now()
+		began, used := time.Now(), processTime()
 		close(gate)
 		wg.Wait()
-		s := sample{took: time.Since(began), ops: int(total.Load())}
+		s := sample{took: time.Since(began), cpu: processTime() - used, ops: int(total.Load())}
 		runtime.ReadMemStats(&m)
 		s.allocs = m.Mallocs - allocs
 		if err := fault.Load(); err != nil {
