@@ -268,6 +268,11 @@ func (s pipeScope) around(u *Users) redis.ProcessPipelineHook {
 	if !u.Any() {
 		return nil
 	}
+	return s.inner(u)
+}
+
+// inner is around where there are hooks. It is apart because its scope is on the heap.
+func (s pipeScope) inner(u *Users) redis.ProcessPipelineHook {
 	s.inside = true
 	return u.Pipeline(func(ctx context.Context, cmds []redis.Cmder) error {
 		c := callOf(ctx)
