@@ -179,6 +179,21 @@ func (a *adaptive) pickOne(ctx context.Context) bool {
 
 func (a *adaptive) leave() { a.inFlight.Add(-1) }
 
+// batched sends the command that build makes in a batch, or directly. It is made
+// once more when its caller gives up, because the batch goes on with the first one.
+func batched[C redis.Cmder](ctx context.Context, a *adaptive, inBatch bool, build func(redis.Cmdable) C) C {
+	defer a.leave()
+	if !inBatch {
+		return build(a.UniversalClient)
+	}
+	cmd := build(a.make)
+	if err := a.send(ctx, cmd); err != nil {
+		cmd = build(a.make)
+		cmd.SetErr(err)
+	}
+	return cmd
+}
+
 // may reports whether ctx leaves the time for a batch, and has no wish of its own.
 func (a *adaptive) may(ctx context.Context) bool {
 	if d, ok := ctx.Deadline(); ok && int64(time.Until(d)) < a.soon.Load() {

@@ -10,2458 +10,765 @@ import (
 )
 
 func (a *adaptive) Append(ctx context.Context, key string, value string) *redis.IntCmd {
-	defer a.leave()
-	if !a.pick(ctx) {
-		return a.UniversalClient.Append(ctx, key, value)
-	}
-	cmd := a.make.Append(ctx, key, value)
-	if err := a.send(ctx, cmd); err != nil {
-		cmd = a.make.Append(ctx, key, value)
-		cmd.SetErr(err)
-	}
-	return cmd
+	return batched(ctx, a, a.pick(ctx), func(c redis.Cmdable) *redis.IntCmd { return c.Append(ctx, key, value) })
 }
 
 func (a *adaptive) BitCount(ctx context.Context, key string, bitCount *redis.BitCount) *redis.IntCmd {
-	defer a.leave()
-	if !a.pick(ctx) {
-		return a.UniversalClient.BitCount(ctx, key, bitCount)
-	}
-	cmd := a.make.BitCount(ctx, key, bitCount)
-	if err := a.send(ctx, cmd); err != nil {
-		cmd = a.make.BitCount(ctx, key, bitCount)
-		cmd.SetErr(err)
-	}
-	return cmd
+	return batched(ctx, a, a.pick(ctx), func(c redis.Cmdable) *redis.IntCmd { return c.BitCount(ctx, key, bitCount) })
 }
 
 func (a *adaptive) BitField(ctx context.Context, key string, values ...interface{}) *redis.IntSliceCmd {
-	defer a.leave()
-	if !a.pick(ctx) {
-		return a.UniversalClient.BitField(ctx, key, values...)
-	}
-	cmd := a.make.BitField(ctx, key, values...)
-	if err := a.send(ctx, cmd); err != nil {
-		cmd = a.make.BitField(ctx, key, values...)
-		cmd.SetErr(err)
-	}
-	return cmd
+	return batched(ctx, a, a.pick(ctx), func(c redis.Cmdable) *redis.IntSliceCmd { return c.BitField(ctx, key, values...) })
 }
 
 func (a *adaptive) BitFieldRO(ctx context.Context, key string, values ...interface{}) *redis.IntSliceCmd {
-	defer a.leave()
-	if !a.pick(ctx) {
-		return a.UniversalClient.BitFieldRO(ctx, key, values...)
-	}
-	cmd := a.make.BitFieldRO(ctx, key, values...)
-	if err := a.send(ctx, cmd); err != nil {
-		cmd = a.make.BitFieldRO(ctx, key, values...)
-		cmd.SetErr(err)
-	}
-	return cmd
+	return batched(ctx, a, a.pick(ctx), func(c redis.Cmdable) *redis.IntSliceCmd { return c.BitFieldRO(ctx, key, values...) })
 }
 
 func (a *adaptive) BitPos(ctx context.Context, key string, bit int64, pos ...int64) *redis.IntCmd {
-	defer a.leave()
-	if !a.pick(ctx) {
-		return a.UniversalClient.BitPos(ctx, key, bit, pos...)
-	}
-	cmd := a.make.BitPos(ctx, key, bit, pos...)
-	if err := a.send(ctx, cmd); err != nil {
-		cmd = a.make.BitPos(ctx, key, bit, pos...)
-		cmd.SetErr(err)
-	}
-	return cmd
+	return batched(ctx, a, a.pick(ctx), func(c redis.Cmdable) *redis.IntCmd { return c.BitPos(ctx, key, bit, pos...) })
 }
 
 func (a *adaptive) BitPosSpan(ctx context.Context, key string, bit int8, start int64, end int64, span string) *redis.IntCmd {
-	defer a.leave()
-	if !a.pick(ctx) {
-		return a.UniversalClient.BitPosSpan(ctx, key, bit, start, end, span)
-	}
-	cmd := a.make.BitPosSpan(ctx, key, bit, start, end, span)
-	if err := a.send(ctx, cmd); err != nil {
-		cmd = a.make.BitPosSpan(ctx, key, bit, start, end, span)
-		cmd.SetErr(err)
-	}
-	return cmd
+	return batched(ctx, a, a.pick(ctx), func(c redis.Cmdable) *redis.IntCmd { return c.BitPosSpan(ctx, key, bit, start, end, span) })
 }
 
 func (a *adaptive) Decr(ctx context.Context, key string) *redis.IntCmd {
-	defer a.leave()
-	if !a.pick(ctx) {
-		return a.UniversalClient.Decr(ctx, key)
-	}
-	cmd := a.make.Decr(ctx, key)
-	if err := a.send(ctx, cmd); err != nil {
-		cmd = a.make.Decr(ctx, key)
-		cmd.SetErr(err)
-	}
-	return cmd
+	return batched(ctx, a, a.pick(ctx), func(c redis.Cmdable) *redis.IntCmd { return c.Decr(ctx, key) })
 }
 
 func (a *adaptive) DecrBy(ctx context.Context, key string, decrement int64) *redis.IntCmd {
-	defer a.leave()
-	if !a.pick(ctx) {
-		return a.UniversalClient.DecrBy(ctx, key, decrement)
-	}
-	cmd := a.make.DecrBy(ctx, key, decrement)
-	if err := a.send(ctx, cmd); err != nil {
-		cmd = a.make.DecrBy(ctx, key, decrement)
-		cmd.SetErr(err)
-	}
-	return cmd
+	return batched(ctx, a, a.pick(ctx), func(c redis.Cmdable) *redis.IntCmd { return c.DecrBy(ctx, key, decrement) })
 }
 
 func (a *adaptive) Del(ctx context.Context, keys ...string) *redis.IntCmd {
-	defer a.leave()
-	if !a.pickOne(ctx) {
-		return a.UniversalClient.Del(ctx, keys...)
-	}
-	cmd := a.make.Del(ctx, keys...)
-	if err := a.send(ctx, cmd); err != nil {
-		cmd = a.make.Del(ctx, keys...)
-		cmd.SetErr(err)
-	}
-	return cmd
+	return batched(ctx, a, a.pickOne(ctx), func(c redis.Cmdable) *redis.IntCmd { return c.Del(ctx, keys...) })
 }
 
 func (a *adaptive) DelExArgs(ctx context.Context, key string, a_ redis.DelExArgs) *redis.IntCmd {
-	defer a.leave()
-	if !a.pick(ctx) {
-		return a.UniversalClient.DelExArgs(ctx, key, a_)
-	}
-	cmd := a.make.DelExArgs(ctx, key, a_)
-	if err := a.send(ctx, cmd); err != nil {
-		cmd = a.make.DelExArgs(ctx, key, a_)
-		cmd.SetErr(err)
-	}
-	return cmd
+	return batched(ctx, a, a.pick(ctx), func(c redis.Cmdable) *redis.IntCmd { return c.DelExArgs(ctx, key, a_) })
 }
 
 func (a *adaptive) Digest(ctx context.Context, key string) *redis.DigestCmd {
-	defer a.leave()
-	if !a.pick(ctx) {
-		return a.UniversalClient.Digest(ctx, key)
-	}
-	cmd := a.make.Digest(ctx, key)
-	if err := a.send(ctx, cmd); err != nil {
-		cmd = a.make.Digest(ctx, key)
-		cmd.SetErr(err)
-	}
-	return cmd
+	return batched(ctx, a, a.pick(ctx), func(c redis.Cmdable) *redis.DigestCmd { return c.Digest(ctx, key) })
 }
 
 func (a *adaptive) Exists(ctx context.Context, keys ...string) *redis.IntCmd {
-	defer a.leave()
-	if !a.pickOne(ctx) {
-		return a.UniversalClient.Exists(ctx, keys...)
-	}
-	cmd := a.make.Exists(ctx, keys...)
-	if err := a.send(ctx, cmd); err != nil {
-		cmd = a.make.Exists(ctx, keys...)
-		cmd.SetErr(err)
-	}
-	return cmd
+	return batched(ctx, a, a.pickOne(ctx), func(c redis.Cmdable) *redis.IntCmd { return c.Exists(ctx, keys...) })
 }
 
 func (a *adaptive) Expire(ctx context.Context, key string, expiration time.Duration) *redis.BoolCmd {
-	defer a.leave()
-	if !a.pick(ctx) {
-		return a.UniversalClient.Expire(ctx, key, expiration)
-	}
-	cmd := a.make.Expire(ctx, key, expiration)
-	if err := a.send(ctx, cmd); err != nil {
-		cmd = a.make.Expire(ctx, key, expiration)
-		cmd.SetErr(err)
-	}
-	return cmd
+	return batched(ctx, a, a.pick(ctx), func(c redis.Cmdable) *redis.BoolCmd { return c.Expire(ctx, key, expiration) })
 }
 
 func (a *adaptive) ExpireAt(ctx context.Context, key string, tm time.Time) *redis.BoolCmd {
-	defer a.leave()
-	if !a.pick(ctx) {
-		return a.UniversalClient.ExpireAt(ctx, key, tm)
-	}
-	cmd := a.make.ExpireAt(ctx, key, tm)
-	if err := a.send(ctx, cmd); err != nil {
-		cmd = a.make.ExpireAt(ctx, key, tm)
-		cmd.SetErr(err)
-	}
-	return cmd
+	return batched(ctx, a, a.pick(ctx), func(c redis.Cmdable) *redis.BoolCmd { return c.ExpireAt(ctx, key, tm) })
 }
 
 func (a *adaptive) ExpireGT(ctx context.Context, key string, expiration time.Duration) *redis.BoolCmd {
-	defer a.leave()
-	if !a.pick(ctx) {
-		return a.UniversalClient.ExpireGT(ctx, key, expiration)
-	}
-	cmd := a.make.ExpireGT(ctx, key, expiration)
-	if err := a.send(ctx, cmd); err != nil {
-		cmd = a.make.ExpireGT(ctx, key, expiration)
-		cmd.SetErr(err)
-	}
-	return cmd
+	return batched(ctx, a, a.pick(ctx), func(c redis.Cmdable) *redis.BoolCmd { return c.ExpireGT(ctx, key, expiration) })
 }
 
 func (a *adaptive) ExpireLT(ctx context.Context, key string, expiration time.Duration) *redis.BoolCmd {
-	defer a.leave()
-	if !a.pick(ctx) {
-		return a.UniversalClient.ExpireLT(ctx, key, expiration)
-	}
-	cmd := a.make.ExpireLT(ctx, key, expiration)
-	if err := a.send(ctx, cmd); err != nil {
-		cmd = a.make.ExpireLT(ctx, key, expiration)
-		cmd.SetErr(err)
-	}
-	return cmd
+	return batched(ctx, a, a.pick(ctx), func(c redis.Cmdable) *redis.BoolCmd { return c.ExpireLT(ctx, key, expiration) })
 }
 
 func (a *adaptive) ExpireNX(ctx context.Context, key string, expiration time.Duration) *redis.BoolCmd {
-	defer a.leave()
-	if !a.pick(ctx) {
-		return a.UniversalClient.ExpireNX(ctx, key, expiration)
-	}
-	cmd := a.make.ExpireNX(ctx, key, expiration)
-	if err := a.send(ctx, cmd); err != nil {
-		cmd = a.make.ExpireNX(ctx, key, expiration)
-		cmd.SetErr(err)
-	}
-	return cmd
+	return batched(ctx, a, a.pick(ctx), func(c redis.Cmdable) *redis.BoolCmd { return c.ExpireNX(ctx, key, expiration) })
 }
 
 func (a *adaptive) ExpireTime(ctx context.Context, key string) *redis.DurationCmd {
-	defer a.leave()
-	if !a.pick(ctx) {
-		return a.UniversalClient.ExpireTime(ctx, key)
-	}
-	cmd := a.make.ExpireTime(ctx, key)
-	if err := a.send(ctx, cmd); err != nil {
-		cmd = a.make.ExpireTime(ctx, key)
-		cmd.SetErr(err)
-	}
-	return cmd
+	return batched(ctx, a, a.pick(ctx), func(c redis.Cmdable) *redis.DurationCmd { return c.ExpireTime(ctx, key) })
 }
 
 func (a *adaptive) ExpireXX(ctx context.Context, key string, expiration time.Duration) *redis.BoolCmd {
-	defer a.leave()
-	if !a.pick(ctx) {
-		return a.UniversalClient.ExpireXX(ctx, key, expiration)
-	}
-	cmd := a.make.ExpireXX(ctx, key, expiration)
-	if err := a.send(ctx, cmd); err != nil {
-		cmd = a.make.ExpireXX(ctx, key, expiration)
-		cmd.SetErr(err)
-	}
-	return cmd
+	return batched(ctx, a, a.pick(ctx), func(c redis.Cmdable) *redis.BoolCmd { return c.ExpireXX(ctx, key, expiration) })
 }
 
 func (a *adaptive) GeoAdd(ctx context.Context, key string, geoLocation ...*redis.GeoLocation) *redis.IntCmd {
-	defer a.leave()
-	if !a.pick(ctx) {
-		return a.UniversalClient.GeoAdd(ctx, key, geoLocation...)
-	}
-	cmd := a.make.GeoAdd(ctx, key, geoLocation...)
-	if err := a.send(ctx, cmd); err != nil {
-		cmd = a.make.GeoAdd(ctx, key, geoLocation...)
-		cmd.SetErr(err)
-	}
-	return cmd
+	return batched(ctx, a, a.pick(ctx), func(c redis.Cmdable) *redis.IntCmd { return c.GeoAdd(ctx, key, geoLocation...) })
 }
 
 func (a *adaptive) GeoDist(ctx context.Context, key string, member1 string, member2 string, unit string) *redis.FloatCmd {
-	defer a.leave()
-	if !a.pick(ctx) {
-		return a.UniversalClient.GeoDist(ctx, key, member1, member2, unit)
-	}
-	cmd := a.make.GeoDist(ctx, key, member1, member2, unit)
-	if err := a.send(ctx, cmd); err != nil {
-		cmd = a.make.GeoDist(ctx, key, member1, member2, unit)
-		cmd.SetErr(err)
-	}
-	return cmd
+	return batched(ctx, a, a.pick(ctx), func(c redis.Cmdable) *redis.FloatCmd { return c.GeoDist(ctx, key, member1, member2, unit) })
 }
 
 func (a *adaptive) GeoHash(ctx context.Context, key string, members ...string) *redis.StringSliceCmd {
-	defer a.leave()
-	if !a.pick(ctx) {
-		return a.UniversalClient.GeoHash(ctx, key, members...)
-	}
-	cmd := a.make.GeoHash(ctx, key, members...)
-	if err := a.send(ctx, cmd); err != nil {
-		cmd = a.make.GeoHash(ctx, key, members...)
-		cmd.SetErr(err)
-	}
-	return cmd
+	return batched(ctx, a, a.pick(ctx), func(c redis.Cmdable) *redis.StringSliceCmd { return c.GeoHash(ctx, key, members...) })
 }
 
 func (a *adaptive) GeoPos(ctx context.Context, key string, members ...string) *redis.GeoPosCmd {
-	defer a.leave()
-	if !a.pick(ctx) {
-		return a.UniversalClient.GeoPos(ctx, key, members...)
-	}
-	cmd := a.make.GeoPos(ctx, key, members...)
-	if err := a.send(ctx, cmd); err != nil {
-		cmd = a.make.GeoPos(ctx, key, members...)
-		cmd.SetErr(err)
-	}
-	return cmd
+	return batched(ctx, a, a.pick(ctx), func(c redis.Cmdable) *redis.GeoPosCmd { return c.GeoPos(ctx, key, members...) })
 }
 
 func (a *adaptive) GeoSearch(ctx context.Context, key string, q *redis.GeoSearchQuery) *redis.StringSliceCmd {
-	defer a.leave()
-	if !a.pick(ctx) {
-		return a.UniversalClient.GeoSearch(ctx, key, q)
-	}
-	cmd := a.make.GeoSearch(ctx, key, q)
-	if err := a.send(ctx, cmd); err != nil {
-		cmd = a.make.GeoSearch(ctx, key, q)
-		cmd.SetErr(err)
-	}
-	return cmd
+	return batched(ctx, a, a.pick(ctx), func(c redis.Cmdable) *redis.StringSliceCmd { return c.GeoSearch(ctx, key, q) })
 }
 
 func (a *adaptive) GeoSearchLocation(ctx context.Context, key string, q *redis.GeoSearchLocationQuery) *redis.GeoSearchLocationCmd {
-	defer a.leave()
-	if !a.pick(ctx) {
-		return a.UniversalClient.GeoSearchLocation(ctx, key, q)
-	}
-	cmd := a.make.GeoSearchLocation(ctx, key, q)
-	if err := a.send(ctx, cmd); err != nil {
-		cmd = a.make.GeoSearchLocation(ctx, key, q)
-		cmd.SetErr(err)
-	}
-	return cmd
+	return batched(ctx, a, a.pick(ctx), func(c redis.Cmdable) *redis.GeoSearchLocationCmd { return c.GeoSearchLocation(ctx, key, q) })
 }
 
 func (a *adaptive) Get(ctx context.Context, key string) *redis.StringCmd {
-	defer a.leave()
-	if !a.pick(ctx) {
-		return a.UniversalClient.Get(ctx, key)
-	}
-	cmd := a.make.Get(ctx, key)
-	if err := a.send(ctx, cmd); err != nil {
-		cmd = a.make.Get(ctx, key)
-		cmd.SetErr(err)
-	}
-	return cmd
+	return batched(ctx, a, a.pick(ctx), func(c redis.Cmdable) *redis.StringCmd { return c.Get(ctx, key) })
 }
 
 func (a *adaptive) GetBit(ctx context.Context, key string, offset int64) *redis.IntCmd {
-	defer a.leave()
-	if !a.pick(ctx) {
-		return a.UniversalClient.GetBit(ctx, key, offset)
-	}
-	cmd := a.make.GetBit(ctx, key, offset)
-	if err := a.send(ctx, cmd); err != nil {
-		cmd = a.make.GetBit(ctx, key, offset)
-		cmd.SetErr(err)
-	}
-	return cmd
+	return batched(ctx, a, a.pick(ctx), func(c redis.Cmdable) *redis.IntCmd { return c.GetBit(ctx, key, offset) })
 }
 
 func (a *adaptive) GetDel(ctx context.Context, key string) *redis.StringCmd {
-	defer a.leave()
-	if !a.pick(ctx) {
-		return a.UniversalClient.GetDel(ctx, key)
-	}
-	cmd := a.make.GetDel(ctx, key)
-	if err := a.send(ctx, cmd); err != nil {
-		cmd = a.make.GetDel(ctx, key)
-		cmd.SetErr(err)
-	}
-	return cmd
+	return batched(ctx, a, a.pick(ctx), func(c redis.Cmdable) *redis.StringCmd { return c.GetDel(ctx, key) })
 }
 
 func (a *adaptive) GetEx(ctx context.Context, key string, expiration time.Duration) *redis.StringCmd {
-	defer a.leave()
-	if !a.pick(ctx) {
-		return a.UniversalClient.GetEx(ctx, key, expiration)
-	}
-	cmd := a.make.GetEx(ctx, key, expiration)
-	if err := a.send(ctx, cmd); err != nil {
-		cmd = a.make.GetEx(ctx, key, expiration)
-		cmd.SetErr(err)
-	}
-	return cmd
+	return batched(ctx, a, a.pick(ctx), func(c redis.Cmdable) *redis.StringCmd { return c.GetEx(ctx, key, expiration) })
 }
 
 func (a *adaptive) GetRange(ctx context.Context, key string, start int64, end int64) *redis.StringCmd {
-	defer a.leave()
-	if !a.pick(ctx) {
-		return a.UniversalClient.GetRange(ctx, key, start, end)
-	}
-	cmd := a.make.GetRange(ctx, key, start, end)
-	if err := a.send(ctx, cmd); err != nil {
-		cmd = a.make.GetRange(ctx, key, start, end)
-		cmd.SetErr(err)
-	}
-	return cmd
+	return batched(ctx, a, a.pick(ctx), func(c redis.Cmdable) *redis.StringCmd { return c.GetRange(ctx, key, start, end) })
 }
 
 func (a *adaptive) GetSet(ctx context.Context, key string, value interface{}) *redis.StringCmd {
-	defer a.leave()
-	if !a.pick(ctx) {
-		return a.UniversalClient.GetSet(ctx, key, value)
-	}
-	cmd := a.make.GetSet(ctx, key, value)
-	if err := a.send(ctx, cmd); err != nil {
-		cmd = a.make.GetSet(ctx, key, value)
-		cmd.SetErr(err)
-	}
-	return cmd
+	return batched(ctx, a, a.pick(ctx), func(c redis.Cmdable) *redis.StringCmd { return c.GetSet(ctx, key, value) })
 }
 
 func (a *adaptive) HDel(ctx context.Context, key string, fields ...string) *redis.IntCmd {
-	defer a.leave()
-	if !a.pick(ctx) {
-		return a.UniversalClient.HDel(ctx, key, fields...)
-	}
-	cmd := a.make.HDel(ctx, key, fields...)
-	if err := a.send(ctx, cmd); err != nil {
-		cmd = a.make.HDel(ctx, key, fields...)
-		cmd.SetErr(err)
-	}
-	return cmd
+	return batched(ctx, a, a.pick(ctx), func(c redis.Cmdable) *redis.IntCmd { return c.HDel(ctx, key, fields...) })
 }
 
 func (a *adaptive) HExists(ctx context.Context, key string, field string) *redis.BoolCmd {
-	defer a.leave()
-	if !a.pick(ctx) {
-		return a.UniversalClient.HExists(ctx, key, field)
-	}
-	cmd := a.make.HExists(ctx, key, field)
-	if err := a.send(ctx, cmd); err != nil {
-		cmd = a.make.HExists(ctx, key, field)
-		cmd.SetErr(err)
-	}
-	return cmd
+	return batched(ctx, a, a.pick(ctx), func(c redis.Cmdable) *redis.BoolCmd { return c.HExists(ctx, key, field) })
 }
 
 func (a *adaptive) HExpire(ctx context.Context, key string, expiration time.Duration, fields ...string) *redis.IntSliceCmd {
-	defer a.leave()
-	if !a.pick(ctx) {
-		return a.UniversalClient.HExpire(ctx, key, expiration, fields...)
-	}
-	cmd := a.make.HExpire(ctx, key, expiration, fields...)
-	if err := a.send(ctx, cmd); err != nil {
-		cmd = a.make.HExpire(ctx, key, expiration, fields...)
-		cmd.SetErr(err)
-	}
-	return cmd
+	return batched(ctx, a, a.pick(ctx), func(c redis.Cmdable) *redis.IntSliceCmd { return c.HExpire(ctx, key, expiration, fields...) })
 }
 
 func (a *adaptive) HExpireAt(ctx context.Context, key string, tm time.Time, fields ...string) *redis.IntSliceCmd {
-	defer a.leave()
-	if !a.pick(ctx) {
-		return a.UniversalClient.HExpireAt(ctx, key, tm, fields...)
-	}
-	cmd := a.make.HExpireAt(ctx, key, tm, fields...)
-	if err := a.send(ctx, cmd); err != nil {
-		cmd = a.make.HExpireAt(ctx, key, tm, fields...)
-		cmd.SetErr(err)
-	}
-	return cmd
+	return batched(ctx, a, a.pick(ctx), func(c redis.Cmdable) *redis.IntSliceCmd { return c.HExpireAt(ctx, key, tm, fields...) })
 }
 
 func (a *adaptive) HExpireAtWithArgs(ctx context.Context, key string, tm time.Time, expirationArgs redis.HExpireArgs, fields ...string) *redis.IntSliceCmd {
-	defer a.leave()
-	if !a.pick(ctx) {
-		return a.UniversalClient.HExpireAtWithArgs(ctx, key, tm, expirationArgs, fields...)
-	}
-	cmd := a.make.HExpireAtWithArgs(ctx, key, tm, expirationArgs, fields...)
-	if err := a.send(ctx, cmd); err != nil {
-		cmd = a.make.HExpireAtWithArgs(ctx, key, tm, expirationArgs, fields...)
-		cmd.SetErr(err)
-	}
-	return cmd
+	return batched(ctx, a, a.pick(ctx), func(c redis.Cmdable) *redis.IntSliceCmd {
+		return c.HExpireAtWithArgs(ctx, key, tm, expirationArgs, fields...)
+	})
 }
 
 func (a *adaptive) HExpireTime(ctx context.Context, key string, fields ...string) *redis.IntSliceCmd {
-	defer a.leave()
-	if !a.pick(ctx) {
-		return a.UniversalClient.HExpireTime(ctx, key, fields...)
-	}
-	cmd := a.make.HExpireTime(ctx, key, fields...)
-	if err := a.send(ctx, cmd); err != nil {
-		cmd = a.make.HExpireTime(ctx, key, fields...)
-		cmd.SetErr(err)
-	}
-	return cmd
+	return batched(ctx, a, a.pick(ctx), func(c redis.Cmdable) *redis.IntSliceCmd { return c.HExpireTime(ctx, key, fields...) })
 }
 
 func (a *adaptive) HExpireWithArgs(ctx context.Context, key string, expiration time.Duration, expirationArgs redis.HExpireArgs, fields ...string) *redis.IntSliceCmd {
-	defer a.leave()
-	if !a.pick(ctx) {
-		return a.UniversalClient.HExpireWithArgs(ctx, key, expiration, expirationArgs, fields...)
-	}
-	cmd := a.make.HExpireWithArgs(ctx, key, expiration, expirationArgs, fields...)
-	if err := a.send(ctx, cmd); err != nil {
-		cmd = a.make.HExpireWithArgs(ctx, key, expiration, expirationArgs, fields...)
-		cmd.SetErr(err)
-	}
-	return cmd
+	return batched(ctx, a, a.pick(ctx), func(c redis.Cmdable) *redis.IntSliceCmd {
+		return c.HExpireWithArgs(ctx, key, expiration, expirationArgs, fields...)
+	})
 }
 
 func (a *adaptive) HGet(ctx context.Context, key string, field string) *redis.StringCmd {
-	defer a.leave()
-	if !a.pick(ctx) {
-		return a.UniversalClient.HGet(ctx, key, field)
-	}
-	cmd := a.make.HGet(ctx, key, field)
-	if err := a.send(ctx, cmd); err != nil {
-		cmd = a.make.HGet(ctx, key, field)
-		cmd.SetErr(err)
-	}
-	return cmd
+	return batched(ctx, a, a.pick(ctx), func(c redis.Cmdable) *redis.StringCmd { return c.HGet(ctx, key, field) })
 }
 
 func (a *adaptive) HGetAll(ctx context.Context, key string) *redis.MapStringStringCmd {
-	defer a.leave()
-	if !a.pick(ctx) {
-		return a.UniversalClient.HGetAll(ctx, key)
-	}
-	cmd := a.make.HGetAll(ctx, key)
-	if err := a.send(ctx, cmd); err != nil {
-		cmd = a.make.HGetAll(ctx, key)
-		cmd.SetErr(err)
-	}
-	return cmd
+	return batched(ctx, a, a.pick(ctx), func(c redis.Cmdable) *redis.MapStringStringCmd { return c.HGetAll(ctx, key) })
 }
 
 func (a *adaptive) HGetDel(ctx context.Context, key string, fields ...string) *redis.StringSliceCmd {
-	defer a.leave()
-	if !a.pick(ctx) {
-		return a.UniversalClient.HGetDel(ctx, key, fields...)
-	}
-	cmd := a.make.HGetDel(ctx, key, fields...)
-	if err := a.send(ctx, cmd); err != nil {
-		cmd = a.make.HGetDel(ctx, key, fields...)
-		cmd.SetErr(err)
-	}
-	return cmd
+	return batched(ctx, a, a.pick(ctx), func(c redis.Cmdable) *redis.StringSliceCmd { return c.HGetDel(ctx, key, fields...) })
 }
 
 func (a *adaptive) HGetEX(ctx context.Context, key string, fields ...string) *redis.StringSliceCmd {
-	defer a.leave()
-	if !a.pick(ctx) {
-		return a.UniversalClient.HGetEX(ctx, key, fields...)
-	}
-	cmd := a.make.HGetEX(ctx, key, fields...)
-	if err := a.send(ctx, cmd); err != nil {
-		cmd = a.make.HGetEX(ctx, key, fields...)
-		cmd.SetErr(err)
-	}
-	return cmd
+	return batched(ctx, a, a.pick(ctx), func(c redis.Cmdable) *redis.StringSliceCmd { return c.HGetEX(ctx, key, fields...) })
 }
 
 func (a *adaptive) HGetEXWithArgs(ctx context.Context, key string, options *redis.HGetEXOptions, fields ...string) *redis.StringSliceCmd {
-	defer a.leave()
-	if !a.pick(ctx) {
-		return a.UniversalClient.HGetEXWithArgs(ctx, key, options, fields...)
-	}
-	cmd := a.make.HGetEXWithArgs(ctx, key, options, fields...)
-	if err := a.send(ctx, cmd); err != nil {
-		cmd = a.make.HGetEXWithArgs(ctx, key, options, fields...)
-		cmd.SetErr(err)
-	}
-	return cmd
+	return batched(ctx, a, a.pick(ctx), func(c redis.Cmdable) *redis.StringSliceCmd { return c.HGetEXWithArgs(ctx, key, options, fields...) })
 }
 
 func (a *adaptive) HIncrBy(ctx context.Context, key string, field string, incr int64) *redis.IntCmd {
-	defer a.leave()
-	if !a.pick(ctx) {
-		return a.UniversalClient.HIncrBy(ctx, key, field, incr)
-	}
-	cmd := a.make.HIncrBy(ctx, key, field, incr)
-	if err := a.send(ctx, cmd); err != nil {
-		cmd = a.make.HIncrBy(ctx, key, field, incr)
-		cmd.SetErr(err)
-	}
-	return cmd
+	return batched(ctx, a, a.pick(ctx), func(c redis.Cmdable) *redis.IntCmd { return c.HIncrBy(ctx, key, field, incr) })
 }
 
 func (a *adaptive) HIncrByFloat(ctx context.Context, key string, field string, incr float64) *redis.FloatCmd {
-	defer a.leave()
-	if !a.pick(ctx) {
-		return a.UniversalClient.HIncrByFloat(ctx, key, field, incr)
-	}
-	cmd := a.make.HIncrByFloat(ctx, key, field, incr)
-	if err := a.send(ctx, cmd); err != nil {
-		cmd = a.make.HIncrByFloat(ctx, key, field, incr)
-		cmd.SetErr(err)
-	}
-	return cmd
+	return batched(ctx, a, a.pick(ctx), func(c redis.Cmdable) *redis.FloatCmd { return c.HIncrByFloat(ctx, key, field, incr) })
 }
 
 func (a *adaptive) HKeys(ctx context.Context, key string) *redis.StringSliceCmd {
-	defer a.leave()
-	if !a.pick(ctx) {
-		return a.UniversalClient.HKeys(ctx, key)
-	}
-	cmd := a.make.HKeys(ctx, key)
-	if err := a.send(ctx, cmd); err != nil {
-		cmd = a.make.HKeys(ctx, key)
-		cmd.SetErr(err)
-	}
-	return cmd
+	return batched(ctx, a, a.pick(ctx), func(c redis.Cmdable) *redis.StringSliceCmd { return c.HKeys(ctx, key) })
 }
 
 func (a *adaptive) HLen(ctx context.Context, key string) *redis.IntCmd {
-	defer a.leave()
-	if !a.pick(ctx) {
-		return a.UniversalClient.HLen(ctx, key)
-	}
-	cmd := a.make.HLen(ctx, key)
-	if err := a.send(ctx, cmd); err != nil {
-		cmd = a.make.HLen(ctx, key)
-		cmd.SetErr(err)
-	}
-	return cmd
+	return batched(ctx, a, a.pick(ctx), func(c redis.Cmdable) *redis.IntCmd { return c.HLen(ctx, key) })
 }
 
 func (a *adaptive) HMGet(ctx context.Context, key string, fields ...string) *redis.SliceCmd {
-	defer a.leave()
-	if !a.pick(ctx) {
-		return a.UniversalClient.HMGet(ctx, key, fields...)
-	}
-	cmd := a.make.HMGet(ctx, key, fields...)
-	if err := a.send(ctx, cmd); err != nil {
-		cmd = a.make.HMGet(ctx, key, fields...)
-		cmd.SetErr(err)
-	}
-	return cmd
+	return batched(ctx, a, a.pick(ctx), func(c redis.Cmdable) *redis.SliceCmd { return c.HMGet(ctx, key, fields...) })
 }
 
 func (a *adaptive) HMSet(ctx context.Context, key string, values ...interface{}) *redis.BoolCmd {
-	defer a.leave()
-	if !a.pick(ctx) {
-		return a.UniversalClient.HMSet(ctx, key, values...)
-	}
-	cmd := a.make.HMSet(ctx, key, values...)
-	if err := a.send(ctx, cmd); err != nil {
-		cmd = a.make.HMSet(ctx, key, values...)
-		cmd.SetErr(err)
-	}
-	return cmd
+	return batched(ctx, a, a.pick(ctx), func(c redis.Cmdable) *redis.BoolCmd { return c.HMSet(ctx, key, values...) })
 }
 
 func (a *adaptive) HPExpire(ctx context.Context, key string, expiration time.Duration, fields ...string) *redis.IntSliceCmd {
-	defer a.leave()
-	if !a.pick(ctx) {
-		return a.UniversalClient.HPExpire(ctx, key, expiration, fields...)
-	}
-	cmd := a.make.HPExpire(ctx, key, expiration, fields...)
-	if err := a.send(ctx, cmd); err != nil {
-		cmd = a.make.HPExpire(ctx, key, expiration, fields...)
-		cmd.SetErr(err)
-	}
-	return cmd
+	return batched(ctx, a, a.pick(ctx), func(c redis.Cmdable) *redis.IntSliceCmd { return c.HPExpire(ctx, key, expiration, fields...) })
 }
 
 func (a *adaptive) HPExpireAt(ctx context.Context, key string, tm time.Time, fields ...string) *redis.IntSliceCmd {
-	defer a.leave()
-	if !a.pick(ctx) {
-		return a.UniversalClient.HPExpireAt(ctx, key, tm, fields...)
-	}
-	cmd := a.make.HPExpireAt(ctx, key, tm, fields...)
-	if err := a.send(ctx, cmd); err != nil {
-		cmd = a.make.HPExpireAt(ctx, key, tm, fields...)
-		cmd.SetErr(err)
-	}
-	return cmd
+	return batched(ctx, a, a.pick(ctx), func(c redis.Cmdable) *redis.IntSliceCmd { return c.HPExpireAt(ctx, key, tm, fields...) })
 }
 
 func (a *adaptive) HPExpireAtWithArgs(ctx context.Context, key string, tm time.Time, expirationArgs redis.HExpireArgs, fields ...string) *redis.IntSliceCmd {
-	defer a.leave()
-	if !a.pick(ctx) {
-		return a.UniversalClient.HPExpireAtWithArgs(ctx, key, tm, expirationArgs, fields...)
-	}
-	cmd := a.make.HPExpireAtWithArgs(ctx, key, tm, expirationArgs, fields...)
-	if err := a.send(ctx, cmd); err != nil {
-		cmd = a.make.HPExpireAtWithArgs(ctx, key, tm, expirationArgs, fields...)
-		cmd.SetErr(err)
-	}
-	return cmd
+	return batched(ctx, a, a.pick(ctx), func(c redis.Cmdable) *redis.IntSliceCmd {
+		return c.HPExpireAtWithArgs(ctx, key, tm, expirationArgs, fields...)
+	})
 }
 
 func (a *adaptive) HPExpireTime(ctx context.Context, key string, fields ...string) *redis.IntSliceCmd {
-	defer a.leave()
-	if !a.pick(ctx) {
-		return a.UniversalClient.HPExpireTime(ctx, key, fields...)
-	}
-	cmd := a.make.HPExpireTime(ctx, key, fields...)
-	if err := a.send(ctx, cmd); err != nil {
-		cmd = a.make.HPExpireTime(ctx, key, fields...)
-		cmd.SetErr(err)
-	}
-	return cmd
+	return batched(ctx, a, a.pick(ctx), func(c redis.Cmdable) *redis.IntSliceCmd { return c.HPExpireTime(ctx, key, fields...) })
 }
 
 func (a *adaptive) HPExpireWithArgs(ctx context.Context, key string, expiration time.Duration, expirationArgs redis.HExpireArgs, fields ...string) *redis.IntSliceCmd {
-	defer a.leave()
-	if !a.pick(ctx) {
-		return a.UniversalClient.HPExpireWithArgs(ctx, key, expiration, expirationArgs, fields...)
-	}
-	cmd := a.make.HPExpireWithArgs(ctx, key, expiration, expirationArgs, fields...)
-	if err := a.send(ctx, cmd); err != nil {
-		cmd = a.make.HPExpireWithArgs(ctx, key, expiration, expirationArgs, fields...)
-		cmd.SetErr(err)
-	}
-	return cmd
+	return batched(ctx, a, a.pick(ctx), func(c redis.Cmdable) *redis.IntSliceCmd {
+		return c.HPExpireWithArgs(ctx, key, expiration, expirationArgs, fields...)
+	})
 }
 
 func (a *adaptive) HPTTL(ctx context.Context, key string, fields ...string) *redis.IntSliceCmd {
-	defer a.leave()
-	if !a.pick(ctx) {
-		return a.UniversalClient.HPTTL(ctx, key, fields...)
-	}
-	cmd := a.make.HPTTL(ctx, key, fields...)
-	if err := a.send(ctx, cmd); err != nil {
-		cmd = a.make.HPTTL(ctx, key, fields...)
-		cmd.SetErr(err)
-	}
-	return cmd
+	return batched(ctx, a, a.pick(ctx), func(c redis.Cmdable) *redis.IntSliceCmd { return c.HPTTL(ctx, key, fields...) })
 }
 
 func (a *adaptive) HPersist(ctx context.Context, key string, fields ...string) *redis.IntSliceCmd {
-	defer a.leave()
-	if !a.pick(ctx) {
-		return a.UniversalClient.HPersist(ctx, key, fields...)
-	}
-	cmd := a.make.HPersist(ctx, key, fields...)
-	if err := a.send(ctx, cmd); err != nil {
-		cmd = a.make.HPersist(ctx, key, fields...)
-		cmd.SetErr(err)
-	}
-	return cmd
+	return batched(ctx, a, a.pick(ctx), func(c redis.Cmdable) *redis.IntSliceCmd { return c.HPersist(ctx, key, fields...) })
 }
 
 func (a *adaptive) HRandField(ctx context.Context, key string, count int) *redis.StringSliceCmd {
-	defer a.leave()
-	if !a.pick(ctx) {
-		return a.UniversalClient.HRandField(ctx, key, count)
-	}
-	cmd := a.make.HRandField(ctx, key, count)
-	if err := a.send(ctx, cmd); err != nil {
-		cmd = a.make.HRandField(ctx, key, count)
-		cmd.SetErr(err)
-	}
-	return cmd
+	return batched(ctx, a, a.pick(ctx), func(c redis.Cmdable) *redis.StringSliceCmd { return c.HRandField(ctx, key, count) })
 }
 
 func (a *adaptive) HRandFieldWithValues(ctx context.Context, key string, count int) *redis.KeyValueSliceCmd {
-	defer a.leave()
-	if !a.pick(ctx) {
-		return a.UniversalClient.HRandFieldWithValues(ctx, key, count)
-	}
-	cmd := a.make.HRandFieldWithValues(ctx, key, count)
-	if err := a.send(ctx, cmd); err != nil {
-		cmd = a.make.HRandFieldWithValues(ctx, key, count)
-		cmd.SetErr(err)
-	}
-	return cmd
+	return batched(ctx, a, a.pick(ctx), func(c redis.Cmdable) *redis.KeyValueSliceCmd { return c.HRandFieldWithValues(ctx, key, count) })
 }
 
 func (a *adaptive) HSet(ctx context.Context, key string, values ...interface{}) *redis.IntCmd {
-	defer a.leave()
-	if !a.pick(ctx) {
-		return a.UniversalClient.HSet(ctx, key, values...)
-	}
-	cmd := a.make.HSet(ctx, key, values...)
-	if err := a.send(ctx, cmd); err != nil {
-		cmd = a.make.HSet(ctx, key, values...)
-		cmd.SetErr(err)
-	}
-	return cmd
+	return batched(ctx, a, a.pick(ctx), func(c redis.Cmdable) *redis.IntCmd { return c.HSet(ctx, key, values...) })
 }
 
 func (a *adaptive) HSetEX(ctx context.Context, key string, fieldsAndValues ...string) *redis.IntCmd {
-	defer a.leave()
-	if !a.pick(ctx) {
-		return a.UniversalClient.HSetEX(ctx, key, fieldsAndValues...)
-	}
-	cmd := a.make.HSetEX(ctx, key, fieldsAndValues...)
-	if err := a.send(ctx, cmd); err != nil {
-		cmd = a.make.HSetEX(ctx, key, fieldsAndValues...)
-		cmd.SetErr(err)
-	}
-	return cmd
+	return batched(ctx, a, a.pick(ctx), func(c redis.Cmdable) *redis.IntCmd { return c.HSetEX(ctx, key, fieldsAndValues...) })
 }
 
 func (a *adaptive) HSetEXWithArgs(ctx context.Context, key string, options *redis.HSetEXOptions, fieldsAndValues ...string) *redis.IntCmd {
-	defer a.leave()
-	if !a.pick(ctx) {
-		return a.UniversalClient.HSetEXWithArgs(ctx, key, options, fieldsAndValues...)
-	}
-	cmd := a.make.HSetEXWithArgs(ctx, key, options, fieldsAndValues...)
-	if err := a.send(ctx, cmd); err != nil {
-		cmd = a.make.HSetEXWithArgs(ctx, key, options, fieldsAndValues...)
-		cmd.SetErr(err)
-	}
-	return cmd
+	return batched(ctx, a, a.pick(ctx), func(c redis.Cmdable) *redis.IntCmd { return c.HSetEXWithArgs(ctx, key, options, fieldsAndValues...) })
 }
 
 func (a *adaptive) HSetNX(ctx context.Context, key string, field string, value interface{}) *redis.BoolCmd {
-	defer a.leave()
-	if !a.pick(ctx) {
-		return a.UniversalClient.HSetNX(ctx, key, field, value)
-	}
-	cmd := a.make.HSetNX(ctx, key, field, value)
-	if err := a.send(ctx, cmd); err != nil {
-		cmd = a.make.HSetNX(ctx, key, field, value)
-		cmd.SetErr(err)
-	}
-	return cmd
+	return batched(ctx, a, a.pick(ctx), func(c redis.Cmdable) *redis.BoolCmd { return c.HSetNX(ctx, key, field, value) })
 }
 
 func (a *adaptive) HStrLen(ctx context.Context, key string, field string) *redis.IntCmd {
-	defer a.leave()
-	if !a.pick(ctx) {
-		return a.UniversalClient.HStrLen(ctx, key, field)
-	}
-	cmd := a.make.HStrLen(ctx, key, field)
-	if err := a.send(ctx, cmd); err != nil {
-		cmd = a.make.HStrLen(ctx, key, field)
-		cmd.SetErr(err)
-	}
-	return cmd
+	return batched(ctx, a, a.pick(ctx), func(c redis.Cmdable) *redis.IntCmd { return c.HStrLen(ctx, key, field) })
 }
 
 func (a *adaptive) HTTL(ctx context.Context, key string, fields ...string) *redis.IntSliceCmd {
-	defer a.leave()
-	if !a.pick(ctx) {
-		return a.UniversalClient.HTTL(ctx, key, fields...)
-	}
-	cmd := a.make.HTTL(ctx, key, fields...)
-	if err := a.send(ctx, cmd); err != nil {
-		cmd = a.make.HTTL(ctx, key, fields...)
-		cmd.SetErr(err)
-	}
-	return cmd
+	return batched(ctx, a, a.pick(ctx), func(c redis.Cmdable) *redis.IntSliceCmd { return c.HTTL(ctx, key, fields...) })
 }
 
 func (a *adaptive) HVals(ctx context.Context, key string) *redis.StringSliceCmd {
-	defer a.leave()
-	if !a.pick(ctx) {
-		return a.UniversalClient.HVals(ctx, key)
-	}
-	cmd := a.make.HVals(ctx, key)
-	if err := a.send(ctx, cmd); err != nil {
-		cmd = a.make.HVals(ctx, key)
-		cmd.SetErr(err)
-	}
-	return cmd
+	return batched(ctx, a, a.pick(ctx), func(c redis.Cmdable) *redis.StringSliceCmd { return c.HVals(ctx, key) })
 }
 
 func (a *adaptive) Incr(ctx context.Context, key string) *redis.IntCmd {
-	defer a.leave()
-	if !a.pick(ctx) {
-		return a.UniversalClient.Incr(ctx, key)
-	}
-	cmd := a.make.Incr(ctx, key)
-	if err := a.send(ctx, cmd); err != nil {
-		cmd = a.make.Incr(ctx, key)
-		cmd.SetErr(err)
-	}
-	return cmd
+	return batched(ctx, a, a.pick(ctx), func(c redis.Cmdable) *redis.IntCmd { return c.Incr(ctx, key) })
 }
 
 func (a *adaptive) IncrBy(ctx context.Context, key string, value int64) *redis.IntCmd {
-	defer a.leave()
-	if !a.pick(ctx) {
-		return a.UniversalClient.IncrBy(ctx, key, value)
-	}
-	cmd := a.make.IncrBy(ctx, key, value)
-	if err := a.send(ctx, cmd); err != nil {
-		cmd = a.make.IncrBy(ctx, key, value)
-		cmd.SetErr(err)
-	}
-	return cmd
+	return batched(ctx, a, a.pick(ctx), func(c redis.Cmdable) *redis.IntCmd { return c.IncrBy(ctx, key, value) })
 }
 
 func (a *adaptive) IncrByFloat(ctx context.Context, key string, value float64) *redis.FloatCmd {
-	defer a.leave()
-	if !a.pick(ctx) {
-		return a.UniversalClient.IncrByFloat(ctx, key, value)
-	}
-	cmd := a.make.IncrByFloat(ctx, key, value)
-	if err := a.send(ctx, cmd); err != nil {
-		cmd = a.make.IncrByFloat(ctx, key, value)
-		cmd.SetErr(err)
-	}
-	return cmd
+	return batched(ctx, a, a.pick(ctx), func(c redis.Cmdable) *redis.FloatCmd { return c.IncrByFloat(ctx, key, value) })
 }
 
 func (a *adaptive) IncrEXFloat(ctx context.Context, key string, args redis.IncrEXFloatArgs) *redis.IncrEXFloatCmd {
-	defer a.leave()
-	if !a.pick(ctx) {
-		return a.UniversalClient.IncrEXFloat(ctx, key, args)
-	}
-	cmd := a.make.IncrEXFloat(ctx, key, args)
-	if err := a.send(ctx, cmd); err != nil {
-		cmd = a.make.IncrEXFloat(ctx, key, args)
-		cmd.SetErr(err)
-	}
-	return cmd
+	return batched(ctx, a, a.pick(ctx), func(c redis.Cmdable) *redis.IncrEXFloatCmd { return c.IncrEXFloat(ctx, key, args) })
 }
 
 func (a *adaptive) IncrEXInt(ctx context.Context, key string, args redis.IncrEXIntArgs) *redis.IncrEXIntCmd {
-	defer a.leave()
-	if !a.pick(ctx) {
-		return a.UniversalClient.IncrEXInt(ctx, key, args)
-	}
-	cmd := a.make.IncrEXInt(ctx, key, args)
-	if err := a.send(ctx, cmd); err != nil {
-		cmd = a.make.IncrEXInt(ctx, key, args)
-		cmd.SetErr(err)
-	}
-	return cmd
+	return batched(ctx, a, a.pick(ctx), func(c redis.Cmdable) *redis.IncrEXIntCmd { return c.IncrEXInt(ctx, key, args) })
 }
 
 func (a *adaptive) LIndex(ctx context.Context, key string, index int64) *redis.StringCmd {
-	defer a.leave()
-	if !a.pick(ctx) {
-		return a.UniversalClient.LIndex(ctx, key, index)
-	}
-	cmd := a.make.LIndex(ctx, key, index)
-	if err := a.send(ctx, cmd); err != nil {
-		cmd = a.make.LIndex(ctx, key, index)
-		cmd.SetErr(err)
-	}
-	return cmd
+	return batched(ctx, a, a.pick(ctx), func(c redis.Cmdable) *redis.StringCmd { return c.LIndex(ctx, key, index) })
 }
 
 func (a *adaptive) LInsert(ctx context.Context, key string, op string, pivot interface{}, value interface{}) *redis.IntCmd {
-	defer a.leave()
-	if !a.pick(ctx) {
-		return a.UniversalClient.LInsert(ctx, key, op, pivot, value)
-	}
-	cmd := a.make.LInsert(ctx, key, op, pivot, value)
-	if err := a.send(ctx, cmd); err != nil {
-		cmd = a.make.LInsert(ctx, key, op, pivot, value)
-		cmd.SetErr(err)
-	}
-	return cmd
+	return batched(ctx, a, a.pick(ctx), func(c redis.Cmdable) *redis.IntCmd { return c.LInsert(ctx, key, op, pivot, value) })
 }
 
 func (a *adaptive) LInsertAfter(ctx context.Context, key string, pivot interface{}, value interface{}) *redis.IntCmd {
-	defer a.leave()
-	if !a.pick(ctx) {
-		return a.UniversalClient.LInsertAfter(ctx, key, pivot, value)
-	}
-	cmd := a.make.LInsertAfter(ctx, key, pivot, value)
-	if err := a.send(ctx, cmd); err != nil {
-		cmd = a.make.LInsertAfter(ctx, key, pivot, value)
-		cmd.SetErr(err)
-	}
-	return cmd
+	return batched(ctx, a, a.pick(ctx), func(c redis.Cmdable) *redis.IntCmd { return c.LInsertAfter(ctx, key, pivot, value) })
 }
 
 func (a *adaptive) LInsertBefore(ctx context.Context, key string, pivot interface{}, value interface{}) *redis.IntCmd {
-	defer a.leave()
-	if !a.pick(ctx) {
-		return a.UniversalClient.LInsertBefore(ctx, key, pivot, value)
-	}
-	cmd := a.make.LInsertBefore(ctx, key, pivot, value)
-	if err := a.send(ctx, cmd); err != nil {
-		cmd = a.make.LInsertBefore(ctx, key, pivot, value)
-		cmd.SetErr(err)
-	}
-	return cmd
+	return batched(ctx, a, a.pick(ctx), func(c redis.Cmdable) *redis.IntCmd { return c.LInsertBefore(ctx, key, pivot, value) })
 }
 
 func (a *adaptive) LLen(ctx context.Context, key string) *redis.IntCmd {
-	defer a.leave()
-	if !a.pick(ctx) {
-		return a.UniversalClient.LLen(ctx, key)
-	}
-	cmd := a.make.LLen(ctx, key)
-	if err := a.send(ctx, cmd); err != nil {
-		cmd = a.make.LLen(ctx, key)
-		cmd.SetErr(err)
-	}
-	return cmd
+	return batched(ctx, a, a.pick(ctx), func(c redis.Cmdable) *redis.IntCmd { return c.LLen(ctx, key) })
 }
 
 func (a *adaptive) LMove(ctx context.Context, source string, destination string, srcpos string, destpos string) *redis.StringCmd {
-	defer a.leave()
-	if !a.pickOne(ctx) {
-		return a.UniversalClient.LMove(ctx, source, destination, srcpos, destpos)
-	}
-	cmd := a.make.LMove(ctx, source, destination, srcpos, destpos)
-	if err := a.send(ctx, cmd); err != nil {
-		cmd = a.make.LMove(ctx, source, destination, srcpos, destpos)
-		cmd.SetErr(err)
-	}
-	return cmd
+	return batched(ctx, a, a.pickOne(ctx), func(c redis.Cmdable) *redis.StringCmd { return c.LMove(ctx, source, destination, srcpos, destpos) })
 }
 
 func (a *adaptive) LPop(ctx context.Context, key string) *redis.StringCmd {
-	defer a.leave()
-	if !a.pick(ctx) {
-		return a.UniversalClient.LPop(ctx, key)
-	}
-	cmd := a.make.LPop(ctx, key)
-	if err := a.send(ctx, cmd); err != nil {
-		cmd = a.make.LPop(ctx, key)
-		cmd.SetErr(err)
-	}
-	return cmd
+	return batched(ctx, a, a.pick(ctx), func(c redis.Cmdable) *redis.StringCmd { return c.LPop(ctx, key) })
 }
 
 func (a *adaptive) LPopCount(ctx context.Context, key string, count int) *redis.StringSliceCmd {
-	defer a.leave()
-	if !a.pick(ctx) {
-		return a.UniversalClient.LPopCount(ctx, key, count)
-	}
-	cmd := a.make.LPopCount(ctx, key, count)
-	if err := a.send(ctx, cmd); err != nil {
-		cmd = a.make.LPopCount(ctx, key, count)
-		cmd.SetErr(err)
-	}
-	return cmd
+	return batched(ctx, a, a.pick(ctx), func(c redis.Cmdable) *redis.StringSliceCmd { return c.LPopCount(ctx, key, count) })
 }
 
 func (a *adaptive) LPos(ctx context.Context, key string, value string, args redis.LPosArgs) *redis.IntCmd {
-	defer a.leave()
-	if !a.pick(ctx) {
-		return a.UniversalClient.LPos(ctx, key, value, args)
-	}
-	cmd := a.make.LPos(ctx, key, value, args)
-	if err := a.send(ctx, cmd); err != nil {
-		cmd = a.make.LPos(ctx, key, value, args)
-		cmd.SetErr(err)
-	}
-	return cmd
+	return batched(ctx, a, a.pick(ctx), func(c redis.Cmdable) *redis.IntCmd { return c.LPos(ctx, key, value, args) })
 }
 
 func (a *adaptive) LPosCount(ctx context.Context, key string, value string, count int64, args redis.LPosArgs) *redis.IntSliceCmd {
-	defer a.leave()
-	if !a.pick(ctx) {
-		return a.UniversalClient.LPosCount(ctx, key, value, count, args)
-	}
-	cmd := a.make.LPosCount(ctx, key, value, count, args)
-	if err := a.send(ctx, cmd); err != nil {
-		cmd = a.make.LPosCount(ctx, key, value, count, args)
-		cmd.SetErr(err)
-	}
-	return cmd
+	return batched(ctx, a, a.pick(ctx), func(c redis.Cmdable) *redis.IntSliceCmd { return c.LPosCount(ctx, key, value, count, args) })
 }
 
 func (a *adaptive) LPush(ctx context.Context, key string, values ...interface{}) *redis.IntCmd {
-	defer a.leave()
-	if !a.pick(ctx) {
-		return a.UniversalClient.LPush(ctx, key, values...)
-	}
-	cmd := a.make.LPush(ctx, key, values...)
-	if err := a.send(ctx, cmd); err != nil {
-		cmd = a.make.LPush(ctx, key, values...)
-		cmd.SetErr(err)
-	}
-	return cmd
+	return batched(ctx, a, a.pick(ctx), func(c redis.Cmdable) *redis.IntCmd { return c.LPush(ctx, key, values...) })
 }
 
 func (a *adaptive) LPushX(ctx context.Context, key string, values ...interface{}) *redis.IntCmd {
-	defer a.leave()
-	if !a.pick(ctx) {
-		return a.UniversalClient.LPushX(ctx, key, values...)
-	}
-	cmd := a.make.LPushX(ctx, key, values...)
-	if err := a.send(ctx, cmd); err != nil {
-		cmd = a.make.LPushX(ctx, key, values...)
-		cmd.SetErr(err)
-	}
-	return cmd
+	return batched(ctx, a, a.pick(ctx), func(c redis.Cmdable) *redis.IntCmd { return c.LPushX(ctx, key, values...) })
 }
 
 func (a *adaptive) LRange(ctx context.Context, key string, start int64, stop int64) *redis.StringSliceCmd {
-	defer a.leave()
-	if !a.pick(ctx) {
-		return a.UniversalClient.LRange(ctx, key, start, stop)
-	}
-	cmd := a.make.LRange(ctx, key, start, stop)
-	if err := a.send(ctx, cmd); err != nil {
-		cmd = a.make.LRange(ctx, key, start, stop)
-		cmd.SetErr(err)
-	}
-	return cmd
+	return batched(ctx, a, a.pick(ctx), func(c redis.Cmdable) *redis.StringSliceCmd { return c.LRange(ctx, key, start, stop) })
 }
 
 func (a *adaptive) LRem(ctx context.Context, key string, count int64, value interface{}) *redis.IntCmd {
-	defer a.leave()
-	if !a.pick(ctx) {
-		return a.UniversalClient.LRem(ctx, key, count, value)
-	}
-	cmd := a.make.LRem(ctx, key, count, value)
-	if err := a.send(ctx, cmd); err != nil {
-		cmd = a.make.LRem(ctx, key, count, value)
-		cmd.SetErr(err)
-	}
-	return cmd
+	return batched(ctx, a, a.pick(ctx), func(c redis.Cmdable) *redis.IntCmd { return c.LRem(ctx, key, count, value) })
 }
 
 func (a *adaptive) LSet(ctx context.Context, key string, index int64, value interface{}) *redis.StatusCmd {
-	defer a.leave()
-	if !a.pick(ctx) {
-		return a.UniversalClient.LSet(ctx, key, index, value)
-	}
-	cmd := a.make.LSet(ctx, key, index, value)
-	if err := a.send(ctx, cmd); err != nil {
-		cmd = a.make.LSet(ctx, key, index, value)
-		cmd.SetErr(err)
-	}
-	return cmd
+	return batched(ctx, a, a.pick(ctx), func(c redis.Cmdable) *redis.StatusCmd { return c.LSet(ctx, key, index, value) })
 }
 
 func (a *adaptive) LTrim(ctx context.Context, key string, start int64, stop int64) *redis.StatusCmd {
-	defer a.leave()
-	if !a.pick(ctx) {
-		return a.UniversalClient.LTrim(ctx, key, start, stop)
-	}
-	cmd := a.make.LTrim(ctx, key, start, stop)
-	if err := a.send(ctx, cmd); err != nil {
-		cmd = a.make.LTrim(ctx, key, start, stop)
-		cmd.SetErr(err)
-	}
-	return cmd
+	return batched(ctx, a, a.pick(ctx), func(c redis.Cmdable) *redis.StatusCmd { return c.LTrim(ctx, key, start, stop) })
 }
 
 func (a *adaptive) MGet(ctx context.Context, keys ...string) *redis.SliceCmd {
-	defer a.leave()
-	if !a.pickOne(ctx) {
-		return a.UniversalClient.MGet(ctx, keys...)
-	}
-	cmd := a.make.MGet(ctx, keys...)
-	if err := a.send(ctx, cmd); err != nil {
-		cmd = a.make.MGet(ctx, keys...)
-		cmd.SetErr(err)
-	}
-	return cmd
+	return batched(ctx, a, a.pickOne(ctx), func(c redis.Cmdable) *redis.SliceCmd { return c.MGet(ctx, keys...) })
 }
 
 func (a *adaptive) MSet(ctx context.Context, values ...interface{}) *redis.StatusCmd {
-	defer a.leave()
-	if !a.pickOne(ctx) {
-		return a.UniversalClient.MSet(ctx, values...)
-	}
-	cmd := a.make.MSet(ctx, values...)
-	if err := a.send(ctx, cmd); err != nil {
-		cmd = a.make.MSet(ctx, values...)
-		cmd.SetErr(err)
-	}
-	return cmd
+	return batched(ctx, a, a.pickOne(ctx), func(c redis.Cmdable) *redis.StatusCmd { return c.MSet(ctx, values...) })
 }
 
 func (a *adaptive) MSetEX(ctx context.Context, args redis.MSetEXArgs, values ...interface{}) *redis.IntCmd {
-	defer a.leave()
-	if !a.pickOne(ctx) {
-		return a.UniversalClient.MSetEX(ctx, args, values...)
-	}
-	cmd := a.make.MSetEX(ctx, args, values...)
-	if err := a.send(ctx, cmd); err != nil {
-		cmd = a.make.MSetEX(ctx, args, values...)
-		cmd.SetErr(err)
-	}
-	return cmd
+	return batched(ctx, a, a.pickOne(ctx), func(c redis.Cmdable) *redis.IntCmd { return c.MSetEX(ctx, args, values...) })
 }
 
 func (a *adaptive) MSetNX(ctx context.Context, values ...interface{}) *redis.BoolCmd {
-	defer a.leave()
-	if !a.pickOne(ctx) {
-		return a.UniversalClient.MSetNX(ctx, values...)
-	}
-	cmd := a.make.MSetNX(ctx, values...)
-	if err := a.send(ctx, cmd); err != nil {
-		cmd = a.make.MSetNX(ctx, values...)
-		cmd.SetErr(err)
-	}
-	return cmd
+	return batched(ctx, a, a.pickOne(ctx), func(c redis.Cmdable) *redis.BoolCmd { return c.MSetNX(ctx, values...) })
 }
 
 func (a *adaptive) PExpire(ctx context.Context, key string, expiration time.Duration) *redis.BoolCmd {
-	defer a.leave()
-	if !a.pick(ctx) {
-		return a.UniversalClient.PExpire(ctx, key, expiration)
-	}
-	cmd := a.make.PExpire(ctx, key, expiration)
-	if err := a.send(ctx, cmd); err != nil {
-		cmd = a.make.PExpire(ctx, key, expiration)
-		cmd.SetErr(err)
-	}
-	return cmd
+	return batched(ctx, a, a.pick(ctx), func(c redis.Cmdable) *redis.BoolCmd { return c.PExpire(ctx, key, expiration) })
 }
 
 func (a *adaptive) PExpireAt(ctx context.Context, key string, tm time.Time) *redis.BoolCmd {
-	defer a.leave()
-	if !a.pick(ctx) {
-		return a.UniversalClient.PExpireAt(ctx, key, tm)
-	}
-	cmd := a.make.PExpireAt(ctx, key, tm)
-	if err := a.send(ctx, cmd); err != nil {
-		cmd = a.make.PExpireAt(ctx, key, tm)
-		cmd.SetErr(err)
-	}
-	return cmd
+	return batched(ctx, a, a.pick(ctx), func(c redis.Cmdable) *redis.BoolCmd { return c.PExpireAt(ctx, key, tm) })
 }
 
 func (a *adaptive) PExpireTime(ctx context.Context, key string) *redis.DurationCmd {
-	defer a.leave()
-	if !a.pick(ctx) {
-		return a.UniversalClient.PExpireTime(ctx, key)
-	}
-	cmd := a.make.PExpireTime(ctx, key)
-	if err := a.send(ctx, cmd); err != nil {
-		cmd = a.make.PExpireTime(ctx, key)
-		cmd.SetErr(err)
-	}
-	return cmd
+	return batched(ctx, a, a.pick(ctx), func(c redis.Cmdable) *redis.DurationCmd { return c.PExpireTime(ctx, key) })
 }
 
 func (a *adaptive) PFAdd(ctx context.Context, key string, els ...interface{}) *redis.IntCmd {
-	defer a.leave()
-	if !a.pick(ctx) {
-		return a.UniversalClient.PFAdd(ctx, key, els...)
-	}
-	cmd := a.make.PFAdd(ctx, key, els...)
-	if err := a.send(ctx, cmd); err != nil {
-		cmd = a.make.PFAdd(ctx, key, els...)
-		cmd.SetErr(err)
-	}
-	return cmd
+	return batched(ctx, a, a.pick(ctx), func(c redis.Cmdable) *redis.IntCmd { return c.PFAdd(ctx, key, els...) })
 }
 
 func (a *adaptive) PFCount(ctx context.Context, keys ...string) *redis.IntCmd {
-	defer a.leave()
-	if !a.pickOne(ctx) {
-		return a.UniversalClient.PFCount(ctx, keys...)
-	}
-	cmd := a.make.PFCount(ctx, keys...)
-	if err := a.send(ctx, cmd); err != nil {
-		cmd = a.make.PFCount(ctx, keys...)
-		cmd.SetErr(err)
-	}
-	return cmd
+	return batched(ctx, a, a.pickOne(ctx), func(c redis.Cmdable) *redis.IntCmd { return c.PFCount(ctx, keys...) })
 }
 
 func (a *adaptive) PFMerge(ctx context.Context, dest string, keys ...string) *redis.StatusCmd {
-	defer a.leave()
-	if !a.pickOne(ctx) {
-		return a.UniversalClient.PFMerge(ctx, dest, keys...)
-	}
-	cmd := a.make.PFMerge(ctx, dest, keys...)
-	if err := a.send(ctx, cmd); err != nil {
-		cmd = a.make.PFMerge(ctx, dest, keys...)
-		cmd.SetErr(err)
-	}
-	return cmd
+	return batched(ctx, a, a.pickOne(ctx), func(c redis.Cmdable) *redis.StatusCmd { return c.PFMerge(ctx, dest, keys...) })
 }
 
 func (a *adaptive) PTTL(ctx context.Context, key string) *redis.DurationCmd {
-	defer a.leave()
-	if !a.pick(ctx) {
-		return a.UniversalClient.PTTL(ctx, key)
-	}
-	cmd := a.make.PTTL(ctx, key)
-	if err := a.send(ctx, cmd); err != nil {
-		cmd = a.make.PTTL(ctx, key)
-		cmd.SetErr(err)
-	}
-	return cmd
+	return batched(ctx, a, a.pick(ctx), func(c redis.Cmdable) *redis.DurationCmd { return c.PTTL(ctx, key) })
 }
 
 func (a *adaptive) Persist(ctx context.Context, key string) *redis.BoolCmd {
-	defer a.leave()
-	if !a.pick(ctx) {
-		return a.UniversalClient.Persist(ctx, key)
-	}
-	cmd := a.make.Persist(ctx, key)
-	if err := a.send(ctx, cmd); err != nil {
-		cmd = a.make.Persist(ctx, key)
-		cmd.SetErr(err)
-	}
-	return cmd
+	return batched(ctx, a, a.pick(ctx), func(c redis.Cmdable) *redis.BoolCmd { return c.Persist(ctx, key) })
 }
 
 func (a *adaptive) Publish(ctx context.Context, channel string, message interface{}) *redis.IntCmd {
-	defer a.leave()
-	if !a.pickOne(ctx) {
-		return a.UniversalClient.Publish(ctx, channel, message)
-	}
-	cmd := a.make.Publish(ctx, channel, message)
-	if err := a.send(ctx, cmd); err != nil {
-		cmd = a.make.Publish(ctx, channel, message)
-		cmd.SetErr(err)
-	}
-	return cmd
+	return batched(ctx, a, a.pickOne(ctx), func(c redis.Cmdable) *redis.IntCmd { return c.Publish(ctx, channel, message) })
 }
 
 func (a *adaptive) RPop(ctx context.Context, key string) *redis.StringCmd {
-	defer a.leave()
-	if !a.pick(ctx) {
-		return a.UniversalClient.RPop(ctx, key)
-	}
-	cmd := a.make.RPop(ctx, key)
-	if err := a.send(ctx, cmd); err != nil {
-		cmd = a.make.RPop(ctx, key)
-		cmd.SetErr(err)
-	}
-	return cmd
+	return batched(ctx, a, a.pick(ctx), func(c redis.Cmdable) *redis.StringCmd { return c.RPop(ctx, key) })
 }
 
 func (a *adaptive) RPopCount(ctx context.Context, key string, count int) *redis.StringSliceCmd {
-	defer a.leave()
-	if !a.pick(ctx) {
-		return a.UniversalClient.RPopCount(ctx, key, count)
-	}
-	cmd := a.make.RPopCount(ctx, key, count)
-	if err := a.send(ctx, cmd); err != nil {
-		cmd = a.make.RPopCount(ctx, key, count)
-		cmd.SetErr(err)
-	}
-	return cmd
+	return batched(ctx, a, a.pick(ctx), func(c redis.Cmdable) *redis.StringSliceCmd { return c.RPopCount(ctx, key, count) })
 }
 
 func (a *adaptive) RPopLPush(ctx context.Context, source string, destination string) *redis.StringCmd {
-	defer a.leave()
-	if !a.pickOne(ctx) {
-		return a.UniversalClient.RPopLPush(ctx, source, destination)
-	}
-	cmd := a.make.RPopLPush(ctx, source, destination)
-	if err := a.send(ctx, cmd); err != nil {
-		cmd = a.make.RPopLPush(ctx, source, destination)
-		cmd.SetErr(err)
-	}
-	return cmd
+	return batched(ctx, a, a.pickOne(ctx), func(c redis.Cmdable) *redis.StringCmd { return c.RPopLPush(ctx, source, destination) })
 }
 
 func (a *adaptive) RPush(ctx context.Context, key string, values ...interface{}) *redis.IntCmd {
-	defer a.leave()
-	if !a.pick(ctx) {
-		return a.UniversalClient.RPush(ctx, key, values...)
-	}
-	cmd := a.make.RPush(ctx, key, values...)
-	if err := a.send(ctx, cmd); err != nil {
-		cmd = a.make.RPush(ctx, key, values...)
-		cmd.SetErr(err)
-	}
-	return cmd
+	return batched(ctx, a, a.pick(ctx), func(c redis.Cmdable) *redis.IntCmd { return c.RPush(ctx, key, values...) })
 }
 
 func (a *adaptive) RPushX(ctx context.Context, key string, values ...interface{}) *redis.IntCmd {
-	defer a.leave()
-	if !a.pick(ctx) {
-		return a.UniversalClient.RPushX(ctx, key, values...)
-	}
-	cmd := a.make.RPushX(ctx, key, values...)
-	if err := a.send(ctx, cmd); err != nil {
-		cmd = a.make.RPushX(ctx, key, values...)
-		cmd.SetErr(err)
-	}
-	return cmd
+	return batched(ctx, a, a.pick(ctx), func(c redis.Cmdable) *redis.IntCmd { return c.RPushX(ctx, key, values...) })
 }
 
 func (a *adaptive) SAdd(ctx context.Context, key string, members ...interface{}) *redis.IntCmd {
-	defer a.leave()
-	if !a.pick(ctx) {
-		return a.UniversalClient.SAdd(ctx, key, members...)
-	}
-	cmd := a.make.SAdd(ctx, key, members...)
-	if err := a.send(ctx, cmd); err != nil {
-		cmd = a.make.SAdd(ctx, key, members...)
-		cmd.SetErr(err)
-	}
-	return cmd
+	return batched(ctx, a, a.pick(ctx), func(c redis.Cmdable) *redis.IntCmd { return c.SAdd(ctx, key, members...) })
 }
 
 func (a *adaptive) SCard(ctx context.Context, key string) *redis.IntCmd {
-	defer a.leave()
-	if !a.pick(ctx) {
-		return a.UniversalClient.SCard(ctx, key)
-	}
-	cmd := a.make.SCard(ctx, key)
-	if err := a.send(ctx, cmd); err != nil {
-		cmd = a.make.SCard(ctx, key)
-		cmd.SetErr(err)
-	}
-	return cmd
+	return batched(ctx, a, a.pick(ctx), func(c redis.Cmdable) *redis.IntCmd { return c.SCard(ctx, key) })
 }
 
 func (a *adaptive) SDiff(ctx context.Context, keys ...string) *redis.StringSliceCmd {
-	defer a.leave()
-	if !a.pickOne(ctx) {
-		return a.UniversalClient.SDiff(ctx, keys...)
-	}
-	cmd := a.make.SDiff(ctx, keys...)
-	if err := a.send(ctx, cmd); err != nil {
-		cmd = a.make.SDiff(ctx, keys...)
-		cmd.SetErr(err)
-	}
-	return cmd
+	return batched(ctx, a, a.pickOne(ctx), func(c redis.Cmdable) *redis.StringSliceCmd { return c.SDiff(ctx, keys...) })
 }
 
 func (a *adaptive) SInter(ctx context.Context, keys ...string) *redis.StringSliceCmd {
-	defer a.leave()
-	if !a.pickOne(ctx) {
-		return a.UniversalClient.SInter(ctx, keys...)
-	}
-	cmd := a.make.SInter(ctx, keys...)
-	if err := a.send(ctx, cmd); err != nil {
-		cmd = a.make.SInter(ctx, keys...)
-		cmd.SetErr(err)
-	}
-	return cmd
+	return batched(ctx, a, a.pickOne(ctx), func(c redis.Cmdable) *redis.StringSliceCmd { return c.SInter(ctx, keys...) })
 }
 
 func (a *adaptive) SIsMember(ctx context.Context, key string, member interface{}) *redis.BoolCmd {
-	defer a.leave()
-	if !a.pick(ctx) {
-		return a.UniversalClient.SIsMember(ctx, key, member)
-	}
-	cmd := a.make.SIsMember(ctx, key, member)
-	if err := a.send(ctx, cmd); err != nil {
-		cmd = a.make.SIsMember(ctx, key, member)
-		cmd.SetErr(err)
-	}
-	return cmd
+	return batched(ctx, a, a.pick(ctx), func(c redis.Cmdable) *redis.BoolCmd { return c.SIsMember(ctx, key, member) })
 }
 
 func (a *adaptive) SMIsMember(ctx context.Context, key string, members ...interface{}) *redis.BoolSliceCmd {
-	defer a.leave()
-	if !a.pick(ctx) {
-		return a.UniversalClient.SMIsMember(ctx, key, members...)
-	}
-	cmd := a.make.SMIsMember(ctx, key, members...)
-	if err := a.send(ctx, cmd); err != nil {
-		cmd = a.make.SMIsMember(ctx, key, members...)
-		cmd.SetErr(err)
-	}
-	return cmd
+	return batched(ctx, a, a.pick(ctx), func(c redis.Cmdable) *redis.BoolSliceCmd { return c.SMIsMember(ctx, key, members...) })
 }
 
 func (a *adaptive) SMembers(ctx context.Context, key string) *redis.StringSliceCmd {
-	defer a.leave()
-	if !a.pick(ctx) {
-		return a.UniversalClient.SMembers(ctx, key)
-	}
-	cmd := a.make.SMembers(ctx, key)
-	if err := a.send(ctx, cmd); err != nil {
-		cmd = a.make.SMembers(ctx, key)
-		cmd.SetErr(err)
-	}
-	return cmd
+	return batched(ctx, a, a.pick(ctx), func(c redis.Cmdable) *redis.StringSliceCmd { return c.SMembers(ctx, key) })
 }
 
 func (a *adaptive) SMembersMap(ctx context.Context, key string) *redis.StringStructMapCmd {
-	defer a.leave()
-	if !a.pick(ctx) {
-		return a.UniversalClient.SMembersMap(ctx, key)
-	}
-	cmd := a.make.SMembersMap(ctx, key)
-	if err := a.send(ctx, cmd); err != nil {
-		cmd = a.make.SMembersMap(ctx, key)
-		cmd.SetErr(err)
-	}
-	return cmd
+	return batched(ctx, a, a.pick(ctx), func(c redis.Cmdable) *redis.StringStructMapCmd { return c.SMembersMap(ctx, key) })
 }
 
 func (a *adaptive) SMove(ctx context.Context, source string, destination string, member interface{}) *redis.BoolCmd {
-	defer a.leave()
-	if !a.pickOne(ctx) {
-		return a.UniversalClient.SMove(ctx, source, destination, member)
-	}
-	cmd := a.make.SMove(ctx, source, destination, member)
-	if err := a.send(ctx, cmd); err != nil {
-		cmd = a.make.SMove(ctx, source, destination, member)
-		cmd.SetErr(err)
-	}
-	return cmd
+	return batched(ctx, a, a.pickOne(ctx), func(c redis.Cmdable) *redis.BoolCmd { return c.SMove(ctx, source, destination, member) })
 }
 
 func (a *adaptive) SPop(ctx context.Context, key string) *redis.StringCmd {
-	defer a.leave()
-	if !a.pick(ctx) {
-		return a.UniversalClient.SPop(ctx, key)
-	}
-	cmd := a.make.SPop(ctx, key)
-	if err := a.send(ctx, cmd); err != nil {
-		cmd = a.make.SPop(ctx, key)
-		cmd.SetErr(err)
-	}
-	return cmd
+	return batched(ctx, a, a.pick(ctx), func(c redis.Cmdable) *redis.StringCmd { return c.SPop(ctx, key) })
 }
 
 func (a *adaptive) SPopN(ctx context.Context, key string, count int64) *redis.StringSliceCmd {
-	defer a.leave()
-	if !a.pick(ctx) {
-		return a.UniversalClient.SPopN(ctx, key, count)
-	}
-	cmd := a.make.SPopN(ctx, key, count)
-	if err := a.send(ctx, cmd); err != nil {
-		cmd = a.make.SPopN(ctx, key, count)
-		cmd.SetErr(err)
-	}
-	return cmd
+	return batched(ctx, a, a.pick(ctx), func(c redis.Cmdable) *redis.StringSliceCmd { return c.SPopN(ctx, key, count) })
 }
 
 func (a *adaptive) SPublish(ctx context.Context, channel string, message interface{}) *redis.IntCmd {
-	defer a.leave()
-	if !a.pick(ctx) {
-		return a.UniversalClient.SPublish(ctx, channel, message)
-	}
-	cmd := a.make.SPublish(ctx, channel, message)
-	if err := a.send(ctx, cmd); err != nil {
-		cmd = a.make.SPublish(ctx, channel, message)
-		cmd.SetErr(err)
-	}
-	return cmd
+	return batched(ctx, a, a.pick(ctx), func(c redis.Cmdable) *redis.IntCmd { return c.SPublish(ctx, channel, message) })
 }
 
 func (a *adaptive) SRandMember(ctx context.Context, key string) *redis.StringCmd {
-	defer a.leave()
-	if !a.pick(ctx) {
-		return a.UniversalClient.SRandMember(ctx, key)
-	}
-	cmd := a.make.SRandMember(ctx, key)
-	if err := a.send(ctx, cmd); err != nil {
-		cmd = a.make.SRandMember(ctx, key)
-		cmd.SetErr(err)
-	}
-	return cmd
+	return batched(ctx, a, a.pick(ctx), func(c redis.Cmdable) *redis.StringCmd { return c.SRandMember(ctx, key) })
 }
 
 func (a *adaptive) SRandMemberN(ctx context.Context, key string, count int64) *redis.StringSliceCmd {
-	defer a.leave()
-	if !a.pick(ctx) {
-		return a.UniversalClient.SRandMemberN(ctx, key, count)
-	}
-	cmd := a.make.SRandMemberN(ctx, key, count)
-	if err := a.send(ctx, cmd); err != nil {
-		cmd = a.make.SRandMemberN(ctx, key, count)
-		cmd.SetErr(err)
-	}
-	return cmd
+	return batched(ctx, a, a.pick(ctx), func(c redis.Cmdable) *redis.StringSliceCmd { return c.SRandMemberN(ctx, key, count) })
 }
 
 func (a *adaptive) SRem(ctx context.Context, key string, members ...interface{}) *redis.IntCmd {
-	defer a.leave()
-	if !a.pick(ctx) {
-		return a.UniversalClient.SRem(ctx, key, members...)
-	}
-	cmd := a.make.SRem(ctx, key, members...)
-	if err := a.send(ctx, cmd); err != nil {
-		cmd = a.make.SRem(ctx, key, members...)
-		cmd.SetErr(err)
-	}
-	return cmd
+	return batched(ctx, a, a.pick(ctx), func(c redis.Cmdable) *redis.IntCmd { return c.SRem(ctx, key, members...) })
 }
 
 func (a *adaptive) SUnion(ctx context.Context, keys ...string) *redis.StringSliceCmd {
-	defer a.leave()
-	if !a.pickOne(ctx) {
-		return a.UniversalClient.SUnion(ctx, keys...)
-	}
-	cmd := a.make.SUnion(ctx, keys...)
-	if err := a.send(ctx, cmd); err != nil {
-		cmd = a.make.SUnion(ctx, keys...)
-		cmd.SetErr(err)
-	}
-	return cmd
+	return batched(ctx, a, a.pickOne(ctx), func(c redis.Cmdable) *redis.StringSliceCmd { return c.SUnion(ctx, keys...) })
 }
 
 func (a *adaptive) Set(ctx context.Context, key string, value interface{}, expiration time.Duration) *redis.StatusCmd {
-	defer a.leave()
-	if !a.pick(ctx) {
-		return a.UniversalClient.Set(ctx, key, value, expiration)
-	}
-	cmd := a.make.Set(ctx, key, value, expiration)
-	if err := a.send(ctx, cmd); err != nil {
-		cmd = a.make.Set(ctx, key, value, expiration)
-		cmd.SetErr(err)
-	}
-	return cmd
+	return batched(ctx, a, a.pick(ctx), func(c redis.Cmdable) *redis.StatusCmd { return c.Set(ctx, key, value, expiration) })
 }
 
 func (a *adaptive) SetArgs(ctx context.Context, key string, value interface{}, a_ redis.SetArgs) *redis.StatusCmd {
-	defer a.leave()
-	if !a.pick(ctx) {
-		return a.UniversalClient.SetArgs(ctx, key, value, a_)
-	}
-	cmd := a.make.SetArgs(ctx, key, value, a_)
-	if err := a.send(ctx, cmd); err != nil {
-		cmd = a.make.SetArgs(ctx, key, value, a_)
-		cmd.SetErr(err)
-	}
-	return cmd
+	return batched(ctx, a, a.pick(ctx), func(c redis.Cmdable) *redis.StatusCmd { return c.SetArgs(ctx, key, value, a_) })
 }
 
 func (a *adaptive) SetBit(ctx context.Context, key string, offset int64, value int) *redis.IntCmd {
-	defer a.leave()
-	if !a.pick(ctx) {
-		return a.UniversalClient.SetBit(ctx, key, offset, value)
-	}
-	cmd := a.make.SetBit(ctx, key, offset, value)
-	if err := a.send(ctx, cmd); err != nil {
-		cmd = a.make.SetBit(ctx, key, offset, value)
-		cmd.SetErr(err)
-	}
-	return cmd
+	return batched(ctx, a, a.pick(ctx), func(c redis.Cmdable) *redis.IntCmd { return c.SetBit(ctx, key, offset, value) })
 }
 
 func (a *adaptive) SetEx(ctx context.Context, key string, value interface{}, expiration time.Duration) *redis.StatusCmd {
-	defer a.leave()
-	if !a.pick(ctx) {
-		return a.UniversalClient.SetEx(ctx, key, value, expiration)
-	}
-	cmd := a.make.SetEx(ctx, key, value, expiration)
-	if err := a.send(ctx, cmd); err != nil {
-		cmd = a.make.SetEx(ctx, key, value, expiration)
-		cmd.SetErr(err)
-	}
-	return cmd
+	return batched(ctx, a, a.pick(ctx), func(c redis.Cmdable) *redis.StatusCmd { return c.SetEx(ctx, key, value, expiration) })
 }
 
 func (a *adaptive) SetIFDEQ(ctx context.Context, key string, value interface{}, matchDigest uint64, expiration time.Duration) *redis.StatusCmd {
-	defer a.leave()
-	if !a.pick(ctx) {
-		return a.UniversalClient.SetIFDEQ(ctx, key, value, matchDigest, expiration)
-	}
-	cmd := a.make.SetIFDEQ(ctx, key, value, matchDigest, expiration)
-	if err := a.send(ctx, cmd); err != nil {
-		cmd = a.make.SetIFDEQ(ctx, key, value, matchDigest, expiration)
-		cmd.SetErr(err)
-	}
-	return cmd
+	return batched(ctx, a, a.pick(ctx), func(c redis.Cmdable) *redis.StatusCmd { return c.SetIFDEQ(ctx, key, value, matchDigest, expiration) })
 }
 
 func (a *adaptive) SetIFDEQGet(ctx context.Context, key string, value interface{}, matchDigest uint64, expiration time.Duration) *redis.StringCmd {
-	defer a.leave()
-	if !a.pick(ctx) {
-		return a.UniversalClient.SetIFDEQGet(ctx, key, value, matchDigest, expiration)
-	}
-	cmd := a.make.SetIFDEQGet(ctx, key, value, matchDigest, expiration)
-	if err := a.send(ctx, cmd); err != nil {
-		cmd = a.make.SetIFDEQGet(ctx, key, value, matchDigest, expiration)
-		cmd.SetErr(err)
-	}
-	return cmd
+	return batched(ctx, a, a.pick(ctx), func(c redis.Cmdable) *redis.StringCmd { return c.SetIFDEQGet(ctx, key, value, matchDigest, expiration) })
 }
 
 func (a *adaptive) SetIFDNE(ctx context.Context, key string, value interface{}, matchDigest uint64, expiration time.Duration) *redis.StatusCmd {
-	defer a.leave()
-	if !a.pick(ctx) {
-		return a.UniversalClient.SetIFDNE(ctx, key, value, matchDigest, expiration)
-	}
-	cmd := a.make.SetIFDNE(ctx, key, value, matchDigest, expiration)
-	if err := a.send(ctx, cmd); err != nil {
-		cmd = a.make.SetIFDNE(ctx, key, value, matchDigest, expiration)
-		cmd.SetErr(err)
-	}
-	return cmd
+	return batched(ctx, a, a.pick(ctx), func(c redis.Cmdable) *redis.StatusCmd { return c.SetIFDNE(ctx, key, value, matchDigest, expiration) })
 }
 
 func (a *adaptive) SetIFDNEGet(ctx context.Context, key string, value interface{}, matchDigest uint64, expiration time.Duration) *redis.StringCmd {
-	defer a.leave()
-	if !a.pick(ctx) {
-		return a.UniversalClient.SetIFDNEGet(ctx, key, value, matchDigest, expiration)
-	}
-	cmd := a.make.SetIFDNEGet(ctx, key, value, matchDigest, expiration)
-	if err := a.send(ctx, cmd); err != nil {
-		cmd = a.make.SetIFDNEGet(ctx, key, value, matchDigest, expiration)
-		cmd.SetErr(err)
-	}
-	return cmd
+	return batched(ctx, a, a.pick(ctx), func(c redis.Cmdable) *redis.StringCmd { return c.SetIFDNEGet(ctx, key, value, matchDigest, expiration) })
 }
 
 func (a *adaptive) SetIFEQ(ctx context.Context, key string, value interface{}, matchValue interface{}, expiration time.Duration) *redis.StatusCmd {
-	defer a.leave()
-	if !a.pick(ctx) {
-		return a.UniversalClient.SetIFEQ(ctx, key, value, matchValue, expiration)
-	}
-	cmd := a.make.SetIFEQ(ctx, key, value, matchValue, expiration)
-	if err := a.send(ctx, cmd); err != nil {
-		cmd = a.make.SetIFEQ(ctx, key, value, matchValue, expiration)
-		cmd.SetErr(err)
-	}
-	return cmd
+	return batched(ctx, a, a.pick(ctx), func(c redis.Cmdable) *redis.StatusCmd { return c.SetIFEQ(ctx, key, value, matchValue, expiration) })
 }
 
 func (a *adaptive) SetIFEQGet(ctx context.Context, key string, value interface{}, matchValue interface{}, expiration time.Duration) *redis.StringCmd {
-	defer a.leave()
-	if !a.pick(ctx) {
-		return a.UniversalClient.SetIFEQGet(ctx, key, value, matchValue, expiration)
-	}
-	cmd := a.make.SetIFEQGet(ctx, key, value, matchValue, expiration)
-	if err := a.send(ctx, cmd); err != nil {
-		cmd = a.make.SetIFEQGet(ctx, key, value, matchValue, expiration)
-		cmd.SetErr(err)
-	}
-	return cmd
+	return batched(ctx, a, a.pick(ctx), func(c redis.Cmdable) *redis.StringCmd { return c.SetIFEQGet(ctx, key, value, matchValue, expiration) })
 }
 
 func (a *adaptive) SetIFNE(ctx context.Context, key string, value interface{}, matchValue interface{}, expiration time.Duration) *redis.StatusCmd {
-	defer a.leave()
-	if !a.pick(ctx) {
-		return a.UniversalClient.SetIFNE(ctx, key, value, matchValue, expiration)
-	}
-	cmd := a.make.SetIFNE(ctx, key, value, matchValue, expiration)
-	if err := a.send(ctx, cmd); err != nil {
-		cmd = a.make.SetIFNE(ctx, key, value, matchValue, expiration)
-		cmd.SetErr(err)
-	}
-	return cmd
+	return batched(ctx, a, a.pick(ctx), func(c redis.Cmdable) *redis.StatusCmd { return c.SetIFNE(ctx, key, value, matchValue, expiration) })
 }
 
 func (a *adaptive) SetIFNEGet(ctx context.Context, key string, value interface{}, matchValue interface{}, expiration time.Duration) *redis.StringCmd {
-	defer a.leave()
-	if !a.pick(ctx) {
-		return a.UniversalClient.SetIFNEGet(ctx, key, value, matchValue, expiration)
-	}
-	cmd := a.make.SetIFNEGet(ctx, key, value, matchValue, expiration)
-	if err := a.send(ctx, cmd); err != nil {
-		cmd = a.make.SetIFNEGet(ctx, key, value, matchValue, expiration)
-		cmd.SetErr(err)
-	}
-	return cmd
+	return batched(ctx, a, a.pick(ctx), func(c redis.Cmdable) *redis.StringCmd { return c.SetIFNEGet(ctx, key, value, matchValue, expiration) })
 }
 
 func (a *adaptive) SetNX(ctx context.Context, key string, value interface{}, expiration time.Duration) *redis.BoolCmd {
-	defer a.leave()
-	if !a.pick(ctx) {
-		return a.UniversalClient.SetNX(ctx, key, value, expiration)
-	}
-	cmd := a.make.SetNX(ctx, key, value, expiration)
-	if err := a.send(ctx, cmd); err != nil {
-		cmd = a.make.SetNX(ctx, key, value, expiration)
-		cmd.SetErr(err)
-	}
-	return cmd
+	return batched(ctx, a, a.pick(ctx), func(c redis.Cmdable) *redis.BoolCmd { return c.SetNX(ctx, key, value, expiration) })
 }
 
 func (a *adaptive) SetRange(ctx context.Context, key string, offset int64, value string) *redis.IntCmd {
-	defer a.leave()
-	if !a.pick(ctx) {
-		return a.UniversalClient.SetRange(ctx, key, offset, value)
-	}
-	cmd := a.make.SetRange(ctx, key, offset, value)
-	if err := a.send(ctx, cmd); err != nil {
-		cmd = a.make.SetRange(ctx, key, offset, value)
-		cmd.SetErr(err)
-	}
-	return cmd
+	return batched(ctx, a, a.pick(ctx), func(c redis.Cmdable) *redis.IntCmd { return c.SetRange(ctx, key, offset, value) })
 }
 
 func (a *adaptive) SetXX(ctx context.Context, key string, value interface{}, expiration time.Duration) *redis.BoolCmd {
-	defer a.leave()
-	if !a.pick(ctx) {
-		return a.UniversalClient.SetXX(ctx, key, value, expiration)
-	}
-	cmd := a.make.SetXX(ctx, key, value, expiration)
-	if err := a.send(ctx, cmd); err != nil {
-		cmd = a.make.SetXX(ctx, key, value, expiration)
-		cmd.SetErr(err)
-	}
-	return cmd
+	return batched(ctx, a, a.pick(ctx), func(c redis.Cmdable) *redis.BoolCmd { return c.SetXX(ctx, key, value, expiration) })
 }
 
 func (a *adaptive) StrLen(ctx context.Context, key string) *redis.IntCmd {
-	defer a.leave()
-	if !a.pick(ctx) {
-		return a.UniversalClient.StrLen(ctx, key)
-	}
-	cmd := a.make.StrLen(ctx, key)
-	if err := a.send(ctx, cmd); err != nil {
-		cmd = a.make.StrLen(ctx, key)
-		cmd.SetErr(err)
-	}
-	return cmd
+	return batched(ctx, a, a.pick(ctx), func(c redis.Cmdable) *redis.IntCmd { return c.StrLen(ctx, key) })
 }
 
 func (a *adaptive) TTL(ctx context.Context, key string) *redis.DurationCmd {
-	defer a.leave()
-	if !a.pick(ctx) {
-		return a.UniversalClient.TTL(ctx, key)
-	}
-	cmd := a.make.TTL(ctx, key)
-	if err := a.send(ctx, cmd); err != nil {
-		cmd = a.make.TTL(ctx, key)
-		cmd.SetErr(err)
-	}
-	return cmd
+	return batched(ctx, a, a.pick(ctx), func(c redis.Cmdable) *redis.DurationCmd { return c.TTL(ctx, key) })
 }
 
 func (a *adaptive) Touch(ctx context.Context, keys ...string) *redis.IntCmd {
-	defer a.leave()
-	if !a.pickOne(ctx) {
-		return a.UniversalClient.Touch(ctx, keys...)
-	}
-	cmd := a.make.Touch(ctx, keys...)
-	if err := a.send(ctx, cmd); err != nil {
-		cmd = a.make.Touch(ctx, keys...)
-		cmd.SetErr(err)
-	}
-	return cmd
+	return batched(ctx, a, a.pickOne(ctx), func(c redis.Cmdable) *redis.IntCmd { return c.Touch(ctx, keys...) })
 }
 
 func (a *adaptive) Type(ctx context.Context, key string) *redis.StatusCmd {
-	defer a.leave()
-	if !a.pick(ctx) {
-		return a.UniversalClient.Type(ctx, key)
-	}
-	cmd := a.make.Type(ctx, key)
-	if err := a.send(ctx, cmd); err != nil {
-		cmd = a.make.Type(ctx, key)
-		cmd.SetErr(err)
-	}
-	return cmd
+	return batched(ctx, a, a.pick(ctx), func(c redis.Cmdable) *redis.StatusCmd { return c.Type(ctx, key) })
 }
 
 func (a *adaptive) Unlink(ctx context.Context, keys ...string) *redis.IntCmd {
-	defer a.leave()
-	if !a.pickOne(ctx) {
-		return a.UniversalClient.Unlink(ctx, keys...)
-	}
-	cmd := a.make.Unlink(ctx, keys...)
-	if err := a.send(ctx, cmd); err != nil {
-		cmd = a.make.Unlink(ctx, keys...)
-		cmd.SetErr(err)
-	}
-	return cmd
+	return batched(ctx, a, a.pickOne(ctx), func(c redis.Cmdable) *redis.IntCmd { return c.Unlink(ctx, keys...) })
 }
 
 func (a *adaptive) XAck(ctx context.Context, stream string, group string, ids ...string) *redis.IntCmd {
-	defer a.leave()
-	if !a.pick(ctx) {
-		return a.UniversalClient.XAck(ctx, stream, group, ids...)
-	}
-	cmd := a.make.XAck(ctx, stream, group, ids...)
-	if err := a.send(ctx, cmd); err != nil {
-		cmd = a.make.XAck(ctx, stream, group, ids...)
-		cmd.SetErr(err)
-	}
-	return cmd
+	return batched(ctx, a, a.pick(ctx), func(c redis.Cmdable) *redis.IntCmd { return c.XAck(ctx, stream, group, ids...) })
 }
 
 func (a *adaptive) XAdd(ctx context.Context, a_ *redis.XAddArgs) *redis.StringCmd {
-	defer a.leave()
-	if !a.pick(ctx) {
-		return a.UniversalClient.XAdd(ctx, a_)
-	}
-	cmd := a.make.XAdd(ctx, a_)
-	if err := a.send(ctx, cmd); err != nil {
-		cmd = a.make.XAdd(ctx, a_)
-		cmd.SetErr(err)
-	}
-	return cmd
+	return batched(ctx, a, a.pick(ctx), func(c redis.Cmdable) *redis.StringCmd { return c.XAdd(ctx, a_) })
 }
 
 func (a *adaptive) XDel(ctx context.Context, stream string, ids ...string) *redis.IntCmd {
-	defer a.leave()
-	if !a.pick(ctx) {
-		return a.UniversalClient.XDel(ctx, stream, ids...)
-	}
-	cmd := a.make.XDel(ctx, stream, ids...)
-	if err := a.send(ctx, cmd); err != nil {
-		cmd = a.make.XDel(ctx, stream, ids...)
-		cmd.SetErr(err)
-	}
-	return cmd
+	return batched(ctx, a, a.pick(ctx), func(c redis.Cmdable) *redis.IntCmd { return c.XDel(ctx, stream, ids...) })
 }
 
 func (a *adaptive) XLen(ctx context.Context, stream string) *redis.IntCmd {
-	defer a.leave()
-	if !a.pick(ctx) {
-		return a.UniversalClient.XLen(ctx, stream)
-	}
-	cmd := a.make.XLen(ctx, stream)
-	if err := a.send(ctx, cmd); err != nil {
-		cmd = a.make.XLen(ctx, stream)
-		cmd.SetErr(err)
-	}
-	return cmd
+	return batched(ctx, a, a.pick(ctx), func(c redis.Cmdable) *redis.IntCmd { return c.XLen(ctx, stream) })
 }
 
 func (a *adaptive) XRange(ctx context.Context, stream string, start string, stop string) *redis.XMessageSliceCmd {
-	defer a.leave()
-	if !a.pick(ctx) {
-		return a.UniversalClient.XRange(ctx, stream, start, stop)
-	}
-	cmd := a.make.XRange(ctx, stream, start, stop)
-	if err := a.send(ctx, cmd); err != nil {
-		cmd = a.make.XRange(ctx, stream, start, stop)
-		cmd.SetErr(err)
-	}
-	return cmd
+	return batched(ctx, a, a.pick(ctx), func(c redis.Cmdable) *redis.XMessageSliceCmd { return c.XRange(ctx, stream, start, stop) })
 }
 
 func (a *adaptive) XRangeN(ctx context.Context, stream string, start string, stop string, count int64) *redis.XMessageSliceCmd {
-	defer a.leave()
-	if !a.pick(ctx) {
-		return a.UniversalClient.XRangeN(ctx, stream, start, stop, count)
-	}
-	cmd := a.make.XRangeN(ctx, stream, start, stop, count)
-	if err := a.send(ctx, cmd); err != nil {
-		cmd = a.make.XRangeN(ctx, stream, start, stop, count)
-		cmd.SetErr(err)
-	}
-	return cmd
+	return batched(ctx, a, a.pick(ctx), func(c redis.Cmdable) *redis.XMessageSliceCmd { return c.XRangeN(ctx, stream, start, stop, count) })
 }
 
 func (a *adaptive) XRevRange(ctx context.Context, stream string, start string, stop string) *redis.XMessageSliceCmd {
-	defer a.leave()
-	if !a.pick(ctx) {
-		return a.UniversalClient.XRevRange(ctx, stream, start, stop)
-	}
-	cmd := a.make.XRevRange(ctx, stream, start, stop)
-	if err := a.send(ctx, cmd); err != nil {
-		cmd = a.make.XRevRange(ctx, stream, start, stop)
-		cmd.SetErr(err)
-	}
-	return cmd
+	return batched(ctx, a, a.pick(ctx), func(c redis.Cmdable) *redis.XMessageSliceCmd { return c.XRevRange(ctx, stream, start, stop) })
 }
 
 func (a *adaptive) XRevRangeN(ctx context.Context, stream string, start string, stop string, count int64) *redis.XMessageSliceCmd {
-	defer a.leave()
-	if !a.pick(ctx) {
-		return a.UniversalClient.XRevRangeN(ctx, stream, start, stop, count)
-	}
-	cmd := a.make.XRevRangeN(ctx, stream, start, stop, count)
-	if err := a.send(ctx, cmd); err != nil {
-		cmd = a.make.XRevRangeN(ctx, stream, start, stop, count)
-		cmd.SetErr(err)
-	}
-	return cmd
+	return batched(ctx, a, a.pick(ctx), func(c redis.Cmdable) *redis.XMessageSliceCmd { return c.XRevRangeN(ctx, stream, start, stop, count) })
 }
 
 func (a *adaptive) XTrimMaxLen(ctx context.Context, key string, maxLen int64) *redis.IntCmd {
-	defer a.leave()
-	if !a.pick(ctx) {
-		return a.UniversalClient.XTrimMaxLen(ctx, key, maxLen)
-	}
-	cmd := a.make.XTrimMaxLen(ctx, key, maxLen)
-	if err := a.send(ctx, cmd); err != nil {
-		cmd = a.make.XTrimMaxLen(ctx, key, maxLen)
-		cmd.SetErr(err)
-	}
-	return cmd
+	return batched(ctx, a, a.pick(ctx), func(c redis.Cmdable) *redis.IntCmd { return c.XTrimMaxLen(ctx, key, maxLen) })
 }
 
 func (a *adaptive) XTrimMaxLenApprox(ctx context.Context, key string, maxLen int64, limit int64) *redis.IntCmd {
-	defer a.leave()
-	if !a.pick(ctx) {
-		return a.UniversalClient.XTrimMaxLenApprox(ctx, key, maxLen, limit)
-	}
-	cmd := a.make.XTrimMaxLenApprox(ctx, key, maxLen, limit)
-	if err := a.send(ctx, cmd); err != nil {
-		cmd = a.make.XTrimMaxLenApprox(ctx, key, maxLen, limit)
-		cmd.SetErr(err)
-	}
-	return cmd
+	return batched(ctx, a, a.pick(ctx), func(c redis.Cmdable) *redis.IntCmd { return c.XTrimMaxLenApprox(ctx, key, maxLen, limit) })
 }
 
 func (a *adaptive) XTrimMinID(ctx context.Context, key string, minID string) *redis.IntCmd {
-	defer a.leave()
-	if !a.pick(ctx) {
-		return a.UniversalClient.XTrimMinID(ctx, key, minID)
-	}
-	cmd := a.make.XTrimMinID(ctx, key, minID)
-	if err := a.send(ctx, cmd); err != nil {
-		cmd = a.make.XTrimMinID(ctx, key, minID)
-		cmd.SetErr(err)
-	}
-	return cmd
+	return batched(ctx, a, a.pick(ctx), func(c redis.Cmdable) *redis.IntCmd { return c.XTrimMinID(ctx, key, minID) })
 }
 
 func (a *adaptive) XTrimMinIDApprox(ctx context.Context, key string, minID string, limit int64) *redis.IntCmd {
-	defer a.leave()
-	if !a.pick(ctx) {
-		return a.UniversalClient.XTrimMinIDApprox(ctx, key, minID, limit)
-	}
-	cmd := a.make.XTrimMinIDApprox(ctx, key, minID, limit)
-	if err := a.send(ctx, cmd); err != nil {
-		cmd = a.make.XTrimMinIDApprox(ctx, key, minID, limit)
-		cmd.SetErr(err)
-	}
-	return cmd
+	return batched(ctx, a, a.pick(ctx), func(c redis.Cmdable) *redis.IntCmd { return c.XTrimMinIDApprox(ctx, key, minID, limit) })
 }
 
 func (a *adaptive) ZAdd(ctx context.Context, key string, members ...redis.Z) *redis.IntCmd {
-	defer a.leave()
-	if !a.pick(ctx) {
-		return a.UniversalClient.ZAdd(ctx, key, members...)
-	}
-	cmd := a.make.ZAdd(ctx, key, members...)
-	if err := a.send(ctx, cmd); err != nil {
-		cmd = a.make.ZAdd(ctx, key, members...)
-		cmd.SetErr(err)
-	}
-	return cmd
+	return batched(ctx, a, a.pick(ctx), func(c redis.Cmdable) *redis.IntCmd { return c.ZAdd(ctx, key, members...) })
 }
 
 func (a *adaptive) ZAddArgs(ctx context.Context, key string, args redis.ZAddArgs) *redis.IntCmd {
-	defer a.leave()
-	if !a.pick(ctx) {
-		return a.UniversalClient.ZAddArgs(ctx, key, args)
-	}
-	cmd := a.make.ZAddArgs(ctx, key, args)
-	if err := a.send(ctx, cmd); err != nil {
-		cmd = a.make.ZAddArgs(ctx, key, args)
-		cmd.SetErr(err)
-	}
-	return cmd
+	return batched(ctx, a, a.pick(ctx), func(c redis.Cmdable) *redis.IntCmd { return c.ZAddArgs(ctx, key, args) })
 }
 
 func (a *adaptive) ZAddArgsIncr(ctx context.Context, key string, args redis.ZAddArgs) *redis.FloatCmd {
-	defer a.leave()
-	if !a.pick(ctx) {
-		return a.UniversalClient.ZAddArgsIncr(ctx, key, args)
-	}
-	cmd := a.make.ZAddArgsIncr(ctx, key, args)
-	if err := a.send(ctx, cmd); err != nil {
-		cmd = a.make.ZAddArgsIncr(ctx, key, args)
-		cmd.SetErr(err)
-	}
-	return cmd
+	return batched(ctx, a, a.pick(ctx), func(c redis.Cmdable) *redis.FloatCmd { return c.ZAddArgsIncr(ctx, key, args) })
 }
 
 func (a *adaptive) ZAddGT(ctx context.Context, key string, members ...redis.Z) *redis.IntCmd {
-	defer a.leave()
-	if !a.pick(ctx) {
-		return a.UniversalClient.ZAddGT(ctx, key, members...)
-	}
-	cmd := a.make.ZAddGT(ctx, key, members...)
-	if err := a.send(ctx, cmd); err != nil {
-		cmd = a.make.ZAddGT(ctx, key, members...)
-		cmd.SetErr(err)
-	}
-	return cmd
+	return batched(ctx, a, a.pick(ctx), func(c redis.Cmdable) *redis.IntCmd { return c.ZAddGT(ctx, key, members...) })
 }
 
 func (a *adaptive) ZAddLT(ctx context.Context, key string, members ...redis.Z) *redis.IntCmd {
-	defer a.leave()
-	if !a.pick(ctx) {
-		return a.UniversalClient.ZAddLT(ctx, key, members...)
-	}
-	cmd := a.make.ZAddLT(ctx, key, members...)
-	if err := a.send(ctx, cmd); err != nil {
-		cmd = a.make.ZAddLT(ctx, key, members...)
-		cmd.SetErr(err)
-	}
-	return cmd
+	return batched(ctx, a, a.pick(ctx), func(c redis.Cmdable) *redis.IntCmd { return c.ZAddLT(ctx, key, members...) })
 }
 
 func (a *adaptive) ZAddNX(ctx context.Context, key string, members ...redis.Z) *redis.IntCmd {
-	defer a.leave()
-	if !a.pick(ctx) {
-		return a.UniversalClient.ZAddNX(ctx, key, members...)
-	}
-	cmd := a.make.ZAddNX(ctx, key, members...)
-	if err := a.send(ctx, cmd); err != nil {
-		cmd = a.make.ZAddNX(ctx, key, members...)
-		cmd.SetErr(err)
-	}
-	return cmd
+	return batched(ctx, a, a.pick(ctx), func(c redis.Cmdable) *redis.IntCmd { return c.ZAddNX(ctx, key, members...) })
 }
 
 func (a *adaptive) ZAddXX(ctx context.Context, key string, members ...redis.Z) *redis.IntCmd {
-	defer a.leave()
-	if !a.pick(ctx) {
-		return a.UniversalClient.ZAddXX(ctx, key, members...)
-	}
-	cmd := a.make.ZAddXX(ctx, key, members...)
-	if err := a.send(ctx, cmd); err != nil {
-		cmd = a.make.ZAddXX(ctx, key, members...)
-		cmd.SetErr(err)
-	}
-	return cmd
+	return batched(ctx, a, a.pick(ctx), func(c redis.Cmdable) *redis.IntCmd { return c.ZAddXX(ctx, key, members...) })
 }
 
 func (a *adaptive) ZCard(ctx context.Context, key string) *redis.IntCmd {
-	defer a.leave()
-	if !a.pick(ctx) {
-		return a.UniversalClient.ZCard(ctx, key)
-	}
-	cmd := a.make.ZCard(ctx, key)
-	if err := a.send(ctx, cmd); err != nil {
-		cmd = a.make.ZCard(ctx, key)
-		cmd.SetErr(err)
-	}
-	return cmd
+	return batched(ctx, a, a.pick(ctx), func(c redis.Cmdable) *redis.IntCmd { return c.ZCard(ctx, key) })
 }
 
 func (a *adaptive) ZCount(ctx context.Context, key string, min string, max string) *redis.IntCmd {
-	defer a.leave()
-	if !a.pick(ctx) {
-		return a.UniversalClient.ZCount(ctx, key, min, max)
-	}
-	cmd := a.make.ZCount(ctx, key, min, max)
-	if err := a.send(ctx, cmd); err != nil {
-		cmd = a.make.ZCount(ctx, key, min, max)
-		cmd.SetErr(err)
-	}
-	return cmd
+	return batched(ctx, a, a.pick(ctx), func(c redis.Cmdable) *redis.IntCmd { return c.ZCount(ctx, key, min, max) })
 }
 
 func (a *adaptive) ZIncrBy(ctx context.Context, key string, increment float64, member string) *redis.FloatCmd {
-	defer a.leave()
-	if !a.pick(ctx) {
-		return a.UniversalClient.ZIncrBy(ctx, key, increment, member)
-	}
-	cmd := a.make.ZIncrBy(ctx, key, increment, member)
-	if err := a.send(ctx, cmd); err != nil {
-		cmd = a.make.ZIncrBy(ctx, key, increment, member)
-		cmd.SetErr(err)
-	}
-	return cmd
+	return batched(ctx, a, a.pick(ctx), func(c redis.Cmdable) *redis.FloatCmd { return c.ZIncrBy(ctx, key, increment, member) })
 }
 
 func (a *adaptive) ZLexCount(ctx context.Context, key string, min string, max string) *redis.IntCmd {
-	defer a.leave()
-	if !a.pick(ctx) {
-		return a.UniversalClient.ZLexCount(ctx, key, min, max)
-	}
-	cmd := a.make.ZLexCount(ctx, key, min, max)
-	if err := a.send(ctx, cmd); err != nil {
-		cmd = a.make.ZLexCount(ctx, key, min, max)
-		cmd.SetErr(err)
-	}
-	return cmd
+	return batched(ctx, a, a.pick(ctx), func(c redis.Cmdable) *redis.IntCmd { return c.ZLexCount(ctx, key, min, max) })
 }
 
 func (a *adaptive) ZMScore(ctx context.Context, key string, members ...string) *redis.FloatSliceCmd {
-	defer a.leave()
-	if !a.pick(ctx) {
-		return a.UniversalClient.ZMScore(ctx, key, members...)
-	}
-	cmd := a.make.ZMScore(ctx, key, members...)
-	if err := a.send(ctx, cmd); err != nil {
-		cmd = a.make.ZMScore(ctx, key, members...)
-		cmd.SetErr(err)
-	}
-	return cmd
+	return batched(ctx, a, a.pick(ctx), func(c redis.Cmdable) *redis.FloatSliceCmd { return c.ZMScore(ctx, key, members...) })
 }
 
 func (a *adaptive) ZPopMax(ctx context.Context, key string, count ...int64) *redis.ZSliceCmd {
-	defer a.leave()
-	if !a.pick(ctx) {
-		return a.UniversalClient.ZPopMax(ctx, key, count...)
-	}
-	cmd := a.make.ZPopMax(ctx, key, count...)
-	if err := a.send(ctx, cmd); err != nil {
-		cmd = a.make.ZPopMax(ctx, key, count...)
-		cmd.SetErr(err)
-	}
-	return cmd
+	return batched(ctx, a, a.pick(ctx), func(c redis.Cmdable) *redis.ZSliceCmd { return c.ZPopMax(ctx, key, count...) })
 }
 
 func (a *adaptive) ZPopMin(ctx context.Context, key string, count ...int64) *redis.ZSliceCmd {
-	defer a.leave()
-	if !a.pick(ctx) {
-		return a.UniversalClient.ZPopMin(ctx, key, count...)
-	}
-	cmd := a.make.ZPopMin(ctx, key, count...)
-	if err := a.send(ctx, cmd); err != nil {
-		cmd = a.make.ZPopMin(ctx, key, count...)
-		cmd.SetErr(err)
-	}
-	return cmd
+	return batched(ctx, a, a.pick(ctx), func(c redis.Cmdable) *redis.ZSliceCmd { return c.ZPopMin(ctx, key, count...) })
 }
 
 func (a *adaptive) ZRandMember(ctx context.Context, key string, count int) *redis.StringSliceCmd {
-	defer a.leave()
-	if !a.pick(ctx) {
-		return a.UniversalClient.ZRandMember(ctx, key, count)
-	}
-	cmd := a.make.ZRandMember(ctx, key, count)
-	if err := a.send(ctx, cmd); err != nil {
-		cmd = a.make.ZRandMember(ctx, key, count)
-		cmd.SetErr(err)
-	}
-	return cmd
+	return batched(ctx, a, a.pick(ctx), func(c redis.Cmdable) *redis.StringSliceCmd { return c.ZRandMember(ctx, key, count) })
 }
 
 func (a *adaptive) ZRandMemberWithScores(ctx context.Context, key string, count int) *redis.ZSliceCmd {
-	defer a.leave()
-	if !a.pick(ctx) {
-		return a.UniversalClient.ZRandMemberWithScores(ctx, key, count)
-	}
-	cmd := a.make.ZRandMemberWithScores(ctx, key, count)
-	if err := a.send(ctx, cmd); err != nil {
-		cmd = a.make.ZRandMemberWithScores(ctx, key, count)
-		cmd.SetErr(err)
-	}
-	return cmd
+	return batched(ctx, a, a.pick(ctx), func(c redis.Cmdable) *redis.ZSliceCmd { return c.ZRandMemberWithScores(ctx, key, count) })
 }
 
 func (a *adaptive) ZRange(ctx context.Context, key string, start int64, stop int64) *redis.StringSliceCmd {
-	defer a.leave()
-	if !a.pick(ctx) {
-		return a.UniversalClient.ZRange(ctx, key, start, stop)
-	}
-	cmd := a.make.ZRange(ctx, key, start, stop)
-	if err := a.send(ctx, cmd); err != nil {
-		cmd = a.make.ZRange(ctx, key, start, stop)
-		cmd.SetErr(err)
-	}
-	return cmd
+	return batched(ctx, a, a.pick(ctx), func(c redis.Cmdable) *redis.StringSliceCmd { return c.ZRange(ctx, key, start, stop) })
 }
 
 func (a *adaptive) ZRangeArgs(ctx context.Context, z redis.ZRangeArgs) *redis.StringSliceCmd {
-	defer a.leave()
-	if !a.pick(ctx) {
-		return a.UniversalClient.ZRangeArgs(ctx, z)
-	}
-	cmd := a.make.ZRangeArgs(ctx, z)
-	if err := a.send(ctx, cmd); err != nil {
-		cmd = a.make.ZRangeArgs(ctx, z)
-		cmd.SetErr(err)
-	}
-	return cmd
+	return batched(ctx, a, a.pick(ctx), func(c redis.Cmdable) *redis.StringSliceCmd { return c.ZRangeArgs(ctx, z) })
 }
 
 func (a *adaptive) ZRangeArgsWithScores(ctx context.Context, z redis.ZRangeArgs) *redis.ZSliceCmd {
-	defer a.leave()
-	if !a.pick(ctx) {
-		return a.UniversalClient.ZRangeArgsWithScores(ctx, z)
-	}
-	cmd := a.make.ZRangeArgsWithScores(ctx, z)
-	if err := a.send(ctx, cmd); err != nil {
-		cmd = a.make.ZRangeArgsWithScores(ctx, z)
-		cmd.SetErr(err)
-	}
-	return cmd
+	return batched(ctx, a, a.pick(ctx), func(c redis.Cmdable) *redis.ZSliceCmd { return c.ZRangeArgsWithScores(ctx, z) })
 }
 
 func (a *adaptive) ZRangeByLex(ctx context.Context, key string, opt *redis.ZRangeBy) *redis.StringSliceCmd {
-	defer a.leave()
-	if !a.pick(ctx) {
-		return a.UniversalClient.ZRangeByLex(ctx, key, opt)
-	}
-	cmd := a.make.ZRangeByLex(ctx, key, opt)
-	if err := a.send(ctx, cmd); err != nil {
-		cmd = a.make.ZRangeByLex(ctx, key, opt)
-		cmd.SetErr(err)
-	}
-	return cmd
+	return batched(ctx, a, a.pick(ctx), func(c redis.Cmdable) *redis.StringSliceCmd { return c.ZRangeByLex(ctx, key, opt) })
 }
 
 func (a *adaptive) ZRangeByScore(ctx context.Context, key string, opt *redis.ZRangeBy) *redis.StringSliceCmd {
-	defer a.leave()
-	if !a.pick(ctx) {
-		return a.UniversalClient.ZRangeByScore(ctx, key, opt)
-	}
-	cmd := a.make.ZRangeByScore(ctx, key, opt)
-	if err := a.send(ctx, cmd); err != nil {
-		cmd = a.make.ZRangeByScore(ctx, key, opt)
-		cmd.SetErr(err)
-	}
-	return cmd
+	return batched(ctx, a, a.pick(ctx), func(c redis.Cmdable) *redis.StringSliceCmd { return c.ZRangeByScore(ctx, key, opt) })
 }
 
 func (a *adaptive) ZRangeByScoreWithScores(ctx context.Context, key string, opt *redis.ZRangeBy) *redis.ZSliceCmd {
-	defer a.leave()
-	if !a.pick(ctx) {
-		return a.UniversalClient.ZRangeByScoreWithScores(ctx, key, opt)
-	}
-	cmd := a.make.ZRangeByScoreWithScores(ctx, key, opt)
-	if err := a.send(ctx, cmd); err != nil {
-		cmd = a.make.ZRangeByScoreWithScores(ctx, key, opt)
-		cmd.SetErr(err)
-	}
-	return cmd
+	return batched(ctx, a, a.pick(ctx), func(c redis.Cmdable) *redis.ZSliceCmd { return c.ZRangeByScoreWithScores(ctx, key, opt) })
 }
 
 func (a *adaptive) ZRangeWithScores(ctx context.Context, key string, start int64, stop int64) *redis.ZSliceCmd {
-	defer a.leave()
-	if !a.pick(ctx) {
-		return a.UniversalClient.ZRangeWithScores(ctx, key, start, stop)
-	}
-	cmd := a.make.ZRangeWithScores(ctx, key, start, stop)
-	if err := a.send(ctx, cmd); err != nil {
-		cmd = a.make.ZRangeWithScores(ctx, key, start, stop)
-		cmd.SetErr(err)
-	}
-	return cmd
+	return batched(ctx, a, a.pick(ctx), func(c redis.Cmdable) *redis.ZSliceCmd { return c.ZRangeWithScores(ctx, key, start, stop) })
 }
 
 func (a *adaptive) ZRank(ctx context.Context, key string, member string) *redis.IntCmd {
-	defer a.leave()
-	if !a.pick(ctx) {
-		return a.UniversalClient.ZRank(ctx, key, member)
-	}
-	cmd := a.make.ZRank(ctx, key, member)
-	if err := a.send(ctx, cmd); err != nil {
-		cmd = a.make.ZRank(ctx, key, member)
-		cmd.SetErr(err)
-	}
-	return cmd
+	return batched(ctx, a, a.pick(ctx), func(c redis.Cmdable) *redis.IntCmd { return c.ZRank(ctx, key, member) })
 }
 
 func (a *adaptive) ZRankWithScore(ctx context.Context, key string, member string) *redis.RankWithScoreCmd {
-	defer a.leave()
-	if !a.pick(ctx) {
-		return a.UniversalClient.ZRankWithScore(ctx, key, member)
-	}
-	cmd := a.make.ZRankWithScore(ctx, key, member)
-	if err := a.send(ctx, cmd); err != nil {
-		cmd = a.make.ZRankWithScore(ctx, key, member)
-		cmd.SetErr(err)
-	}
-	return cmd
+	return batched(ctx, a, a.pick(ctx), func(c redis.Cmdable) *redis.RankWithScoreCmd { return c.ZRankWithScore(ctx, key, member) })
 }
 
 func (a *adaptive) ZRem(ctx context.Context, key string, members ...interface{}) *redis.IntCmd {
-	defer a.leave()
-	if !a.pick(ctx) {
-		return a.UniversalClient.ZRem(ctx, key, members...)
-	}
-	cmd := a.make.ZRem(ctx, key, members...)
-	if err := a.send(ctx, cmd); err != nil {
-		cmd = a.make.ZRem(ctx, key, members...)
-		cmd.SetErr(err)
-	}
-	return cmd
+	return batched(ctx, a, a.pick(ctx), func(c redis.Cmdable) *redis.IntCmd { return c.ZRem(ctx, key, members...) })
 }
 
 func (a *adaptive) ZRemRangeByLex(ctx context.Context, key string, min string, max string) *redis.IntCmd {
-	defer a.leave()
-	if !a.pick(ctx) {
-		return a.UniversalClient.ZRemRangeByLex(ctx, key, min, max)
-	}
-	cmd := a.make.ZRemRangeByLex(ctx, key, min, max)
-	if err := a.send(ctx, cmd); err != nil {
-		cmd = a.make.ZRemRangeByLex(ctx, key, min, max)
-		cmd.SetErr(err)
-	}
-	return cmd
+	return batched(ctx, a, a.pick(ctx), func(c redis.Cmdable) *redis.IntCmd { return c.ZRemRangeByLex(ctx, key, min, max) })
 }
 
 func (a *adaptive) ZRemRangeByRank(ctx context.Context, key string, start int64, stop int64) *redis.IntCmd {
-	defer a.leave()
-	if !a.pick(ctx) {
-		return a.UniversalClient.ZRemRangeByRank(ctx, key, start, stop)
-	}
-	cmd := a.make.ZRemRangeByRank(ctx, key, start, stop)
-	if err := a.send(ctx, cmd); err != nil {
-		cmd = a.make.ZRemRangeByRank(ctx, key, start, stop)
-		cmd.SetErr(err)
-	}
-	return cmd
+	return batched(ctx, a, a.pick(ctx), func(c redis.Cmdable) *redis.IntCmd { return c.ZRemRangeByRank(ctx, key, start, stop) })
 }
 
 func (a *adaptive) ZRemRangeByScore(ctx context.Context, key string, min string, max string) *redis.IntCmd {
-	defer a.leave()
-	if !a.pick(ctx) {
-		return a.UniversalClient.ZRemRangeByScore(ctx, key, min, max)
-	}
-	cmd := a.make.ZRemRangeByScore(ctx, key, min, max)
-	if err := a.send(ctx, cmd); err != nil {
-		cmd = a.make.ZRemRangeByScore(ctx, key, min, max)
-		cmd.SetErr(err)
-	}
-	return cmd
+	return batched(ctx, a, a.pick(ctx), func(c redis.Cmdable) *redis.IntCmd { return c.ZRemRangeByScore(ctx, key, min, max) })
 }
 
 func (a *adaptive) ZRevRange(ctx context.Context, key string, start int64, stop int64) *redis.StringSliceCmd {
-	defer a.leave()
-	if !a.pick(ctx) {
-		return a.UniversalClient.ZRevRange(ctx, key, start, stop)
-	}
-	cmd := a.make.ZRevRange(ctx, key, start, stop)
-	if err := a.send(ctx, cmd); err != nil {
-		cmd = a.make.ZRevRange(ctx, key, start, stop)
-		cmd.SetErr(err)
-	}
-	return cmd
+	return batched(ctx, a, a.pick(ctx), func(c redis.Cmdable) *redis.StringSliceCmd { return c.ZRevRange(ctx, key, start, stop) })
 }
 
 func (a *adaptive) ZRevRangeByLex(ctx context.Context, key string, opt *redis.ZRangeBy) *redis.StringSliceCmd {
-	defer a.leave()
-	if !a.pick(ctx) {
-		return a.UniversalClient.ZRevRangeByLex(ctx, key, opt)
-	}
-	cmd := a.make.ZRevRangeByLex(ctx, key, opt)
-	if err := a.send(ctx, cmd); err != nil {
-		cmd = a.make.ZRevRangeByLex(ctx, key, opt)
-		cmd.SetErr(err)
-	}
-	return cmd
+	return batched(ctx, a, a.pick(ctx), func(c redis.Cmdable) *redis.StringSliceCmd { return c.ZRevRangeByLex(ctx, key, opt) })
 }
 
 func (a *adaptive) ZRevRangeByScore(ctx context.Context, key string, opt *redis.ZRangeBy) *redis.StringSliceCmd {
-	defer a.leave()
-	if !a.pick(ctx) {
-		return a.UniversalClient.ZRevRangeByScore(ctx, key, opt)
-	}
-	cmd := a.make.ZRevRangeByScore(ctx, key, opt)
-	if err := a.send(ctx, cmd); err != nil {
-		cmd = a.make.ZRevRangeByScore(ctx, key, opt)
-		cmd.SetErr(err)
-	}
-	return cmd
+	return batched(ctx, a, a.pick(ctx), func(c redis.Cmdable) *redis.StringSliceCmd { return c.ZRevRangeByScore(ctx, key, opt) })
 }
 
 func (a *adaptive) ZRevRangeByScoreWithScores(ctx context.Context, key string, opt *redis.ZRangeBy) *redis.ZSliceCmd {
-	defer a.leave()
-	if !a.pick(ctx) {
-		return a.UniversalClient.ZRevRangeByScoreWithScores(ctx, key, opt)
-	}
-	cmd := a.make.ZRevRangeByScoreWithScores(ctx, key, opt)
-	if err := a.send(ctx, cmd); err != nil {
-		cmd = a.make.ZRevRangeByScoreWithScores(ctx, key, opt)
-		cmd.SetErr(err)
-	}
-	return cmd
+	return batched(ctx, a, a.pick(ctx), func(c redis.Cmdable) *redis.ZSliceCmd { return c.ZRevRangeByScoreWithScores(ctx, key, opt) })
 }
 
 func (a *adaptive) ZRevRangeWithScores(ctx context.Context, key string, start int64, stop int64) *redis.ZSliceCmd {
-	defer a.leave()
-	if !a.pick(ctx) {
-		return a.UniversalClient.ZRevRangeWithScores(ctx, key, start, stop)
-	}
-	cmd := a.make.ZRevRangeWithScores(ctx, key, start, stop)
-	if err := a.send(ctx, cmd); err != nil {
-		cmd = a.make.ZRevRangeWithScores(ctx, key, start, stop)
-		cmd.SetErr(err)
-	}
-	return cmd
+	return batched(ctx, a, a.pick(ctx), func(c redis.Cmdable) *redis.ZSliceCmd { return c.ZRevRangeWithScores(ctx, key, start, stop) })
 }
 
 func (a *adaptive) ZRevRank(ctx context.Context, key string, member string) *redis.IntCmd {
-	defer a.leave()
-	if !a.pick(ctx) {
-		return a.UniversalClient.ZRevRank(ctx, key, member)
-	}
-	cmd := a.make.ZRevRank(ctx, key, member)
-	if err := a.send(ctx, cmd); err != nil {
-		cmd = a.make.ZRevRank(ctx, key, member)
-		cmd.SetErr(err)
-	}
-	return cmd
+	return batched(ctx, a, a.pick(ctx), func(c redis.Cmdable) *redis.IntCmd { return c.ZRevRank(ctx, key, member) })
 }
 
 func (a *adaptive) ZRevRankWithScore(ctx context.Context, key string, member string) *redis.RankWithScoreCmd {
-	defer a.leave()
-	if !a.pick(ctx) {
-		return a.UniversalClient.ZRevRankWithScore(ctx, key, member)
-	}
-	cmd := a.make.ZRevRankWithScore(ctx, key, member)
-	if err := a.send(ctx, cmd); err != nil {
-		cmd = a.make.ZRevRankWithScore(ctx, key, member)
-		cmd.SetErr(err)
-	}
-	return cmd
+	return batched(ctx, a, a.pick(ctx), func(c redis.Cmdable) *redis.RankWithScoreCmd { return c.ZRevRankWithScore(ctx, key, member) })
 }
 
 func (a *adaptive) ZScore(ctx context.Context, key string, member string) *redis.FloatCmd {
-	defer a.leave()
-	if !a.pick(ctx) {
-		return a.UniversalClient.ZScore(ctx, key, member)
-	}
-	cmd := a.make.ZScore(ctx, key, member)
-	if err := a.send(ctx, cmd); err != nil {
-		cmd = a.make.ZScore(ctx, key, member)
-		cmd.SetErr(err)
-	}
-	return cmd
+	return batched(ctx, a, a.pick(ctx), func(c redis.Cmdable) *redis.FloatCmd { return c.ZScore(ctx, key, member) })
 }

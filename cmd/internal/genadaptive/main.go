@@ -147,8 +147,7 @@ func sorted(set map[string]bool) []string {
 	return all
 }
 
-// method writes one method. The command is made once more when its caller gives
-// up, because the batch goes on with the first one.
+// method writes one method: what makes the command, for batched to use.
 func method(b *bytes.Buffer, m *types.Func, w way, qualify types.Qualifier) error {
 	sig := m.Signature()
 	if sig.Params().Len() == 0 || sig.Results().Len() != 1 || types.TypeString(sig.Params().At(0).Type(), nil) != "context.Context" {
@@ -162,7 +161,7 @@ func method(b *bytes.Buffer, m *types.Func, w way, qualify types.Qualifier) erro
 		if name == "" || name == "_" {
 			name = fmt.Sprintf("arg%d", i)
 		}
-		if name == "a" || name == "cmd" || name == "err" || name == "managed" {
+		if name == "a" || name == "c" {
 			name += "_"
 		}
 		typ, arg := types.TypeString(p.Type(), qualify), name
@@ -178,20 +177,11 @@ func method(b *bytes.Buffer, m *types.Func, w way, qualify types.Qualifier) erro
 	if w == batchedOnOne {
 		pick = "pickOne"
 	}
-	call := m.Name() + "(" + strings.Join(args, ", ") + ")"
+	typ := types.TypeString(sig.Results().At(0).Type(), qualify)
 	fmt.Fprintf(b, `
-func (a *adaptive) %s(%s) %s {
-	defer a.leave()
-	if !a.%s(%s) {
-		return a.UniversalClient.%s
-	}
-	cmd := a.make.%s
-	if err := a.send(%s, cmd); err != nil {
-		cmd = a.make.%s
-		cmd.SetErr(err)
-	}
-	return cmd
+func (a *adaptive) %[1]s(%[2]s) %[3]s {
+	return batched(%[4]s, a, a.%[5]s(%[4]s), func(c redis.Cmdable) %[3]s { return c.%[1]s(%[6]s) })
 }
-`, m.Name(), strings.Join(params, ", "), types.TypeString(sig.Results().At(0).Type(), qualify), pick, ctx, call, call, ctx, call)
+`, m.Name(), strings.Join(params, ", "), typ, ctx, pick, strings.Join(args, ", "))
 	return nil
 }
