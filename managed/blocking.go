@@ -3,12 +3,14 @@ package managed
 import (
 	"context"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/redis/go-redis/v9"
 
 	"github.com/lifeguard-redis/lifeguard/hooks"
+	"github.com/lifeguard-redis/lifeguard/internal/conntrack"
 )
 
 // WithBlockingPool gives blocking commands (BLPOP, XREAD BLOCK, WAIT ...) a pool
@@ -108,4 +110,46 @@ func (u *unit) addBlockingPool(opt redis.Options, n int) error {
 	b.hook.Client = nil      // it would come back here
 	u.blocking.unit.Store(b) // maintenance may look at u already
 	return nil
+}
+
+// addBlockingFailover is addBlockingPool where Sentinels say where the server is.
+func (u *unit) addBlockingFailover(opt redis.FailoverOptions, n int) error {
+	opt.PoolSize = n
+	opt.MinIdleConns, opt.MaxIdleConns, opt.MaxActiveConns, opt.MaxConcurrentDials = 0, 0, 0, 0
+	opt.PipelinePoolSize = -1
+	like := failoverLike(&opt)
+	u.core.set.buffers.resize(like)
+	b := &unit{core: u.core, retry: u.retry}
+	b.blocking.of = u
+	b.on(u.core.tracker.NewFailoverNode(like, opt.SentinelAddrs...))
+	rdb, err := constructed(func() *redis.Client { return redis.NewFailoverClient(withNode(&opt, like)) })
+	if err != nil {
+		return err
+	}
+	b.bind(rdb, 0)
+	b.hook.Client = nil
+	u.blocking.unit.Store(b)
+	return nil
+}
+
+// blockWithin makes h, which is for a clone with another timeout, use the pool for blocking
+// commands with that timeout.
+func (u *unit) blockWithin(h *conntrack.Hook, d time.Duration) {
+	b := u.blocking.unit.Load()
+	if b == nil {
+		return
+	}
+	clone := sync.OnceValue(func() *redis.Client {
+		c := b.rdb.WithTimeout(d)
+		b.hook.Install(c, nil, nil)
+		return c
+	})
+	h.Client = func(ctx context.Context, cmd redis.Cmder, next redis.ProcessHook) error {
+		if !mayBlock(cmd) {
+			return u.process(ctx, cmd, next)
+		}
+		u.node.Leave(hooks.PoolMain) // it is counted there
+		defer u.node.Enter(hooks.PoolMain)
+		return clone().Process(ctx, cmd)
+	}
 }

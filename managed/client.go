@@ -25,7 +25,8 @@ type Client struct {
 	own   *handle
 	users *conntrack.Users // the user's hooks, of this client or clone
 
-	options *redis.Options // as given
+	through *conntrack.Hook // ours on this client or clone
+	options *redis.Options  // as given
 }
 
 // core is what all handles and clones of one client share.
@@ -85,7 +86,7 @@ func New(opt *redis.Options, opts ...Option) (*Client, error) {
 		_ = core.close()
 		return nil, err
 	}
-	return &Client{Client: u.rdb, unit: u, own: &handle{}, users: u.users, options: asGiven(u.rdb.Options(), opt)}, nil
+	return &Client{Client: u.rdb, unit: u, own: &handle{}, users: u.users, through: u.hook, options: asGiven(u.rdb.Options(), opt)}, nil
 }
 
 func newCore(opts []Option, opt *redis.Options) (*core, error) {
@@ -158,6 +159,9 @@ func (c *Client) AddHook(hook redis.Hook) {
 	c.users.Add(hook)
 	c.Client.AddHook(conntrack.DialOnly(hook)) // makes go-redis ask our hook again
 	if c.Client != c.rdb {
+		if c.own.close != nil { // a handle of Shared
+			c.rdb.AddHook(conntrack.DialOnly(hook))
+		}
 		return
 	}
 	if b := c.blocking.unit.Load(); b != nil {
@@ -170,10 +174,12 @@ func (c *Client) AddHook(hook redis.Hook) {
 // that have been added. Closing it closes the client.
 func (c *Client) WithTimeout(d time.Duration) *Client {
 	clone, users := c.Client.WithTimeout(d), c.users.Clone()
-	c.hook.Install(clone, users, nil)
+	through := *c.through
+	c.unit.blockWithin(&through, d)
+	through.Install(clone, users, nil)
 	opt := *c.options
 	opt.ReadTimeout, opt.WriteTimeout = d, d
-	return &Client{Client: clone, unit: c.unit, own: c.own, users: users, options: &opt}
+	return &Client{Client: clone, unit: c.unit, own: c.own, users: users, through: &through, options: &opt}
 }
 
 // Conns describes every open connection, the oldest first: those of the main and

@@ -6,6 +6,7 @@ import (
 	"net"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 
@@ -38,12 +39,18 @@ func NewFailover(opt *redis.FailoverOptions, opts ...Option) (*Client, error) {
 		return nil, err
 	}
 	u.bind(rdb, opt.MinIdleConns)
+	if n := core.set.blockingPool; n > 0 {
+		if err := u.addBlockingFailover(*opt, n); err != nil {
+			_ = u.close()
+			return nil, err
+		}
+	}
 	core.closer = u.close
 	if err := core.watch(u.retry.Stats); err != nil {
 		_ = core.close()
 		return nil, err
 	}
-	return &Client{Client: rdb, unit: u, own: &handle{}, users: u.users, options: failoverGiven(rdb.Options(), opt)}, nil
+	return &Client{Client: rdb, unit: u, own: &handle{}, users: u.users, through: u.hook, options: failoverGiven(rdb.Options(), opt)}, nil
 }
 
 // NewFailoverClient is NewFailover for those who replace redis.NewFailoverClient:
@@ -54,7 +61,7 @@ func NewFailoverClient(opt *redis.FailoverOptions, opts ...Option) *Client {
 
 // NewFailoverCluster makes a client that reads from the replicas that Sentinels
 // name, as redis.NewFailoverClusterClient. It opens nothing, and opt is cloned,
-// never changed. WithBlockingPool has no effect on it. Close ends the subscription
+// never changed. Close ends the subscription
 // to a Sentinel that go-redis leaves behind, and go-redis may log that the
 // Sentinels are closed.
 func NewFailoverCluster(opt *redis.FailoverOptions, opts ...Option) (*ClusterClient, error) {
@@ -84,6 +91,11 @@ func NewFailoverCluster(opt *redis.FailoverOptions, opts ...Option) (*ClusterCli
 		u := &unit{core: m.core, retry: m.retry, inner: true, around: &m.users}
 		u.on(d.node(node.Options().Addr))
 		u.bind(node, opt.MinIdleConns)
+		if n := m.core.set.blockingPool; n > 0 {
+			if err := u.addBlockingPool(d.options(node), n); err != nil {
+				m.core.set.log.Error("lifeguard: no pool for blocking commands", "node", node.Options().Addr, "error", err)
+			}
+		}
 	})
 	if err := m.attach(rdb, func() { rdb.ReloadState(context.Background()) }); err != nil {
 		return nil, err
@@ -148,6 +160,19 @@ func (d *dispatcher) node(addr string) *conntrack.Node {
 	}
 	d.nodes[addr] = x
 	return x.node
+}
+
+// options are those of a node's client, without what was put into them for it.
+func (d *dispatcher) options(node *redis.Client) redis.Options {
+	opt := *node.Options()
+	opt.Dialer, opt.OnConnect = d.like.Dialer, d.like.OnConnect
+	opt.CredentialsProviderContext, opt.PushNotificationProcessor = d.like.CredentialsProviderContext, nil
+	for _, timeout := range []*time.Duration{&opt.ReadTimeout, &opt.WriteTimeout} {
+		if *timeout == 0 {
+			*timeout = -1 // go-redis would take it for the default the second time
+		}
+	}
+	return opt
 }
 
 // lookForMaster notices that the Sentinels have named another master: what is

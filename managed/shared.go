@@ -2,6 +2,8 @@ package managed
 
 import (
 	"sync"
+
+	"github.com/lifeguard-redis/lifeguard/internal/conntrack"
 )
 
 // shared holds the clients of Shared, by URL.
@@ -42,7 +44,20 @@ func Shared(url string, opts ...Option) (*Client, error) {
 	s.users++
 	c := *s.client
 	c.own = &handle{close: func() error { return leaveShared(url, s) }}
+	c.cloneForHandle()
 	return &c, nil
+}
+
+// cloneForHandle gives a handle a client of its own over the shared pools, so that it can
+// be closed while others go on.
+func (c *Client) cloneForHandle() {
+	opt := c.rdb.Options()
+	c.Client = c.rdb.WithTimeout(opt.ReadTimeout)
+	c.Client.Options().WriteTimeout = opt.WriteTimeout // it has its own copy
+	through := *c.hook
+	through.Closed = c.own.closed.Load
+	c.through, c.users = &through, &conntrack.Users{}
+	through.Install(c.Client, c.users, nil)
 }
 
 func leaveShared(url string, s *sharedClient) error {

@@ -43,6 +43,10 @@ type Hook struct {
 	// a pipeline cmd is the first. It must not block. nil: nobody looks at the clock.
 	Took func(cmd redis.Cmder, d time.Duration)
 
+	// Closed reports whether this client was closed, though the pool is open for others;
+	// nil: no.
+	Closed func() bool
+
 	// Inner says that this is the hook of one node of a cluster or ring, and that
 	// there is another one outside which reveals errors.
 	Inner bool
@@ -161,6 +165,9 @@ func (s *scope) run(ctx context.Context, cmd redis.Cmder, watch bool) error {
 	if work && !s.watching {
 		n.main.enter()
 		defer n.main.leave()
+	}
+	if work && h.Closed != nil && h.Closed() {
+		return redis.ErrClosed
 	}
 	if client {
 		if err := n.t.refusing.Load(); err != nil {
@@ -328,6 +335,12 @@ func (s pipeScope) run(ctx context.Context, cmds []redis.Cmder, holder Holder) e
 func (s pipeScope) send(ctx context.Context, cmds []redis.Cmder) error {
 	in, next := s.in, s.next
 	h, n := in.Hook, in.Node
+	if h.Closed != nil && h.Closed() {
+		for _, cmd := range cmds {
+			cmd.SetErr(redis.ErrClosed)
+		}
+		return redis.ErrClosed
+	}
 	if s.inside {
 		next = func(ctx context.Context, cmds []redis.Cmder) error {
 			attempted(ctx)
