@@ -51,6 +51,18 @@ func (l *lock) acquire(ctx context.Context) (bool, error) {
 	return ok, err
 }
 
+// held reports whether somebody has the lock, and writes nothing.
+func (l *lock) held(ctx context.Context) (bool, error) {
+	err := l.rdb.Do(ctx, "GET", l.key).Err()
+	switch {
+	case err == nil:
+		return true, nil
+	case errors.Is(err, redis.Nil), answered(err) && denied(err): // it may be nobody's business
+		return false, nil
+	}
+	return false, fail(ctx, "lock", l.key, err)
+}
+
 // extend has the lock expire after d from now, if it is still ours.
 func (l *lock) extend(ctx context.Context, d time.Duration) (bool, error) {
 	start := time.Now()

@@ -50,7 +50,7 @@ type Policy struct {
 	Spare func(Client) bool
 
 	// DryRun reports whom it would end, and ends nobody. It writes nothing to the
-	// server, so it takes no lock either.
+	// server, so it takes no lock either; whether another reaper has it says Report.Busy.
 	DryRun bool
 
 	// PerSecond bounds how many clients are ended per second, over all nodes. 0:

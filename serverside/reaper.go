@@ -210,7 +210,7 @@ func (r *Reaper) once(ctx context.Context, l *lock) (Report, error) {
 }
 
 func (r *Reaper) newLock() *lock {
-	if r.lockKey == "" || r.policy.DryRun {
+	if r.lockKey == "" || r.policy.DryRun { // a dry run only looks at it
 		return nil
 	}
 	return newLock(r.rdb, r.lockKey, r.lockTTL)

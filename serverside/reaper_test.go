@@ -293,6 +293,25 @@ func TestKillsAreSpreadOutAndLooksAreRenewed(t *testing.T) {
 	assert.Equal(t, rep.Gone, count(t, s, "x"))
 }
 
+func TestADryRunSaysThatAnotherReaperHasTheLock(t *testing.T) {
+	onEach(t, func(t *testing.T, s *redistest.Server) {
+		rdb := dial(t, s, "me")
+		r := reaper(t, rdb, serverside.Policy{Name: "x", MaxAge: time.Second, DryRun: true})
+		rep, err := r.Once(t.Context())
+		require.NoError(t, err)
+		assert.False(t, rep.Busy)
+		require.NoError(t, s.Admin().Set(t.Context(), serverside.DefaultLockKey, "another", time.Minute).Err())
+		rep, err = r.Once(t.Context())
+		require.NoError(t, err)
+		assert.True(t, rep.Busy)
+		assert.NotZero(t, rep.Seen, "it looks all the same")
+		assert.Contains(t, rep.String(), "another reaper is at work; without it: would end 0 of")
+		left, err := s.Admin().Get(t.Context(), serverside.DefaultLockKey).Result()
+		require.NoError(t, err)
+		assert.Equal(t, "another", left)
+	})
+}
+
 func TestOnlyOneReaperWorksAtATime(t *testing.T) {
 	onEach(t, func(t *testing.T, s *redistest.Server) {
 		connect(t, s, "x", 2)

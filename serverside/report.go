@@ -33,14 +33,16 @@ type Report struct {
 	Started time.Time
 	Took    time.Duration
 	DryRun  bool
-	Busy    bool // another reaper has the lock: nothing was looked at
-	Nodes   int  // nodes that were looked at
-	Seen    int  // clients listed, the reaper's own connection and malformed lines not counted
-	Due     int  // of these, selected by the policy and past a limit: all of the following together
-	Spared  int  // kept by Policy.Spare
-	Ended   int  // ended by the reaper; 0 in a dry run
-	Gone    int  // gone, or in use again, by the time it was their turn
-	Refused int  // the server refused to end them; the error says why
+	// Busy: another reaper has the lock, and nothing was looked at. In a dry run all the
+	// same: it says whom the sweep would end, were it not for the lock.
+	Busy    bool
+	Nodes   int // nodes that were looked at
+	Seen    int // clients listed, the reaper's own connection and malformed lines not counted
+	Due     int // of these, selected by the policy and past a limit: all of the following together
+	Spared  int // kept by Policy.Spare
+	Ended   int // ended by the reaper; 0 in a dry run
+	Gone    int // gone, or in use again, by the time it was their turn
+	Refused int // the server refused to end them; the error says why
 	// Unknown is how many may have been ended or not: CLIENT KILL was sent, and no
 	// reply came, or go-redis sent it again because the first reply was lost.
 	Unknown int
@@ -50,7 +52,7 @@ type Report struct {
 
 // String is the report in one line.
 func (r Report) String() string {
-	if r.Busy {
+	if r.Busy && !r.DryRun {
 		return "another reaper is at work"
 	}
 	verb := "ended"
@@ -66,6 +68,9 @@ func (r Report) String() string {
 		if f.n > 0 && !(r.DryRun && f.what == "left") {
 			s += fmt.Sprintf(", %d %s", f.n, f.what)
 		}
+	}
+	if r.Busy {
+		s = "another reaper is at work; without it: " + s
 	}
 	return s + fmt.Sprintf(") on %d nodes in %v", r.Nodes, r.Took.Round(time.Millisecond))
 }

@@ -44,6 +44,10 @@ func (s *sweep) run(ctx context.Context) error {
 			return nil
 		}
 	}
+	var lockErr error
+	if s.policy.DryRun && s.lockKey != "" {
+		s.rep.Busy, lockErr = newLock(s.rdb, s.lockKey, s.lockTTL).held(ctx)
+	}
 	lost := false
 	err := eachNode(ctx, s.rdb, func(ctx context.Context, node string, c Commander) error {
 		if lost {
@@ -53,6 +57,9 @@ func (s *sweep) run(ctx context.Context) error {
 		lost = errors.Is(err, ErrLockLost)
 		return err
 	})
+	if lockErr != nil {
+		err = errors.Join(err, lockErr)
+	}
 	return with(err, &s.torn)
 }
 

@@ -247,8 +247,8 @@ func TestSomethingElseAtAKeyIsAnErrorOrAGap(t *testing.T) {
 		broken("missing", change("host", ""))
 		broken("negative", change("total", "-1"))
 		broken("differs", change("active", "77"))
-		broken("torn", change("nodes", `[{"name":`))
-		broken("huge", change("numbers", `{"total":99999999999}`))
+		broken("torn", change("data", `{"nodes":[{"name":`))
+		broken("huge", change("data", `{"every_ms":1000,"lost_ms":3000,"keep_ms":60000,"rest":{"total":99999999999}}`))
 		f := read(t, admin)
 		assert.Len(t, f.Instances, 1)
 		assert.Equal(t, f.Instances[0].Numbers, f.Sum, "only what can be read is added up")
@@ -257,7 +257,7 @@ func TestSomethingElseAtAKeyIsAnErrorOrAGap(t *testing.T) {
 		for _, want := range []string{
 			`instance "text" cannot be read: it is no hash`, `"forever" cannot be read: it does not expire`, `"newer" cannot be read: it is of version 2`,
 			`"missing" cannot be read: host: it is missing`, `"negative" cannot be read: total: "-1" is no number`,
-			`"differs" cannot be read: active: numbers says otherwise`, `"torn" cannot be read: nodes: `, `"huge" cannot be read: numbers: 99999999999`,
+			`"differs" cannot be read: active: data says otherwise`, `"torn" cannot be read: data: `, `"huge" cannot be read: data: 99999999999`,
 		} {
 			assert.Contains(t, gaps, want)
 		}

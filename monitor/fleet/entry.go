@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"net/netip"
+	"slices"
 	"strconv"
 	"time"
 )
@@ -16,28 +18,72 @@ const version = 1
 // connections is told by ClientNames only.
 const maxAddrs = 1000
 
+// data is what only programs read of an instance, in one field: a field of its own costs
+// the server more than what is in it. Zeros are left out.
+type data struct {
+	Every       int64               `json:"every_ms"`
+	LostAfter   int64               `json:"lost_ms"`
+	Keep        int64               `json:"keep_ms"`
+	Rest        packed              `json:"rest,omitzero"` // what belongs to no node
+	Nodes       []packedNode        `json:"nodes,omitempty"`
+	Unknown     bool                `json:"unknown,omitempty"`
+	Gaps        []string            `json:"gaps,omitempty"`
+	ClientNames []string            `json:"client_names,omitempty"`
+	Addrs       map[string][]uint16 `json:"addrs,omitempty"` // the ports of each IP
+}
+
+type packedNode struct {
+	Name string `json:"name"`
+	packed
+	MaxClients int    `json:"max_clients,omitempty"`
+	RunID      string `json:"run_id,omitempty"`
+}
+
+// packed are Numbers without zeros.
+type packed struct {
+	Total           int    `json:"total,omitempty"`
+	Active          int    `json:"active,omitempty"`
+	Idle            int    `json:"idle,omitempty"`
+	Disconnected    uint64 `json:"disconnected,omitempty"`
+	Subscribed      int    `json:"subscribed,omitempty"`
+	Size            int    `json:"size,omitempty"`
+	Waiting         int    `json:"waiting,omitempty"`
+	Leases          int    `json:"leases,omitempty"`
+	Dialed          uint64 `json:"dialed,omitempty"`
+	DialErrors      uint64 `json:"dial_errors,omitempty"`
+	Hits            uint64 `json:"hits,omitempty"`
+	Misses          uint64 `json:"misses,omitempty"`
+	Waits           uint64 `json:"waits,omitempty"`
+	PoolTimeouts    uint64 `json:"pool_timeouts,omitempty"`
+	Retries         uint64 `json:"retries,omitempty"`
+	UnknownOutcomes uint64 `json:"unknown_outcomes,omitempty"`
+	Leaks           uint64 `json:"leaks,omitempty"`
+}
+
 // fields writes an instance as the fields of a hash: always all of them, so that
 // none is left from earlier.
 func (c *config) fields(i *Instance) []any {
-	nodes := i.Nodes
-	if i.rest != (Numbers{}) {
-		nodes = append([]Node{{Numbers: i.rest}}, nodes...) // the one without a name
+	d := data{Every: i.Every.Milliseconds(), LostAfter: i.LostAfter.Milliseconds(), Keep: c.keep.Milliseconds(), Rest: packed(i.rest),
+		Unknown: i.Unknown, Gaps: i.Gaps, ClientNames: i.ClientNames}
+	for _, n := range i.Nodes {
+		d.Nodes = append(d.Nodes, packedNode{n.Name, packed(n.Numbers), n.MaxClients, n.RunID})
+	}
+	for _, a := range i.Addrs {
+		if at, err := netip.ParseAddrPort(a); err == nil {
+			if d.Addrs == nil {
+				d.Addrs = map[string][]uint16{}
+			}
+			d.Addrs[at.Addr().String()] = append(d.Addrs[at.Addr().String()], at.Port())
+		}
+	}
+	text, err := json.Marshal(d)
+	if err != nil { // of plain numbers and strings: it cannot be
+		text = []byte("null")
 	}
 	return []any{
 		"v", version, "rev", i.rev, "service", i.Service, "host", i.Host, "pid", i.PID, "started_ms", i.Started.UnixMilli(),
-		"every_ms", i.Every.Milliseconds(), "lost_ms", i.LostAfter.Milliseconds(), "keep_ms", c.keep.Milliseconds(),
-		"total", i.Total, "active", i.Active, "idle", i.Idle, "disconnected", i.Disconnected,
-		"numbers", text(i.Numbers), "nodes", text(nodes), "unknown", strconv.FormatBool(i.Unknown),
-		"gaps", text(i.Gaps), "client_names", text(i.ClientNames), "addrs", text(i.Addrs),
+		"total", i.Total, "active", i.Active, "idle", i.Idle, "disconnected", i.Disconnected, "data", string(text),
 	}
-}
-
-func text(v any) string {
-	b, err := json.Marshal(v)
-	if err != nil { // of plain numbers and strings: it cannot be
-		return "null"
-	}
-	return string(b)
 }
 
 // parse reads what fields wrote. ttl is what the hash has left of its time to live.
@@ -49,55 +95,55 @@ func parse(id string, h map[string]string, ttl time.Duration) (Instance, error) 
 	i := Instance{
 		ID: id, Service: r.str("service"), Host: r.str("host"), PID: int(r.int("pid", 0, math.MaxInt32)),
 		Started: time.UnixMilli(r.int("started_ms", 0, lastTime)),
-		Every:   r.ms("every_ms"), LostAfter: r.ms("lost_ms"), Unknown: r.str("unknown") == "true",
 	}
 	i.rev = uint64(r.int("rev", 0, maxCount))
-	keep := r.ms("keep_ms")
-	r.json("numbers", &i.Numbers)
-	r.json("nodes", &i.Nodes)
-	r.json("gaps", &i.Gaps)
-	r.json("client_names", &i.ClientNames)
-	r.json("addrs", &i.Addrs)
-	r.numbers("numbers", &i.Numbers)
-	seen := map[string]bool{}
-	var sum Numbers
-	for k := range i.Nodes {
-		n := &i.Nodes[k]
-		r.numbers("nodes", &n.Numbers)
-		if n.MaxClients < 0 || n.MaxClients > math.MaxInt32 || seen[n.Name] || len(n.Name) > maxText || len(n.RunID) > maxText || n.Names != nil {
-			r.fail("nodes", errors.New("it is no list of nodes"))
+	var d data
+	if err := json.Unmarshal([]byte(r.str("data")), &d); err != nil {
+		r.fail("data", err)
+	}
+	keep := r.ms(d.Keep)
+	i.Every, i.LostAfter, i.Unknown, i.Gaps, i.ClientNames = r.ms(d.Every), r.ms(d.LostAfter), d.Unknown, d.Gaps, d.ClientNames
+	i.rest = Numbers(d.Rest)
+	r.numbers(&i.rest)
+	if len(i.Service) > maxText || len(i.Host) > maxText || len(d.ClientNames) > maxAddrs || len(d.Gaps) > maxAddrs || len(d.Nodes) > maxAddrs {
+		r.fail("service, host, client_names, gaps or nodes", errors.New("it is too long"))
+		return Instance{}, r.err
+	}
+	i.Numbers = i.rest
+	seen := map[string]bool{"": true} // a node has a name
+	for _, n := range d.Nodes {
+		one := Node{Name: n.Name, Numbers: Numbers(n.packed), MaxClients: n.MaxClients, RunID: n.RunID}
+		r.numbers(&one.Numbers)
+		if n.MaxClients < 0 || n.MaxClients > math.MaxInt32 || seen[n.Name] || len(n.Name) > maxText || len(n.RunID) > maxText {
+			r.fail("data", errors.New("it has no list of nodes"))
 		}
 		seen[n.Name] = true
-		if r.err == nil {
-			sum.add(n.Numbers)
+		i.Nodes = append(i.Nodes, one)
+		i.Numbers.add(one.Numbers)
+	}
+	r.numbers(&i.Numbers)
+	for ip, ports := range d.Addrs {
+		addr, err := netip.ParseAddr(ip)
+		if err != nil || len(i.Addrs)+len(ports) > maxAddrs {
+			r.fail("data", errors.New("it has no list of addresses"))
+			break
+		}
+		for _, port := range ports {
+			i.Addrs = append(i.Addrs, netip.AddrPortFrom(addr, port).String())
 		}
 	}
-	if r.err == nil && sum.above(&i.Numbers) {
-		r.fail("nodes", errors.New("they have more than the instance"))
-	}
-	if len(i.Service) > maxText || len(i.Host) > maxText || len(i.Addrs) > maxAddrs || len(i.ClientNames) > maxAddrs || len(i.Gaps) > maxAddrs {
-		r.fail("service, host, addrs, client_names or gaps", errors.New("it is too long"))
-	}
+	slices.Sort(i.Addrs)
 	// For those who look with redis-cli, and a check.
 	for name, n := range map[string]int{"total": i.Total, "active": i.Active, "idle": i.Idle} {
 		if int64(n) != r.int(name, 0, math.MaxInt32) {
-			r.fail(name, errors.New("numbers says otherwise"))
+			r.fail(name, errors.New("data says otherwise"))
 		}
 	}
 	if i.Disconnected != uint64(r.int("disconnected", 0, maxCount)) {
-		r.fail("disconnected", errors.New("numbers says otherwise"))
+		r.fail("disconnected", errors.New("data says otherwise"))
 	}
 	if r.err != nil {
 		return Instance{}, r.err
-	}
-	if len(i.Nodes) > 0 && i.Nodes[0].Name == "" {
-		i.rest, i.Nodes = i.Nodes[0].Numbers, i.Nodes[1:]
-	}
-	if seen[""] && i.rest == (Numbers{}) {
-		return Instance{}, errors.New("nodes: a node has no name")
-	}
-	if len(i.Nodes) == 0 {
-		i.Nodes = nil
 	}
 	i.Age = max(keep-ttl, 0)
 	i.Lost = i.Age > i.LostAfter
@@ -144,28 +190,26 @@ func (r *reader) int(name string, least, most int64) int64 {
 	return n
 }
 
-func (r *reader) ms(name string) time.Duration {
-	return time.Duration(r.int(name, 1, MaxRetention.Milliseconds())) * time.Millisecond
-}
-
-func (r *reader) json(name string, to any) {
-	if err := json.Unmarshal([]byte(r.str(name)), to); err != nil {
-		r.fail(name, err)
+func (r *reader) ms(n int64) time.Duration {
+	if n < 1 || n > MaxRetention.Milliseconds() {
+		r.fail("data", fmt.Errorf("%d is no time that it can have", n))
+		return 0
 	}
+	return time.Duration(n) * time.Millisecond
 }
 
-func (r *reader) numbers(name string, n *Numbers) {
+func (r *reader) numbers(n *Numbers) {
 	for _, g := range n.gauges() {
 		if *g < 0 || *g > math.MaxInt32 {
-			r.fail(name, fmt.Errorf("%d is no number that it can have", *g))
+			r.fail("data", fmt.Errorf("%d is no number that it can have", *g))
 		}
 	}
 	for _, c := range n.counters() {
 		if *c > maxCount {
-			r.fail(name, fmt.Errorf("%d is no number that it can have", *c))
+			r.fail("data", fmt.Errorf("%d is no number that it can have", *c))
 		}
 	}
 	if n.Active+n.Idle > n.Total || n.Subscribed > n.Active {
-		r.fail(name, errors.New("they contradict each other"))
+		r.fail("data", errors.New("its numbers contradict each other"))
 	}
 }

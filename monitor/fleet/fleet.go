@@ -66,23 +66,6 @@ func (n *Numbers) addCounters(o Numbers) {
 	}
 }
 
-// above reports whether a number is above that of o.
-func (n *Numbers) above(o *Numbers) bool {
-	a, b := n.gauges(), o.gauges()
-	for i := range a {
-		if *a[i] > *b[i] {
-			return true
-		}
-	}
-	c, d := n.counters(), o.counters()
-	for i := range c {
-		if *c[i] > *d[i] {
-			return true
-		}
-	}
-	return false
-}
-
 // since returns the counters of what has come since earlier. One that has fallen
 // began anew.
 func (n Numbers) since(earlier Numbers) (d Numbers) {
@@ -168,6 +151,10 @@ type Fleet struct {
 	// of a dead process are closed by its system; if that is dead or cut off, too, the
 	// server may still have them.
 	LostSum Numbers `json:"lost_sum"`
+	// Disconnected is how many connections all instances have ended since the fleet
+	// began, those included that have left or are lost: it does not fall when they go.
+	// It begins anew when the fleet's keys are lost (see Gaps).
+	Disconnected uint64 `json:"disconnected"`
 	// Nodes are the servers that the living instances are connected to, by name.
 	Nodes []Node `json:"nodes,omitempty"`
 	// Gaps say what could not be read, so that it is missing in the above.

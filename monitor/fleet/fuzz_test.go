@@ -12,15 +12,23 @@ import (
 )
 
 func FuzzAnEntryIsReadRightOrNotAtAll(f *testing.F) {
-	f.Add("numbers", `{"total":3,"active":1,"idle":2}`, int64(1000))
-	f.Add("nodes", `[{"name":"","total":1}]`, int64(0))
-	f.Add("nodes", `[{"name":"a","max_clients":-1}]`, int64(-5))
-	f.Add("nodes", `null`, int64(math.MaxInt64))
-	f.Add("every_ms", "9223372036854775807", int64(1))
+	f.Add("data", `{"every_ms":1000,"lost_ms":3000,"keep_ms":60000,"rest":{"total":3,"active":1,"idle":2}}`, int64(1000))
+	f.Add("data", `{"every_ms":1000,"lost_ms":3000,"keep_ms":60000,"nodes":[{"name":"","total":1}]}`, int64(0))
+	f.Add("data", `{"every_ms":1000,"lost_ms":3000,"keep_ms":60000,"nodes":[{"name":"a","max_clients":-1}],"addrs":{"::1":[1,2]}}`, int64(-5))
+	f.Add("data", `null`, int64(math.MaxInt64))
+	f.Add("data", `{"every_ms":9223372036854775807}`, int64(1))
+	f.Add("total", "4", int64(1))
+	f.Add("none", "", int64(1))
 	f.Add("v", "1e3", int64(1))
 	f.Fuzz(func(t *testing.T, field, value string, left int64) {
 		h := fleet.Written(fleet.Instance{Service: "web", Host: "h", PID: 7, Started: time.UnixMilli(5), Every: time.Second, LostAfter: 3 * time.Second,
-			Numbers: fleet.Numbers{Total: 3, Active: 1, Idle: 2}, Nodes: []fleet.Node{{Name: "a:1", Numbers: fleet.Numbers{Total: 3}}}})
+			Numbers: fleet.Numbers{Total: 3, Active: 1, Idle: 2}, Nodes: []fleet.Node{{Name: "a:1", Numbers: fleet.Numbers{Total: 3, Active: 1, Idle: 2}}},
+			Addrs: []string{"10.0.0.7:51234", "[::1]:9"}})
+		if field == "none" {
+			_, err := fleet.Parse("x", h, time.Duration(left))
+			assert.NoError(t, err)
+			return
+		}
 		h[field] = value
 		i, err := fleet.Parse("x", h, time.Duration(left))
 		if err != nil {

@@ -20,6 +20,11 @@ const (
 	// longestMember has the longest LostAfter of any instance that was ever here. A
 	// Publisher remembers it, and writes it again when the index was lost.
 	longestMember = "@longest"
+	// closedMember has how many connections all instances ended that were ever here, with
+	// a minus before it.
+	closedMember = "@closed"
+	// marks is how many of these there are.
+	marks = 3
 	// goodbyePrefix is before the id of an instance that said goodbye, so that nobody
 	// takes it for one whose entry was lost. It is pruned when its Keep is over.
 	goodbyePrefix = "@goodbye:"
@@ -44,7 +49,8 @@ type index struct {
 	goodbye map[string]bool
 	began   began         // 0: there is no mark
 	longest time.Duration // 0: there is no mark
-	now     time.Time     // the server's clock; zero: not known
+	closed  uint64
+	now     time.Time // the server's clock; zero: not known
 }
 
 func (x *index) age() (time.Duration, bool) {
@@ -77,6 +83,8 @@ func (c *config) readIndex(ctx context.Context, rdb redis.UniversalClient) (*ind
 			x.began = began(-z.Score)
 		case member == longestMember:
 			x.longest = longestOf(z.Score)
+		case member == closedMember:
+			x.closed = uint64(max(0, min(-z.Score, maxCount)))
 		case strings.HasPrefix(member, goodbyePrefix):
 			x.goodbye[strings.TrimPrefix(member, goodbyePrefix)] = true
 		default:

@@ -52,10 +52,13 @@ func TestNumbersThatContradictEachOtherAreAGapOfThatInstance(t *testing.T) {
 	good, err := admin.HGetAll(bg, keyOf(t, s, "*:instance:*")).Result()
 	require.NoError(t, err)
 	index := keyOf(t, s, "*:instances")
+	const times = `{"every_ms":1000,"lost_ms":3000,"keep_ms":60000,`
 	bad := map[string]map[string]any{
-		"active":   {"total": 1, "active": 9, "idle": 0, "numbers": `{"total":1,"active":9}`},
-		"nodes":    {"nodes": `[{"name":"a:1","total":1000}]`},
-		"overflow": {"disconnected": 0, "numbers": `{"hits":18446744073709551615}`},
+		"active":   {"total": 1, "active": 9, "idle": 0, "data": times + `"rest":{"total":1,"active":9}}`},
+		"nodes":    {"data": times + `"nodes":[{"name":"a:1","total":1000}]}`},
+		"sum":      {"total": 1 << 32, "active": 0, "data": times + `"nodes":[{"name":"a:1","total":2147483647},{"name":"b:1","total":2147483647}]}`},
+		"overflow": {"disconnected": 0, "data": times + `"rest":{"hits":18446744073709551615}}`},
+		"address":  {"data": times + `"addrs":{"localhost":[1]}}`},
 		"year":     {"started_ms": 1 << 52},
 		"long":     {"service": strings.Repeat("x", 1<<20)},
 	}
@@ -98,4 +101,43 @@ func TestTheSumOfAFleetsCountersDoesNotFallWhenTheLastOfANodeLeaves(t *testing.T
 	assert.Len(t, stats.Nodes, 1)
 	require.NoError(t, pb.Close())
 	assert.EqualValues(t, 9, m.Stats().ClosedAll())
+}
+
+func TestWhatAFleetHasDisconnectedDoesNotFallWhenInstancesLeaveOrDie(t *testing.T) {
+	onEveryServer(t, func(t *testing.T, s *redistest.Server) {
+		proxy := redistest.NewProxy(t, s.Addr())
+		opt := s.Options()
+		opt.Addr = proxy.Addr()
+		rdb := dial(t, s.Options(), "x")
+		a, b := &script{}, &script{}
+		closed := func(n uint64) func(*monitor.Sample) {
+			return node("a:1", monitor.Numbers{Closed: map[string]uint64{"age": n}})
+		}
+		a.set(closed(7))
+		b.set(closed(2))
+		quick := []fleet.Option{fleet.WithInterval(time.Hour), fleet.WithLostAfter(2 * time.Hour), fleet.WithRetention(3 * time.Hour)}
+		pa, pb := publishOf(t, watch(t, a), rdb, quick...), publishOf(t, watch(t, b), dial(t, opt, "y"), append(quick, fleet.WithTimeout(300*time.Millisecond))...)
+		require.NoError(t, pa.Now(bg))
+		require.NoError(t, pb.Now(bg))
+		assert.EqualValues(t, 9, read(t, rdb).Disconnected)
+		a.set(closed(8))
+		require.NoError(t, pa.Close()) // it tells of the last one with its goodbye
+		f := read(t, rdb)
+		assert.EqualValues(t, 10, f.Disconnected)
+		assert.EqualValues(t, 2, f.Sum.Disconnected)
+
+		// A word that arrives and whose reply is lost counts once, as does one that does
+		// not arrive.
+		b.set(closed(5))
+		for _, lose := range []func(func(int, []byte) redistest.Action){proxy.OnReply, proxy.OnRequest} {
+			lose(func(int, []byte) redistest.Action { return redistest.CutBefore })
+			require.Error(t, pb.Now(bg))
+			lose(nil)
+			require.NoError(t, pb.Now(bg))
+			assert.EqualValues(t, 13, read(t, rdb).Disconnected)
+		}
+		// It dies, and its entry expires.
+		require.NoError(t, rdb.Del(bg, keyOf(t, s, "*:instance:*")).Err())
+		assert.EqualValues(t, 13, read(t, rdb).Disconnected)
+	})
 }

@@ -59,6 +59,9 @@ type Publisher struct {
 	rev     uint64        // of the latest word
 	acked   uint64        // of the latest word that is known to have been written; 0: none
 	kept    time.Time     // when the index was last seen to; zero: not yet
+	counted uint64        // ended connections of ours that are in the fleet's sum
+	unsure  uint64        // a word that may have arrived; 0: none
+	told    uint64        // ended connections that it told of
 	lost    bool          // words of ours were lost: the index has to begin anew
 	longest time.Duration // the longest LostAfter that the index ever told of
 	met     time.Time     // when introduce succeeded; zero: it has not
@@ -252,7 +255,7 @@ func (p *Publisher) introduce(ctx context.Context) error {
 	at := time.Now()
 	p.met, p.ahead, p.seen, p.direct, p.apart, p.noInfo = at, clock.read(), "", false, false, false
 	if p.ahead.IsZero() {
-		gaps = append(gaps, fmt.Sprintf("the index is not pruned: TIME: %v; PEXPIRETIME: %v", clock.time.Err(), clock.at.Err()))
+		gaps = append(gaps, fmt.Sprintf("the index is not pruned: TIME: %v; PEXPIRETIME: %v; it has MaxInstances entries at most", clock.time.Err(), clock.at.Err()))
 	}
 	if line, err := self.Text(); err != nil {
 		gaps = append(gaps, fmt.Sprintf("our connections cannot be told by their addresses: CLIENT INFO: %v", err))
@@ -296,6 +299,9 @@ func plain(addr string) string {
 
 // write puts the numbers into Redis, all of them or nothing.
 func (p *Publisher) write(ctx context.Context) error {
+	if err := p.settle(ctx); err != nil {
+		return err
+	}
 	p.rev++
 	i := p.instance()
 	p.ask(ctx, i)
@@ -322,9 +328,14 @@ func (p *Publisher) write(ctx context.Context) error {
 	}
 	rest := func(pipe redis.Pipeliner) error {
 		pipe.PExpire(ctx, key, p.c.keep)
-		pipe.ZAddArgs(ctx, index, redis.ZAddArgs{NX: !p.lost, Members: []redis.Z{{Score: start, Member: beganMember}}})
 		pipe.ZAdd(ctx, index, redis.Z{Score: score, Member: p.id})
-		pipe.ZAddArgs(ctx, index, redis.ZAddArgs{LT: true, Members: []redis.Z{{Score: -float64(p.longest.Milliseconds()), Member: longestMember}}})
+		if more := i.Disconnected - p.counted; i.Disconnected > p.counted {
+			pipe.ZAddArgsIncr(ctx, index, redis.ZAddArgs{Members: []redis.Z{{Score: -float64(more), Member: closedMember}}})
+		}
+		if upkeep {
+			pipe.ZAddArgs(ctx, index, redis.ZAddArgs{NX: !p.lost, Members: []redis.Z{{Score: start, Member: beganMember}}})
+			pipe.ZAddArgs(ctx, index, redis.ZAddArgs{LT: true, Members: []redis.Z{{Score: -float64(p.longest.Milliseconds()), Member: longestMember}}})
+		}
 		longest = pipe.ZScore(ctx, index, longestMember)
 		if !upkeep {
 			return nil
@@ -333,25 +344,44 @@ func (p *Publisher) write(ctx context.Context) error {
 		if pruned != "" {
 			pipe.ZRemRangeByScore(ctx, index, "0", pruned)
 		}
-		pipe.ZRemRangeByRank(ctx, index, 2, -MaxInstances-1) // the marks come first
+		pipe.ZRemRangeByRank(ctx, index, marks, -MaxInstances-1) // the marks come first
 		return nil
 	}
 	if err := p.atOnce(ctx, word, rest); err != nil {
+		p.unsure, p.told = p.rev, i.Disconnected
 		return p.c.failed("Publish: an instance", "MULTI, EXEC, HGET, HSET, PEXPIRE, ZADD, ZSCORE, ZREMRANGEBYSCORE and ZREMRANGEBYRANK", err)
 	}
+	p.counted, p.unsure = max(p.counted, i.Disconnected), 0
 	if upkeep {
 		p.kept = time.Now()
 	}
 	p.longest = max(p.longest, longestOf(longest.Val()))
 	before, _ := was.Uint64()
 	begun := p.lost
-	p.lost = !begun && p.acked > 0 && before < p.acked
+	p.lost = !begun && (p.acked > 0 && before < p.acked || longest.Val() == 0) // or the index was, with its marks
 	p.acked = p.rev
 	if p.lost {
 		// What we wrote is gone: by FLUSHALL, an eviction, a failover. So may be what
 		// others wrote.
 		return p.write(ctx)
 	}
+	return nil
+}
+
+// settle finds out whether a word arrived whose reply was lost: what it has added to the
+// fleet's sum is not added again.
+func (p *Publisher) settle(ctx context.Context) error {
+	if p.unsure == 0 {
+		return nil
+	}
+	rev, err := p.rdb.HGet(ctx, p.c.entry(p.id), "rev").Uint64()
+	if err != nil && !errors.Is(err, redis.Nil) {
+		return p.c.failed("Publish: an instance", "HGET", err)
+	}
+	if rev >= p.unsure {
+		p.counted = max(p.counted, p.told)
+	}
+	p.unsure = 0
 	return nil
 }
 
@@ -439,9 +469,16 @@ func (p *Publisher) goodbye() {
 	if !p.ahead.IsZero() {
 		until = float64(p.serverTime().Add(p.c.keep - indexTTL).UnixMilli()) // it is pruned when its Keep is over
 	}
+	more := uint64(0)
+	if n := p.instance().Disconnected; n > p.counted && p.unsure == 0 {
+		more = n - p.counted
+	}
 	err := p.atOnce(ctx, func(pipe redis.Pipeliner) error {
 		if p.acked > 0 {
 			pipe.ZAdd(ctx, p.c.index(), redis.Z{Score: until, Member: goodbyePrefix + p.id})
+			if more > 0 {
+				pipe.ZAddArgsIncr(ctx, p.c.index(), redis.ZAddArgs{Members: []redis.Z{{Score: -float64(more), Member: closedMember}}})
+			}
 			pipe.PExpire(ctx, p.c.index(), indexTTL)
 		}
 		return nil

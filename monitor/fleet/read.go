@@ -142,6 +142,8 @@ func (f *Fleet) finish() {
 			f.Gaps = append(f.Gaps, fmt.Sprintf("numbers of %s on %s (pid %d): %s", in.Service, in.Host, in.PID, strings.Join(in.Gaps, "; ")))
 		}
 	}
+	// What was lost with the keys is still known by those who are there.
+	f.Disconnected = max(f.index.closed, f.Sum.Disconnected+f.LostSum.Disconnected)
 	f.Nodes = f.sumNodes()
 }
 
