@@ -79,13 +79,12 @@ func bad(option string, value any, why string) error {
 }
 
 // WithLogger sets where leaks and other trouble are logged. Default:
-// slog.Default(). nil is an error; to silence it, give a logger that discards.
+// slog.Default(). nil: the default; for silence, give it slog.DiscardHandler.
 func WithLogger(l *slog.Logger) Option {
 	return func(s *settings) error {
-		if l == nil {
-			return bad("WithLogger", "nil", "give a logger, one that discards for silence")
+		if l != nil {
+			s.log = l
 		}
-		s.log = l
 		return nil
 	}
 }
@@ -94,12 +93,9 @@ func WithLogger(l *slog.Logger) Option {
 // opened, failed, leased, released, leaked, reclaimed, closed and why. It is
 // called in order, by one goroutine at a time, never by the caller of a command;
 // it may block and may use the client. If it falls 65536 events behind, further
-// ones are dropped and that is logged. Default: none. nil is an error.
+// ones are dropped and that is logged. Default: none. nil: none.
 func WithEventHandler(f func(hooks.Event)) Option {
 	return func(s *settings) error {
-		if f == nil {
-			return bad("WithEventHandler", "nil", "give a function")
-		}
 		s.onEvent = f
 		return nil
 	}

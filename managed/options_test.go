@@ -50,8 +50,6 @@ func TestInvalidOptionsAreRefusedByNameAndValue(t *testing.T) {
 		"MinRetryBackoff: 2s":        {&redis.Options{MinRetryBackoff: 2 * time.Second, MaxRetryBackoff: time.Second}, nil},
 		"go-redis refuses":           {&redis.Options{PoolSize: 1 << 40}, nil},
 		"a nil Option":               {&redis.Options{}, []managed.Option{nil}},
-		"WithLogger(nil)":            {&redis.Options{}, []managed.Option{managed.WithLogger(nil)}},
-		"WithEventHandler(nil)":      {&redis.Options{}, []managed.Option{managed.WithEventHandler(nil)}},
 		"WithLeaseStacks(5)":         {&redis.Options{}, []managed.Option{managed.WithLeaseStacks(5)}},
 		"WithLeaseStacks(-1)":        {&redis.Options{}, []managed.Option{managed.WithLeaseStacks(-1)}},
 		"WithAcquireTimeout(-7s)":    {&redis.Options{}, []managed.Option{managed.WithAcquireTimeout(neg)}},

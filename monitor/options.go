@@ -48,35 +48,32 @@ func WithoutDefaults() Option {
 }
 
 // WithLogger sets where alerts go that no callback gets, and where it is reported
-// that a callback panics or blocks. Default: slog.Default(). nil is refused.
+// that a callback panics or blocks. Default: slog.Default(). nil: the default.
 func WithLogger(l *slog.Logger) Option {
 	return optionFunc(func(s *settings) error {
-		if l == nil {
-			return errors.New("lifeguard/monitor: WithLogger: the logger is nil")
+		if l != nil {
+			s.log = l
 		}
-		s.log = l
 		return nil
 	})
 }
 
-// OnStats is [Monitor.OnStats] as an option. A nil fn is refused.
+// WithStatsHandler is [Monitor.OnStats] as an option. nil: none.
 func WithStatsHandler(fn func(Stats)) Option {
 	return optionFunc(func(s *settings) error {
-		if fn == nil {
-			return fmt.Errorf("lifeguard/monitor: WithStatsHandler: %w", errNilCallback)
+		if fn != nil {
+			s.onStats = append(s.onStats, fn)
 		}
-		s.onStats = append(s.onStats, fn)
 		return nil
 	})
 }
 
-// OnAlert is [Monitor.OnAlert] as an option. A nil fn is refused.
+// WithAlertHandler is [Monitor.OnAlert] as an option. nil: none.
 func WithAlertHandler(fn func(Alert)) Option {
 	return optionFunc(func(s *settings) error {
-		if fn == nil {
-			return fmt.Errorf("lifeguard/monitor: WithAlertHandler: %w", errNilCallback)
+		if fn != nil {
+			s.onAlert = append(s.onAlert, fn)
 		}
-		s.onAlert = append(s.onAlert, fn)
 		return nil
 	})
 }

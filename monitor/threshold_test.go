@@ -37,11 +37,8 @@ func TestOptionsThatCannotBeAreRefusedWithTheReason(t *testing.T) {
 		"Hysteresis is NaN":                       with(func(t *monitor.Threshold) { t.Hysteresis = math.NaN() }),
 		`two thresholds have the name "pool_use_`: {ok, ok},
 		`two thresholds have the name "x"`:        {monitor.Threshold{Name: "x", Metric: monitor.Leaks, Limit: 1}, monitor.Threshold{Name: "x", Metric: monitor.Churn, Limit: 1}},
-		"WithStatsHandler: the callback is nil":   {monitor.WithStatsHandler(nil)},
-		"WithAlertHandler: the callback is nil":   {monitor.WithAlertHandler(nil)},
 		"WithInterval(0s)":                        {monitor.WithInterval(0)},
 		"WithInterval(-1s)":                       {monitor.WithInterval(-time.Second)},
-		"the logger is nil":                       {monitor.WithLogger(nil)},
 		"an option is nil":                        {nil},
 	} {
 		if _, err := monitor.New(&monitortest.Source{}, opts...); err == nil || !strings.Contains(err.Error(), want) || !strings.HasPrefix(err.Error(), "lifeguard/monitor: ") {

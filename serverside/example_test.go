@@ -53,7 +53,7 @@ func ExampleReaper() {
 		MaxIdle: 10 * time.Minute,
 		Spare:   serverside.SpareNames("web-*", "reaper"),
 		DryRun:  true, // first look whom it would end
-	}, serverside.OnKill(func(k serverside.Kill) { fmt.Println(k.Reason, k.Client) }),
+	}, serverside.WithKillHandler(func(k serverside.Kill) { fmt.Println(k.Reason, k.Client) }),
 		serverside.WithLogger(slog.New(slog.DiscardHandler)))
 	if err != nil {
 		fmt.Println(err)

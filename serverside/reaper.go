@@ -61,39 +61,32 @@ func WithoutLock() Option {
 	return func(r *Reaper) error { r.lockKey = ""; return nil }
 }
 
-// OnKill has fn told of every client that was ended, or would have been in a dry
-// run. It is called on the sweep's goroutine, one call at a time: while it blocks,
-// nothing is ended. A panic in it is logged, and harms nothing. nil is an error.
-func OnKill(fn func(Kill)) Option {
+// WithKillHandler has fn told of every client that was killed, or would have been in
+// a dry run. It is called on the sweep's goroutine, one call at a time: while it blocks,
+// nothing is killed. A panic in it is logged, and harms nothing. nil: none.
+func WithKillHandler(fn func(Kill)) Option {
 	return func(r *Reaper) error {
-		if fn == nil {
-			return errors.New("lifeguard/serverside: OnKill: the function is nil")
-		}
 		r.onKill = fn
 		return nil
 	}
 }
 
-// OnSweep has fn told what each sweep did: the results of Once, also of those that
-// Run makes. It is called as OnKill is. nil is an error.
-func OnSweep(fn func(Report, error)) Option {
+// WithSweepHandler has fn told what each sweep did: the results of Once, also of those that
+// Run makes. It is called as the function of WithKillHandler is. nil: none.
+func WithSweepHandler(fn func(Report, error)) Option {
 	return func(r *Reaper) error {
-		if fn == nil {
-			return errors.New("lifeguard/serverside: OnSweep: the function is nil")
-		}
 		r.onSweep = fn
 		return nil
 	}
 }
 
 // WithLogger sets where it logs: every kill at level info, failures at level warn.
-// Default: slog.Default(). nil is an error; for silence give it slog.DiscardHandler.
+// Default: slog.Default(). nil: the default; for silence give it slog.DiscardHandler.
 func WithLogger(l *slog.Logger) Option {
 	return func(r *Reaper) error {
-		if l == nil {
-			return errors.New("lifeguard/serverside: WithLogger: the logger is nil")
+		if l != nil {
+			r.log = l
 		}
-		r.log = l
 		return nil
 	}
 }
@@ -204,7 +197,7 @@ func (r *Reaper) once(ctx context.Context, l *lock) (Report, error) {
 		r.log.WarnContext(ctx, "lifeguard/serverside: a sweep was not complete", "error", err, "report", rep.String())
 	}
 	if r.onSweep != nil {
-		r.guard(ctx, "OnSweep", func() { r.onSweep(rep, err) })
+		r.guard(ctx, "WithSweepHandler", func() { r.onSweep(rep, err) })
 	}
 	return rep, err
 }

@@ -29,7 +29,7 @@ func TestOldConnectionsAreEndedAndOthersAreNot(t *testing.T) {
 		var logged bytes.Buffer
 		rdb := dial(t, s, "reaper")
 		r := reaper(t, rdb, serverside.Policy{Name: "zombie", MaxAge: 2 * time.Second},
-			serverside.OnKill(func(k serverside.Kill) { kills = append(kills, k) }),
+			serverside.WithKillHandler(func(k serverside.Kill) { kills = append(kills, k) }),
 			serverside.WithLogger(slog.New(slog.NewTextHandler(&logged, nil))))
 		rep, err := r.Once(bg)
 		require.NoError(t, err)
@@ -189,7 +189,7 @@ func TestADryRunEndsNobodyAndWritesNothing(t *testing.T) {
 	rdb.AddHook(refuse(func(args []any) error { sent = append(sent, strings.ToLower(fmt.Sprint(args...))); return nil }))
 	told := 0
 	r := reaper(t, rdb, serverside.Policy{Name: "x", MaxAge: time.Second, DryRun: true},
-		serverside.OnKill(func(k serverside.Kill) {
+		serverside.WithKillHandler(func(k serverside.Kill) {
 			assert.True(t, k.DryRun)
 			told++
 		}))
@@ -278,7 +278,7 @@ func TestKillsAreSpreadOutAndLooksAreRenewed(t *testing.T) {
 	age(t, s, "x", 2*time.Second)
 	// From the first end on all others are used all the time.
 	r := reaper(t, dial(t, s, "reaper"), serverside.Policy{Name: "x", MaxIdle: 2 * time.Second, PerSecond: 4},
-		serverside.OnKill(func(serverside.Kill) {
+		serverside.WithKillHandler(func(serverside.Kill) {
 			for _, c := range conns {
 				_ = c.Ping(bg).Err()
 			}
@@ -320,7 +320,7 @@ func TestOnlyOneReaperWorksAtATime(t *testing.T) {
 		second := reaper(t, dial(t, s, "b"), p)
 		var busy serverside.Report
 		var err error
-		first := reaper(t, dial(t, s, "a"), p, serverside.OnKill(func(serverside.Kill) {
+		first := reaper(t, dial(t, s, "a"), p, serverside.WithKillHandler(func(serverside.Kill) {
 			busy, err = second.Once(bg)
 		}))
 		rep, ferr := first.Once(bg)
@@ -347,7 +347,7 @@ func TestALockOfSomebodyElseIsNeverTakenAway(t *testing.T) {
 	stolen := 0
 	r := reaper(t, dial(t, s, "a"), serverside.Policy{Name: "x", MaxAge: time.Second},
 		serverside.WithLock(key, time.Second),
-		serverside.OnKill(func(serverside.Kill) {
+		serverside.WithKillHandler(func(serverside.Kill) {
 			stolen++
 			// It hangs for so long that the lock expires, and somebody takes it.
 			require.NoError(t, admin.Set(bg, key, "somebody", 0).Err())
@@ -374,7 +374,7 @@ func TestOnlyTheOwnLockIsGivenBack(t *testing.T) {
 			rdb = dial(t, s, "a", as(user))
 		}
 		r := reaper(t, rdb, serverside.Policy{Name: "x", MaxAge: time.Second}, serverside.WithLock(key, time.Minute),
-			serverside.OnKill(func(serverside.Kill) { s.Admin().Set(bg, key, "somebody", 0) }))
+			serverside.WithKillHandler(func(serverside.Kill) { s.Admin().Set(bg, key, "somebody", 0) }))
 		rep, err := r.Once(bg)
 		require.NoError(t, err)
 		assert.Equal(t, 1, rep.Ended)
@@ -459,7 +459,7 @@ func TestRunSweepsOncePerPeriodInAFleetAndEndsWithItsContext(t *testing.T) {
 		ended := make(chan error, 3)
 		for i := range 3 {
 			r := reaper(t, dial(t, s, "r"), serverside.Policy{Name: "x", MaxAge: time.Second},
-				serverside.OnSweep(func(rep serverside.Report, err error) {
+				serverside.WithSweepHandler(func(rep serverside.Report, err error) {
 					if err == nil && !rep.Busy {
 						mu.Lock()
 						sweeps[i]++
@@ -493,14 +493,14 @@ func TestCallbacksThatPanicDoNoHarm(t *testing.T) {
 	age(t, s, "x", time.Second)
 	var logged bytes.Buffer
 	r := reaper(t, dial(t, s, "r"), serverside.Policy{Name: "x", MaxAge: time.Second},
-		serverside.OnKill(func(serverside.Kill) { panic("kill") }),
-		serverside.OnSweep(func(serverside.Report, error) { panic("sweep") }),
+		serverside.WithKillHandler(func(serverside.Kill) { panic("kill") }),
+		serverside.WithSweepHandler(func(serverside.Report, error) { panic("sweep") }),
 		serverside.WithLogger(slog.New(slog.NewTextHandler(&logged, nil))))
 	rep, err := r.Once(bg)
 	require.NoError(t, err)
 	assert.Equal(t, 2, rep.Ended)
-	assert.Contains(t, logged.String(), "OnKill panicked")
-	assert.Contains(t, logged.String(), "OnSweep panicked")
+	assert.Contains(t, logged.String(), "WithKillHandler panicked")
+	assert.Contains(t, logged.String(), "WithSweepHandler panicked")
 }
 
 func TestASweepEndsWithItsContext(t *testing.T) {
@@ -510,7 +510,7 @@ func TestASweepEndsWithItsContext(t *testing.T) {
 	age(t, s, "x", time.Second)
 	ctx, cancel := context.WithCancel(bg)
 	r := reaper(t, dial(t, s, "r"), serverside.Policy{Name: "x", MaxAge: time.Second, PerSecond: 1},
-		serverside.OnKill(func(serverside.Kill) { cancel() }))
+		serverside.WithKillHandler(func(serverside.Kill) { cancel() }))
 	start := time.Now()
 	rep, err := r.Once(ctx)
 	assert.ErrorIs(t, err, context.Canceled)
@@ -551,9 +551,6 @@ func TestAWrongPolicyNamesTheFieldAndTheValue(t *testing.T) {
 	for want, opt := range map[string]serverside.Option{
 		"WithLock: \"\"":   serverside.WithLock("", time.Minute),
 		"WithLock: 10ms":   serverside.WithLock("x", 10*time.Millisecond),
-		"OnKill: the":      serverside.OnKill(nil),
-		"OnSweep: the":     serverside.OnSweep(nil),
-		"WithLogger: the":  serverside.WithLogger(nil),
 		"an option is nil": nil,
 	} {
 		_, err := serverside.NewReaper(rdb, ok, opt)
@@ -683,7 +680,7 @@ func TestAnotherReaperTakesOverWhenTheFirstOneEnds(t *testing.T) {
 		cancels[i] = cancel
 		r := reaper(t, dial(t, s, "r"), serverside.Policy{Name: "x", MaxAge: time.Second},
 			serverside.WithLock("taken-over", time.Minute),
-			serverside.OnSweep(func(rep serverside.Report, err error) {
+			serverside.WithSweepHandler(func(rep serverside.Report, err error) {
 				if err == nil && !rep.Busy {
 					select {
 					case swept <- i:

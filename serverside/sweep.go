@@ -323,7 +323,7 @@ func (k *killer) report(ctx context.Context, kill Kill) {
 	}
 	k.log.InfoContext(ctx, text, "kill", kill)
 	if k.onKill != nil {
-		k.guard(ctx, "OnKill", func() { k.onKill(kill) })
+		k.guard(ctx, "WithKillHandler", func() { k.onKill(kill) })
 	}
 }
 

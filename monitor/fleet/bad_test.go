@@ -52,7 +52,6 @@ func TestWhatCannotBeIsRefused(t *testing.T) {
 		"WithTimeout: 0s":                            fleet.WithTimeout(0),
 		"WithClientNames: it has 1":                  fleet.WithClientNames("a", ""),
 		"WithClientNames: \"a b\"":                   fleet.WithClientNames("a b"),
-		"WithLogger: the logger is nil":              fleet.WithLogger(nil),
 		"an option: it is empty":                     {},
 		"WithMaxClients: it is no option of Publish": fleet.WithMaxClients("a", 1),
 	} {

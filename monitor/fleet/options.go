@@ -194,12 +194,11 @@ func WithMaxClients(node string, n int) Option {
 
 // WithLogger sets where Publish tells that its numbers do not reach the fleet, once
 // until they do again, and where NewSpare tells that it has to spare everybody.
-// Default: slog.Default(). nil is refused.
+// Default: slog.Default(). nil: the default.
 func WithLogger(l *slog.Logger) Option {
 	return Option{"WithLogger", ofPublish | ofSpare, func(c *config) error {
-		c.log = l
-		if l == nil {
-			return errors.New("the logger is nil")
+		if l != nil {
+			c.log = l
 		}
 		return nil
 	}}

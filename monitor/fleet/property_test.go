@@ -132,7 +132,7 @@ func (c *chaos) reap(ctx context.Context, rnd *rand.Rand) {
 		require.NoError(c.t, err)
 		r, err := serverside.NewReaper(rdb, serverside.Policy{Everybody: true, MaxAge: time.Second,
 			Spare: serverside.SpareAny(serverside.SpareLive(spare), serverside.SpareNames("reader", "judge"))},
-			serverside.WithLogger(quiet), serverside.WithoutLock(), serverside.OnKill(c.killed))
+			serverside.WithLogger(quiet), serverside.WithoutLock(), serverside.WithKillHandler(c.killed))
 		require.NoError(c.t, err)
 		for end := time.Now().Add(time.Duration(1+rnd.IntN(8)) * time.Second); time.Now().Before(end) && ctx.Err() == nil; {
 			_, _ = r.Once(ctx)
