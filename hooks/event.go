@@ -5,12 +5,12 @@ import (
 	"time"
 )
 
-// Reason says why a connection ended.
+// Reason says why a connection was closed.
 type Reason string
 
 const (
 	ReasonAge          Reason = "age"           // older than its maximum age
-	ReasonIdle         Reason = "idle"          // idle for too long, or surplus
+	ReasonIdle         Reason = "idle"          // idle for too long, or more than are needed
 	ReasonHeartbeat    Reason = "heartbeat"     // did not answer a heartbeat
 	ReasonSuspected    Reason = "suspected"     // did not answer a PING, or is dead like a sibling that did not, while a fresh connection did
 	ReasonUnacked      Reason = "unacked"       // the peer's kernel acknowledged nothing (Linux), while a fresh connection was answered
@@ -22,7 +22,7 @@ const (
 	ReasonShutdown     Reason = "shutdown"      // the client was closed
 	ReasonDiscarded    Reason = "discarded"     // a lease's Discard was called
 	ReasonInterrupted  Reason = "interrupted"   // a ctx ended while a command was in flight on a lease
-	ReasonPool         Reason = "pool"          // go-redis ended it for a reason of its own
+	ReasonPool         Reason = "pool"          // go-redis closed it for a reason of its own
 )
 
 // EventKind says what happened.
@@ -35,7 +35,7 @@ const (
 	Released                           // a lease was given back
 	Leaked                             // a lease is held for too long, or was dropped without Release
 	Reclaimed                          // a leaked lease came back, or was taken back
-	Closed                             // a connection ended
+	Closed                             // a connection was closed
 	HealthChanged                      // more or less is known to be wrong with a node
 )
 

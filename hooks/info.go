@@ -13,7 +13,7 @@ const (
 	PoolUnknown  Pool = iota // nothing was read from it yet
 	PoolMain                 // single commands, transactions of Watch, leases; pub/sub connections too
 	PoolPipeline             // pipelines
-	PoolSentinel             // a connection to a Sentinel: never visited, never ended by maintenance
+	PoolSentinel             // a connection to a Sentinel: never visited, never closed by maintenance
 )
 
 func (p Pool) String() string { return [...]string{"unknown", "main", "pipeline", "sentinel"}[p%4] }
@@ -54,7 +54,7 @@ type ConnInfo struct {
 	BytesIn     uint64
 	BytesOut    uint64
 	LastCommand string // name only, lower case, at most 16 letters
-	Closing     Reason // why it is about to end, "" if it is not
+	Closing     Reason // why it is about to be closed, "" if it is not
 }
 
 // String is a short line for a log or a table.

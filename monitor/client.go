@@ -81,7 +81,7 @@ func (c *Client) Sample(s *Sample) {
 	} else {
 		c.sample(s, nil, c.rdb.(oneNode).Options(), c.rdb.PoolStats())
 	}
-	s.Gap("closed: why connections ended")
+	s.Gap("closed: why connections were closed")
 	s.Gap("waits that a ctx ended")
 	s.Gap("retries, breakers and leases: a plain client has none, or does not tell", "dialing", "leases", "leases_overdue", "retries", "unknown_outcomes",
 		"budget_refusals", "breakers_open", "breaker_opened", "breaker_closed", "breaker_refusals", "leaks")

@@ -81,7 +81,7 @@ func TestAPlainClientIsCountedAsItsServerCountsIt(t *testing.T) {
 	srv.KillClients(t)
 	_ = rdb.Ping(bg).Err()
 	// go-redis keeps those that it has not noticed yet; but what it opened is open or was removed.
-	if s := m.Stats(); s.ClosedAll() == 0 || s.Closed["removed"] != s.ClosedAll() || s.Dialed != uint64(s.Open)+s.ClosedAll() || !strings.Contains(fmt.Sprint(s.Gaps), "why connections ended") {
+	if s := m.Stats(); s.ClosedAll() == 0 || s.Closed["removed"] != s.ClosedAll() || s.Dialed != uint64(s.Open)+s.ClosedAll() || !strings.Contains(fmt.Sprint(s.Gaps), "why connections were closed") {
 		t.Errorf("%+v", s)
 	}
 }

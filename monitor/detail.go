@@ -72,7 +72,7 @@ func (m *Monitor) Leases() (all []Lease, known bool) {
 
 // ErrNoActions is returned where the Source allows no action, as that of a plain
 // client.
-var ErrNoActions = errors.New("lifeguard/monitor: this source cannot end connections: it is not that of a managed client")
+var ErrNoActions = errors.New("lifeguard/monitor: this source cannot close connections: it is not that of a managed client")
 
 // EvictIdle ends idle connections, and tells how many. Errors: ErrNoActions.
 func (m *Monitor) EvictIdle(ctx context.Context) (int, error) {

@@ -69,7 +69,7 @@ type Numbers struct {
 	PoolTimeoutsCtx uint64            `json:"pool_timeouts_ctx"` // of these, the ones whose ctx ended before PoolTimeout
 	Dialed          uint64            `json:"dialed"`            // connections opened
 	DialErrors      uint64            `json:"dial_errors"`       // dials that failed
-	Closed          map[string]uint64 `json:"closed"`            // connections ended, by reason
+	Closed          map[string]uint64 `json:"closed"`            // connections closed, by reason
 	Retries         map[string]uint64 `json:"retries"`           // commands sent again, by reason
 	UnknownOutcomes uint64            `json:"unknown_outcomes"`  // commands of which nobody knows whether they were executed
 	BudgetRefusals  uint64            `json:"budget_refusals"`   // retries that the budget did not allow
@@ -86,7 +86,7 @@ type Numbers struct {
 	Command Distribution `json:"command"` // how long commands and pipelines took, failed ones and waits as well
 }
 
-// ClosedAll is the number of connections ended, for whatever reason.
+// ClosedAll is the number of connections closed, for whatever reason.
 func (n Numbers) ClosedAll() uint64 { return total(n.Closed) }
 
 // RetriesAll is the number of commands sent again, for whatever reason.

@@ -65,7 +65,7 @@ const (
 
 	// Of the whole client.
 
-	Churn           Metric = "churn"            // connections ended per second since the last sample
+	Churn           Metric = "churn"            // connections closed per second since the last sample
 	UnknownOutcomes Metric = "unknown_outcomes" // commands with an unknown outcome, since the last sample
 	InstancesLost   Metric = "instances_lost"   // of a fleet: instances that are lost, now
 	Leaks           Metric = "leaks"            // leases found to be leaked, since the last sample: it is back at 0 in the next one, though they are still held

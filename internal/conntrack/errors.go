@@ -138,7 +138,7 @@ func (l limiter) Allow() error { return early(l.Limiter.Allow()) }
 // per reason (VISIT-RULES 13).
 type refusal struct{ reason hooks.Reason }
 
-func (e *refusal) Error() string { return "lifeguard: connection ended: " + string(e.reason) }
+func (e *refusal) Error() string { return "lifeguard: connection closed: " + string(e.reason) }
 
 // Unsent is always true: nothing is written to a connection that is refused.
 func (e *refusal) Unsent() bool { return true }

@@ -93,7 +93,7 @@ var connectionFamilies = []*Family{
 	{Prom: "redis_client_connections_opened_total", Otel: "lifeguard.connection.opened", Unit: "{connection}", Kind: Counter, Node: true,
 		Help: "Connections opened.", fields: []string{"dialed"}, read: number(func(n *monitor.Numbers) uint64 { return n.Dialed })},
 	{Prom: "redis_client_connections_closed_total", Otel: "lifeguard.connection.closed", Unit: "{connection}", Kind: Counter, Node: true, Labels: []string{"reason"},
-		Help: "Connections ended, by reason; a reason is there once it has occurred.", fields: []string{"closed"},
+		Help: "Connections closed, by reason; a reason is there once it has occurred.", fields: []string{"closed"},
 		read: byReason(func(n *monitor.Numbers) map[string]uint64 { return n.Closed })},
 	{Prom: "redis_client_dials_in_progress", Otel: "lifeguard.dial.active", Unit: "{dial}", Kind: UpDown, Node: true,
 		Help: "Dials under way.", fields: []string{"dialing"}, read: gauge(func(n *monitor.Numbers) int { return n.Dialing })},
