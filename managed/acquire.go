@@ -224,7 +224,7 @@ func replaceable(err error) bool {
 }
 
 // takeNow is take without ever waiting for a slot. Where there is room but no
-// idle connection, go-redis dials one in the background (FACTS L4c); it waits
+// idle connection, go-redis dials one in the background (TestContractACtxWithoutDoneOnceTakesAFreeSlotAndNeverWaits); it waits
 // for that dial alone.
 func (u *unit) takeNow(ctx context.Context, rdb *redis.Client, l *lease) error {
 	const look = 200 * time.Microsecond

@@ -124,7 +124,7 @@ func TestAfterAnOutageTheFirstCommandSucceedsAtOnceAndNobodyHasFailed(t *testing
 	require.Less(t, first[len(first)/2], 150*time.Millisecond)
 }
 
-// FACTS T15: go-redis counts failed dials and after PoolSize of them refuses
+// go-redis counts failed dials and after PoolSize of them refuses
 // everybody until its own probe, once a second, succeeds.
 func TestMoreFailedDialsThanPoolSizeLeaveNoTail(t *testing.T) {
 	t.Parallel()

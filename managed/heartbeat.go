@@ -84,7 +84,7 @@ func (s *nodeState) askLater(err error) time.Duration {
 
 // pings finds out whether something between here and the server hangs up on PING, as
 // some proxies do: then heartbeats would end the connections that they are to keep
-// (VISIT-RULES 15).
+// (docs/INTERNALS.md).
 type pings struct {
 	deaths atomic.Int32 // connections in a row that were open before a PING and closed after it
 	since  atomic.Int64 // when heartbeats were given up, ns on the tracker's clock; 0: they were not

@@ -248,7 +248,7 @@ func TestHeartbeatsLeaveTheClientSideCacheWarm(t *testing.T) {
 		keys[i] = fmt.Sprint("warm", i)
 		require.NoError(t, c.Set(ctx, keys[i], i, 0).Err())
 	}
-	time.Sleep(300 * time.Millisecond) // FACTS T21
+	time.Sleep(300 * time.Millisecond) // right after a SET the cache may be stale
 	for range 2 {
 		for _, k := range keys {
 			require.NoError(t, c.Get(ctx, k).Err())

@@ -74,7 +74,7 @@ func (m *many) attach(rdb redis.UniversalClient, reload func()) error {
 }
 
 // stale asks for a new map of the cluster when a failure says that the old one
-// may be wrong. go-redis does that once a minute, and on MOVED (FACTS T17). It
+// may be wrong. go-redis does that once a minute, and on MOVED. It
 // does one at a time, 200 ms apart.
 func (m *many) stale(r retry.Reason) {
 	switch r {

@@ -39,7 +39,7 @@ const maxShrinkTick = 400 * time.Millisecond
 // shrink retires the surplus of the pool: what is above the peak of concurrent
 // use in the window plus MinIdleConns. A visit itself makes go-redis refill
 // MinIdleConns, so a pool in use keeps one more, or it would end and dial one in
-// every look (VISIT-RULES 6); and a surplus must be seen in two looks.
+// every look (docs/INTERNALS.md); and a surplus must be seen in two looks.
 func (p *poolState) shrink(s *nodeState, l *survey) time.Duration {
 	window := time.Duration(s.m.maxIdle.Load())
 	total := l.total[p.pool]

@@ -63,7 +63,7 @@ func TestWithoutTheHookGoRedisCountsTwice(t *testing.T) {
 	f.reply("incr", 2, redistest.CutBefore)
 	n, err := rdb.Incr(within(t, 5*time.Second), "k").Result()
 	if err != nil || n != 3 {
-		t.Errorf("INCR gave %d, %v: go-redis has changed, see FACTS T4", n, err)
+		t.Errorf("INCR gave %d, %v: go-redis no longer repeats an INCR whose reply is lost", n, err)
 	}
 	if _, err := retry.Attach(rdb, quick()); err == nil || !strings.Contains(err.Error(), "MaxRetries of the client is 3") {
 		t.Errorf("Attach: %v", err)

@@ -15,7 +15,7 @@ import (
 
 // Conn is a tracked connection: what go-redis gets from the Dialer. All of its
 // state is atomic or owned by the writing side, because writes, reads and
-// deadlines may come from different goroutines at once (VISIT-RULES 18).
+// deadlines may come from different goroutines at once.
 type Conn struct {
 	net.Conn // what was dialed: TCP, TLS, Unix socket or what a user's Dialer made
 
@@ -410,7 +410,7 @@ func (c *Conn) fail(op string, err error) error {
 func (c *Conn) end(r hooks.Reason, err error) { c.ended.CompareAndSwap(nil, &ending{r, err}) }
 
 // Close implements net.Conn. It may run under go-redis's pool lock, so it takes
-// no lock of ours that anybody holds while calling go-redis (VISIT-RULES 17).
+// no lock of ours that anybody holds while calling go-redis.
 func (c *Conn) Close() error {
 	if !c.closed.CompareAndSwap(false, true) {
 		if c.sentinel() {

@@ -18,7 +18,7 @@ import (
 // go-redis. They run on plain go-redis clients. One that fails after an upgrade
 // says which part of lifeguard has to change with it.
 
-// VISIT-RULES 2: this pair is the only "taken from idle" signal there is.
+// This pair is the only "taken from idle" signal there is.
 func TestContractACheckoutBeginsWithSetDeadlineZeroAndSyscallConn(t *testing.T) {
 	s := redistest.Start(t)
 	c, rs := bare(t, s.Options())
@@ -103,7 +103,6 @@ func TestContractACommandSetsItsOwnDeadlines(t *testing.T) {
 	}
 }
 
-// FACTS L1.
 func TestContractAnErrorOfSyscallConnAtACheckoutVetoesTheConnection(t *testing.T) {
 	s := redistest.Start(t)
 	c, rs := bare(t, s.Options())
@@ -134,7 +133,6 @@ func TestContractAnErrorOfSyscallConnAtACheckoutVetoesTheConnection(t *testing.T
 	}
 }
 
-// FACTS T8.
 func TestContractWithoutSyscallConnGoRedisDoesNotSeeADeadPeer(t *testing.T) {
 	s := redistest.Start(t)
 	for _, hide := range []bool{false, true} {
@@ -154,7 +152,7 @@ func TestContractWithoutSyscallConnGoRedisDoesNotSeeADeadPeer(t *testing.T) {
 	}
 }
 
-// FACTS T8: with client-side caching a direct syscall.Conn counts as unbuffered.
+// With client-side caching a direct syscall.Conn counts as unbuffered.
 func TestContractTheCacheTakesASyscallConnForUnbuffered(t *testing.T) {
 	s := redistest.Start(t)
 	for _, hide := range []bool{false, true} {
@@ -180,7 +178,6 @@ func TestContractTheCacheTakesASyscallConnForUnbuffered(t *testing.T) {
 	}
 }
 
-// FACTS L5.
 func TestContractErrorsOfTheConnectionReachTheCallerIntact(t *testing.T) {
 	s := redistest.Start(t)
 	for _, protocol := range []int{2, 3} {
@@ -213,7 +210,6 @@ type markedError struct{}
 
 func (*markedError) Error() string { return "marked" }
 
-// VISIT-RULES 13.
 func TestContractOnlyAPlainErrorIsNotRetried(t *testing.T) {
 	s := redistest.Start(t)
 	for _, x := range []struct {
@@ -257,7 +253,7 @@ func TestContractOnlyAPlainErrorIsNotRetried(t *testing.T) {
 	}
 }
 
-// FACTS T12, and how contracts of the hook are met by lifeguard's own.
+// How contracts of the hook are met by lifeguard's own.
 func TestContractProcessHooksSeeTheHandshakeAndWrapTheRetries(t *testing.T) {
 	s := redistest.Start(t)
 	opt := s.Options()

@@ -57,7 +57,7 @@ func TestContractIdleConnsCountsWhatIsBeingDialedForMinIdleConns(t *testing.T) {
 	}
 }
 
-// FACTS T2: whether it shows at a given moment is chance, so it is our clamp that is tested.
+// Whether it shows at a given moment is chance, so it is our clamp that is tested.
 func TestContractIdleConnsMayUnderflowAndCountsNeverDo(t *testing.T) {
 	for _, x := range []struct {
 		name  string
@@ -103,7 +103,6 @@ func TestContractIdleConnsMayUnderflowAndCountsNeverDo(t *testing.T) {
 	wg.Wait()
 }
 
-// FACTS T6.
 func TestContractAConnHoldsNothingBeforeItsFirstCommand(t *testing.T) {
 	s := redistest.Start(t)
 	c, rs := bare(t, s.Options())
@@ -157,7 +156,6 @@ func TestContractConnCloseGivesDirtyStateBack(t *testing.T) {
 	}
 }
 
-// FACTS T7.
 func TestContractDialHooksMissTheConnectionsOfMinIdleConns(t *testing.T) {
 	s := redistest.Start(t)
 	opt := s.Options()
@@ -200,7 +198,6 @@ func TestContractTheDialerOfNewDialerHasKeepalive(t *testing.T) {
 	}
 }
 
-// FACTS T22.
 func TestContractTheDialerNeverSeesTheCaller(t *testing.T) {
 	type key struct{}
 	s := redistest.Start(t)
@@ -242,7 +239,7 @@ func TestContractTheDialerNeverSeesTheCaller(t *testing.T) {
 	redistest.Eventually(t, "the Dialer is called DialerRetries times", soon, func() bool { return calls.Load() >= 3 })
 }
 
-// FACTS L4c: NoWait rests on when go-redis asks a ctx for Done.
+// NoWait rests on when go-redis asks a ctx for Done.
 func TestContractACtxWithoutDoneOnceTakesAFreeSlotAndNeverWaits(t *testing.T) {
 	s := redistest.Start(t)
 	for _, ctxTimeouts := range []bool{false, true} {
@@ -314,7 +311,6 @@ func TestAVisitWithoutAnIdleConnectionDialsAtMostOneInTheBackground(t *testing.T
 	}
 }
 
-// FACTS L4b, VISIT-RULES 10.
 func TestContractWithTimeoutClonesShareThePoolsAndHaveNoHooks(t *testing.T) {
 	s := redistest.Start(t)
 	opt := s.Options()
@@ -346,7 +342,7 @@ func TestContractWithTimeoutClonesShareThePoolsAndHaveNoHooks(t *testing.T) {
 	}
 }
 
-// VISIT-RULES 10: the maintenance client.
+// The maintenance client.
 func TestVisitsAreSeenByNoHookAndNoLimiter(t *testing.T) {
 	s := redistest.Start(t)
 	opt := s.Options()

@@ -18,7 +18,7 @@ import (
 type dialFunc = func(ctx context.Context, network, addr string) (net.Conn, error)
 
 // baseDialer is what opens connections: the user's own Dialer, else go-redis's,
-// which sets TCP keepalive (FACTS T7). TLS is put on top of it here, because
+// which sets TCP keepalive (TestContractTheDialerOfNewDialerHasKeepalive). TLS is put on top of it here, because
 // go-redis's own TLS dial does not obey its ctx.
 func baseDialer(opt *redis.Options) dialFunc {
 	if opt.Dialer != nil {
@@ -165,7 +165,7 @@ func (n *Node) track(nc net.Conn, addr string, seat func()) *Conn {
 }
 
 // faced shows go-redis those methods of the connection that it may see: it finds
-// them by type (FACTS T8).
+// them by type (TestContractTheCacheTakesASyscallConnForUnbuffered).
 func (n *Node) faced(c *Conn) net.Conn {
 	cached := n.opt.Protocol != 2 && (n.opt.ClientSideCache != nil || n.opt.ClientSideCacheConfig != nil)
 	_, socket := c.Conn.(syscall.Conn)

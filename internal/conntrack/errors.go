@@ -44,7 +44,7 @@ func typed(e *hooks.ConnError) error {
 }
 
 // opaqueError hides what an error is from go-redis, which then repeats nothing
-// (FACTS L4: ClusterClient resends on EOF and timeouts whatever MaxRetries
+// (TestContractOnlyAPlainErrorIsNotRetried: ClusterClient resends on EOF and timeouts whatever MaxRetries
 // says). It has no Unwrap, no Timeout and no Is on purpose. Real gives the error
 // behind it; the outermost hook puts that back before callers see it.
 type opaqueError struct{ real error }
@@ -135,7 +135,7 @@ func (l limiter) Allow() error { return early(l.Limiter.Allow()) }
 // refusal is what a visit or the checkout guard answers with when a connection
 // is to end. A plain error: one with Timeout() or Unwrap would be retried by
 // go-redis, and its text becomes a metric label, so there is one constant text
-// per reason (VISIT-RULES 13).
+// per reason (TestContractOnlyAPlainErrorIsNotRetried).
 type refusal struct{ reason hooks.Reason }
 
 func (e *refusal) Error() string { return "lifeguard: connection closed: " + string(e.reason) }

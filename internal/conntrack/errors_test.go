@@ -136,7 +136,7 @@ func TestAResetIsAReset(t *testing.T) {
 	p := redistest.NewProxy(t, s.Addr())
 	opt := s.Options()
 	opt.Addr = p.Addr()
-	opt.Protocol = 2 // with RESP3 go-redis reads once more after a failed read and gets EOF (FACTS T19)
+	opt.Protocol = 2 // with RESP3 go-redis reads once more after a failed read and gets EOF
 	r := newRig(t, opt, conntrack.Config{})
 	r.fill(t, 1)
 	asked := make(chan struct{})
@@ -240,7 +240,7 @@ func (w *limitedWriter) Write(b []byte) (int, error) {
 	return n, &net.OpError{Op: "write", Net: "tcp", Err: os.NewSyscallError("write", syscall.EPIPE)}
 }
 
-// FACTS L4. What is below would be executed two or three times without Opaque.
+// What is below would be executed two or three times without Opaque.
 func TestAnOpaqueErrorKeepsGoRedisFromRepeatingAnIncrWhoseReplyIsLost(t *testing.T) {
 	redistest.Binary(t, "redis-server") // without one all of it is skipped, not only its parts
 	plain := redistest.Start(t)
@@ -286,7 +286,7 @@ func TestAnOpaqueErrorKeepsGoRedisFromRepeatingAnIncrWhoseReplyIsLost(t *testing
 			}
 		}
 		if !opaque && repeated == 0 {
-			t.Error("go-redis repeats nothing by itself any more (FACTS T4): opaque errors can go")
+			t.Error("go-redis repeats nothing by itself any more: opaque errors can go")
 		}
 	}
 }

@@ -15,7 +15,7 @@ import (
 
 // gate stands in front of the dials to one node. While the node is away, one
 // prober tries to reach it and every other dial fails at once: go-redis dials
-// without its caller's ctx and keeps a slot of the pool meanwhile (FACTS T22), so
+// without its caller's ctx and keeps a slot of the pool meanwhile (TestContractTheDialerNeverSeesTheCaller), so
 // the waiting is done by the callers, where their ctx is, with GateError.Wait.
 type gate struct {
 	n *Node

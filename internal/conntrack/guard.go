@@ -31,7 +31,7 @@ type peeker struct {
 
 // checkedConn is a tracked connection whose checkouts are guarded. go-redis
 // finds SyscallConn by type, so a connection that must not have it (client-side
-// caching over TLS, FACTS T8) is a tlsConn or a plain *Conn instead.
+// caching over TLS, TestContractTheCacheTakesASyscallConnForUnbuffered) is a tlsConn or a plain *Conn instead.
 type checkedConn struct{ *Conn }
 
 // tlsConn shows go-redis's client-side cache the socket below TLS.
@@ -44,7 +44,7 @@ var errNoSocket = errors.New("lifeguard/hooks: the connection has no socket to l
 
 // SyscallConn implements syscall.Conn. Right after SetDeadline(zero) it is the
 // pool's check at a checkout, at any other time a look for push frames on a
-// connection in use, which must see the real socket (VISIT-RULES 2).
+// connection in use, which must see the real socket (docs/INTERNALS.md).
 func (c checkedConn) SyscallConn() (syscall.RawConn, error) {
 	if !c.has(fCheckout) {
 		if c.raw == nil {
@@ -54,7 +54,7 @@ func (c checkedConn) SyscallConn() (syscall.RawConn, error) {
 	}
 	c.unset(fCheckout)
 	if c.node.sweeping.Load() > 0 {
-		// Refusing here would make the visit dial (VISIT-RULES 1); its own write
+		// Refusing here would make the visit dial (TestASweepOfCondemnedConnectionsDialsNothing); its own write
 		// looks at the connection instead, and so does any other first write.
 		c.set(fUnchecked)
 		return &c.guard, nil
@@ -153,7 +153,7 @@ func (c *Conn) peekWith(p *peeker) (alive, pending bool) {
 		return true, false
 	case c.below != nil:
 		// Redis says goodbye before it closes, so a dead TLS connection does not
-		// show EOF but an alert (VISIT-RULES 4). Before the first reply other
+		// show EOF but an alert. Before the first reply other
 		// messages of the handshake may look like one.
 		if c.has(fRead) && (b[0] == tlsAlert || len(b) >= 5 && b[0] == tlsData && b[3] == 0 && b[4] == tlsAlertLen) {
 			return false, true

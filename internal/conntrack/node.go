@@ -74,7 +74,7 @@ type DialFailure struct {
 	Err  error
 }
 
-// minWriteBuffer holds a whole visit, so that it is one write (VISIT-RULES 24).
+// minWriteBuffer holds a whole visit, so that it is one write.
 const minWriteBuffer = 64
 
 // NewNode prepares opt, in place, for a client that is about to be made of it:
@@ -156,7 +156,7 @@ func ready(ctx context.Context, conn *redis.Conn, apart bool) error {
 func (n *Node) Bind(c *redis.Client) {
 	n.client.Store(c)
 	m := c.WithTimeout(n.t.cfg.WakeTimeout)
-	m.Options().Limiter = nil // its own copy of the options (FACTS L4b)
+	m.Options().Limiter = nil // its own copy of the options (TestContractWithTimeoutClonesShareThePoolsAndHaveNoHooks)
 	m.Options().OnConnect = n.connected(true)
 	n.maint.Store(m)
 }
@@ -297,7 +297,7 @@ func (n *Node) poolOf(addr string, readBuffer int) hooks.Pool {
 }
 
 // ClosedToNew reports whether the server took no new connection when last asked:
-// then no working one is ended for its age (VISIT-RULES 9).
+// then no working one is ended for its age.
 func (n *Node) ClosedToNew() bool {
 	h := n.Health()
 	return h != hooks.Healthy && h != hooks.Degraded

@@ -20,7 +20,7 @@ import (
 	"github.com/lifeguard-redis/lifeguard/internal/redistest"
 )
 
-// VISIT-RULES 5: push frames that arrive in pieces around a visit.
+// Push frames that arrive in pieces around a visit.
 
 // cutter is a net.Conn whose reads end at a chosen byte of every push frame: at
 // offset at the read ends, and what follows comes with the next one.
@@ -377,7 +377,6 @@ func TestAConnectionThatDeliversPushesIsNeverAnsweredFor(t *testing.T) {
 	}
 }
 
-// VISIT-RULES 5b and 5c.
 func TestOneAnswerOfAVisitIsGoodForOneRead(t *testing.T) {
 	s := redistest.Start(t)
 	opt := s.Options()

@@ -19,7 +19,7 @@ type entry struct {
 
 // eventQueue hands events to one handler, in order, on a goroutine that lives
 // only while there is something to hand over. put is called under go-redis's
-// pool lock (VISIT-RULES 17), so it appends and nothing else.
+// pool lock, so it appends and nothing else.
 type eventQueue struct {
 	handler func(hooks.Event)
 	log     *slog.Logger

@@ -15,7 +15,7 @@ import (
 // stillborn is what go-redis gets for a dial that failed: a connection whose
 // first use fails, unsent, with the error of the dial. go-redis counts failed
 // dials and never forgets them: after PoolSize of them it refuses everybody for
-// up to a second after the server is back (FACTS T15). A handshake that fails
+// up to a second after the server is back (TestMoreFailedDialsThanPoolSizeLeaveNoTail). A handshake that fails
 // has no such tail, and the caller sees the same error.
 type stillborn struct {
 	err    error

@@ -37,7 +37,6 @@ func eachTLS(t *testing.T, f func(t *testing.T, s *redistest.Server, opt *redis.
 	}
 }
 
-// VISIT-RULES 4.
 func TestADeadTLSConnectionIsRecognisedAtACheckout(t *testing.T) {
 	eachTLS(t, func(t *testing.T, s *redistest.Server, opt *redis.Options) {
 		for _, how := range waysToDie(opt) {
@@ -148,7 +147,6 @@ func TestAHealthyTLSConnectionIsNotTakenForDead(t *testing.T) {
 	})
 }
 
-// VISIT-RULES 3.
 func TestMaxAgeEndsTLSConnectionsUnderLoad(t *testing.T) {
 	s := redistest.StartTLS(t)
 	r := newRig(t, s.Options(), conntrack.Config{})
@@ -164,7 +162,7 @@ func TestMaxAgeEndsTLSConnectionsUnderLoad(t *testing.T) {
 	r.events.wantClosed(t, old, hooks.ReasonAge)
 }
 
-// FACTS T7: go-redis's own TLS dial does not obey its ctx.
+// go-redis's own TLS dial does not obey its ctx.
 func TestATLSDialObeysItsCtxAndTheDialTimeout(t *testing.T) {
 	addr := silentListener(t)
 	s := redistest.StartTLS(t) // for a certificate

@@ -283,7 +283,6 @@ func (l *lockedBuffer) String() string {
 	return l.b.String()
 }
 
-// VISIT-RULES 17.
 func TestAnEventHandlerMayCallTheClientAlsoDuringClose(t *testing.T) {
 	s := redistest.Start(t)
 	var r *rig
@@ -374,7 +373,7 @@ func TestAUnixSocketIsTracked(t *testing.T) {
 	}
 }
 
-// VISIT-RULES 25: the AUTH of a re-authentication is no state that a user left.
+// The AUTH of a re-authentication is no state that a user left.
 func TestReAuthenticationKeepsTheConnection(t *testing.T) {
 	s := redistest.Start(t)
 	for _, pw := range []string{"one", "two"} {
@@ -427,7 +426,7 @@ func (c *rotating) rotate(to string) {
 	}
 }
 
-// VISIT-RULES 18: full duplex, pub/sub, leases and visits at once, for the race detector.
+// Full duplex, pub/sub, leases and visits at once, for the race detector.
 func TestEverythingAtOnceMixesUpNothing(t *testing.T) {
 	s := redistest.Start(t)
 	for _, cached := range []bool{false, true} {

@@ -285,7 +285,7 @@ var (
 
 // noWait is a ctx that lets a command take a free slot of the pool but never
 // wait for one: go-redis asks for Done once before it tries the free slot, and
-// again only where it would wait (FACTS L4c, pinned by a contract test).
+// again only where it would wait (TestContractACtxWithoutDoneOnceTakesAFreeSlotAndNeverWaits).
 type noWait struct {
 	context.Context
 	asked atomic.Bool
@@ -323,7 +323,7 @@ func unhurried(ctx context.Context) context.Context {
 
 // check tells whether a visit that ended without an error did what it was for.
 // Any complete reply to a real PING means alive, an error reply too (an ACL may
-// forbid PING, VISIT-RULES 15); QUEUED means that a transaction is open.
+// forbid PING); QUEUED means that a transaction is open.
 func (v *visit) check(err error) error {
 	if err != nil && !(v.woken && isReply(err)) {
 		return err

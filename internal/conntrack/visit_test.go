@@ -18,7 +18,7 @@ import (
 	"github.com/lifeguard-redis/lifeguard/internal/redistest"
 )
 
-// FACTS L2: the visit, on every kind of connection there is.
+// The visit, on every kind of connection there is.
 
 func flavours(t *testing.T, f func(t *testing.T, s *redistest.Server, opt *redis.Options)) {
 	plain := redistest.Start(t)
@@ -69,7 +69,7 @@ func TestAVisitReachesEveryIdleConnectionWithoutNetworkTraffic(t *testing.T) {
 		met := map[uint64]bool{}
 		visits := n
 		if opt.ClientSideCacheConfig != nil {
-			visits = 100 * n // the drainer of the cache disturbs the order (VISIT-RULES 19)
+			visits = 100 * n // the drainer of the cache disturbs the order
 		}
 		for range visits {
 			if len(met) == n {
@@ -136,7 +136,7 @@ func TestAVisitEndsACondemnedConnectionAndLeavesTheOthers(t *testing.T) {
 			t.Errorf("the pool counts %d connections, want 3", st.TotalConns)
 		}
 		if dials, _ := r.node.Dials(); dials != dialsBefore {
-			t.Errorf("ending one connection dialed %d new ones (VISIT-RULES 1)", dials-dialsBefore)
+			t.Errorf("ending one connection dialed %d new ones", dials-dialsBefore)
 		}
 		if err := r.Ping(bg).Err(); err != nil {
 			t.Error(err)
@@ -144,7 +144,6 @@ func TestAVisitEndsACondemnedConnectionAndLeavesTheOthers(t *testing.T) {
 	})
 }
 
-// VISIT-RULES 1.
 func TestASweepOfCondemnedConnectionsDialsNothing(t *testing.T) {
 	s := redistest.Start(t)
 	for _, how := range []string{"condemned", "dead"} {
@@ -246,7 +245,6 @@ func TestTheGuardOverTLSWithACacheIsTheFirstWriteAndFailsUnsent(t *testing.T) {
 	}
 }
 
-// FACTS L3.
 func TestAnAcquireTakesTheConnectionForRealAndKnowsIt(t *testing.T) {
 	flavours(t, func(t *testing.T, s *redistest.Server, opt *redis.Options) {
 		opt.PoolSize = 3
@@ -284,7 +282,6 @@ func TestAnAcquireTakesTheConnectionForRealAndKnowsIt(t *testing.T) {
 	})
 }
 
-// VISIT-RULES 15.
 func TestAWakeSendsAPlainPing(t *testing.T) {
 	s := redistest.Start(t)
 	for _, protocol := range []int{2, 3} {
@@ -465,7 +462,6 @@ func TestTheDeadlineOfAWakeEndsWithIt(t *testing.T) {
 	}
 }
 
-// VISIT-RULES 13.
 func TestADiscardCostsOneConnectionEvenWithRetriesOn(t *testing.T) {
 	s := redistest.Start(t)
 	opt := s.Options()
@@ -522,7 +518,6 @@ func TestARetiredConnectionStillServesCallers(t *testing.T) {
 	}
 }
 
-// VISIT-RULES 24.
 func TestAWriteBufferBelowTheLengthOfAVisitIsRaised(t *testing.T) {
 	s := redistest.Start(t)
 	for _, size := range []int{1, 16, 60, 61, 63} {
@@ -547,7 +542,6 @@ func TestAWriteBufferBelowTheLengthOfAVisitIsRaised(t *testing.T) {
 	}
 }
 
-// VISIT-RULES 25.
 func TestAMultiLeftOnAConnNeverReachesAnotherCaller(t *testing.T) {
 	flavours(t, func(t *testing.T, s *redistest.Server, opt *redis.Options) {
 		for _, left := range [][]any{{"MULTI"}, {"WATCH", "k"}, {"SELECT", 3}, {"CLIENT", "REPLY", "ON"}, {"multi"}} {
@@ -661,7 +655,7 @@ func TestUndoEndsTransactionsAndWatches(t *testing.T) {
 	}
 }
 
-// VISIT-RULES 18 of the design: a visit through a connection that was never dialed by us.
+// A visit through a connection that was never dialed by us.
 func TestAVisitThatIsNotRecognisedSaysSo(t *testing.T) {
 	s := redistest.Start(t)
 	r := newRig(t, s.Options(), conntrack.Config{})
@@ -673,7 +667,7 @@ func TestAVisitThatIsNotRecognisedSaysSo(t *testing.T) {
 	}
 }
 
-// VISIT-RULES 2: a look for push frames on a connection in use sees the socket,
+// A look for push frames on a connection in use sees the socket,
 // whatever is ordered for it.
 func TestOnlyACheckoutIsGuarded(t *testing.T) {
 	for _, secure := range []bool{false, true} {
