@@ -3,6 +3,7 @@ package integration_test
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"runtime"
 	"strings"
 	"sync"
@@ -250,4 +251,41 @@ func TestReloadsOfTheSlotMapAreLimited(t *testing.T) {
 	}
 	c.Nodes()[2].Resume()
 	redistest.Eventually(t, "it is served again", 10*time.Second, func() bool { return rdb.Set(context.Background(), key, "v", 0).Err() == nil })
+}
+
+func TestWithBlockingPoolWorksForClientsOfSentinels(t *testing.T) {
+	set := redistest.StartSentinel(t, "redis-server")
+	opt := set.Options()
+	opt.PoolSize, opt.ReadTimeout = 1, 5*time.Second
+	log := managed.WithLogger(slog.New(slog.DiscardHandler))
+	for name, rdb := range map[string]managed.UniversalClient{
+		"failover":         managed.NewFailoverClient(opt, managed.WithBlockingPool(2), log),
+		"failover cluster": managed.NewFailoverClusterClient(opt, managed.WithBlockingPool(2), log),
+	} {
+		ctx := upTo(t, 20*time.Second)
+		popped := make(chan error, 2)
+		for range 2 {
+			go func() { popped <- rdb.BLPop(ctx, 10*time.Second, "list").Err() }()
+		}
+		redistest.Eventually(t, name+": both wait", 10*time.Second, func() bool {
+			n := 0
+			for _, i := range rdb.Conns() {
+				if i.LastCommand == "blpop" {
+					n++
+				}
+			}
+			return n == 2
+		})
+		if err := rdb.RPush(ctx, "list", "a", "b").Err(); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		for range 2 {
+			if err := <-popped; err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+		if err := rdb.Close(); err != nil {
+			t.Error(name, err)
+		}
+	}
 }
