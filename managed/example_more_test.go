@@ -316,7 +316,7 @@ func ExampleWithLabel() {
 	fmt.Println(rdb.Leases()[0].Label)
 }
 
-// More connections than twice the processors wait for the same processors.
+// A floor for CPU-bound work.
 func ExampleSuggestPoolSize() {
 	fmt.Println(managed.SuggestPoolSize(2), managed.SuggestPoolSize(0))
 	// Output: 2 1

@@ -61,7 +61,7 @@ func run(ctx context.Context, args []string, out io.Writer) (err error) {
 
 	rdb, err := managed.New(&redis.Options{
 		Addr:        addr,
-		PoolSize:    managed.SuggestPoolSize(100),
+		PoolSize:    100,                    // as many as requests at once
 		PoolTimeout: 500 * time.Millisecond, // who waits longer for a connection gets a 503
 		ReadTimeout: time.Second,
 	})

@@ -46,7 +46,7 @@ func newOneClient(addr string) *oneClient {
 	c := &oneClient{}
 	c.rdb = managed.NewClient(&redis.Options{
 		Addr:        addr,
-		PoolSize:    managed.SuggestPoolSize(50), // not 50: more connections than that only wait for the same processors
+		PoolSize:    50, // as many as callers at once
 		ReadTimeout: time.Second,
 		PoolTimeout: time.Second,
 	}, managed.WithEventHandler(func(e hooks.Event) {

@@ -123,7 +123,7 @@ func (c Client) effective() Effective {
 	return e
 }
 
-// rule is managed.SuggestPoolSize for other processors than ours.
+// rule is managed.SuggestPoolSize, a floor, for other processors than ours.
 func rule(callers, processors int) int {
 	if processors == runtime.GOMAXPROCS(0) {
 		return managed.SuggestPoolSize(callers)

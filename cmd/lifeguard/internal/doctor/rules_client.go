@@ -214,7 +214,7 @@ func needed(rtt RoundTrip, e Effective) (int, string) {
 		why = fmt.Sprintf("at a round trip of %s each of %s may wait for the network; say --rate to have it worked out", show.Short(rtt.Median), show.Count(n, "caller"))
 	default:
 		n = rule(e.Concurrency, e.Processors)
-		why = fmt.Sprintf("the rule min(callers, 2 x processors + 1) gives %d for %d callers and %s", n, e.Concurrency, show.Count(e.Processors, "processor"))
+		why = fmt.Sprintf("at a round trip of %s the CPU is the bound, and the floor min(callers, 2 x processors + 1) is %d for %d callers and %s", show.Short(rtt.Median), n, e.Concurrency, show.Count(e.Processors, "processor"))
 	}
 	if e.Rate > 0 {
 		little := max(int(math.Ceil(e.Rate*rtt.Median.Seconds()*1.25)), 1)
@@ -241,7 +241,7 @@ func carries(_ server.Sample, rtt RoundTrip, e Effective) (Finding, bool) {
 	}
 	n, why := needed(rtt, e)
 	change := func(n int) string {
-		return or(goLine("PoolSize", n, fmt.Sprintf("pool_size=%d", n)), fmt.Sprintf("redis.Options{PoolSize: managed.SuggestPoolSize(%d)}", max(e.Concurrency, n)))
+		return goLine("PoolSize", n, fmt.Sprintf("pool_size=%d", n))
 	}
 	join := func(a, b string) string {
 		if a == "" || b == "" {
