@@ -252,7 +252,7 @@ func (n *nodeHook) pipeline(ctx context.Context, cmds []redis.Cmder, next redis.
 	}
 	setAll(send, errUnanswered)
 	cut := n.h.cutSoFar()
-	err := next(ctx, send)
+	err := marked(ctx, send, send, next)
 	err = settle(send, err, n.h.judge(ctx, err, cut).outcome)
 	if guard != nil && err != nil && isAnswer(err) && err == guard.Err() {
 		return firstErr(cmds) // the PING was refused, and is nobody's concern

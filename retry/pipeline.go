@@ -165,7 +165,7 @@ func (c *pipeCall) once(cmds, body []redis.Cmder) error {
 	}
 	if !c.tx && !c.h.fanout.Load() {
 		setAll(body, errUnanswered)
-		if err = c.next(ctx, cmds); c.h.fanout.Load() {
+		if err = marked(ctx, body, cmds, c.next); c.h.fanout.Load() {
 			err = unmark(body, err) // the client's first nodes were made meanwhile; their hooks have settled it
 		} else {
 			err = settle(body, err, c.h.judge(c.ctx, err, c.cut).outcome)
@@ -248,6 +248,20 @@ func settle(cmds []redis.Cmder, err error, outcome Outcome) error {
 	if err == errUnanswered {
 		err = errHidden
 	}
+	return err
+}
+
+// marked goes on with cmds, of which those in body are marked. A panic leaves no mark:
+// go-redis's AutoPipeliner lives on after one.
+func marked(ctx context.Context, body, cmds []redis.Cmder, next redis.ProcessPipelineHook) error {
+	ended := false
+	defer func() {
+		if !ended {
+			unmark(body, nil)
+		}
+	}()
+	err := next(ctx, cmds)
+	ended = true
 	return err
 }
 

@@ -392,3 +392,37 @@ func TestPipelinesOfMixedCommandsUnderRandomCutsLoseAndRepeatNothing(t *testing.
 	}
 	t.Logf("%d certain, %d unknown, %d happened, %+v", len(certain), len(maybe), len(seen), h.Stats())
 }
+
+// panics is a hook of a user that panics in a pipeline.
+type panics struct{}
+
+func (panics) DialHook(next redis.DialHook) redis.DialHook          { return next }
+func (panics) ProcessHook(next redis.ProcessHook) redis.ProcessHook { return next }
+func (panics) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(ctx context.Context, cmds []redis.Cmder) error {
+		if cmds[0].Name() == "echo" {
+			panic("a user's hook")
+		}
+		return next(ctx, cmds)
+	}
+}
+
+// The AutoPipeliner lives on after a panic, and gives its error to commands that have none.
+func TestAPanicInAPipelineLeavesNoErrorOfOursInItsCommands(t *testing.T) {
+	s := redistest.Start(t)
+	rdb, _ := attach(t, bare(s, s.Addr()), quick())
+	rdb.AddHook(panics{})
+	p := rdb.Pipeline()
+	cmd := p.Echo(t.Context(), "a")
+	func() {
+		defer func() {
+			if recover() == nil {
+				t.Error("the panic did not reach the caller")
+			}
+		}()
+		_, _ = p.Exec(t.Context())
+	}()
+	if cmd.Err() != nil {
+		t.Errorf("the command has the error %q", cmd.Err())
+	}
+}
