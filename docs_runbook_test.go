@@ -200,7 +200,7 @@ var troubles = map[string]func(tr trouble) error{
 		c, err := managed.NewCluster(tr.cluster.Options())
 		require.NoError(tr.t, err)
 		defer c.Close()
-		return c.RPopLPush(tr.soon(), "a", "b").Err()
+		return c.LMove(tr.soon(), "a", "b", "RIGHT", "LEFT").Err()
 	},
 	"CLUSTERDOWN": func(tr trouble) error {
 		_, c := tr.fresh("--cluster-enabled", "yes")

@@ -154,7 +154,7 @@ func (departure) DialHook(redis.DialHook) redis.DialHook { return nil }
 
 func (d departure) ProcessHook(redis.ProcessHook) redis.ProcessHook {
 	return func(ctx context.Context, cmd redis.Cmder) error {
-		next, ok := ctx.Value(nextKey{d.of}).(redis.ProcessHook)
+		next, ok := ctx.Value(nextKey(d)).(redis.ProcessHook)
 		if !ok {
 			return errStandIn
 		}
@@ -164,7 +164,7 @@ func (d departure) ProcessHook(redis.ProcessHook) redis.ProcessHook {
 
 func (d departure) ProcessPipelineHook(redis.ProcessPipelineHook) redis.ProcessPipelineHook {
 	return func(ctx context.Context, cmds []redis.Cmder) error {
-		next, ok := ctx.Value(nextPipeKey{d.of}).(redis.ProcessPipelineHook)
+		next, ok := ctx.Value(nextPipeKey(d)).(redis.ProcessPipelineHook)
 		if !ok {
 			return errStandIn
 		}

@@ -54,7 +54,7 @@ func spans(t *testing.T, s *redistest.Server, lib library, who side) (lines []st
 			if lib.varies && a.Key == "db.statement" {
 				continue
 			}
-			attrs[string(a.Key)] = a.Value.Emit()
+			attrs[string(a.Key)] = a.Value.String()
 		}
 		lines = append(lines, fmt.Sprintf("%s in %q, %s, %d events, %v", span.Name, names[span.Parent.SpanID().String()], span.Status.Code, len(span.Events), attrs))
 	}
