@@ -265,7 +265,7 @@ func (h *Hook) judge(ctx context.Context, err error, cut uint64) failure {
 	if f.node && h.nodes != nil && hasNoNodes(f.err) && h.nodes() == 0 {
 		f.kind, f.node = final, false // none was given: waiting brings none
 	}
-	if f.outcome != Answered && f.kind != final && expired(ctx) {
+	if f.outcome != Answered && f.kind != final && expired(ctx) && marksOf(ctx)&markFirst == 0 { // a batch's is nobody's own
 		f.err = Ended(ctx, f.err)
 		if f.outcome == Unknown {
 			f.node = false // the caller's own limit says nothing about the node
