@@ -198,12 +198,9 @@ func TestEveryTestThatTheInternalsNameExists(t *testing.T) {
 	require.LessOrEqual(t, strings.Count(internals, "\n"), 250)
 }
 
-// later are pages that do not follow the two rules below yet.
-var later = map[string]bool{"docs/MIGRATION.md": true, "docs/PERFORMANCE.md": true}
-
 func TestEveryPageBeginsWithWhomItIsFor(t *testing.T) {
 	for name, text := range pages(t) {
-		if strings.HasPrefix(name, "docs/") && !later[name] {
+		if strings.HasPrefix(name, "docs/") {
 			text = regexp.MustCompile(`^<!--.*-->\n\n`).ReplaceAllString(text, "")
 			require.Regexp(t, `^# [^\n]+\n\nFor [a-z]`, text, name)
 		}
@@ -222,7 +219,7 @@ func TestTheTableOfContentsHasEveryPage(t *testing.T) {
 // Tables, code and pictures cannot be wrapped, and the list of commands is generated.
 func TestNoLineOfProseIsLongerThan120Characters(t *testing.T) {
 	for name, text := range pages(t) {
-		if later[name] || name == "docs/COMMANDS.md" {
+		if name == "docs/COMMANDS.md" {
 			continue
 		}
 		code := false

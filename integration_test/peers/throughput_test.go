@@ -52,7 +52,7 @@ func TestThroughputIsComparedRoundByRound(t *testing.T) {
 	pipeline := column{"pipeline of 100 GETs", 1, func(ctx context.Context, c client) error { return c.getAll(ctx, keys) }}
 	lease := column{"connection taken, GET, given back", 1, func(ctx context.Context, c client) error { return c.getLeased(ctx, "k") }}
 	var out strings.Builder
-	fmt.Fprintf(&out, "One run of %d rounds of %v for each client, %s, %d processors, values of 64 B: throughput (median of the ratio to go-redis within a round, with its quartiles), p99 beside go-redis's, allocations per call.\n", n, d, runtime.Version(), runtime.GOMAXPROCS(0))
+	fmt.Fprintf(&out, "One run of %d rounds of %v for each client, %s, %d processors, values of 64 B. Each cell: throughput (median of\nthe ratio to go-redis within a round, with its quartiles), p99 relative to go-redis's, allocations per call.\n", n, d, runtime.Version(), runtime.GOMAXPROCS(0))
 	for _, columns := range [][]column{
 		{get.at(1), get.at(8), get.at(64), get.at(256)},
 		{set.at(1), set.at(64), pipeline.at(1), pipeline.at(64)},
