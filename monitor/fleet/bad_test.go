@@ -160,7 +160,7 @@ func TestAGoodbyeThatDoesNotArriveIsAnError(t *testing.T) {
 }
 
 func TestWhatTheServerForbidsIsSaid(t *testing.T) {
-	onEach(t, func(t *testing.T, s *redistest.Server) {
+	onEveryServer(t, func(t *testing.T, s *redistest.Server) {
 		user := func(name string, rules ...any) *redis.Client {
 			args := append([]any{"ACL", "SETUSER", name, "on", ">secret", "~*", "+@all"}, rules...)
 			require.NoError(t, s.Admin().Do(bg, args...).Err())
@@ -206,7 +206,7 @@ func TestWhatTheServerForbidsIsSaid(t *testing.T) {
 }
 
 func TestSomethingElseAtAKeyIsAnErrorOrAGap(t *testing.T) {
-	onEach(t, func(t *testing.T, s *redistest.Server) {
+	onEveryServer(t, func(t *testing.T, s *redistest.Server) {
 		admin := s.Admin()
 		require.NoError(t, admin.Set(bg, "lifeguard:{fleet:default}:instances", "text", 0).Err())
 		_, err := fleet.Read(bg, admin)
@@ -265,7 +265,7 @@ func TestSomethingElseAtAKeyIsAnErrorOrAGap(t *testing.T) {
 }
 
 func TestWithoutMultiAnInstancePublishesAllTheSameAndCostsNoConnections(t *testing.T) {
-	onEach(t, func(t *testing.T, s *redistest.Server) {
+	onEveryServer(t, func(t *testing.T, s *redistest.Server) {
 		require.NoError(t, s.Admin().Do(bg, "ACL", "SETUSER", "nomulti", "on", ">secret", "~*", "+@all", "-multi").Err())
 		opt := s.Options()
 		opt.Username, opt.Password = "nomulti", "secret"

@@ -24,6 +24,10 @@
 // how long an instance may be silent, so that its loss does not go unnoticed; it has
 // at most [MaxInstances] entries.
 //
+// 300 instances that publish every 10 s took 0.3 % of one core, their own processors' time
+// and the server's together, and 1.4 KB of its memory each, with ten connections each
+// (BenchmarkAWord); an instance on a cluster publishes each node, and takes more.
+//
 // # Who is alive
 //
 // How long ago an instance wrote is told by the time to live that its hash has left:

@@ -167,7 +167,7 @@ func TestCountersOfAFleetNeverFallAndCountWhatIsNewOnce(t *testing.T) {
 }
 
 func TestAnAlertTellsOfALostInstance(t *testing.T) {
-	onEach(t, func(t *testing.T, s *redistest.Server) {
+	onEveryServer(t, func(t *testing.T, s *redistest.Server) {
 		proxy := redistest.NewProxy(t, s.Addr())
 		opt := s.Options()
 		opt.Addr = proxy.Addr()

@@ -48,7 +48,7 @@ func ids(t testing.TB, s *redistest.Server, name string) (ids []int64) {
 }
 
 func TestAReaperSparesTheLivingAndEndsWhatTheDeadLeftBehind(t *testing.T) {
-	onEach(t, func(t *testing.T, s *redistest.Server) {
+	onEveryServer(t, func(t *testing.T, s *redistest.Server) {
 		// Two that list their connections, one of plain go-redis that has a name, and
 		// what a dead one of the same name as the first two has left.
 		var pubs []*fleet.Publisher
