@@ -140,36 +140,37 @@ func TestADryRunSaysWhomAndEndsNobodyAndKillEndsThem(t *testing.T) {
 }
 
 func TestKillSparesTheLivingInstancesOfAFleet(t *testing.T) {
-	s := redistest.Start(t)
-	c := connect(t, s, "orphan", "web")
-	ids := map[string]int64{"orphan": id(t, c["orphan"]), "web": id(t, c["web"])}
-	kill := append([]string{"clients", "--kill", "--yes", "--json", "--addr", "127.0.0.1", "--max-age", "1s", "--spare-fleet", "orders"}, port(t, s)...)
-	code, stdout, stderr := call(t, kill...)
-	require.Equal(t, exitFailed, code, stdout)
-	require.Contains(t, stderr, "no instance of it is alive, so nobody knows whose connections to spare: nobody was ended")
+	onEveryServer(t, func(t *testing.T, s *redistest.Server) {
+		c := connect(t, s, "orphan", "web")
+		ids := map[string]int64{"orphan": id(t, c["orphan"]), "web": id(t, c["web"])}
+		kill := append([]string{"clients", "--kill", "--yes", "--json", "--addr", "127.0.0.1", "--max-age", "1s", "--spare-fleet", "orders"}, port(t, s)...)
+		code, stdout, stderr := call(t, kill...)
+		require.Equal(t, exitFailed, code, stdout)
+		require.Contains(t, stderr, "no instance of it is alive, so nobody knows whose connections to spare: nobody was ended")
 
-	m, err := monitor.New(monitor.FromClient(c["web"]))
-	require.NoError(t, err)
-	defer m.Close()
-	p, err := fleet.Publish(m, c["web"], fleet.WithName("orders"), fleet.WithClientNames("web"), fleet.WithInterval(100*time.Millisecond), fleet.WithLostAfter(500*time.Millisecond), fleet.WithRetention(time.Minute))
-	require.NoError(t, err)
-	defer p.Close()
-	require.NoError(t, p.Now(t.Context()))
-	require.Eventually(t, func() bool { // nobody is ended who may be too young to have been told of
-		code, stdout, stderr = call(t, kill...)
-		require.Equal(t, exitOK, code, stderr)
-		require.Contains(t, stderr, "Until then nobody is ended.")
-		var got struct {
-			Clients []struct{ Client struct{ Name string } }
-		}
-		require.NoError(t, json.Unmarshal([]byte(stdout), &got), stdout)
-		for _, k := range got.Clients {
-			require.NotEqual(t, "web", k.Client.Name)
-		}
-		return len(got.Clients) > 0 && got.Clients[0].Client.Name == "orphan"
-	}, 20*time.Second, 10*time.Millisecond)
-	require.NotEqual(t, ids["orphan"], id(t, c["orphan"]))
-	require.Equal(t, ids["web"], id(t, c["web"]))
+		m, err := monitor.New(monitor.FromClient(c["web"]))
+		require.NoError(t, err)
+		defer m.Close()
+		p, err := fleet.Publish(m, c["web"], fleet.WithName("orders"), fleet.WithClientNames("web"), fleet.WithInterval(100*time.Millisecond), fleet.WithLostAfter(500*time.Millisecond), fleet.WithRetention(time.Minute))
+		require.NoError(t, err)
+		defer p.Close()
+		require.NoError(t, p.Now(t.Context()))
+		require.Eventually(t, func() bool { // nobody is ended who may be too young to have been told of
+			code, stdout, stderr = call(t, kill...)
+			require.Equal(t, exitOK, code, stderr)
+			require.Contains(t, stderr, "Until then nobody is ended.")
+			var got struct {
+				Clients []struct{ Client struct{ Name string } }
+			}
+			require.NoError(t, json.Unmarshal([]byte(stdout), &got), stdout)
+			for _, k := range got.Clients {
+				require.NotEqual(t, "web", k.Client.Name)
+			}
+			return len(got.Clients) > 0 && got.Clients[0].Client.Name == "orphan"
+		}, 20*time.Second, 10*time.Millisecond)
+		require.NotEqual(t, ids["orphan"], id(t, c["orphan"]))
+		require.Equal(t, ids["web"], id(t, c["web"]))
+	})
 }
 
 func TestKillRefusesWhatItWouldNotHeed(t *testing.T) {

@@ -41,36 +41,37 @@ func examined(t *testing.T, s *redistest.Server, args ...string) (map[string]fin
 }
 
 func TestDoctorFindsWhatWillHurt(t *testing.T) {
-	s := redistest.Start(t, "--timeout", "60", "--tcp-keepalive", "0", "--maxclients", "100")
-	for _, tt := range []struct {
-		args         string
-		id, severity string
-		what         string
-	}{
-		{"", "timeout", "warning", "idle for 1m"},
-		{"--max-idle 45s", "timeout", "ok", ""},
-		{"--managed", "timeout", "ok", "heartbeat"},
-		{"--managed --heartbeat 2m", "timeout", "warning", "heartbeat is 2m"},
-		{"", "tcp-keepalive", "warning", "is off"},
-		{"--pool-size 20 --pipeline-pool-size 5 --instances 5", "maxclients", "critical", "5 instances x 25 connections (PoolSize 20 + PipelinePoolSize 5) = 125, of 100"},
-		{"--pool-size 5 --pipeline-pool-size -1 --instances 3", "maxclients", "ok", "= 15, of 100"},
-		{"--conn-limit 10 --instances 20", "maxclients", "critical", "= 200, of 100"},
-		{"", "max-age", "warning", "no maximum age"},
-		{"--max-age 1h --managed", "max-age", "ok", ""},
-		{"--pool-size 2 --concurrency 200 --processors 64", "pool-size", "warning", "PoolSize 2"},
-		{"--pool-size 100 --concurrency 10", "pool-size", "note", "PoolSize 100"},
-		{"", "retries", "note", "may have been carried out"},
-		{"", "context-timeout", "note", "deadline"},
-	} {
-		found, _ := examined(t, s, strings.Fields(tt.args)...)
-		require.Contains(t, found, tt.id, tt.args)
-		require.Equal(t, tt.severity, found[tt.id].Severity, "%s: %+v", tt.args, found[tt.id])
-		require.Contains(t, found[tt.id].What, tt.what, tt.args)
-	}
-	_, code := examined(t, s, "--instances", "50")
-	require.Equal(t, exitCritical, code)
-	_, code = examined(t, s)
-	require.Equal(t, exitWarnings, code)
+	onEveryServer(t, func(t *testing.T, s *redistest.Server) {
+		for _, tt := range []struct {
+			args         string
+			id, severity string
+			what         string
+		}{
+			{"", "timeout", "warning", "idle for 1m"},
+			{"--max-idle 45s", "timeout", "ok", ""},
+			{"--managed", "timeout", "ok", "heartbeat"},
+			{"--managed --heartbeat 2m", "timeout", "warning", "heartbeat is 2m"},
+			{"", "tcp-keepalive", "warning", "is off"},
+			{"--pool-size 20 --pipeline-pool-size 5 --instances 5", "maxclients", "critical", "5 instances x 25 connections (PoolSize 20 + PipelinePoolSize 5) = 125, of 100"},
+			{"--pool-size 5 --pipeline-pool-size -1 --instances 3", "maxclients", "ok", "= 15, of 100"},
+			{"--conn-limit 10 --instances 20", "maxclients", "critical", "= 200, of 100"},
+			{"", "max-age", "warning", "no maximum age"},
+			{"--max-age 1h --managed", "max-age", "ok", ""},
+			{"--pool-size 2 --concurrency 200 --processors 64", "pool-size", "warning", "PoolSize 2"},
+			{"--pool-size 100 --concurrency 10", "pool-size", "note", "PoolSize 100"},
+			{"", "retries", "note", "may have been carried out"},
+			{"", "context-timeout", "note", "deadline"},
+		} {
+			found, _ := examined(t, s, strings.Fields(tt.args)...)
+			require.Contains(t, found, tt.id, tt.args)
+			require.Equal(t, tt.severity, found[tt.id].Severity, "%s: %+v", tt.args, found[tt.id])
+			require.Contains(t, found[tt.id].What, tt.what, tt.args)
+		}
+		_, code := examined(t, s, "--instances", "50")
+		require.Equal(t, exitCritical, code)
+		_, code = examined(t, s)
+		require.Equal(t, exitWarnings, code)
+	}, "--timeout", "60", "--tcp-keepalive", "0", "--maxclients", "100")
 }
 
 func TestDoctorTakesTheConfigurationFromURLFileAndFlags(t *testing.T) {
@@ -114,22 +115,23 @@ func TestDoctorTakesTheConfigurationFromURLFileAndFlags(t *testing.T) {
 }
 
 func TestDoctorDoesNotAdviseWhatIsDoneAlready(t *testing.T) {
-	s := redistest.Start(t, "--maxclients", "100")
-	connect(t, s, "")
-	found, _ := examined(t, s)
-	require.Contains(t, found["unnamed-connections"].Change, "ClientName")
-	_, stdout, _ := call(t, "doctor", "--json", "-u", "redis://"+s.Addr()+"?client_name=orders")
-	require.Contains(t, stdout, "yours have one")
-	// 60 of 100: twice as many do not fit, and a pool that is larger is no answer.
-	found, _ = examined(t, s, "--pool-size", "60", "--pipeline-pool-size", "-1")
-	require.Equal(t, "note", found["maxclients"].Severity)
-	require.Contains(t, found["maxclients"].Change, "PoolSize: 50")
-	require.Contains(t, found["maxclients"].Change, "maxclients 120")
-	found, _ = examined(t, s, "--pool-size", "60", "--conn-limit", "55")
-	require.Contains(t, found["maxclients"].Change, "maxclients 110")
-	require.Contains(t, found["maxclients"].Change, "managed.WithConnLimit(50)")
-	_, stdout, _ = ask(t, []string{"doctor", "--max-age", "500ms", "--max-idle", "250ms"}, port(t, s)...)
-	require.Contains(t, strings.Join(strings.Fields(stdout), " "), "maximum age 500ms, idle time 250ms")
+	onEveryServer(t, func(t *testing.T, s *redistest.Server) {
+		connect(t, s, "")
+		found, _ := examined(t, s)
+		require.Contains(t, found["unnamed-connections"].Change, "ClientName")
+		_, stdout, _ := call(t, "doctor", "--json", "-u", "redis://"+s.Addr()+"?client_name=orders")
+		require.Contains(t, stdout, "yours have one")
+		// 60 of 100: twice as many do not fit, and a pool that is larger is no answer.
+		found, _ = examined(t, s, "--pool-size", "60", "--pipeline-pool-size", "-1")
+		require.Equal(t, "note", found["maxclients"].Severity)
+		require.Contains(t, found["maxclients"].Change, "PoolSize: 50")
+		require.Contains(t, found["maxclients"].Change, "maxclients 120")
+		found, _ = examined(t, s, "--pool-size", "60", "--conn-limit", "55")
+		require.Contains(t, found["maxclients"].Change, "maxclients 110")
+		require.Contains(t, found["maxclients"].Change, "managed.WithConnLimit(50)")
+		_, stdout, _ = ask(t, []string{"doctor", "--max-age", "500ms", "--max-idle", "250ms"}, port(t, s)...)
+		require.Contains(t, strings.Join(strings.Fields(stdout), " "), "maximum age 500ms, idle time 250ms")
+	}, "--maxclients", "100")
 }
 
 var (

@@ -44,6 +44,13 @@ func port(t *testing.T, s *redistest.Server) []string {
 	return []string{"-p", p}
 }
 
+// onEveryServer runs a test on each version of the server that there is.
+func onEveryServer(t *testing.T, test func(t *testing.T, s *redistest.Server), args ...string) {
+	for name, start := range redistest.Servers() {
+		t.Run(name, func(t *testing.T) { test(t, start(t, args...)) })
+	}
+}
+
 // ask calls a command with more flags.
 func ask(t *testing.T, args []string, more ...string) (code int, stdout, stderr string) {
 	t.Helper()

@@ -174,6 +174,19 @@ func servers(nodes []server.Sample) []server.Sample {
 	})
 }
 
+// onceEach leaves out who was listed again because a server has two addresses: kept are
+// the nodes that servers left of all.
+func onceEach(clients []serverside.Client, all, kept []server.Sample) []serverside.Client {
+	again := map[string]bool{}
+	for _, s := range all {
+		again[s.Node] = true
+	}
+	for _, s := range kept {
+		again[s.Node] = false
+	}
+	return slices.DeleteFunc(clients, func(c serverside.Client) bool { return again[c.Node] })
+}
+
 // listRules look at who is connected.
 func listRules(all []serverside.Client, e Effective) []Finding {
 	normal, idle, unnamed, blocked := 0, 0, 0, 0

@@ -84,7 +84,8 @@ func Examine(ctx context.Context, t *target.Target, c Client) (Report, error) {
 			slowest = m
 		}
 	}
-	samples = servers(samples)
+	all := samples
+	samples = servers(all)
 	if f, ok := fullness(samples); ok {
 		found = append(found, f)
 	}
@@ -109,7 +110,7 @@ func Examine(ctx context.Context, t *target.Target, c Client) (Report, error) {
 			Change: "ACL SETUSER <user> +client|list"})
 	default:
 		err = errors.Join(err, listErr)
-		found = append(found, listRules(clients, r.Client)...)
+		found = append(found, listRules(onceEach(clients, all, samples), r.Client)...)
 	}
 	if !target.Loopback(t.Options) && t.Options.TLSConfig == nil && t.Options.Password != "" {
 		found = append(found, Finding{ID: "plain-text", Severity: Warning, What: "the password goes over the network in plain text",
