@@ -45,6 +45,14 @@ func onEach(t *testing.T, test func(t *testing.T, s *redistest.Server)) {
 	}
 }
 
+// onEveryServer runs it on other versions of Redis, too, where there are such.
+func onEveryServer(t *testing.T, test func(t *testing.T, s *redistest.Server)) {
+	t.Parallel()
+	for name, start := range redistest.Servers() {
+		t.Run(name, func(t *testing.T) { t.Parallel(); test(t, start(t)) })
+	}
+}
+
 // dial makes a client of the server whose connections have the name.
 func dial(t testing.TB, s *redistest.Server, name string, change ...func(*redis.Options)) *redis.Client {
 	t.Helper()

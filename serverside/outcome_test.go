@@ -87,7 +87,7 @@ func TestAKillWhoseReplyIsLostIsUnknown(t *testing.T) {
 }
 
 func TestAKillThatTheServerRefusesIsCountedAndSaid(t *testing.T) {
-	onEach(t, func(t *testing.T, s *redistest.Server) {
+	onEveryServer(t, func(t *testing.T, s *redistest.Server) {
 		connect(t, s, "zombie", 3)
 		age(t, s, "zombie", time.Second)
 		require.NoError(t, s.Admin().Do(bg, "ACL", "SETUSER", "weak", "on", ">secret", "~*", "+@all", "-client|kill").Err())
@@ -101,7 +101,7 @@ func TestAKillThatTheServerRefusesIsCountedAndSaid(t *testing.T) {
 }
 
 func TestWhatBelongsToServersIsEndedByNameAndWithAnOptionOnly(t *testing.T) {
-	onEach(t, func(t *testing.T, s *redistest.Server) {
+	onEveryServer(t, func(t *testing.T, s *redistest.Server) {
 		connect(t, s, "sentinel-0123abcd-cmd", 2)
 		connect(t, s, "app", 1)
 		watching := dial(t, s, "watcher")

@@ -132,7 +132,7 @@ func TestASpareThatPanicsSparesEverybody(t *testing.T) {
 }
 
 func TestTheReaperNeverEndsItsOwnConnection(t *testing.T) {
-	onEach(t, func(t *testing.T, s *redistest.Server) {
+	onEveryServer(t, func(t *testing.T, s *redistest.Server) {
 		acl := func(user string, rules ...any) {
 			args := append([]any{"ACL", "SETUSER", user, "on", ">secret", "~*", "+@all"}, rules...)
 			require.NoError(t, s.Admin().Do(bg, args...).Err())
@@ -294,7 +294,7 @@ func TestKillsAreSpreadOutAndLooksAreRenewed(t *testing.T) {
 }
 
 func TestADryRunSaysThatAnotherReaperHasTheLock(t *testing.T) {
-	onEach(t, func(t *testing.T, s *redistest.Server) {
+	onEveryServer(t, func(t *testing.T, s *redistest.Server) {
 		rdb := dial(t, s, "me")
 		r := reaper(t, rdb, serverside.Policy{Name: "x", MaxAge: time.Second, DryRun: true})
 		rep, err := r.Once(t.Context())

@@ -34,7 +34,9 @@ type Report struct {
 	Took    time.Duration
 	DryRun  bool
 	// Busy: another reaper has the lock, and nothing was looked at. In a dry run all the
-	// same: it says whom the sweep would end, were it not for the lock.
+	// same: it says whom the sweep would end, were it not for the lock. A dry run holds no
+	// lock, so another reaper is any but this one: of another process, or of this one (one
+	// whose Run holds the lock between its sweeps, say).
 	Busy    bool
 	Nodes   int // nodes that were looked at
 	Seen    int // clients listed, the reaper's own connection and malformed lines not counted
