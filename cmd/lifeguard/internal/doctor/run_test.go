@@ -5,6 +5,7 @@ import (
 	"net"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
@@ -27,7 +28,7 @@ func TestAServerWithTwoAddressesIsCountedOnce(t *testing.T) {
 				require.NoError(t, err)
 				defer conn.Close()
 			}
-			redistest.Eventually(t, "they are connected", 10e9, func() bool { return len(s.ClientList(t)) == 42 })
+			redistest.Eventually(t, "they are connected", 10*time.Second, func() bool { return len(s.ClientList(t)) == 42 })
 			other := strings.Replace(s.Addr(), "127.0.0.1", "localhost", 1)
 			rdb := redis.NewClusterClient(&redis.ClusterOptions{PoolSize: 1, PipelinePoolSize: -1, MaxRetries: -1, ClusterSlots: func(context.Context) ([]redis.ClusterSlot, error) {
 				return []redis.ClusterSlot{{Start: 0, End: 8191, Nodes: []redis.ClusterNode{{Addr: s.Addr()}}}, {Start: 8192, End: 16383, Nodes: []redis.ClusterNode{{Addr: other}}}}, nil
