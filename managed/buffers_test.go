@@ -22,7 +22,7 @@ func TestBuffersHaveTheSizesThatWereAskedFor(t *testing.T) {
 	// Whether there are Sentinels does not matter here.
 	failover := managed.NewFailoverClient(&redis.FailoverOptions{MasterName: "m", SentinelAddrs: []string{"127.0.0.1:1"}}, b)
 	defer failover.Close()
-	for _, o := range []*redis.Options{c.Options(), ring.GetShardClients()[0].Options(), failover.Options()} {
+	for _, o := range []*redis.Options{c.Client.Options(), ring.GetShardClients()[0].Options(), failover.Client.Options()} {
 		require.Equal(t, []int{8192, 4096, 16384, 2048},
 			[]int{o.ReadBufferSize, o.WriteBufferSize, o.PipelineReadBufferSize, o.PipelineWriteBufferSize})
 	}

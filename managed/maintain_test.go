@@ -291,8 +291,8 @@ func TestGoRedissOwnLimitsOfAgeAndIdlenessBecomeOurs(t *testing.T) {
 	opt := s.Options()
 	opt.PoolSize, opt.ConnMaxIdleTime, opt.ConnMaxLifetime = 10, 300*time.Millisecond, time.Hour
 	c := client(t, opt)
-	require.EqualValues(t, -1, c.Options().ConnMaxIdleTime, "go-redis's own check of idleness is off")
-	require.Zero(t, c.Options().ConnMaxLifetime)
+	require.EqualValues(t, -1, c.Client.Options().ConnMaxIdleTime, "go-redis's own check of idleness is off")
+	require.Zero(t, c.Client.Options().ConnMaxLifetime)
 	burst(t, c, 10)
 	redistest.Eventually(t, "all idle connections are ended with nobody calling", 1300*time.Millisecond, func() bool { return s.NumClients(t) == 0 })
 	require.EqualValues(t, 10, c.CloseReasons()[hooks.ReasonIdle])
