@@ -17,7 +17,7 @@ import (
 	"github.com/lifeguard-redis/lifeguard/retry"
 )
 
-// Client is a go-redis client whose connections are watched over. It is a
+// Client is a go-redis client whose connections are managed. It is a
 // redis.UniversalClient and safe for concurrent use.
 type Client struct {
 	*redis.Client

@@ -15,7 +15,7 @@ import (
 )
 
 // ClusterClient is a go-redis cluster client whose connections, on all nodes, are
-// watched over. It is a redis.UniversalClient and safe for concurrent use.
+// managed. It is a redis.UniversalClient and safe for concurrent use.
 //
 // What the client of a single node sends (in ForEachMaster, ForEachShard ...) is
 // not repeated, and the method Real of an error gives the one of the network behind it.

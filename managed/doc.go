@@ -1,6 +1,7 @@
-// Package managed is the front door of lifeguard: a go-redis client whose
-// connections are watched over. Replace redis.NewClient by managed.NewClient and
-// the program keeps working; everything that *redis.Client has is still there.
+// Package managed is the front door of lifeguard: a go-redis client that finds
+// connection leaks, explains pool exhaustion, and retries only what is safe to retry.
+// Replace redis.NewClient by managed.NewClient and the program keeps working;
+// everything that *redis.Client has is still there.
 //
 //	rdb := managed.NewClient(&redis.Options{Addr: "localhost:6379"})
 //	defer rdb.Close()

@@ -229,13 +229,13 @@ func (m *many) SetMaxIdle(d time.Duration) { m.core.setMaxIdle(d) }
 // SetHeartbeat changes the heartbeat on all nodes; see Client.SetHeartbeat.
 func (m *many) SetHeartbeat(d time.Duration) { m.core.setHeartbeat(d) }
 
-// Reset ends the connections of all nodes, softly; see Client.Reset.
+// Reset closes the connections of all nodes, softly; see Client.Reset.
 func (m *many) Reset(ctx context.Context) int { return m.core.reset(ctx) }
 
-// EvictIdle ends the idle connections of all nodes; see Client.EvictIdle.
+// EvictIdle closes the idle connections of all nodes; see Client.EvictIdle.
 func (m *many) EvictIdle(ctx context.Context) int { return m.core.evictIdle(ctx) }
 
-// CloseReasons counts the connections that ended, by reason.
+// CloseReasons counts the connections closed, by reason.
 func (m *many) CloseReasons() map[hooks.Reason]uint64 { return m.core.tracker.Ended() }
 
 // RetryStats counts what was sent again, and why.

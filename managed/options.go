@@ -140,10 +140,10 @@ func WithValidateAfter(d time.Duration) Option {
 	return func(s *settings) error { s.validateAfter = d; return nil }
 }
 
-// WithMaxAge sets the age at which a connection is ended: it is never given out
-// past it, and when idle it is ended a little before. Default:
+// WithMaxAge sets the age at which a connection is closed: it is never given out
+// past it, and when idle it is closed a little before. Default:
 // Options.ConnMaxLifetime, which is none. 0: none. Negative is an error. While
-// the server takes no new connections, none is ended for its age.
+// the server takes no new connections, none is closed for its age.
 func WithMaxAge(d time.Duration) Option {
 	return func(s *settings) error {
 		if d < 0 {
@@ -154,7 +154,7 @@ func WithMaxAge(d time.Duration) Option {
 	}
 }
 
-// WithMaxAgeJitter spreads the ends of connections that were opened together:
+// WithMaxAgeJitter spreads the closing of connections that were opened together:
 // each lives for its maximum age less a random part of this fraction of it, drawn
 // once. Default: Options.ConnMaxLifetimeJitter, else 0.1. 0: none. Outside of 0
 // to 1 is an error.

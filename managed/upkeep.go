@@ -40,9 +40,9 @@ func (c *core) setHeartbeat(d time.Duration) {
 	c.maintain.wake()
 }
 
-// Reset ends all connections, softly: idle ones now, those in use when they come
+// Reset closes all connections, softly: idle ones now, those in use when they come
 // back. Pub/sub connections stay. It returns how many will end. ctx bounds how
-// long it waits for the idle ones; what is left is ended by itself.
+// long it waits for the idle ones; the rest are closed later.
 func (c *Client) Reset(ctx context.Context) int { return c.core.reset(ctx) }
 
 func (c *core) reset(ctx context.Context) int {
@@ -59,7 +59,7 @@ func (c *core) reset(ctx context.Context) int {
 	return n
 }
 
-// EvictIdle ends the connections that are idle now and returns how many it
+// EvictIdle closes the connections that are idle now and returns how many it
 // ended. go-redis opens new ones up to MinIdleConns. ctx bounds it.
 func (c *Client) EvictIdle(ctx context.Context) int { return c.core.evictIdle(ctx) }
 
@@ -222,5 +222,5 @@ func (u *unit) ready() int {
 	return n
 }
 
-// CloseReasons counts the connections that ended since the client was made, by reason.
+// CloseReasons counts the connections closed since the client was made, by reason.
 func (c *Client) CloseReasons() map[hooks.Reason]uint64 { return c.core.tracker.Ended() }

@@ -13,7 +13,7 @@ import (
 )
 
 // Watch is redis.Client's, and as safe as a command: what fails before fn is entered
-// is tried again by the same rules, and it waits for a server that is away. Once fn
+// is retried by the same rules, and it waits for an unreachable server. Once fn
 // was entered nothing is repeated but what fn itself does. CloseGracefully waits for it.
 func (c *Client) Watch(ctx context.Context, fn func(*redis.Tx) error, keys ...string) error {
 	c.node.Enter(hooks.PoolMain)

@@ -20,7 +20,7 @@ const (
 // Budget limits retries, so that they do not bury a server that is struggling:
 // each call pays in a fraction of a retry, each retry takes out a whole one.
 // When it is spent, and the reserve of this second too, calls get their first
-// error. Waiting for a node that is away takes nothing, as nothing is sent.
+// error. Waiting for an unreachable node takes nothing, as nothing is sent.
 //
 // One Budget may serve several hooks; it is safe for concurrent use. A nil
 // *Budget allows everything.

@@ -37,7 +37,7 @@
 //   - Real() error: the error behind one that go-redis is not to recognise. A
 //     connection returns such an error from Read while a reply is outstanding; it
 //     must have neither Timeout nor Unwrap. Callers see the real one.
-//   - Wait(context.Context) error: the node is away and nothing was sent. Wait
+//   - Wait(context.Context) error: the node is unreachable and nothing was sent. Wait
 //     returns nil when it may be tried again; it is called instead of a backoff.
 //
 // # Pipelines
@@ -50,7 +50,7 @@
 //
 // # Waiting
 //
-// While a node is away, nothing is sent, so trying costs no attempt and nothing
+// While a node is unreachable, nothing is sent, so trying costs no attempt and nothing
 // of the budget. It ends with the deadline of ctx, with the node's breaker, or
 // for a ctx without a deadline after [AwayLimit]. A wait that does not fit into
 // ctx is not begun: the caller gets the last error at once. The wait for a

@@ -12,7 +12,7 @@ const (
 	// one included.
 	DefaultMaxAttempts = 8
 	// AwayLimit bounds the time that a call without a deadline waits for a node
-	// that is away, where no breaker ends it sooner.
+	// that is unreachable, where no breaker ends it sooner.
 	AwayLimit = 30 * time.Second
 )
 

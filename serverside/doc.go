@@ -20,7 +20,7 @@
 // Servers count age and idle time in whole seconds, by their own clock, as the
 // difference of two times without their fractions: what they say may be up to a
 // second too much or too little. This package takes their word: limits are whole
-// seconds, and nothing is ended before the server says that it is that old.
+// seconds, and nothing is closed before the server says that it is that old.
 //
 // # Clusters
 //

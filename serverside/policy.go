@@ -15,7 +15,7 @@ const DefaultPerSecond = 50
 type Policy struct {
 	// MaxAge ends clients of at least this age, idle or not. Whole seconds; 0: no
 	// limit; negative is an error. One of MaxAge and MaxIdle has to be given. With
-	// both, a client is ended when either limit is reached.
+	// both, a client is closed when either limit is reached.
 	MaxAge time.Duration
 	// MaxIdle ends clients that have sent nothing for this long. Whole seconds; 0:
 	// no limit; negative is an error. Clients that wait for the server are not
@@ -53,7 +53,7 @@ type Policy struct {
 	// server, so it takes no lock either; whether another reaper has it says Report.Busy.
 	DryRun bool
 
-	// PerSecond bounds how many clients are ended per second, over all nodes. 0:
+	// PerSecond limits how many clients are closed per second, over all nodes. 0:
 	// DefaultPerSecond. Negative: no bound, and then a server that has it (Redis
 	// 7.4, Valkey 8) is asked to end them with one CLIENT KILL MAXAGE, if the policy
 	// asks for nothing that needs a look at each: MaxIdle, Name, Library, Addr, Spare,

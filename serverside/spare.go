@@ -16,7 +16,7 @@ type Fleet interface {
 }
 
 // SpareLive spares clients that may belong to a living member of the fleet, so that
-// only what dead ones left behind is ended. A nil fleet spares everybody.
+// only what dead ones left behind is closed. A nil fleet spares everybody.
 //
 //	live, err := fleet.NewSpare(rdb)
 //	r, err := serverside.NewReaper(rdb, serverside.Policy{User: "web", MaxIdle: time.Hour, Spare: serverside.SpareLive(live)})

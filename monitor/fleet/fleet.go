@@ -151,7 +151,7 @@ type Fleet struct {
 	// of a dead process are closed by its system; if that is dead or cut off, too, the
 	// server may still have them.
 	LostSum Numbers `json:"lost_sum"`
-	// Disconnected is how many connections all instances have ended since the fleet
+	// Disconnected is how many connections all instances have closed since the fleet
 	// began, those included that have left or are lost: it does not fall when they go.
 	// It begins anew when the fleet's keys are lost (see Gaps).
 	Disconnected uint64 `json:"disconnected"`

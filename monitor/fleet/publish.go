@@ -85,7 +85,7 @@ type Status struct {
 
 // Publish begins to publish what the Monitor says, at once and then every period,
 // on a goroutine of its own, until Close. The application is never delayed: if Redis
-// is away, slow or full, or forbids it, that is counted (see [Publisher.Status]),
+// is unreachable, slow or full, or forbids it, that is counted (see [Publisher.Status]),
 // logged once until it works again, and tried again a period later.
 //
 // rdb may be the client that the Monitor watches; but while its pool is exhausted
