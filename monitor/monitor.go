@@ -142,7 +142,7 @@ func register[T any](m *Monitor, cs *callbacks[T], c *callback[T], isNil bool) (
 
 // Stats returns the numbers of now. Recent, Rates and peaks are those since the last
 // sample at a period, so calling Stats takes nothing away from anybody. Where
-// nothing runs (see New), the period is at least that of Every, counted from
+// nothing runs (see New), the period is at least that of WithInterval, counted from
 // one call to another.
 func (m *Monitor) Stats() Stats {
 	s, _ := m.sample(false)

@@ -146,7 +146,7 @@ var errClosed = errors.New("lifeguard/monitor/fleet: the Publisher is closed")
 
 // Close stops publishing and says goodbye: the instance is removed from the fleet. It
 // waits for that for the [WithTimeout] at most, and an error means that it is not known to
-// have worked: then the instance will be listed as lost, until Keep is over. Call it
+// have worked: then the instance will be listed as lost until its retention (WithRetention) is over. Call it
 // before closing the client. Calls after the first do nothing, and return the same.
 func (p *Publisher) Close() error {
 	p.close.Do(func() {

@@ -154,7 +154,7 @@ func (f *Fleet) incomplete() {
 		gaps = append(gaps, young)
 	}
 	if len(gaps) == 0 && len(f.Instances) == 0 && len(f.unreadable) == 0 {
-		gaps = append(gaps, "nobody is here: all instances said goodbye, or were silent for longer than their Keep")
+		gaps = append(gaps, "nobody is here: all instances said goodbye, or have not published for longer than their retention")
 	}
 	f.Gaps = append(gaps, f.unreadable...)
 }
