@@ -77,10 +77,10 @@ func TestNobodyWhoLivesIsEndedAfterAFailoverOrARestartThatLosesWhatTheyPublished
 		host, port, err := net.SplitHostPort(master.Addr())
 		require.NoError(t, err)
 		require.NoError(t, master.Admin().ConfigSet(bg, "repl-diskless-sync-delay", "0").Err())
-		require.NoError(t, replica.Admin().SlaveOf(bg, host, port).Err())
+		require.NoError(t, replica.Admin().ReplicaOf(bg, host, port).Err())
 		require.NoError(t, master.Admin().Set(bg, "mark", "1", 0).Err())
 		redistest.Eventually(t, "the replica follows", soon, func() bool { return replica.Admin().Exists(bg, "mark").Val() == 1 })
-		require.NoError(t, replica.Admin().SlaveOf(bg, "NO", "ONE").Err())
+		require.NoError(t, replica.Admin().ReplicaOf(bg, "NO", "ONE").Err())
 		return replica
 	}
 	for what, c := range map[string]struct {
