@@ -92,7 +92,7 @@ func (u *unit) bind(rdb *redis.Client, minIdle int) {
 	u.breaker = u.retry
 	u.hook.Install(rdb, u.users, u.around)
 	if u.inner {
-		u.hook.Client = u.processInner
+		u.hook.Client, u.hook.Process = u.processInner, processAlone
 		node := u.retry.Node(u.node.Addr())
 		u.breaker, _ = node.(interface{ BreakerOpen() bool })
 		rdb.AddHook(conntrack.Unvisited(node))
@@ -122,6 +122,15 @@ func (u *unit) processInner(ctx context.Context, cmd redis.Cmder, next redis.Pro
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, tablePatience)
 		defer cancel()
+	}
+	return next(ctx, cmd)
+}
+
+// processAlone runs a command of a Conn or a transaction on such a node. Whatever a
+// transaction returns, go-redis does not repeat; but it does repeat its WATCH.
+func processAlone(ctx context.Context, cmd redis.Cmder, next redis.ProcessHook) error {
+	if cmd.Name() != "watch" {
+		ctx = retry.Alone(ctx)
 	}
 	return next(ctx, cmd)
 }

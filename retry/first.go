@@ -27,7 +27,7 @@ type after struct {
 }
 
 // Marked reports whether ctx has a mark of [Idempotent], [Never] or [Bound].
-func Marked(ctx context.Context) bool { return marksOf(ctx)&^markFirst != 0 }
+func Marked(ctx context.Context) bool { return marksOf(ctx)&^(markFirst|markAlone) != 0 }
 
 // Abandoned returns the error of a command that nobody waits for any more because
 // of err, although it may have been sent: ErrUnknownOutcome, or for a read, err

@@ -12,6 +12,7 @@ const (
 	markFirst
 	markHarmless
 	markScript // a script on its way through a cluster's own retries
+	markAlone
 )
 
 type markKey struct{}
@@ -41,3 +42,10 @@ func Never(ctx context.Context) context.Context { return with(ctx, markNever) }
 // A plain redis.Conn and redis.Tx need no mark, as go-redis does not use them
 // again after a failure.
 func Bound(ctx context.Context) context.Context { return with(ctx, markBound) }
+
+// Alone says that no outer hook sees what is sent with the returned context to a node of
+// a ClusterClient or Ring, as the commands of a redis.Conn or redis.Tx of a node: the
+// hook of [Hook.Node] then returns the error that the caller is to see, instead of one
+// that only the outer hook understands. WATCH is not to be sent with it, because a
+// ClusterClient repeats that.
+func Alone(ctx context.Context) context.Context { return with(ctx, markAlone) }

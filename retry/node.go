@@ -89,29 +89,49 @@ func (n *nodeHook) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 		if isHandshake(cmd) {
 			return handshake(cmd, next(ctx, cmd))
 		}
-		end, err := n.h.ask(n.breaker)
-		if err != nil {
-			return &nodeError{real: err, open: true}
+		err := n.process(ctx, cmd, next)
+		if err == nil || err == redis.Nil || marksOf(ctx)&markAlone == 0 {
+			return err
 		}
-		if end != nil {
-			defer func() { end(failure{outcome: Unknown}) }()
-		}
-		cut := n.h.cutSoFar()
-		err = next(ctx, cmd)
-		if err == nil && end == nil && n.breaker.clean() {
-			return nil
-		}
-		f := n.h.judge(ctx, err, cut)
-		if end != nil {
-			end(f)
-		} else {
-			n.breaker.record(f)
-		}
-		if open := n.breaker.stillOpen(f); open != nil {
-			return &nodeError{real: open, open: true}
-		}
-		return n.hide(ctx, cmd, hideScript(ctx, cmd, err))
+		return n.finalOne(ctx, cmd, err)
 	}
+}
+
+func (n *nodeHook) process(ctx context.Context, cmd redis.Cmder, next redis.ProcessHook) error {
+	end, err := n.h.ask(n.breaker)
+	if err != nil {
+		return &nodeError{real: err, open: true}
+	}
+	if end != nil {
+		defer func() { end(failure{outcome: Unknown}) }()
+	}
+	cut := n.h.cutSoFar()
+	err = next(ctx, cmd)
+	if err == nil && end == nil && n.breaker.clean() {
+		return nil
+	}
+	f := n.h.judge(ctx, err, cut)
+	if end != nil {
+		end(f)
+	} else {
+		n.breaker.record(f)
+	}
+	if open := n.breaker.stillOpen(f); open != nil {
+		return &nodeError{real: open, open: true}
+	}
+	return n.hide(ctx, cmd, hideScript(ctx, cmd, err))
+}
+
+// finalOne gives a command that no outer hook has sent the error that its caller is to see.
+func (n *nodeHook) finalOne(ctx context.Context, cmd redis.Cmder, err error) error {
+	f := judge(err)
+	if f.outcome != Answered {
+		f.err = Ended(ctx, f.err)
+	}
+	if f.outcome == Unknown {
+		return n.h.unknown(ctx, cmd, f.err, 1)
+	}
+	return f.err
 }
 
 // hideScript keeps a cluster from taking what a script replies by itself for the

@@ -187,7 +187,11 @@ func (s *scope) run(ctx context.Context, cmd redis.Cmder, watch bool) error {
 		if work {
 			n.health.fail(h, err)
 		}
-		return h.fail(ctx, err, n.since(start))
+		err = h.fail(ctx, err, n.since(start))
+		if h.Inner && work && !client && cmd.Name() != "watch" {
+			err = Reveal(err) // its caller is the next to see it; a cluster repeats only the WATCH
+		}
+		return err
 	}
 	if !n.tookWrites.Load() && writes(cmd.Name()) {
 		n.tookWrites.Store(true)
