@@ -1,10 +1,8 @@
 package integration_test
 
 import (
-	"bytes"
 	"context"
 	"fmt"
-	"log/slog"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -18,27 +16,14 @@ import (
 )
 
 // journal is a log that can be read.
-type journal struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
+type journal struct{ redistest.Log }
 
-func (j *journal) Write(b []byte) (int, error) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.buf.Write(b)
-}
-
-func (j *journal) text() string {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.buf.String()
-}
+func (j *journal) text() string { return j.String() }
 
 func (j *journal) count(s string) int { return strings.Count(j.text(), s) }
 
 func (j *journal) option() managed.Option {
-	return managed.WithLogger(slog.New(slog.NewTextHandler(j, nil)))
+	return managed.WithLogger(j.Logger())
 }
 
 func TestAStormOfBlockingCommandsDoesNotStarveOthersWithAPoolOfItsOwn(t *testing.T) {

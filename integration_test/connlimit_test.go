@@ -1,7 +1,6 @@
 package integration_test
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"log/slog"
@@ -158,28 +157,10 @@ func TestTheConnLimitCountsNoSentinel(t *testing.T) {
 	}
 }
 
-// logged is what a client logs.
-type logged struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *logged) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *logged) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
-}
-
 func TestPoolsThatDoNotFitAreWarnedOfOnce(t *testing.T) {
 	eachProgram(t, func(t *testing.T, program string) {
 		c := redistest.StartCluster(t, program, 3, 0)
-		var log logged
+		var log redistest.Log
 		handler := slog.New(slog.NewTextHandler(&log, nil))
 		warned := func(what string) int { return strings.Count(log.String(), what) }
 

@@ -1,7 +1,6 @@
 package managed_test
 
 import (
-	"bytes"
 	"context"
 	"io"
 	"log/slog"
@@ -75,27 +74,14 @@ func (e *events) wait(t testing.TB, kind hooks.EventKind, n int) []hooks.Event {
 }
 
 // journal is a logger that can be read.
-type journal struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
+type journal struct{ redistest.Log }
 
-func (j *journal) Write(b []byte) (int, error) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.buf.Write(b)
-}
-
-func (j *journal) text() string {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.buf.String()
-}
+func (j *journal) text() string { return j.String() }
 
 func (j *journal) count(s string) int { return strings.Count(j.text(), s) }
 
 func (j *journal) option() managed.Option {
-	return managed.WithLogger(slog.New(slog.NewTextHandler(j, nil)))
+	return managed.WithLogger(j.Logger())
 }
 
 // own is the server's view of the connection that a lease or a client uses next.

@@ -1,10 +1,7 @@
 package monitor_test
 
 import (
-	"bytes"
 	"context"
-	"log/slog"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -24,25 +21,10 @@ func inUse(n int) func(*monitor.Sample) {
 }
 
 // logged collects a log.
-type logged struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (l *logged) Write(b []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.buf.Write(b)
-}
-
-func (l *logged) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.buf.String()
-}
+type logged struct{ redistest.Log }
 
 func (l *logged) option() monitor.Option {
-	return monitor.WithLogger(slog.New(slog.NewTextHandler(l, nil)))
+	return monitor.WithLogger(l.Logger())
 }
 
 const period = 30 * time.Second

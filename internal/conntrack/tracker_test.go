@@ -250,7 +250,7 @@ func TestASlowEventHandlerHoldsNobodyUp(t *testing.T) {
 func TestAPanickingEventHandlerIsLoggedAndGoesOn(t *testing.T) {
 	s := redistest.Start(t)
 	var n atomic.Int64
-	var logged lockedBuffer
+	var logged redistest.Log
 	r := newRig(t, s.Options(), conntrack.Config{
 		OnEvent: func(hooks.Event) {
 			if n.Add(1) == 1 {
@@ -264,23 +264,6 @@ func TestAPanickingEventHandlerIsLoggedAndGoesOn(t *testing.T) {
 	if !strings.Contains(logged.String(), "mine") {
 		t.Errorf("the panic was not logged: %q", logged.String())
 	}
-}
-
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  strings.Builder
-}
-
-func (l *lockedBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *lockedBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
 }
 
 func TestAnEventHandlerMayCallTheClientAlsoDuringClose(t *testing.T) {

@@ -87,8 +87,8 @@ func TestAServerThatIsAwayIsAnErrorAndDelaysNobody(t *testing.T) {
 	f, err := fleet.Read(bg, rdb)
 	assert.ErrorContains(t, err, `lifeguard/monitor/fleet: Read: the index of fleet "default": `)
 	assert.Zero(t, f)
-	log := &logged{}
-	p := publish(t, rdb, fleet.WithLogger(log.logger()))
+	log := &redistest.Log{}
+	p := publish(t, rdb, fleet.WithLogger(log.Logger()))
 	redistest.Eventually(t, "failures are counted", soon, func() bool { return p.Status().Failed >= 3 })
 	assert.Equal(t, 1, strings.Count(log.String(), "do not reach its fleet"), "logged once")
 	assert.Error(t, p.Status().Err)
@@ -111,10 +111,10 @@ func TestAServerThatIsAwayIsAnErrorAndDelaysNobody(t *testing.T) {
 
 func TestABlockedServerDelaysNeitherPublishNorClose(t *testing.T) {
 	onEach(t, func(t *testing.T, s *redistest.Server) {
-		log := &logged{}
+		log := &redistest.Log{}
 		rdb := dial(t, s.Options(), "member")
 		reader := dial(t, s.Options(), "reader")
-		p := publish(t, rdb, fleet.WithLogger(log.logger()), fleet.WithTimeout(300*time.Millisecond))
+		p := publish(t, rdb, fleet.WithLogger(log.Logger()), fleet.WithTimeout(300*time.Millisecond))
 		require.NoError(t, p.Now(bg))
 		spare, err := fleet.NewSpare(reader, fleet.WithLogger(quiet), fleet.WithTimeout(300*time.Millisecond))
 		require.NoError(t, err)

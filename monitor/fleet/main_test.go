@@ -1,7 +1,6 @@
 package fleet_test
 
 import (
-	"bytes"
 	"context"
 	"flag"
 	"log/slog"
@@ -130,26 +129,6 @@ func (s *script) set(fill func(*monitor.Sample)) {
 func node(name string, n monitor.Numbers) func(*monitor.Sample) {
 	return func(s *monitor.Sample) { s.Nodes = []monitor.Node{{Name: name, Numbers: n}} }
 }
-
-// logged collects a log.
-type logged struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (l *logged) Write(b []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.buf.Write(b)
-}
-
-func (l *logged) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.buf.String()
-}
-
-func (l *logged) logger() *slog.Logger { return slog.New(slog.NewTextHandler(l, nil)) }
 
 // onEveryServer tries Redis 7.0, 8 and 8.6, and Valkey.
 func onEveryServer(t *testing.T, test func(t *testing.T, s *redistest.Server)) {

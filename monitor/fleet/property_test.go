@@ -34,7 +34,7 @@ type chaos struct {
 	all    []*being
 	saved  func() // restores what was in the database a while ago
 	wrong  chan string
-	log    logged
+	log    redistest.Log
 	ended  atomic.Int64
 }
 
@@ -128,7 +128,7 @@ func (c *chaos) reap(ctx context.Context, rnd *rand.Rand) {
 	rdb := redis.NewClient(opt)
 	defer rdb.Close()
 	for ctx.Err() == nil {
-		spare, err := fleet.NewSpare(rdb, fleet.WithLogger(c.log.logger()))
+		spare, err := fleet.NewSpare(rdb, fleet.WithLogger(c.log.Logger()))
 		require.NoError(c.t, err)
 		r, err := serverside.NewReaper(rdb, serverside.Policy{Everybody: true, MaxAge: time.Second,
 			Spare: serverside.SpareAny(serverside.SpareLive(spare), serverside.SpareNames("reader", "judge"))},

@@ -147,10 +147,10 @@ func TestConnectionsOfTheLivingThatHaveNoNameYetAreSpared(t *testing.T) {
 func TestInDoubtEverybodyIsSpared(t *testing.T) {
 	t.Parallel()
 	s := redistest.Start(t)
-	log := &logged{}
+	log := &redistest.Log{}
 	reader := dial(t, s.Options(), "reader")
 	make := func() *fleet.Spare {
-		spare, err := fleet.NewSpare(reader, fleet.WithLogger(log.logger()))
+		spare, err := fleet.NewSpare(reader, fleet.WithLogger(log.Logger()))
 		require.NoError(t, err)
 		return spare
 	}
