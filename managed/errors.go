@@ -1,8 +1,9 @@
 package managed
 
 import (
-	"errors"
 	"fmt"
+
+	"github.com/lifeguard-redis/lifeguard/internal/errtext"
 )
 
 // noted is an error with a note in front. Unlike one of fmt.Errorf it is a net.Error by
@@ -18,10 +19,5 @@ func note(err error, format string, args ...any) error {
 
 func (e *noted) Error() string   { return e.note + ": " + e.err.Error() }
 func (e *noted) Unwrap() error   { return e.err }
-func (e *noted) Timeout() bool   { return isTimeout(e.err) }
+func (e *noted) Timeout() bool   { return errtext.IsTimeout(e.err) }
 func (e *noted) Temporary() bool { return e.Timeout() }
-
-func isTimeout(err error) bool {
-	var t interface{ Timeout() bool }
-	return errors.As(err, &t) && t.Timeout()
-}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/lifeguard-redis/lifeguard/hooks"
 	"github.com/lifeguard-redis/lifeguard/internal/conntrack"
+	"github.com/lifeguard-redis/lifeguard/internal/errtext"
 )
 
 // heartbeat is the silence after which a connection of the node gets a PING, 0
@@ -74,7 +75,7 @@ func (s *nodeState) askLater(err error) time.Duration {
 	switch {
 	case errors.Is(err, conntrack.ErrWouldWait):
 		return 100 * time.Millisecond
-	case isTimeout(conntrack.Reveal(err)):
+	case errtext.IsTimeout(conntrack.Reveal(err)):
 		s.unheard++
 		return min(time.Second<<min(s.unheard-1, 6), time.Minute)
 	}
@@ -102,7 +103,7 @@ func (p *pings) answered(s *nodeState, met *conntrack.Conn, removed bool, err er
 		if met.View().LastUsed >= from { // a PING was sent
 			p.deaths.Store(0)
 		}
-	case met.Info().Closing == hooks.ReasonHeartbeat && !isTimeout(err):
+	case met.Info().Closing == hooks.ReasonHeartbeat && !errtext.IsTimeout(err):
 		if p.deaths.Add(1) == pingDeaths {
 			p.since.Store(max(int64(s.m.core.tracker.Elapsed()), 1))
 			s.node.Range(func(c *conntrack.Conn) bool {

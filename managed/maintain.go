@@ -8,6 +8,7 @@ import (
 
 	"github.com/lifeguard-redis/lifeguard/hooks"
 	"github.com/lifeguard-redis/lifeguard/internal/conntrack"
+	"github.com/lifeguard-redis/lifeguard/internal/errtext"
 )
 
 // maintainer keeps the pools of one client right with nobody calling: it ends
@@ -345,7 +346,7 @@ func (s *nodeState) visit(pool hooks.Pool, due int, start time.Time) (left int, 
 		if took := time.Since(before); took > time.Millisecond {
 			start = start.Add(took) // waiting for an answer is not work
 		}
-		if removed && isTimeout(err) {
+		if removed && errtext.IsTimeout(err) {
 			return due, false // think again before the next one costs as much
 		}
 	}

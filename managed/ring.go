@@ -9,6 +9,7 @@ import (
 
 	"github.com/lifeguard-redis/lifeguard/hooks"
 	"github.com/lifeguard-redis/lifeguard/internal/conntrack"
+	"github.com/lifeguard-redis/lifeguard/internal/errtext"
 )
 
 // Ring is a go-redis ring client whose connections, on all shards, are watched
@@ -82,7 +83,7 @@ func aliveWithin(every time.Duration) func(context.Context, *redis.Client) bool 
 				return true
 			}
 			var lost *hooks.ConnError
-			if !errors.As(err, &lost) || lost.Op == conntrack.OpDial || isTimeout(err) {
+			if !errors.As(err, &lost) || lost.Op == conntrack.OpDial || errtext.IsTimeout(err) {
 				return false
 			}
 			select {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/lifeguard-redis/lifeguard/hooks"
 	"github.com/lifeguard-redis/lifeguard/internal/conntrack"
+	"github.com/lifeguard-redis/lifeguard/internal/errtext"
 )
 
 // ErrShutdown is returned by commands that come after CloseGracefully; errors.Is
@@ -51,7 +52,7 @@ func (e *HeldError) Error() string {
 func (e *HeldError) Unwrap() error { return e.Err }
 
 // Timeout reports whether ctx's deadline passed. It makes the error a net.Error.
-func (e *HeldError) Timeout() bool { return isTimeout(e.Err) }
+func (e *HeldError) Timeout() bool { return errtext.IsTimeout(e.Err) }
 
 // Temporary is Timeout.
 func (e *HeldError) Temporary() bool { return e.Timeout() }

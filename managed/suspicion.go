@@ -10,6 +10,7 @@ import (
 
 	"github.com/lifeguard-redis/lifeguard/hooks"
 	"github.com/lifeguard-redis/lifeguard/internal/conntrack"
+	"github.com/lifeguard-redis/lifeguard/internal/errtext"
 )
 
 // FailureDetection says what is done to find out whether a connection is half-open:
@@ -420,7 +421,9 @@ func (s *nodeState) degraded(since time.Duration, err error) {
 	}
 }
 
-func timedOut(err error) bool { return isTimeout(err) || errors.Is(err, context.DeadlineExceeded) }
+func timedOut(err error) bool {
+	return errtext.IsTimeout(err) || errors.Is(err, context.DeadlineExceeded)
+}
 
 // readOnly hears that a node refused a write because it is a replica. If it took
 // writes before, a failover has happened, and its older connections are retired:

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/lifeguard-redis/lifeguard/internal/errtext"
 )
 
 // ErrUnknownOutcome is what errors.Is finds in the error of a write that may or
@@ -53,7 +55,7 @@ func Applied(err error) bool {
 }
 
 // Timeout reports whether the cause is a timeout. It makes the error a net.Error.
-func (e *UnknownOutcomeError) Timeout() bool { return isTimeout(e.Cause) }
+func (e *UnknownOutcomeError) Timeout() bool { return errtext.IsTimeout(e.Cause) }
 
 // Temporary is Timeout.
 func (e *UnknownOutcomeError) Temporary() bool { return e.Timeout() }
@@ -89,7 +91,7 @@ func (e *BreakerOpenError) Unwrap() error { return e.Cause }
 func (e *BreakerOpenError) Unsent() bool { return true }
 
 // Timeout reports whether the cause is a timeout. It makes the error a net.Error.
-func (e *BreakerOpenError) Timeout() bool { return isTimeout(e.Cause) }
+func (e *BreakerOpenError) Timeout() bool { return errtext.IsTimeout(e.Cause) }
 
 // Temporary is Timeout.
 func (e *BreakerOpenError) Temporary() bool { return e.Timeout() }
@@ -101,7 +103,7 @@ func (e *dialError) Error() string { return e.err.Error() }
 func (e *dialError) Unwrap() error { return e.err }
 func (e *dialError) Unsent() bool  { return true }
 
-func (e *dialError) Timeout() bool { return isTimeout(e.err) }
+func (e *dialError) Timeout() bool { return errtext.IsTimeout(e.err) }
 
 // Temporary makes it a net.Error, as failures to dial mostly are.
 func (e *dialError) Temporary() bool { return e.Timeout() }
@@ -117,7 +119,7 @@ func (e *handshakeError) Unsent() bool    { return true }
 func (e *handshakeError) Early() error    { return e.err }
 
 // Timeout keeps go-redis's own view of the error, which asks without errors.As.
-func (e *handshakeError) Timeout() bool { return isTimeout(e.err) }
+func (e *handshakeError) Timeout() bool { return errtext.IsTimeout(e.err) }
 
 // Temporary makes it a net.Error, as the error it stands for mostly is.
 func (e *handshakeError) Temporary() bool { return e.Timeout() }
@@ -157,7 +159,7 @@ type waitError struct{ ctx, last error }
 
 func (e *waitError) Error() string   { return fmt.Sprintf("%v, after: %v", e.ctx, e.last) }
 func (e *waitError) Unwrap() []error { return []error{e.ctx, e.last} }
-func (e *waitError) Timeout() bool   { return isTimeout(e.ctx) }
+func (e *waitError) Timeout() bool   { return errtext.IsTimeout(e.ctx) }
 func (e *waitError) Temporary() bool { return e.Timeout() }
 
 // endedError is the failure of a command whose ctx ended while it was in flight:
@@ -166,15 +168,8 @@ type endedError struct{ ctx, cause error }
 
 func (e *endedError) Error() string   { return fmt.Sprintf("%v: %v", e.ctx, e.cause) }
 func (e *endedError) Unwrap() []error { return []error{e.ctx, e.cause} }
-func (e *endedError) Timeout() bool   { return isTimeout(e.ctx) || isTimeout(e.cause) }
+func (e *endedError) Timeout() bool   { return errtext.IsTimeout(e.ctx) || errtext.IsTimeout(e.cause) }
 func (e *endedError) Temporary() bool { return e.Timeout() }
-
-// isTimeout is what a net.Error of ours says of its cause. Callers test
-// err.(net.Error) without errors.As, as they may with go-redis's own errors.
-func isTimeout(err error) bool {
-	var t interface{ Timeout() bool }
-	return errors.As(err, &t) && t.Timeout()
-}
 
 // unreadError is the error of the commands behind one whose reply could not be parsed:
 // theirs were not read.

@@ -8,6 +8,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/lifeguard-redis/lifeguard/hooks"
+	"github.com/lifeguard-redis/lifeguard/internal/errtext"
 )
 
 // Op... are the values of ConnError.Op.
@@ -98,10 +99,7 @@ func (e *deadError) Unwrap() error { return e.cause }
 func (e *deadError) Unsent() bool { return true }
 
 // Timeout reports whether the cause was a timeout. It makes the error a net.Error.
-func (e *deadError) Timeout() bool {
-	var t interface{ Timeout() bool }
-	return errors.As(e.cause, &t) && t.Timeout()
-}
+func (e *deadError) Timeout() bool { return errtext.IsTimeout(e.cause) }
 
 // Temporary is Timeout.
 func (e *deadError) Temporary() bool { return e.Timeout() }

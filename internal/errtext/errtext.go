@@ -1,7 +1,8 @@
-// Package errtext writes errors for people.
+// Package errtext writes errors for people, and asks them for what their type says.
 package errtext
 
 import (
+	"errors"
 	"net"
 	"os"
 )
@@ -21,4 +22,11 @@ func Brief(err error) string {
 			return err.Error()
 		}
 	}
+}
+
+// IsTimeout is what a net.Error of ours says of its cause. Callers test
+// err.(net.Error) without errors.As, as they may with go-redis's own errors.
+func IsTimeout(err error) bool {
+	var t interface{ Timeout() bool }
+	return errors.As(err, &t) && t.Timeout()
 }
