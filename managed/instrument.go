@@ -27,18 +27,34 @@ func (c *Client) Instrument(fn func(target *redis.Client) error) error {
 	s := &standIn{}
 	rdb := redis.NewClient(s.options(c.Options()))
 	rdb.AddHook(arrival{})
+	if err := instrument(c.core, s, rdb, fn); err != nil {
+		return err
+	}
+	s.dial = rdb.Subscribe
+	c.AddHook(s)
+	return nil
+}
+
+// stand is what the stand-ins of all kinds of clients have.
+type stand interface {
+	AddHook(redis.Hook)
+	Process(context.Context, redis.Cmder) error
+	Pipeline() redis.Pipeliner
+	Close() error
+}
+
+// instrument lets fn add its hooks to rdb, and keeps rdb as the stand-in s.
+func instrument[T stand](c *core, s *standIn, rdb T, fn func(T) error) error {
 	err := fn(rdb)
 	rdb.AddHook(departure{s})
-	s.process, s.pipeline, s.dial = rdb.Process, rdb.Pipeline, rdb.Subscribe
+	s.process, s.pipeline = rdb.Process, rdb.Pipeline
 	if err == nil {
-		err = c.core.standIn(rdb)
+		err = c.standIn(rdb)
 	}
 	if err != nil {
 		_ = rdb.Close()
-		return err
 	}
-	c.AddHook(s)
-	return nil
+	return err
 }
 
 var errNoInstrument = errors.New("lifeguard/managed: Instrument: the function is nil")

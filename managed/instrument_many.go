@@ -27,14 +27,7 @@ func (c *ClusterClient) Instrument(fn func(target *redis.ClusterClient) error) e
 	if err != nil {
 		return err
 	}
-	err = fn(rdb)
-	rdb.AddHook(departure{s})
-	s.process, s.pipeline = rdb.Process, rdb.Pipeline
-	if err == nil {
-		err = c.core.standIn(rdb)
-	}
-	if err != nil {
-		_ = rdb.Close()
+	if err := instrument(c.core, s, rdb, fn); err != nil {
 		return err
 	}
 	c.OnNewNode(func(node *redis.Client) {
@@ -59,14 +52,7 @@ func (r *Ring) Instrument(fn func(target *redis.Ring) error) error {
 	if err != nil {
 		return err
 	}
-	err = fn(rdb)
-	rdb.AddHook(departure{s})
-	s.process, s.pipeline = rdb.Process, rdb.Pipeline
-	if err == nil {
-		err = r.core.standIn(rdb)
-	}
-	if err != nil {
-		_ = rdb.Close()
+	if err := instrument(r.core, s, rdb, fn); err != nil {
 		return err
 	}
 	r.OnNewNode(func(node *redis.Client) { rdb.SetAddrs(nodes.add(node)) })
