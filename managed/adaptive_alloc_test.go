@@ -10,6 +10,7 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
+	"github.com/lifeguard-redis/lifeguard/internal/batch"
 	"github.com/lifeguard-redis/lifeguard/internal/redistest"
 	"github.com/lifeguard-redis/lifeguard/managed"
 )
@@ -48,17 +49,17 @@ func BenchmarkPick(b *testing.B) {
 	a := client(b, opt).Adaptive()
 	b.Run("few in flight", func(b *testing.B) {
 		for b.Loop() {
-			managed.Pick(a)
-			managed.Leave(a)
+			batch.ProbeOf(a).Pick()
+			batch.ProbeOf(a).Finish()
 		}
 	})
 	b.Run("many in flight", func(b *testing.B) {
 		for range 8 {
-			managed.Pick(a)
+			batch.ProbeOf(a).Pick()
 		}
 		for b.Loop() {
-			managed.Pick(a)
-			managed.Leave(a)
+			batch.ProbeOf(a).Pick()
+			batch.ProbeOf(a).Finish()
 		}
 	})
 }

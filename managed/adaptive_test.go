@@ -19,6 +19,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/lifeguard-redis/lifeguard/hooks"
+	"github.com/lifeguard-redis/lifeguard/internal/batch"
 	"github.com/lifeguard-redis/lifeguard/internal/redistest"
 	"github.com/lifeguard-redis/lifeguard/managed"
 	"github.com/lifeguard-redis/lifeguard/retry"
@@ -71,7 +72,7 @@ func TestEveryCallerGetsItsOwnReply(t *testing.T) {
 	c.Client.AddHook(w)
 	a := c.Adaptive()
 	callers(t, a, w)
-	require.Zero(t, managed.InFlight(a))
+	require.Zero(t, batch.ProbeOf(a).InFlight())
 }
 
 func callers(t *testing.T, a redis.UniversalClient, w *ways) {
@@ -120,30 +121,30 @@ func TestBatchesBeginWithEightCallsInFlightAndEndBelowSix(t *testing.T) {
 	opt := redistest.Start(t).Options()
 	a := client(t, opt).Adaptive()
 	for range 7 {
-		require.False(t, managed.Pick(a))
+		require.False(t, batch.ProbeOf(a).Pick())
 	}
 	for range 5 {
-		require.True(t, managed.Pick(a))
+		require.True(t, batch.ProbeOf(a).Pick())
 	}
 	for n := 11; n > 5; n-- { // n others
-		managed.Leave(a)
+		batch.ProbeOf(a).Finish()
 		if n > 6 {
-			managed.Leave(a)
-			require.True(t, managed.Pick(a), n)
+			batch.ProbeOf(a).Finish()
+			require.True(t, batch.ProbeOf(a).Pick(), n)
 		}
 	}
-	require.EqualValues(t, 6, managed.InFlight(a))
-	managed.Leave(a)
-	managed.Leave(a)
-	require.False(t, managed.Pick(a))
+	require.EqualValues(t, 6, batch.ProbeOf(a).InFlight())
+	batch.ProbeOf(a).Finish()
+	batch.ProbeOf(a).Finish()
+	require.False(t, batch.ProbeOf(a).Pick())
 	for range 2 {
-		require.False(t, managed.Pick(a), "it takes eight again")
+		require.False(t, batch.ProbeOf(a).Pick(), "it takes eight again")
 	}
-	require.True(t, managed.Pick(a))
+	require.True(t, batch.ProbeOf(a).Pick())
 
 	opt.PoolSize = 2
 	a = client(t, opt).Adaptive()
-	require.Equal(t, []bool{false, false, true}, []bool{managed.Pick(a), managed.Pick(a), managed.Pick(a)}, "calls would wait for a connection")
+	require.Equal(t, []bool{false, false, true}, []bool{batch.ProbeOf(a).Pick(), batch.ProbeOf(a).Pick(), batch.ProbeOf(a).Pick()}, "calls would wait for a connection")
 }
 
 func TestWhatCannotBeBatchedIsSentDirectly(t *testing.T) {
@@ -171,7 +172,7 @@ func TestWhatCannotBeBatchedIsSentDirectly(t *testing.T) {
 			a, _, w := adaptive(t, s.Options())
 			call(a)
 			require.Zero(t, w.batches.Load())
-			require.Zero(t, managed.InFlight(a))
+			require.Zero(t, batch.ProbeOf(a).InFlight())
 		})
 	}
 	a, _, w := adaptive(t, s.Options())
@@ -246,7 +247,7 @@ func TestACtxThatEndsIsObeyedAtOnceAndNobodyGetsTheReply(t *testing.T) {
 	}
 	var appended *redis.IntCmd
 	wg.Go(func() { appended = a.RPush(ctx, "bytes", value) })
-	redistest.Eventually(t, "all have come", soon, func() bool { return managed.InFlight(a) == 52 })
+	redistest.Eventually(t, "all have come", soon, func() bool { return batch.ProbeOf(a).InFlight() == 52 })
 	cancel()
 	within(t, "the calls return although the server is silent", wg.Wait)
 	copy(value, "after.")
@@ -269,7 +270,7 @@ func TestACtxThatEndsIsObeyedAtOnceAndNobodyGetsTheReply(t *testing.T) {
 		})
 	}
 	all.Wait()
-	require.Zero(t, managed.InFlight(a))
+	require.Zero(t, batch.ProbeOf(a).InFlight())
 	if v, _ := s.Admin().LIndex(t.Context(), "bytes", 0).Result(); v != "" {
 		require.Equal(t, "before", v, "bytes are the caller's again when its call has returned")
 		require.ErrorIs(t, appended.Err(), retry.ErrUnknownOutcome)
@@ -289,7 +290,7 @@ func busyPipelines(c *managed.Client) int {
 func TestNobodyWritesToTheCommandOfACallerWhoGaveUp(t *testing.T) {
 	s := redistest.Start(t)
 	a, _, w := adaptive(t, s.Options())
-	managed.Patient(a)
+	batch.ProbeOf(a).NeverStalled()
 	require.NoError(t, a.Set(t.Context(), "k", "v", 0).Err())
 	var gate atomic.Pointer[chan struct{}]
 	taken := make(chan struct{})
@@ -337,7 +338,7 @@ func TestNobodyWritesToTheCommandOfACallerWhoGaveUp(t *testing.T) {
 
 func TestWhatWasNotSentWhenItsCtxEndsNeverIs(t *testing.T) {
 	a, c, s, p := held(t)
-	managed.Patient(a)
+	batch.ProbeOf(a).NeverStalled()
 	p.Stall(true)
 	sent := make(chan error, 1)
 	go func() { sent <- a.Incr(t.Context(), "first").Err() }()
@@ -354,7 +355,7 @@ func TestWhatWasNotSentWhenItsCtxEndsNeverIs(t *testing.T) {
 		})
 		others.Go(func() { assert.NoError(t, a.Incr(t.Context(), fmt.Sprint("always", i)).Err()) })
 	}
-	redistest.Eventually(t, "all wait", soon, func() bool { return managed.Queued(a) == 100 })
+	redistest.Eventually(t, "all wait", soon, func() bool { return batch.ProbeOf(a).Queued() == 100 })
 	cancel()
 	within(t, "the calls return", wg.Wait)
 	p.Stall(false)
@@ -382,7 +383,7 @@ func TestWhileABatchStallsOthersGoTheirOwnWay(t *testing.T) {
 		})
 	}
 	within(t, "the others are served", wg.Wait)
-	require.EqualValues(t, 1, managed.InFlight(a), "while one still waits")
+	require.EqualValues(t, 1, batch.ProbeOf(a).InFlight(), "while one still waits")
 	cancel()
 	require.ErrorIs(t, <-victim, retry.ErrUnknownOutcome)
 }
@@ -712,7 +713,7 @@ func TestAServerFarAwayIsBatchedOnlyWhenConnectionsRunShort(t *testing.T) {
 	opt.Addr, opt.PoolSize = p.Addr(), 32
 	c := client(t, opt)
 	a := c.Adaptive()
-	require.EqualValues(t, 8, managed.Fill(a))
+	require.EqualValues(t, 8, batch.ProbeOf(a).Threshold())
 	var wg sync.WaitGroup
 	for range 48 {
 		wg.Go(func() {
@@ -722,7 +723,7 @@ func TestAServerFarAwayIsBatchedOnlyWhenConnectionsRunShort(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	require.EqualValues(t, 32, managed.Fill(a))
+	require.EqualValues(t, 32, batch.ProbeOf(a).Threshold())
 }
 
 func TestABatchThatWaitsForADialEndsWithItsCallerAndIsNotSent(t *testing.T) {

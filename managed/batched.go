@@ -2,21 +2,16 @@ package managed
 
 import (
 	"errors"
-	"fmt"
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/lifeguard-redis/lifeguard/internal/batch"
 )
 
 // BatchOption changes how Batched and Adaptive put commands together. An invalid
 // value is an error that names the option and the value.
-type BatchOption func(*batching) error
-
-type batching struct {
-	size        int
-	delay       time.Duration
-	concurrency int
-}
+type BatchOption func(*batch.Settings) error
 
 // maxBatchDelay is where a delay is surely a mistake: every call waits for it.
 const maxBatchDelay = time.Second
@@ -24,11 +19,11 @@ const maxBatchDelay = time.Second
 // WithBatchSize sets how many commands a batch has at most; Batched may go beyond
 // it while a batch waits for its turn. Default 512. n below 1 is an error.
 func WithBatchSize(n int) BatchOption {
-	return func(b *batching) error {
+	return func(b *batch.Settings) error {
 		if n < 1 {
 			return bad("WithBatchSize", n, "must be at least 1")
 		}
-		b.size = n
+		b.Size = n
 		return nil
 	}
 }
@@ -38,11 +33,11 @@ func WithBatchSize(n int) BatchOption {
 // next one. More than 0 adds that to every call, and saves CPU. Negative, and
 // above 1 s, is an error.
 func WithBatchDelay(d time.Duration) BatchOption {
-	return func(b *batching) error {
+	return func(b *batch.Settings) error {
 		if d < 0 || d > maxBatchDelay {
 			return bad("WithBatchDelay", d, "must be between 0 and "+maxBatchDelay.String())
 		}
-		b.delay = d
+		b.Delay = d
 		return nil
 	}
 }
@@ -52,17 +47,17 @@ func WithBatchDelay(d time.Duration) BatchOption {
 // which gives the largest batches. More is for servers far away. n below 1 is an
 // error.
 func WithBatchConcurrency(n int) BatchOption {
-	return func(b *batching) error {
+	return func(b *batch.Settings) error {
 		if n < 1 {
 			return bad("WithBatchConcurrency", n, "must be at least 1")
 		}
-		b.concurrency = n
+		b.Concurrency = n
 		return nil
 	}
 }
 
-func newBatching(opts []BatchOption) (batching, error) {
-	b := batching{size: 512, concurrency: 1}
+func newBatching(opts []BatchOption) (batch.Settings, error) {
+	b := batch.Settings{Size: 512, Concurrency: 1}
 	for _, o := range opts {
 		if o == nil {
 			return b, errors.New("lifeguard/managed: a nil BatchOption was given")
@@ -72,15 +67,6 @@ func newBatching(opts []BatchOption) (batching, error) {
 		}
 	}
 	return b, nil
-}
-
-// autoPipeline is the same for go-redis. Full duplex stays off: a hook cannot
-// guard what is already written.
-func (b batching) autoPipeline() *redis.AutoPipelineOptions {
-	opt := redis.DefaultBlockingAutoPipelineOptions()
-	opt.MaxBatchSize, opt.MaxFlushDelay, opt.MaxConcurrentBatches = b.size, b.delay, b.concurrency
-	opt.Unordered = b.concurrency > 1 // each call waits for its reply, so those of one goroutine keep their order
-	return opt
 }
 
 // Batched returns go-redis's blocking AutoPipeliner over this client: it sends
@@ -112,16 +98,9 @@ func (c *core) batched(rdb redis.UniversalClient, opts []BatchOption) (*redis.Au
 	if c.draining.Load() && !c.closed.Load() {
 		return nil, ErrShutdown
 	}
-	want := b.autoPipeline()
-	ap, err := rdb.AutoPipelineWithOptions(want)
+	ap, err := batch.AutoPipeliner(rdb, b)
 	if err != nil {
 		return nil, err
-	}
-	got := ap.Config()
-	if got.FullDuplex || got.MaxBatchSize != want.MaxBatchSize || got.MaxFlushDelay != want.MaxFlushDelay ||
-		got.Unordered != want.Unordered || got.MaxConcurrentBatches != want.MaxConcurrentBatches {
-		return nil, fmt.Errorf("lifeguard/managed: Batched: the client has an AutoPipeliner with other options (at most %d commands, delay %v, %d at a time, full duplex %t): Close that one first",
-			got.MaxBatchSize, got.MaxFlushDelay, got.MaxConcurrentBatches, got.FullDuplex)
 	}
 	c.batchers.Store(ap, nil)
 	if c.draining.Load() {

@@ -6,6 +6,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/lifeguard-redis/lifeguard/internal/batch"
 	"github.com/lifeguard-redis/lifeguard/internal/conntrack"
 )
 
@@ -47,37 +48,9 @@ func (c *Client) Round() (took, next time.Duration) {
 
 // AlwaysBatch makes an Adaptive client send in a batch whatever it may.
 func AlwaysBatch(c redis.UniversalClient) redis.UniversalClient {
-	a := c.(*adaptive)
-	a.fixed = true
-	a.high.Store(0)
-	return a
+	batch.ProbeOf(c).Always()
+	return c
 }
-
-// Patient makes an Adaptive client take no batch for stalled.
-func Patient(c redis.UniversalClient) { c.(*adaptive).one.calm = time.Hour }
-
-// Queued is how many commands wait for their batch.
-func Queued(c redis.UniversalClient) int {
-	b := c.(*adaptive).one
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.open == nil {
-		return 0
-	}
-	return len(b.open.cmds)
-}
-
-// Pick counts a call of an Adaptive client, and tells whether it would be batched.
-func Pick(c redis.UniversalClient) bool { return c.(*adaptive).pick(context.Background()) }
-
-// Leave ends a call of Pick.
-func Leave(c redis.UniversalClient) { c.(*adaptive).leave() }
-
-// InFlight is how many calls an Adaptive client counts.
-func InFlight(c redis.UniversalClient) int64 { return c.(*adaptive).inFlight.Load() }
-
-// Fill is how many calls must be in flight for an Adaptive client to batch.
-func Fill(c redis.UniversalClient) int64 { return c.(*adaptive).high.Load() }
 
 // Took does what is done for the Monitor when a command begins and ends.
 func (c *Client) Took() func() {

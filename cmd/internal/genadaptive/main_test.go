@@ -9,7 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-const checkedIn = "../../../managed/adaptive_gen.go"
+const checkedIn = "../../../internal/batch/adaptive_gen.go"
 
 func TestTheCheckedInFileIsWhatTheGeneratorWrites(t *testing.T) {
 	client, err := universalClient()
@@ -19,7 +19,7 @@ func TestTheCheckedInFileIsWhatTheGeneratorWrites(t *testing.T) {
 	got, err := os.ReadFile(checkedIn)
 	require.NoError(t, err)
 	if strings.ReplaceAll(string(got), "\r\n", "\n") != string(want) {
-		t.Fatal("managed/adaptive_gen.go is not what the generator writes: run go generate ./managed")
+		t.Fatal("internal/batch/adaptive_gen.go is not what the generator writes: run go generate ./internal/batch")
 	}
 }
 
@@ -30,7 +30,7 @@ func TestAMethodThatIsInNoClassIsAnErrorThatNamesIt(t *testing.T) {
 	without[0].methods = strings.Replace(without[0].methods, "Append ", "", 1)
 	_, err = source(client, without)
 	require.ErrorContains(t, err, "a method Append that is in no class")
-	require.ErrorContains(t, err, "go generate ./managed")
+	require.ErrorContains(t, err, "go generate ./internal/batch")
 
 	with := append(slices.Clone(classes), class{"x", direct, "so", "NoSuchMethod Get"})
 	_, err = source(client, with)

@@ -1,0 +1,84 @@
+package batch
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/lifeguard-redis/lifeguard/retry"
+)
+
+// batch is some commands that are sent together. It takes no more of them once it has
+// been taken, under its batcher's lock.
+type batch struct {
+	cmds    []redis.Cmder // nil where a caller gave up in time
+	waiting int           // those that are not nil
+	taken   bool
+	began   time.Time
+	done    chan struct{}
+
+	ctx    context.Context // from when it is taken
+	cancel context.CancelFunc
+}
+
+const abandonWait = 10 * time.Millisecond // for a batch that ends because its caller has given up
+
+// giveUp is called when the caller of a command that was taken waits no longer. A batch
+// that still waits for a connection ends, unsent; one that was written goes on. It
+// reports whether the command has its result.
+func (x *batch) giveUp() bool {
+	x.cancel()
+	patience := time.NewTimer(abandonWait)
+	defer patience.Stop()
+	select {
+	case <-x.done:
+		return true
+	case <-patience.C:
+		return false
+	}
+}
+
+// fail ends a batch of which nothing was sent.
+func (x *batch) fail(err error) {
+	for _, cmd := range x.cmds {
+		if cmd != nil {
+			cmd.SetErr(err)
+		}
+	}
+	x.cancel()
+	close(x.done)
+}
+
+// panicError is the error of the commands of a batch during which a hook panicked.
+type panicError struct{ value any }
+
+func (e *panicError) Error() string {
+	return fmt.Sprintf("lifeguard/managed: the batch was ended by a panic in a hook: %v", e.value)
+}
+func (e *panicError) Unsent() bool { return false }
+
+// errGivenUp is the error of a command whose batch ended, unsent, when one of its callers
+// gave up. The others go on by themselves.
+type errGivenUp struct{}
+
+func (errGivenUp) Error() string {
+	return "lifeguard/managed: the batch was not sent: the ctx of one of its callers ended first"
+}
+func (errGivenUp) Unsent() bool { return true }
+
+func goOnAlone(cmds []redis.Cmder) {
+	for _, cmd := range cmds {
+		if err := cmd.Err(); errors.Is(err, context.Canceled) && retry.OutcomeOf(err) == retry.NotSent {
+			cmd.SetErr(errGivenUp{})
+		}
+	}
+}
+
+// hidesUnknown: the first attempt may have been carried out, and err is of one that was
+// not made.
+func hidesUnknown(first, err error) bool {
+	return retry.OutcomeOf(first) == retry.Unknown && retry.OutcomeOf(err) == retry.NotSent && !errors.Is(err, retry.ErrUnknownOutcome)
+}

@@ -1,0 +1,269 @@
+package batch
+
+import (
+	"context"
+	"log/slog"
+	"runtime"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// batcher sends commands of several callers together. It has no goroutine while
+// there is nothing to send: the first command starts one, which sends batches
+// until there are none.
+type batcher struct {
+	set        Settings
+	ctx        context.Context // of every batch
+	pipe       func() redis.Pipeliner
+	log        *slog.Logger
+	learn      func(timing)  // is told what was observed, now and then
+	stallAfter time.Duration // a batch that takes no longer is not stalled
+	node       Node          // that it sends to
+
+	stalled atomic.Int32 // batches that take much longer than others did
+
+	mu      sync.Mutex
+	open    *batch   // still to be filled
+	full    []*batch // before it
+	working int      // goroutines
+	idle    []*worker
+	last    int           // size of the batch before
+	typical time.Duration // how long batches take, on average
+	least   time.Duration // the shortest since learn was called
+	seen    int           // batches since then
+	enough  chan struct{} // has one value when a batch is full, for those who wait for that
+}
+
+// timing is how long batches take.
+type timing struct{ typical, least time.Duration }
+
+// worker is what a goroutine that sends batches needs, to be used again. Its flags
+// are under the batcher's lock.
+type worker struct {
+	pipe  redis.Pipeliner
+	watch *time.Timer
+	slow  bool // it takes too long
+	busy  bool // a batch is under way
+}
+
+func (a *Adaptive) newBatcher(node Node) *batcher {
+	return &batcher{set: a.cfg.Settings, ctx: a.ctx, pipe: a.Pipeline, log: a.cfg.Log, learn: a.learn, stallAfter: stallAfter, node: node, enough: make(chan struct{}, 1)}
+}
+
+const (
+	stallAfter   = 20 * time.Millisecond
+	maxStalled   = 8                // batches under way while others stall
+	learnEvery   = 64               // batches
+	patientTurns = 4                // how often a worker lets others run before it takes a small batch
+	roomEvery    = time.Millisecond // how often a worker looks whether a connection is free
+)
+
+// add puts a command into the batch that is sent next.
+func (b *batcher) add(cmd redis.Cmder) (*batch, int) {
+	b.mu.Lock()
+	x := b.open
+	if x == nil {
+		x = &batch{cmds: make([]redis.Cmder, 0, max(b.last, 8)), began: time.Now(), done: make(chan struct{})}
+		b.open = x
+	}
+	i := len(x.cmds)
+	x.cmds = append(x.cmds, cmd)
+	x.waiting++
+	if i+1 >= b.set.Size {
+		b.full, b.open = append(b.full, x), nil
+		select {
+		case b.enough <- struct{}{}:
+		default:
+		}
+	}
+	start := b.working == 0 || b.working < b.set.Concurrency && (i+1 >= max(8, b.last))
+	if start {
+		b.working++
+	}
+	b.mu.Unlock()
+	if start {
+		go b.work()
+	}
+	return x, i
+}
+
+// withdraw takes a command back, if it has not been taken yet.
+func (b *batcher) withdraw(x *batch, i int) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if x.taken {
+		return false
+	}
+	x.cmds[i] = nil
+	if x.waiting--; x.waiting == 0 { // nobody waits for it any more
+		if x == b.open {
+			b.open = nil
+		} else {
+			b.full = slices.DeleteFunc(b.full, func(y *batch) bool { return x == y })
+		}
+	}
+	return true
+}
+
+// work sends batches until there are none.
+func (b *batcher) work() {
+	w := b.worker()
+	for {
+		x := b.take(w)
+		if x == nil {
+			return
+		}
+		b.send(w, x)
+	}
+}
+
+func (b *batcher) worker() *worker {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if n := len(b.idle); n > 0 {
+		w := b.idle[n-1]
+		b.idle = b.idle[:n-1]
+		return w
+	}
+	w := &worker{pipe: b.pipe()}
+	w.watch = time.AfterFunc(time.Hour, func() { b.stall(w) })
+	w.watch.Stop()
+	return w
+}
+
+// take waits a little for the callers of the batch before, who are just being
+// woken, to come back: else they would go on in two groups, each of which waits
+// for the other. It returns nil when the goroutine is to end.
+func (b *batcher) take(w *worker) *batch {
+	if b.set.Delay > 0 {
+		b.linger()
+	}
+	b.awaitConnection()
+	before := -1
+	for turn := 0; ; turn++ {
+		b.mu.Lock()
+		n := 0
+		if len(b.full) > 0 {
+			n = b.set.Size
+		} else if b.open != nil {
+			n = len(b.open.cmds)
+		}
+		if n >= b.last && n > 0 || turn >= patientTurns && n == before {
+			x := b.pop()
+			if x == nil {
+				b.working--
+				b.idle = append(b.idle, w)
+				b.last = 0
+			}
+			b.mu.Unlock()
+			return x
+		}
+		b.mu.Unlock()
+		before = n
+		runtime.Gosched()
+	}
+}
+
+func (b *batcher) pop() *batch {
+	var x *batch
+	if len(b.full) > 0 {
+		x, b.full = b.full[0], b.full[1:]
+	} else {
+		x, b.open = b.open, nil
+	}
+	if x != nil {
+		x.taken = true
+		x.ctx, x.cancel = context.WithCancel(b.ctx)
+		b.last = len(x.cmds)
+	}
+	return x
+}
+
+// send sends one batch. Each command has its result, or its error, afterwards.
+func (b *batcher) send(w *worker, x *batch) {
+	defer close(x.done)
+	defer x.cancel()
+	cmds := slices.DeleteFunc(x.cmds, func(c redis.Cmder) bool { return c == nil })
+	if len(cmds) == 0 {
+		return
+	}
+	began := b.begin(w)
+	err := b.exec(w, x.ctx, cmds)
+	b.end(w, time.Since(began), err == nil)
+}
+
+func (b *batcher) exec(w *worker, ctx context.Context, cmds []redis.Cmder) (err error) {
+	defer func() {
+		if p := recover(); p != nil { // of a user's hook; there is no caller that it could reach
+			b.log.Error("lifeguard: panic while a batch was sent", "panic", p)
+			err = &panicError{p}
+			for _, cmd := range cmds {
+				cmd.SetErr(err)
+			}
+			w.pipe = b.pipe()
+		}
+	}()
+	_ = w.pipe.BatchProcess(ctx, cmds...)
+	if _, err = w.pipe.Exec(ctx); err != nil && ctx.Err() != nil {
+		goOnAlone(cmds)
+	}
+	return err
+}
+
+func (b *batcher) begin(w *worker) time.Time {
+	b.mu.Lock()
+	limit := max(b.stallAfter, 8*b.typical)
+	w.busy = true
+	b.mu.Unlock()
+	w.watch.Reset(limit)
+	return time.Now()
+}
+
+func (b *batcher) end(w *worker, took time.Duration, ok bool) {
+	w.watch.Stop()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	w.busy = false
+	if w.slow {
+		w.slow = false
+		b.stalled.Add(-1)
+	}
+	if ok {
+		b.observe(took)
+	}
+}
+
+// stall is called when a batch takes too long: callers go their own way until it
+// ends, and what waits behind it is sent by another goroutine.
+func (b *batcher) stall(w *worker) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if !w.busy || w.slow {
+		return // it has ended
+	}
+	w.slow = true
+	b.stalled.Add(1)
+	if (b.open != nil || len(b.full) > 0) && b.working < b.set.Concurrency+maxStalled {
+		b.working++
+		go b.work()
+	}
+}
+
+// observe notes how long a batch took. The lock is held.
+func (b *batcher) observe(took time.Duration) {
+	if b.typical == 0 {
+		b.typical = took
+	}
+	b.typical += (took - b.typical) / 8
+	if b.seen == 0 || took < b.least {
+		b.least = took
+	}
+	if b.seen++; b.seen >= learnEvery {
+		b.seen = 0
+		b.learn(timing{b.typical, b.least})
+	}
+}

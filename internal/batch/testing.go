@@ -1,0 +1,46 @@
+package batch
+
+import (
+	"context"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// Probe lets the tests of managed see and set what decides about batches. It is not
+// safe while calls are made, except for what says otherwise.
+type Probe struct{ a *Adaptive }
+
+// ProbeOf is that of a client that Adaptive made.
+func ProbeOf(c redis.UniversalClient) Probe { return Probe{c.(*Adaptive)} }
+
+// Always makes the client send in a batch whatever it may.
+func (p Probe) Always() {
+	p.a.fixed = true
+	p.a.threshold.Store(0)
+}
+
+// NeverStalled makes the client take no batch for stalled.
+func (p Probe) NeverStalled() { p.a.one.stallAfter = time.Hour }
+
+// Queued is how many commands wait for their batch. It is safe at any time.
+func (p Probe) Queued() int {
+	b := p.a.one
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.open == nil {
+		return 0
+	}
+	return len(b.open.cmds)
+}
+
+// Pick counts a call, and reports whether it would be batched; Finish ends it. Both
+// are safe at any time.
+func (p Probe) Pick() bool { return p.a.pick(context.Background()) }
+func (p Probe) Finish()    { p.a.finish() }
+
+// InFlight is how many calls are counted. It is safe at any time.
+func (p Probe) InFlight() int64 { return p.a.inFlight.Load() }
+
+// Threshold is how many calls must be in flight for batches. It is safe at any time.
+func (p Probe) Threshold() int64 { return p.a.threshold.Load() }
