@@ -20,7 +20,25 @@ func (s *nodeState) heartbeat() time.Duration {
 	if d := time.Duration(s.m.heartbeat.Load()); d >= 0 {
 		return d
 	}
-	return s.automatic
+	return time.Duration(s.automatic.Load())
+}
+
+// learnIn is how long not to ask for what learn asks for: 0 for now.
+func (s *nodeState) learnIn(now time.Duration) time.Duration {
+	if s.m.heartbeat.Load() >= 0 {
+		return never
+	}
+	if s.learnAgain.Swap(false) {
+		s.learned = false
+	}
+	wait, main := s.tryAgain-now, s.node.Main()
+	switch {
+	case s.learned || main.Total == 0:
+		return never
+	case wait > 0 || s.suspect.asks(now) || main.Idle == 0:
+		return max(wait, learnPause) // nobody tells when a connection is idle
+	}
+	return 0
 }
 
 // learn asks the server once for its maxclients, see compareWithServer, and for
@@ -29,41 +47,27 @@ func (s *nodeState) heartbeat() time.Duration {
 // and again after it has closed an idle one. Where it may not be asked there is
 // no automatic heartbeat. It returns when to come back.
 func (s *nodeState) learn(now time.Duration) time.Duration {
-	if s.m.heartbeat.Load() >= 0 {
-		return never
-	}
-	if s.learnAgain.Swap(false) {
-		s.learned = false
-	}
-	if s.learned {
-		return never
-	}
-	wait, main := s.retryLearn-now, s.node.Main()
-	switch {
-	case main.Total == 0:
-		return never
-	case wait > 0 || s.suspect.asks(now) || main.Idle == 0:
-		return max(wait, learnPause) // nobody tells when a connection is idle
-	}
 	if !s.compared {
 		if again := s.askLater(s.compareWithServer()); again > 0 {
-			s.retryLearn = now + again
+			s.tryAgain = now + again
 			return again
 		}
 		s.compared = true
 	}
 	v, err := s.node.Config("timeout")
 	if again := s.askLater(err); again > 0 {
-		s.retryLearn = now + again
+		s.tryAgain = now + again
 		return again
 	}
 	s.learned = true
-	s.retryLearn = now + time.Minute
-	s.automatic = 0
-	s.node.SetSilence(0)
+	s.tryAgain = now + time.Minute
+	var timeout time.Duration
 	if seconds, perr := strconv.Atoi(v); err == nil && perr == nil && seconds > 0 {
-		s.automatic = time.Duration(seconds) * time.Second * 3 / 4
-		s.node.SetSilence(time.Duration(seconds) * time.Second)
+		timeout = time.Duration(seconds) * time.Second
+	}
+	s.automatic.Store(int64(timeout * 3 / 4))
+	s.node.SetSilence(timeout)
+	if timeout > 0 {
 		return tickPause
 	}
 	return never

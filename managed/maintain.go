@@ -55,15 +55,17 @@ type nodeState struct {
 	then     time.Duration // when to come back after that
 	visiting turn          // taken by whoever visits: one idle connection at a time
 
-	compared    bool // the pools with what the server takes
-	server      serverClients
 	pings       pings
-	learned     bool // the server's timeout has been asked for
 	learnAgain  atomic.Bool
-	automatic   time.Duration // heartbeat by the server's timeout, 0 none
-	retryLearn  time.Duration // not before, on the tracker's clock
-	unheard     int           // questions in a row that got no answer
+	automatic   atomic.Int64  // heartbeat by the server's timeout in ns, 0 none
 	retryDialed time.Duration // when a server that took nobody new was asked last
+
+	inquiring turn // taken by whoever asks the server something; what follows is theirs
+	server    serverClients
+	compared  bool          // the pools with what the server takes
+	learned   bool          // the server's timeout has been asked for
+	tryAgain  time.Duration // ask for it not before, on the tracker's clock
+	unheard   int           // questions in a row that got no answer
 }
 
 const (
@@ -91,7 +93,7 @@ func newMaintainer(c *core) *maintainer {
 }
 
 func (m *maintainer) add(u *unit, minIdle int) *nodeState {
-	s := &nodeState{m: m, unit: u, node: u.node, minIdle: minIdle, visiting: make(turn, 1)}
+	s := &nodeState{m: m, unit: u, node: u.node, minIdle: minIdle, visiting: make(turn, 1), inquiring: make(turn, 1)}
 	s.main.pool, s.pipeline.pool = hooks.PoolMain, hooks.PoolPipeline
 	s.schedule.look = s.lookNow
 	m.mu.Lock()
@@ -250,15 +252,32 @@ func (s *nodeState) round() time.Duration {
 	return s.sweepOn(start, look.due)
 }
 
-// inquire asks the server what maintenance wants to know, and returns when to come back.
+// inquire asks the server what maintenance wants to know, and returns when to come
+// back. The answer may take long, and the look must not: a hung server is found out by it.
 func (s *nodeState) inquire(now time.Duration) time.Duration {
-	if !s.visiting.try() {
-		return retryPause
+	if !s.inquiring.try() {
+		return never // it brings us here when it is over
 	}
-	defer s.visiting.end()
-	next := s.learn(now)
-	s.askServer(now)
-	return next
+	wait := s.learnIn(now)
+	clients := s.serverDue(now)
+	if wait > 0 && !clients {
+		s.inquiring.end()
+		return wait
+	}
+	s.m.done.Add(1)
+	go func() {
+		defer s.m.done.Done()
+		next := wait
+		if wait <= 0 {
+			next = s.learn(now)
+		}
+		if clients {
+			s.askServer(now)
+		}
+		s.inquiring.end()
+		s.schedule.within(next)
+	}()
+	return never
 }
 
 // sweepOn visits what is due for the rest of the tick that began at start. What

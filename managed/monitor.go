@@ -287,17 +287,16 @@ func (c *serverClients) due(now time.Duration) bool {
 	return last == 0 || now-time.Duration(last) >= serverEvery
 }
 
-// askServer asks, if it is time, on an idle connection. It needs no timer: samples
-// wake the maintainer.
-func (s *nodeState) askServer(now time.Duration) {
+// serverDue reports whether it is time to ask the server for its clients, and there is
+// an idle connection to do it on. It needs no timer: samples wake the maintainer.
+func (s *nodeState) serverDue(now time.Duration) bool {
 	asked := s.m.core.asked.Load()
-	if asked == 0 || now-time.Duration(asked) > serverHours || !s.unit.main() {
-		return
-	}
+	wanted := asked != 0 && now-time.Duration(asked) <= serverHours && s.unit.main()
+	return wanted && s.server.due(now) && !s.suspect.asks(now) && s.node.Main().Idle > 0
+}
+
+func (s *nodeState) askServer(now time.Duration) {
 	c := &s.server
-	if !c.due(now) || s.suspect.asks(now) || s.node.Main().Idle == 0 {
-		return
-	}
 	text, err := s.node.Info("clients")
 	c.last.Store(max(int64(now), 1))
 	if err != nil {

@@ -70,7 +70,11 @@ func (c *core) evictIdle(ctx context.Context) int {
 }
 
 func (s *nodeState) evictIdle(ctx context.Context) {
-	if !s.visiting.take(ctx) { // what maintenance asks a question on is idle, too
+	if !s.inquiring.take(ctx) { // what maintenance asks a question on is idle, too
+		return
+	}
+	defer s.inquiring.end()
+	if !s.visiting.take(ctx) {
 		return
 	}
 	defer s.visiting.end()
