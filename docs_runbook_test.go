@@ -77,6 +77,25 @@ func (tr trouble) replica() *managed.Client {
 	return c
 }
 
+// moving has a slot on its way from the first node of the cluster to the second: of the
+// two keys, the first is there and the second is not.
+func (tr trouble) moving() (here, missing string) {
+	here = tr.cluster.Key(0, "here")
+	missing = strings.TrimSuffix(here, "here") + "missing"
+	from, to := tr.cluster.Nodes()[0].Admin(), tr.cluster.Nodes()[1].Admin()
+	slot := from.ClusterKeySlot(tr.t.Context(), here).Val()
+	ids := [2]string{from.Do(tr.t.Context(), "CLUSTER", "MYID").Val().(string), to.Do(tr.t.Context(), "CLUSTER", "MYID").Val().(string)}
+	require.NoError(tr.t, from.Set(tr.t.Context(), here, 1, 0).Err())
+	require.NoError(tr.t, to.Do(tr.t.Context(), "CLUSTER", "SETSLOT", slot, "IMPORTING", ids[0]).Err())
+	require.NoError(tr.t, from.Do(tr.t.Context(), "CLUSTER", "SETSLOT", slot, "MIGRATING", ids[1]).Err())
+	tr.t.Cleanup(func() {
+		for _, n := range []*redis.Client{from, to} {
+			require.NoError(tr.t, n.Do(context.Background(), "CLUSTER", "SETSLOT", slot, "STABLE").Err())
+		}
+	})
+	return here, missing
+}
+
 // troubles are the situations by the text that people search for: a heading of the runbook.
 var troubles = map[string]func(tr trouble) error{
 	"connection pool timeout": func(tr trouble) error {
@@ -195,6 +214,31 @@ var troubles = map[string]func(tr trouble) error{
 	"MOVED": func(tr trouble) error {
 		c := tr.client(&redis.Options{Addr: tr.cluster.Addrs()[0]})
 		return c.Get(tr.soon(), tr.cluster.Key(2, "k")).Err()
+	},
+	"ASK": func(tr trouble) error {
+		_, missing := tr.moving()
+		return tr.client(&redis.Options{Addr: tr.cluster.Addrs()[0]}).Get(tr.soon(), missing).Err()
+	},
+	"TRYAGAIN": func(tr trouble) error {
+		here, missing := tr.moving()
+		return tr.client(&redis.Options{Addr: tr.cluster.Addrs()[0]}).MGet(tr.soon(), here, missing).Err()
+	},
+	"UNBLOCKED": func(tr trouble) error {
+		s, c := tr.fresh()
+		lease, err := c.Acquire(tr.t.Context())
+		require.NoError(tr.t, err)
+		defer lease.Release()
+		id := lease.ClientID(tr.t.Context()).Val()
+		go func() {
+			for s.Admin().ClientUnblockWithError(tr.t.Context(), id).Val() == 0 && tr.t.Context().Err() == nil {
+			}
+		}()
+		return lease.BLPop(tr.t.Context(), time.Minute, "queue").Err()
+	},
+	"WRONGTYPE": func(tr trouble) error {
+		c := tr.client(tr.s.Options())
+		require.NoError(tr.t, c.Set(tr.t.Context(), "wrong", "text", 0).Err())
+		return c.LPush(tr.t.Context(), "wrong", 1).Err()
 	},
 	"CROSSSLOT": func(tr trouble) error {
 		c, err := managed.NewCluster(tr.cluster.Options())

@@ -228,9 +228,10 @@ func TestNoLineOfProseIsLongerThan120Characters(t *testing.T) {
 			if strings.HasPrefix(line, "```") {
 				code = !code
 			}
-			if code || strings.HasPrefix(line, "|") || strings.HasPrefix(line, "    ") || strings.HasPrefix(line, "![") {
+			if code || strings.HasPrefix(strings.TrimLeft(line, " "), "|") || strings.HasPrefix(line, "    ") || strings.HasPrefix(line, "![") {
 				continue
 			}
+			require.NotContains(t, line, "|---", "%s: a table that was wrapped", name)
 			require.LessOrEqual(t, utf8.RuneCountInString(line), 120, "%s: %s", name, line)
 		}
 	}

@@ -151,7 +151,7 @@ func (s *source) meet() {
 // holders tells of those who hold a connection.
 func (s *source) holders(sample *monitor.Sample) {
 	t := s.core.tracker
-	now := t.Now()
+	now, threshold := t.Now(), s.core.set.leakThreshold
 	for _, state := range s.core.maintain.list() {
 		leases, _ := state.unit.leases.oldest(math.MaxInt)
 		for _, l := range leases {
@@ -160,7 +160,8 @@ func (s *source) holders(sample *monitor.Sample) {
 				continue
 			}
 			site, _ := l.callers.resolve()
-			sample.AddHolder(monitor.Holder{Node: l.node.Addr(), Site: site, Label: l.label, Command: l.tracked.Info().LastCommand, For: held})
+			sample.AddHolder(monitor.Holder{Node: l.node.Addr(), Site: site, Label: l.label, Command: l.tracked.Info().LastCommand, For: held,
+				Overdue: threshold > 0 && held >= threshold})
 		}
 	}
 	elapsed := t.Elapsed()

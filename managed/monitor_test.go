@@ -54,6 +54,7 @@ func TestStatsAgreeWithTheServer(t *testing.T) {
 	require.Len(t, st.Nodes, 1)
 	require.Equal(t, s.Addr(), st.Nodes[0].Name)
 	require.Len(t, st.Holders, monitor.MaxHolders, "those that have held the longest")
+	require.False(t, st.Holders[0].Overdue)
 	require.Contains(t, st.Holders[0].Site, "monitor_test.go")
 	require.Equal(t, "report", st.Holders[0].Label)
 	require.Equal(t, "get", st.Holders[0].Command)
@@ -235,6 +236,7 @@ func TestALeaseIsOverdueForAsLongAsItIsHeldAndNoLonger(t *testing.T) {
 	require.NoError(t, err)
 	redistest.Eventually(t, "both are overdue", soon, func() bool { return c.Stats().LeasesOverdue == 2 })
 	redistest.Eventually(t, "the alert", soon, func() bool { return alerts() == "leases_overdue_warning" })
+	require.True(t, c.Stats().Holders[0].Overdue)
 	a.Release()
 	require.Equal(t, 1, c.Stats().LeasesOverdue)
 	for began := c.Stats().Time; c.Stats().Time.Sub(began) < 100*time.Millisecond; time.Sleep(time.Millisecond) {

@@ -39,7 +39,7 @@ type Alert struct {
 
 	Pool          string     `json:"pool,omitempty"`           // PoolUse: which pool, "main" or "pipeline"
 	LeasesOverdue int        `json:"leases_overdue,omitempty"` // PoolUse: held for longer than the leak threshold
-	Holders       []Holder   `json:"holders,omitempty"`
+	Holders       []Holder   `json:"holders,omitempty"`        // LeasesOverdue: only those that are overdue
 	LastDialError *DialError `json:"last_dial_error,omitempty"`
 }
 
@@ -236,6 +236,9 @@ func (st *watchState) facts(s *Stats, n *Numbers) {
 		a.LeasesOverdue = n.LeasesOverdue
 	}
 	for _, h := range s.Holders {
+		if a.Metric == LeasesOverdue && !h.Overdue {
+			continue
+		}
 		if a.Node == "" || h.Node == "" || h.Node == a.Node {
 			a.Holders = append(a.Holders, h)
 		}

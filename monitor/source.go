@@ -49,6 +49,7 @@ type Holder struct {
 	Label   string        `json:"label,omitempty"`   // its name, given by the caller
 	Command string        `json:"command,omitempty"` // name of the last command, without arguments
 	For     time.Duration `json:"for_ns"`            // how long it has been held
+	Overdue bool          `json:"overdue,omitempty"` // it is a lease held for longer than the leak threshold
 }
 
 // String is a short line: "web.go:31 (report) for 3.2s, last command blpop".

@@ -280,6 +280,26 @@ func TestAlertsThatNobodyListensToAreLogged(t *testing.T) {
 	})
 }
 
+func TestAnAlertAboutOverdueLeasesNamesNobodyElse(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		src := &monitortest.Source{}
+		var got []monitor.Alert
+		m := monitortest.New(t, src, monitor.WithAlertHandler(func(a monitor.Alert) { got = append(got, a) }))
+		defer m.Close()
+		src.Set(func(s *monitor.Sample) {
+			s.Nodes = []monitor.Node{{Name: "a:1", Numbers: monitor.Numbers{Main: monitor.Pool{Size: 10, Open: 10, InUse: 3}, LeasesOverdue: 1}}}
+			s.AddHolder(monitor.Holder{Node: "a:1", Site: "jobs.go:33", For: time.Minute, Overdue: true})
+			s.AddHolder(monitor.Holder{Node: "a:1", Site: "web.go:31", For: 3 * time.Second})
+			s.AddHolder(monitor.Holder{Node: "a:1", Command: "blpop", For: time.Hour})
+		})
+		periods(1)
+		synctest.Wait()
+		if len(got) != 1 || got[0].Metric != monitor.LeasesOverdue || len(got[0].Holders) != 1 || got[0].Holders[0].Site != "jobs.go:33" {
+			t.Errorf("%v", got)
+		}
+	})
+}
+
 func TestOneCauseIsOneAlert(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		src, got := &monitortest.Source{}, &alerts{}

@@ -192,6 +192,24 @@ func TestDoctorAdvisesNoPoolSizeWithoutKnowingCallersAndRoundTrip(t *testing.T) 
 		_, stdout, _ := ask(t, []string{"doctor", "--json", "--pool-size", size, "--processors", "2", "--concurrency", "50", "--user", "blind", "-a", "p4ss"}, port(t, s)...)
 		require.Contains(t, stdout, "is not judged", "nobody may measure the round trip")
 	}
+	// Near the server callers do not tell how many connections are busy at once: their rate does.
+	near := func(args ...string) finding {
+		found, _ := examined(t, s, append(args, "--processors", "2", "--concurrency", "64")...)
+		return found["pool-size"]
+	}
+	for _, size := range []string{"5", "20", "64", "100"} {
+		f := near("--pool-size", size)
+		require.Equal(t, "ok", f.Severity, size)
+		require.Contains(t, f.What, "is not judged: between 5 and 64 fit, say --rate")
+	}
+	small := near("--pool-size", "2")
+	require.Equal(t, "warning", small.Severity)
+	require.NotContains(t, small.Change, "PoolSize")
+	require.Contains(t, small.Change, "--rate")
+	large := near("--pool-size", "200")
+	require.Equal(t, "note", large.Severity)
+	require.Contains(t, large.Change, "PoolSize: 64")
+	require.Contains(t, near("--pool-size", "8", "--rate", "1000").What, "PoolSize 8 fits")
 	// A server far away keeps connections waiting for the network, not for processors.
 	p := redistest.NewProxy(t, s.Addr())
 	p.OnReply(func(int, []byte) redistest.Action { time.Sleep(3 * time.Millisecond); return redistest.Forward })

@@ -102,7 +102,7 @@ func poolsAgainstMaxClients(s server.Sample, rtt RoundTrip, e Effective) (Findin
 	if need*10 <= limit*8 {
 		share = 5
 	}
-	wanted, _ := needed(rtt, e)
+	wanted, _, _ := needed(rtt, e)
 	f.Change = or(fitting(int(limit)*share/10/e.Instances, wanted, e), serverLine("maxclients", roundUp(need*10/int64(share))))
 	switch {
 	case need > limit:
@@ -201,12 +201,12 @@ func readTimeout(_ server.Sample, rtt RoundTrip, e Effective) (Finding, bool) {
 const near = time.Millisecond
 
 // needed is how many connections a process needs, and why; 0 if that is not known: it
-// takes callers, or their rate, and the round trip.
-func needed(rtt RoundTrip, e Effective) (int, string) {
+// takes callers, or their rate, and the round trip. atLeast says that more may be needed:
+// near the server only the rate tells how many callers wait at once.
+func needed(rtt RoundTrip, e Effective) (n int, why string, atLeast bool) {
 	if rtt.Count == 0 {
-		return 0, ""
+		return 0, "", false
 	}
-	n, why := 0, ""
 	switch {
 	case e.Concurrency == 0:
 	case rtt.Median > near && e.Rate == 0:
@@ -214,6 +214,7 @@ func needed(rtt RoundTrip, e Effective) (int, string) {
 		why = fmt.Sprintf("at a round trip of %s each of %s may wait for the network; say --rate to have it worked out", show.Short(rtt.Median), show.Count(n, "caller"))
 	default:
 		n = rule(e.Concurrency, e.Processors)
+		atLeast = e.Rate == 0 && n < e.Concurrency
 		why = fmt.Sprintf("at a round trip of %s the CPU is the bound, and the floor min(callers, 2 x processors + 1) is %d for %d callers and %s", show.Short(rtt.Median), n, e.Concurrency, show.Count(e.Processors, "processor"))
 	}
 	if e.Rate > 0 {
@@ -226,7 +227,7 @@ func needed(rtt RoundTrip, e Effective) (int, string) {
 		why += text
 		n = max(n, little)
 	}
-	return n, why
+	return n, why, atLeast
 }
 
 // carries holds PoolSize against the rule and the measured round trip.
@@ -239,7 +240,7 @@ func carries(_ server.Sample, rtt RoundTrip, e Effective) (Finding, bool) {
 	if rtt.Count > 0 && rtt.Median > 0 {
 		capacity = fmt.Sprintf("at a round trip of %s, %d connections carry at most %.0f commands a second", show.Short(rtt.Median), e.PoolSize, math.Floor(float64(e.PoolSize)/rtt.Median.Seconds()/100)*100)
 	}
-	n, why := needed(rtt, e)
+	n, why, atLeast := needed(rtt, e)
 	change := func(n int) string {
 		return goLine("PoolSize", n, fmt.Sprintf("pool_size=%d", n))
 	}
@@ -255,6 +256,11 @@ func carries(_ server.Sample, rtt RoundTrip, e Effective) (Finding, bool) {
 		f.What = fmt.Sprintf("MinIdleConns %d is above PoolSize %d", e.MinIdleConns, e.PoolSize)
 		f.Why = "there can never be so many idle connections"
 		f.Change = goLine("MinIdleConns", e.PoolSize, fmt.Sprintf("min_idle_conns=%d", e.PoolSize))
+	case n > e.PoolSize && atLeast:
+		f.Severity = Warning
+		f.What += fmt.Sprintf(" is too small, at least %d are needed", n)
+		f.Why = why + ": with fewer, callers wait for each other, and time out in the pool"
+		f.Change = fmt.Sprintf("--rate N: with the commands a second of each process doctor works the size out, %d or more", n)
 	case n > e.PoolSize:
 		f.Severity = Warning
 		f.What += fmt.Sprintf(" is too small, %d are needed", n)
@@ -266,6 +272,14 @@ func carries(_ server.Sample, rtt RoundTrip, e Effective) (Finding, bool) {
 		if capacity != "" {
 			f.What += "; " + capacity
 		}
+	case atLeast && e.PoolSize > 2*e.Concurrency && e.PoolSize > 2*rule(math.MaxInt, e.Processors):
+		f.Severity = Note
+		f.What += fmt.Sprintf(" is more than %s can use", show.Count(e.Concurrency, "caller"))
+		f.Why = "each further one costs the server memory and a place of maxclients, in each instance"
+		f.Change = change(e.Concurrency)
+	case atLeast:
+		f.What += fmt.Sprintf(" is not judged: between %d and %d fit, say --rate to have it worked out", n, e.Concurrency)
+		f.What = join(f.What, capacity)
 	case e.PoolSize > 2*max(n, rule(math.MaxInt, e.Processors)) && e.Concurrency > 0:
 		f.Severity = Note
 		f.What += fmt.Sprintf(" is more than the %d that are needed", n)
