@@ -1,6 +1,7 @@
 package managed_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -136,6 +137,34 @@ func TestAHalfOpenPoolServesEverybodyInTime(t *testing.T) {
 			require.Less(t, took[len(took)-1], 1500*time.Millisecond)
 		})
 	}
+}
+
+// A question of maintenance is answered by nobody for a second; the look at the
+// connections of the others must not wait for it.
+func TestAQuestionWithoutAnAnswerDoesNotHideAHalfOpenConnection(t *testing.T) {
+	t.Parallel()
+	s := redistest.Start(t)
+	p := redistest.NewProxy(t, s.Addr())
+	lost := make(chan struct{})
+	var once sync.Once
+	p.OnRequest(func(_ int, b []byte) redistest.Action {
+		if bytes.Contains(b, []byte("maxclients")) {
+			once.Do(func() {
+				p.StallExisting()
+				close(lost)
+			})
+		}
+		return redistest.Forward
+	})
+	opt := s.Options()
+	opt.Addr, opt.PoolSize, opt.ReadTimeout = p.Addr(), 8, 5*time.Second
+	c := client(t, opt)
+	idleHeardLast(t, c, opt.PoolSize)
+	<-lost
+	took, errs := crowd(c, 4, 1)
+	require.Empty(t, errs)
+	require.Less(t, took[len(took)-1], 1500*time.Millisecond)
+	require.Zero(t, c.CloseReasons()[hooks.ReasonError], "the question ended by its own timeout: %v", c.CloseReasons())
 }
 
 // Of commands in the middle of which the link dies only those that may not be
