@@ -3,6 +3,7 @@ package monitor
 import (
 	"encoding/json"
 	"fmt"
+	"iter"
 	"math"
 	"time"
 )
@@ -78,6 +79,18 @@ func (d Distribution) Below(limit time.Duration) uint64 {
 		n += c
 	}
 	return n
+}
+
+// Buckets yields how many values there are of about each duration, the shortest first. A
+// value is within 6.25 % of the duration that stands for it.
+func (d Distribution) Buckets() iter.Seq2[time.Duration, uint64] {
+	return func(yield func(time.Duration, uint64) bool) {
+		for i, n := range d.counts {
+			if n > 0 && !yield(min(middle(d.first+i), d.Max), n) {
+				return
+			}
+		}
+	}
 }
 
 // Merge returns the distribution of the values of both.

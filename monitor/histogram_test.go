@@ -111,6 +111,28 @@ func TestMergingIsLikeRecordingTogether(t *testing.T) {
 	}
 }
 
+func TestBucketsHaveAllValuesInOrder(t *testing.T) {
+	var h monitor.Histogram
+	for range 3 {
+		h.Record(time.Second)
+	}
+	h.Record(time.Millisecond)
+	var last time.Duration
+	var n uint64
+	for d, count := range h.Snapshot().Buckets() {
+		if d <= last || d.Seconds() > 1.0625 || count != map[bool]uint64{true: 1, false: 3}[d < time.Second/2] {
+			t.Errorf("%d of %v after %v", count, d, last)
+		}
+		last, n = d, n+count
+	}
+	if n != 4 {
+		t.Errorf("%d values", n)
+	}
+	for range h.Snapshot().Buckets() {
+		break
+	}
+}
+
 func TestBelowCountsUpToTheLimitAndNeverFalls(t *testing.T) {
 	var h monitor.Histogram
 	for i := 1; i <= 100; i++ {

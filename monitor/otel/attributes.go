@@ -56,7 +56,8 @@ func server(node string) []attribute.KeyValue {
 // own reports whether points have an attribute of that name by themselves.
 func own(key attribute.Key) bool {
 	switch key {
-	case semconv.DBSystemNameKey, semconv.DBClientConnectionPoolNameKey, semconv.DBClientConnectionStateKey, semconv.ServerAddressKey, semconv.ServerPortKey:
+	case semconv.DBSystemNameKey, semconv.DBClientConnectionPoolNameKey, semconv.DBClientConnectionStateKey, semconv.ServerAddressKey, semconv.ServerPortKey,
+		semconv.DBOperationNameKey, semconv.ErrorTypeKey, semconv.DBResponseStatusCodeKey:
 		return true
 	}
 	return len(key) >= len(prefix) && key[:len(prefix)] == prefix

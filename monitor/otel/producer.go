@@ -25,6 +25,8 @@ type Producer struct {
 	settings *settings
 	reader   *export.Reader
 	made     time.Time
+	ops      *operations // nil: without WithOperations
+	timed    *metric.ManualReader
 
 	mu     sync.Mutex
 	series map[seriesKey]*series
@@ -61,18 +63,31 @@ func NewProducer(m *monitor.Monitor, client string, opts ...Option) (*Producer, 
 	if err != nil {
 		return nil, fmt.Errorf("lifeguard/monitor/otel: NewProducer: %w", err)
 	}
-	return &Producer{settings: s, reader: r, made: time.Now(), series: map[seriesKey]*series{}}, nil
+	p := &Producer{settings: s, reader: r, made: time.Now(), series: map[seriesKey]*series{}}
+	if s.ops == nil {
+		return p, nil
+	}
+	p.timed = metric.NewManualReader()
+	provider := metric.NewMeterProvider(metric.WithReader(p.timed))
+	if p.ops, err = s.operations(provider.Meter(scopeName)); err != nil {
+		r.Close()
+		return nil, fmt.Errorf("lifeguard/monitor/otel: NewProducer: %w", err)
+	}
+	return p, nil
 }
 
 // Close takes the Producer off the Monitor; closing the Monitor does as well. It can go
 // on being asked. Calls after the first do nothing. It returns nil.
 func (p *Producer) Close() error {
 	p.reader.Close()
+	if p.ops != nil {
+		p.ops.off.Store(true)
+	}
 	return nil
 }
 
 // Produce implements metric.Producer.
-func (p *Producer) Produce(context.Context) ([]metricdata.ScopeMetrics, error) {
+func (p *Producer) Produce(ctx context.Context) ([]metricdata.ScopeMetrics, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	points, now := p.reader.Read(), time.Now()
@@ -82,7 +97,19 @@ func (p *Producer) Produce(context.Context) ([]metricdata.ScopeMetrics, error) {
 		for i++; i < len(points) && points[i].Family == points[first].Family; i++ {
 		}
 		f := points[first].Family
+		if p.settings.timed(f) {
+			continue
+		}
 		metrics = append(metrics, metricdata.Metrics{Name: f.Otel, Description: f.Help, Unit: f.Unit, Data: p.data(points[first:i], now)})
+	}
+	if p.timed != nil {
+		var rm metricdata.ResourceMetrics
+		if err := p.timed.Collect(ctx, &rm); err != nil {
+			return nil, fmt.Errorf("lifeguard/monitor/otel: Produce: %w", err)
+		}
+		for _, sm := range rm.ScopeMetrics {
+			metrics = append(metrics, sm.Metrics...)
+		}
 	}
 	for key, known := range p.series {
 		if !known.at.Equal(now) { // the node has left

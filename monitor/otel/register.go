@@ -20,18 +20,25 @@ type Registration struct {
 	reg      metric.Registration
 	ints     map[*export.Family]metric.Int64Observable
 	floats   map[*export.Family]metric.Float64Observable
+	ops      *operations // nil: without WithOperations
 	once     sync.Once
 	err      error
+
+	histograms map[*export.Family]metric.Float64Histogram
+	mu         sync.Mutex
+	seen       map[seriesKey]monitor.Distribution
 }
 
-// Register makes asynchronous instruments with mp, of all that is not a distribution,
-// for a program that has a MeterProvider and no say in its readers: for the others,
-// [NewProducer] has everything, and Register is not needed. client and options are as
-// for NewProducer. It starts the Monitor, so that peaks and alerts are of its periods. A
-// nil provider or Monitor, an empty name, and options that cannot be are errors.
+// Register exports everything by mp, for a program that has a MeterProvider and no say in
+// its readers: for the others, [NewProducer] has the same, and Register is not needed.
+// client and options are as for NewProducer. It starts the Monitor, so that peaks and
+// alerts are of its periods. A nil provider or Monitor, an empty name, and options that
+// cannot be are errors.
 //
-// Every collection asks the Monitor's source twice: of a plain cluster client that is
-// one CLUSTER SLOTS each.
+// OpenTelemetry has no asynchronous histogram, so each collection records what has come
+// since the last one, as durations that are within 6.25 % of the true ones, at about
+// 0.1 µs each. Every collection asks the Monitor's source twice: of a plain cluster client
+// that is one CLUSTER SLOTS each.
 func Register(mp metric.MeterProvider, m *monitor.Monitor, client string, opts ...Option) (*Registration, error) {
 	fail := func(err error) (*Registration, error) {
 		return nil, fmt.Errorf("lifeguard/monitor/otel: Register: %w", err)
@@ -43,11 +50,21 @@ func Register(mp metric.MeterProvider, m *monitor.Monitor, client string, opts .
 	if err != nil {
 		return fail(err)
 	}
-	r := &Registration{settings: s, ints: map[*export.Family]metric.Int64Observable{}, floats: map[*export.Family]metric.Float64Observable{}}
+	r := &Registration{settings: s, ints: map[*export.Family]metric.Int64Observable{}, floats: map[*export.Family]metric.Float64Observable{},
+		histograms: map[*export.Family]metric.Float64Histogram{}, seen: map[seriesKey]monitor.Distribution{}}
 	meter := mp.Meter(scopeName, metric.WithInstrumentationVersion(version()), metric.WithSchemaURL(semconv.SchemaURL))
 	var all []metric.Observable
 	for _, f := range export.Families() {
 		if f.Kind == export.Histogram {
+			if s.timed(f) {
+				continue
+			}
+			h, err := meter.Float64Histogram(f.Otel, metric.WithDescription(f.Help), metric.WithUnit(f.Unit),
+				metric.WithExplicitBucketBoundaries(seconds(s.bucketsOf(f))...))
+			if err != nil {
+				return fail(fmt.Errorf("%s: %w", f.Otel, err))
+			}
+			r.histograms[f] = h
 			continue
 		}
 		o, err := r.instrument(meter, f)
@@ -62,6 +79,12 @@ func Register(mp metric.MeterProvider, m *monitor.Monitor, client string, opts .
 	if r.reg, err = meter.RegisterCallback(r.observe, all...); err != nil {
 		r.reader.Close()
 		return fail(err)
+	}
+	if s.ops != nil {
+		if r.ops, err = s.operations(meter); err != nil {
+			_ = r.Unregister()
+			return fail(err)
+		}
 	}
 	return r, nil
 }
@@ -89,23 +112,36 @@ func (r *Registration) instrument(meter metric.Meter, f *export.Family) (metric.
 	return o, err
 }
 
-func (r *Registration) observe(_ context.Context, to metric.Observer) error {
+func (r *Registration) observe(ctx context.Context, to metric.Observer) error {
+	r.mu.Lock() // each reader collects when it likes
+	defer r.mu.Unlock()
 	for _, p := range r.reader.Read() {
-		attrs := metric.WithAttributeSet(r.settings.attributes(&p))
+		set := r.settings.attributes(&p)
+		attrs := metric.WithAttributeSet(set)
 		if o, ok := r.floats[p.Family]; ok {
 			to.ObserveFloat64(o, p.Value, attrs)
 		} else if o, ok := r.ints[p.Family]; ok {
 			to.ObserveInt64(o, int64(p.Value), attrs)
+		} else if h, ok := r.histograms[p.Family]; ok {
+			key := seriesKey{p.Family, set.Equivalent()}
+			for value, n := range p.Dist.Sub(r.seen[key]).Buckets() {
+				for range n {
+					h.Record(ctx, value.Seconds(), attrs)
+				}
+			}
+			r.seen[key] = p.Dist
 		}
 	}
 	return nil
 }
 
-// Unregister ends it: nothing is observed any more. Calls after the first do nothing
-// and return what the first did.
+// Unregister stops the export. Calls after the first do nothing.
 func (r *Registration) Unregister() error {
 	r.once.Do(func() {
 		r.reader.Close()
+		if r.ops != nil {
+			r.ops.off.Store(true)
+		}
 		r.err = r.reg.Unregister()
 	})
 	return r.err
