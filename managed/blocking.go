@@ -2,7 +2,6 @@ package managed
 
 import (
 	"context"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -10,6 +9,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/lifeguard-redis/lifeguard/hooks"
+	"github.com/lifeguard-redis/lifeguard/internal/command"
 	"github.com/lifeguard-redis/lifeguard/internal/conntrack"
 )
 
@@ -27,36 +27,6 @@ func WithBlockingPool(n int) Option {
 		s.blockingPool = n
 		return nil
 	}
-}
-
-// mayBlock reports whether a command may wait in the server.
-func mayBlock(cmd redis.Cmder) bool {
-	name := cmd.Name()
-	if len(name) < 4 {
-		return false
-	}
-	switch name[0] | 0x20 {
-	case 'b':
-		switch strings.ToLower(name) {
-		case "blpop", "brpop", "brpoplpush", "blmove", "blmpop", "bzpopmin", "bzpopmax", "bzmpop":
-			return true
-		}
-	case 'w':
-		switch strings.ToLower(name) {
-		case "wait", "waitaof":
-			return true
-		}
-	case 'x':
-		switch strings.ToLower(name) {
-		case "xread", "xreadgroup":
-			for _, a := range cmd.Args()[1:] {
-				if s, ok := a.(string); ok && strings.EqualFold(s, "block") {
-					return true
-				}
-			}
-		}
-	}
-	return false
 }
 
 // blockers looks after the blocking commands of one client.
@@ -145,7 +115,7 @@ func (u *unit) blockWithin(h *conntrack.Hook, d time.Duration) {
 		return c
 	})
 	h.Client = func(ctx context.Context, cmd redis.Cmder, next redis.ProcessHook) error {
-		if !mayBlock(cmd) {
+		if !command.MayBlock(cmd) {
 			return u.process(ctx, cmd, next)
 		}
 		u.node.Leave(hooks.PoolMain) // it is counted there

@@ -8,6 +8,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/lifeguard-redis/lifeguard/hooks"
+	"github.com/lifeguard-redis/lifeguard/internal/command"
 	"github.com/lifeguard-redis/lifeguard/monitor"
 )
 
@@ -36,7 +37,7 @@ type waits struct {
 // took hears of every command that came to its end.
 func (u *unit) took(cmd redis.Cmder, d time.Duration) {
 	const long = 100 * time.Millisecond
-	if d > long && mayBlock(cmd) {
+	if d > long && command.MayBlock(cmd) {
 		return // it waited because it was told to
 	}
 	u.meter.Command.Record(d)

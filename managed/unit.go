@@ -10,6 +10,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/lifeguard-redis/lifeguard/hooks"
+	"github.com/lifeguard-redis/lifeguard/internal/command"
 	"github.com/lifeguard-redis/lifeguard/internal/conntrack"
 	"github.com/lifeguard-redis/lifeguard/retry"
 )
@@ -109,7 +110,7 @@ const tablePatience = 20 * time.Millisecond
 
 // processInner runs a command on a node of a cluster or ring.
 func (u *unit) processInner(ctx context.Context, cmd redis.Cmder, next redis.ProcessHook) error {
-	if mayBlock(cmd) {
+	if command.MayBlock(cmd) {
 		return u.processBlocking(ctx, cmd, next)
 	}
 	if u.asksSilent(cmd) {
@@ -137,7 +138,7 @@ func processAlone(ctx context.Context, cmd redis.Cmder, next redis.ProcessHook) 
 
 // process runs a command of the client itself.
 func (u *unit) process(ctx context.Context, cmd redis.Cmder, next redis.ProcessHook) error {
-	if mayBlock(cmd) {
+	if command.MayBlock(cmd) {
 		return u.processBlocking(ctx, cmd, next)
 	}
 	return u.retry.Process(ctx, cmd, next)

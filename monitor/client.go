@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/lifeguard-redis/lifeguard/internal/command"
 	"github.com/redis/go-redis/v9"
 )
 
@@ -173,7 +174,7 @@ func (h clientHook) DialHook(next redis.DialHook) redis.DialHook {
 
 func (h clientHook) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	return func(ctx context.Context, cmd redis.Cmder) error {
-		if isHandshake(cmd) {
+		if command.IsHandshake(cmd) {
 			return next(ctx, cmd)
 		}
 		defer h.c.end(h.c.begin())
@@ -183,22 +184,12 @@ func (h clientHook) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 
 func (h clientHook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
 	return func(ctx context.Context, cmds []redis.Cmder) error {
-		if !slices.ContainsFunc(cmds, func(cmd redis.Cmder) bool { return !isHandshake(cmd) }) {
+		if !slices.ContainsFunc(cmds, func(cmd redis.Cmder) bool { return !command.IsHandshake(cmd) }) {
 			return next(ctx, cmds)
 		}
 		defer h.c.end(h.c.begin())
 		return next(ctx, cmds)
 	}
-}
-
-// isHandshake recognises what go-redis sends to set a connection up. It passes the
-// hooks inside of the command that needs the connection, which is counted already.
-func isHandshake(cmd redis.Cmder) bool {
-	switch cmd.Name() {
-	case "auth", "client", "hello", "readonly", "readwrite", "select":
-		return true
-	}
-	return false
 }
 
 // begin counts a command or a pipeline until end.

@@ -1,9 +1,12 @@
 package retry
 
-import "github.com/redis/go-redis/v9"
+import (
+	"github.com/lifeguard-redis/lifeguard/internal/command"
+	"github.com/redis/go-redis/v9"
+)
 
 // Known reports whether a command has a class of its own.
-func Known(name string) bool { return known(name) }
+func Known(name string) bool { return command.Known(name) }
 
 // Texts of go-redis that the package recognises.
 const (
@@ -26,8 +29,8 @@ type Form struct {
 // Forms are all known commands.
 func Forms() []Form {
 	var out []Form
-	for _, f := range forms() {
-		out = append(out, Form{f.text, f.safety})
+	for _, f := range command.Forms() {
+		out = append(out, Form{f.Text, Safety(f.Safety)})
 	}
 	return out
 }
@@ -36,16 +39,7 @@ func Forms() []Form {
 func Page() string { return page() }
 
 // Proves reports whether the reply that cmd has proves that it is a first one.
-func Proves(cmd redis.Cmder) bool { return classOf(cmd).proof.given(cmd, cmd.Err()) }
+func Proves(cmd redis.Cmder) bool { return command.ClassOf(cmd).Proof.Given(cmd, cmd.Err()) }
 
 // Names are those of all known commands.
-func Names() []string {
-	var out []string
-	for _, c := range commands {
-		out = append(out, c.name)
-	}
-	for name := range decided() {
-		out = append(out, name)
-	}
-	return out
-}
+func Names() []string { return command.Names() }

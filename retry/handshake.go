@@ -4,35 +4,9 @@ import (
 	"errors"
 	"strings"
 
+	"github.com/lifeguard-redis/lifeguard/internal/command"
 	"github.com/redis/go-redis/v9"
 )
-
-// isHandshake recognises the commands with which go-redis sets up a connection;
-// they pass the hooks, too, inside of the command that needs the connection.
-// Trying them again is up to that command.
-func isHandshake(cmd redis.Cmder) bool {
-	a := cmd.Args()
-	if len(a) == 0 {
-		return false
-	}
-	s, ok := a[0].(string)
-	if !ok {
-		return false
-	}
-	switch len(s) {
-	case 4:
-		return strings.EqualFold(s, "auth")
-	case 5:
-		return strings.EqualFold(s, "hello")
-	case 6:
-		return strings.EqualFold(s, "client") || strings.EqualFold(s, "select")
-	case 8:
-		return strings.EqualFold(s, "readonly")
-	case 9:
-		return strings.EqualFold(s, "readwrite")
-	}
-	return false
-}
 
 // handshake marks the failure of a connection that was not ready yet. CLIENT is
 // a command of callers as well; only what go-redis sends by itself is marked.
@@ -51,7 +25,7 @@ func handshake(cmd redis.Cmder, err error) error {
 	if f := classify(err); f.kind != lost && f.kind != unwritten && !isAnswer(err) {
 		return err
 	}
-	if a := args(cmd.Args()); a.is(0, "client") && !a.is(1, "setinfo", "setname", "tracking", "maint_notifications") {
+	if !command.IsSetup(cmd) {
 		return err
 	}
 	return asEarly(err)
@@ -59,7 +33,7 @@ func handshake(cmd redis.Cmder, err error) error {
 
 func allHandshake(cmds []redis.Cmder) bool {
 	for _, cmd := range cmds {
-		if !isHandshake(cmd) {
+		if !command.IsHandshake(cmd) {
 			return false
 		}
 	}

@@ -6,10 +6,10 @@ import (
 	"io"
 	"log/slog"
 	"net"
-	"strings"
 	"sync/atomic"
 	"time"
 
+	"github.com/lifeguard-redis/lifeguard/internal/command"
 	"github.com/redis/go-redis/v9"
 )
 
@@ -74,7 +74,7 @@ func (h *Hook) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 // Process does what the hook of ProcessHook does, for hooks that have this one
 // inside.
 func (h *Hook) Process(ctx context.Context, cmd redis.Cmder, next redis.ProcessHook) error {
-	if isHandshake(cmd) {
+	if command.IsHandshake(cmd) {
 		return handshake(cmd, next(ctx, cmd))
 	}
 	if h.invalid != nil {
@@ -92,7 +92,7 @@ func (h *Hook) Process(ctx context.Context, cmd redis.Cmder, next redis.ProcessH
 	}
 	h.count.calls.Add(1)
 	h.policy.Budget.deposit(1)
-	if h.fanout.Load() && runsScript(cmd.Name()) {
+	if h.fanout.Load() && command.RunsScript(cmd) {
 		ctx = with(ctx, markScript)
 	}
 	if h.policy.PerAttempt > 0 || !h.breaker.clean() {
@@ -141,7 +141,7 @@ func (h *Hook) process(ctx context.Context, cmd redis.Cmder, next redis.ProcessH
 	marks := marksOf(ctx)
 	var unsure error // of an earlier attempt that may have been carried out
 	for f.kind != final && h.mayGoOn(ctx, cmd, f, marks) {
-		a := Attempt{Command: name(cmd), Commands: 1, Safety: h.safety(cmd)}
+		a := Attempt{Command: command.DisplayName(cmd), Commands: 1, Safety: h.safety(cmd)}
 		if ok, err := h.pause(ctx, &p, f, a); !ok {
 			f.err = err
 			break
@@ -167,7 +167,7 @@ func (h *Hook) process(ctx context.Context, cmd redis.Cmder, next redis.ProcessH
 			err = h.replyLost(ctx, cmd, unsure, p.tries)
 		}
 	case unsure == nil && f.outcome != Unknown:
-	case name(cmd) == "shutdown" && errors.Is(err, io.EOF):
+	case command.NameOf(cmd) == "shutdown" && errors.Is(err, io.EOF):
 		err = io.EOF // a server that obeys does not answer: go-redis's methods make it a success
 	default:
 		err = h.unknown(ctx, cmd, err, p.tries)
@@ -309,9 +309,7 @@ func (h *Hook) understandFan(cmd redis.Cmder, f failure) failure {
 	if f.outcome == Answered && f.kind == final {
 		return f
 	}
-	n, _ := nameOf(cmd)
-	row := lookup(n)
-	if row == nil || row.flags&fFan == 0 {
+	if !command.FansOut(cmd) {
 		return f
 	}
 	switch h.safety(cmd) {
@@ -350,7 +348,7 @@ func (h *Hook) mayRepeat(cmd redis.Cmder, m mark) bool {
 	if m&markHarmless != 0 {
 		return true
 	}
-	if n, _ := nameOf(cmd); isBound(n) {
+	if command.IsBound(cmd) {
 		return false
 	}
 	if m&markIdempotent != 0 {
@@ -373,23 +371,23 @@ func (h *Hook) mayAskAgain(cmd redis.Cmder, f failure, m mark) bool {
 	if f.reason == ReasonMoved && !h.cluster {
 		return false // a client of one server does not follow it
 	}
-	n, a := nameOf(cmd)
+	n := command.NameOf(cmd)
 	switch {
-	case runsScript(n):
-		return m&markIdempotent != 0 || isServersOwn(f.err.Error(), a)
+	case command.RunsScript(cmd):
+		return m&markIdempotent != 0 || isServersOwn(f.err.Error(), cmd.Args())
 	case n == "cluster|setslot":
 		return f.reason != ReasonNoReplicas // Valkey: the replicas may have done it
 	case n == "xread" && f.reason == ReasonUnblocked:
 		return h.safety(cmd) != Unsafe
 	}
-	return m&markHarmless != 0 || !isBound(n)
+	return m&markHarmless != 0 || !command.IsBound(cmd)
 }
 
 // tellsLess reports whether the reply of a repetition may be another one than that
 // of the first attempt. mixed: other writes of its keys were repeated with it.
 func (h *Hook) tellsLess(cmd redis.Cmder, err error, m mark, mixed bool) bool {
 	return m&markIdempotent == 0 && !h.policy.IgnoreCounts && h.safety(cmd) == IdempotentState &&
-		(mixed || !classOf(cmd).proof.given(cmd, err))
+		(mixed || !command.ClassOf(cmd).Proof.Given(cmd, err))
 }
 
 // safety is what the policy's Classifier says. What it may not say is Unsafe.
@@ -409,16 +407,4 @@ func expired(ctx context.Context) bool {
 	}
 	d, ok := ctx.Deadline()
 	return ok && !time.Now().Before(d)
-}
-
-func name(cmd redis.Cmder) string {
-	n, _ := nameOf(cmd)
-	if lookup(n) != nil || known(n) {
-		return n
-	}
-	// What looks like a subcommand of a container may be anything.
-	if n, _, sub := strings.Cut(n, "|"); sub {
-		return n
-	}
-	return "unknown command"
 }

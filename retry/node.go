@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 
+	"github.com/lifeguard-redis/lifeguard/internal/command"
 	"github.com/redis/go-redis/v9"
 )
 
@@ -86,7 +87,7 @@ func (n *nodeHook) DialHook(next redis.DialHook) redis.DialHook { return markDia
 
 func (n *nodeHook) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	return func(ctx context.Context, cmd redis.Cmder) error {
-		if isHandshake(cmd) {
+		if command.IsHandshake(cmd) {
 			return handshake(cmd, next(ctx, cmd))
 		}
 		err := n.process(ctx, cmd, next)
@@ -141,7 +142,7 @@ func hideScript(ctx context.Context, cmd redis.Cmder, err error) error {
 	if err == nil || err == redis.Nil || marksOf(ctx)&markScript == 0 || !isAnswer(err) {
 		return err
 	}
-	if s := err.Error(); !misleads(s) || isServersOwn(s, args(cmd.Args())) {
+	if s := err.Error(); !misleads(s) || isServersOwn(s, cmd.Args()) {
 		return err
 	}
 	return &nodeError{real: err, script: true}
@@ -169,7 +170,7 @@ func (n *nodeHook) hide(ctx context.Context, cmd redis.Cmder, err error) error {
 
 // asksForMap reports whether cmd is one with which a cluster learns where its slots
 // are, before it sends what it was asked to.
-func asksForMap(cmd redis.Cmder) bool { return args(cmd.Args()).is(0, "cluster") }
+func asksForMap(cmd redis.Cmder) bool { return command.Args(cmd.Args()).Is(0, "cluster") }
 
 func (n *nodeHook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
 	return func(ctx context.Context, cmds []redis.Cmder) error {
@@ -222,7 +223,7 @@ func (n *nodeHook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Pro
 		if err == context.Canceled || err == context.DeadlineExceeded {
 			err = asEarly(err)
 		}
-		if !outer && !args(cmds[0].Args()).is(0, "asking") { // a cluster sends that one ahead
+		if !outer && !command.Args(cmds[0].Args()).Is(0, "asking") { // a cluster sends that one ahead
 			return n.final(ctx, cmds, tx, err)
 		}
 		if len(cmds) == 2 { // after ASKING
@@ -266,7 +267,7 @@ func (n *nodeHook) final(ctx context.Context, cmds []redis.Cmder, tx bool, err e
 func (n *nodeHook) pipeline(ctx context.Context, cmds []redis.Cmder, next redis.ProcessPipelineHook) error {
 	send := cmds
 	var guard redis.Cmder
-	if (len(cmds) > 1 || runsScript(cmds[0].Name())) && !holdsNoRetry(cmds) {
+	if (len(cmds) > 1 || command.RunsScript(cmds[0])) && !holdsNoRetry(cmds) {
 		guard = redis.NewRawWriteToCmd(ctx, io.Discard, "ping")
 		send = append(cmds[:len(cmds):len(cmds)], guard)
 	}

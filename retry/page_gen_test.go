@@ -1,18 +1,17 @@
 package retry
 
 import (
-	"context"
 	"fmt"
 	"slices"
 	"strings"
 
-	"github.com/redis/go-redis/v9"
+	"github.com/lifeguard-redis/lifeguard/internal/command"
 )
 
 // page is docs/COMMANDS.md: every command with its class, and the refusals.
 func page() string {
 	var b strings.Builder
-	b.WriteString(`<!-- Written by go generate ./retry from retry/decide.go and retry/refusal.go; do not edit. -->
+	b.WriteString(`<!-- Written by go generate ./internal/command from its decide.go and from retry/refusal.go; do not edit. -->
 
 # Which commands are retried
 
@@ -28,29 +27,29 @@ modules of Redis. A command that is not listed is unknown, and so it is unsafe. 
 
 `)
 	b.WriteString("## Same state, same reply\n\n`retry.IdempotentWrite`: repeated, and the second reply is the answer.\n\n| command | |\n|---|---|\n")
-	for _, f := range forms() {
-		if f.safety == IdempotentWrite {
-			fmt.Fprintf(&b, "| `%s` | %s |\n", f.text, f.why)
+	for _, f := range command.Forms() {
+		if f.Safety == command.IdempotentWrite {
+			fmt.Fprintf(&b, "| `%s` | %s |\n", f.Text, f.Why)
 		}
 	}
 	b.WriteString("\n## Same state, but the reply may tell less\n\n`retry.IdempotentState`: repeated, so that the state is as asked. The second reply is the answer if it is one of the\n" +
 		"second column: after a first execution, a repetition does not get it. Otherwise the error is an `*UnknownOutcomeError` with\n" +
 		"`Applied: true`: it was carried out, and what the first one replied is not known. `retry.Applied(err)` asks for that.\n" +
 		"`Policy.IgnoreCounts`, and for one call `retry.Idempotent(ctx)`, take any reply.\n\n| command | replies that are the answer |\n|---|---|\n")
-	for _, f := range forms() {
-		if f.safety == IdempotentState {
-			fmt.Fprintf(&b, "| `%s` | %s |\n", f.text, f.proof)
+	for _, f := range command.Forms() {
+		if f.Safety == command.IdempotentState {
+			fmt.Fprintf(&b, "| `%s` | %s |\n", f.Text, f.Proof)
 		}
 	}
 	b.WriteString("\n## Unsafe\n\n`retry.Unsafe`: sent once. Without a reply the error is `ErrUnknownOutcome`.\n\n| commands | why |\n|---|---|\n")
 	groups := map[string][]string{}
 	var whys []string
-	for _, f := range forms() {
-		if f.safety == Unsafe {
-			if groups[f.why] == nil {
-				whys = append(whys, f.why)
+	for _, f := range command.Forms() {
+		if f.Safety == command.Unsafe {
+			if groups[f.Why] == nil {
+				whys = append(whys, f.Why)
 			}
-			groups[f.why] = append(groups[f.why], "`"+f.text+"`")
+			groups[f.Why] = append(groups[f.Why], "`"+f.Text+"`")
 		}
 	}
 	slices.Sort(whys)
@@ -59,9 +58,9 @@ modules of Redis. A command that is not listed is unknown, and so it is unsafe. 
 	}
 	b.WriteString("\n## Reads\n\n`retry.ReadOnly`: repeated; nobody can tell.\n\n")
 	var reads []string
-	for _, f := range forms() {
-		if f.safety == ReadOnly {
-			reads = append(reads, "`"+f.text+"`")
+	for _, f := range command.Forms() {
+		if f.Safety == command.ReadOnly {
+			reads = append(reads, "`"+f.Text+"`")
 		}
 	}
 	b.WriteString(strings.Join(reads, ", ") + "\n\n## Refusals\n\n" +
@@ -77,84 +76,4 @@ modules of Redis. A command that is not listed is unknown, and so it is unsafe. 
 	b.WriteString("| `" + textNewClient + " reached` | to a new connection, before its first command: it is tried again, as a failed dial is | Redis, src/networking.c: acceptCommonHandler |\n")
 	b.WriteString("\nIn Valkey's sources the files have the same names; `cluster.c` is split into `cluster.c` and `cluster_legacy.c` there, and in Redis from 7.4 on.\n")
 	return b.String()
-}
-
-// form is a command, or a way to call one.
-type form struct {
-	text, why, proof string
-	safety           Safety
-}
-
-// forms are all known commands by name.
-func forms() []form {
-	names := map[string]bool{}
-	for _, c := range commands {
-		names[c.name] = true
-	}
-	for name := range decided() {
-		names[name] = true
-	}
-	var all []form
-	for name := range names {
-		d := decided()[name]
-		if d == nil || d.rule == nil {
-			f := form{text: strings.ToUpper(strings.ReplaceAll(name, "|", " "))}
-			f.fill(classOf(cmdOf(f.text)).verdict, d, name)
-			all = append(all, f)
-			continue
-		}
-		for line := range strings.Lines(d.forms) {
-			line = strings.TrimSpace(line)
-			if n, _ := nameOf(cmdOf(line)); n == name {
-				f := form{text: line}
-				f.fill(classOf(cmdOf(line)).verdict, d, name)
-				all = append(all, f)
-			}
-		}
-	}
-	slices.SortFunc(all, func(a, b form) int { return strings.Compare(a.text, b.text) })
-	return all
-}
-
-func (f *form) fill(v verdict, d *decision, name string) {
-	f.safety, f.proof = v.safety, v.proof.String()
-	switch {
-	case f.safety == Unsafe && isBound(name):
-		f.why = whyBound
-	case f.safety == Unsafe && d != nil && d.why == "", f.safety == Unsafe && d != nil && d.why == whyCount:
-		f.why = whyDepends
-	case d != nil && f.safety != ReadOnly:
-		f.why = d.why
-	}
-	if f.safety == IdempotentWrite && strings.Contains(f.text, " XX ") {
-		f.why = ""
-	}
-}
-
-// String says which replies prove it.
-func (p proof) String() string {
-	switch p.kind {
-	case proofValue:
-		return "any but nil; of several values, if none is nil"
-	case proofPositive:
-		return "1 or more, or true"
-	case proofAll:
-		return "one for each different key, member, field or id that was given"
-	case proofEach:
-		if p.n == 2 {
-			return "1 or 2 for each"
-		}
-		return "1, or true, for each"
-	}
-	return "none"
-}
-
-// cmdOf is a command of words.
-func cmdOf(line string) redis.Cmder {
-	words := strings.Fields(line)
-	a := make([]any, len(words))
-	for i, w := range words {
-		a[i] = w
-	}
-	return redis.NewCmd(context.Background(), a...)
 }

@@ -21,7 +21,7 @@ func TestThePageOfCommandsIsThatOfTheCode(t *testing.T) {
 	}
 	got, err := os.ReadFile(file)
 	if err != nil || string(got) != want {
-		t.Errorf("%s is not what the code says (%v): run go generate ./retry, or go test ./retry -run %s -update", file, err, t.Name())
+		t.Errorf("%s is not what the code says (%v): run go generate ./internal/command, or go test ./retry -run %s -update", file, err, t.Name())
 	}
 }
 
@@ -37,7 +37,7 @@ func TestEveryCommandIsOnThePage(t *testing.T) {
 	}
 	for _, name := range retry.Names() {
 		if !shown[name] {
-			t.Errorf("%s is not on the page: give it a form in decide.go", name)
+			t.Errorf("%s is not on the page: give it a form in internal/command/decide.go", name)
 		}
 	}
 }

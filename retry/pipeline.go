@@ -6,6 +6,7 @@ import (
 	"strings"
 	"sync/atomic"
 
+	"github.com/lifeguard-redis/lifeguard/internal/command"
 	"github.com/redis/go-redis/v9"
 )
 
@@ -37,7 +38,7 @@ func (h *Hook) PipelineOf(ctx context.Context, cmds []redis.Cmder, next redis.Pr
 	if len(cmds) == 0 {
 		return next(ctx, cmds)
 	}
-	if isHandshake(cmds[0]) && allHandshake(cmds) {
+	if command.IsHandshake(cmds[0]) && allHandshake(cmds) {
 		err := next(ctx, cmds)
 		for _, cmd := range cmds {
 			if e := cmd.Err(); e != nil {
@@ -428,12 +429,12 @@ func (c *pipeCall) aborted() []int {
 		switch err := cmd.Err(); {
 		case err == nil || err == redis.Nil || c.failed(i) && c.fails[i].outcome != Answered:
 			continue
-		case isAbort(err) && !runsScript(name(cmd)):
+		case isAbort(err) && !command.RunsScript(cmd):
 			sure = true
 		case isAbort(err) && err.Error() == textAborted: // or a script that says so
 		case !c.failed(i):
 			return nil // the reason may be this one
-		case runsScript(name(cmd)):
+		case command.RunsScript(cmd):
 			scripts = scripts && c.h.mayAskAgain(cmd, c.fails[i], c.marks)
 		case c.h.mayAskAgain(cmd, c.fails[i], c.marks):
 			sure = true
@@ -460,8 +461,7 @@ func isAbort(err error) bool {
 
 func (c *pipeCall) chooseOpen(lostOnes, unsentOnes, refused []int) []int {
 	for _, cmd := range c.body {
-		n, _ := nameOf(cmd)
-		if isBound(n) && len(unsentOnes) < len(c.body) {
+		if command.IsBound(cmd) && len(unsentOnes) < len(c.body) {
 			return nil // the rest of it is not the same on another connection
 		}
 	}
@@ -501,7 +501,7 @@ func (c *pipeCall) inOrder(refused, lostOnes []int) []int {
 	var done keySet
 	for i := len(c.body) - 1; i >= 0; i-- {
 		cmd := c.body[i]
-		sc := classOf(cmd).scope
+		sc := command.ClassOf(cmd).Scope
 		switch {
 		case !c.failed(i) || isLost[i]:
 			done.add(cmd, sc)
@@ -588,5 +588,5 @@ func fail(cmds []redis.Cmder, err error) error {
 }
 
 func isTx(cmds []redis.Cmder) bool {
-	return len(cmds) >= 2 && args(cmds[0].Args()).is(0, "multi") && args(cmds[len(cmds)-1].Args()).is(0, "exec")
+	return len(cmds) >= 2 && command.Args(cmds[0].Args()).Is(0, "multi") && command.Args(cmds[len(cmds)-1].Args()).Is(0, "exec")
 }

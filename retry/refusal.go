@@ -4,6 +4,7 @@ import (
 	"errors"
 	"strings"
 
+	"github.com/lifeguard-redis/lifeguard/internal/command"
 	"github.com/redis/go-redis/v9"
 )
 
@@ -106,7 +107,7 @@ func Refusal(err error) Reason {
 //
 // The server says READONLY, NOREPLICAS and the like to a call in the middle of a
 // script as well; then no call before it can have written.
-func isServersOwn(s string, a args) bool {
+func isServersOwn(s string, a command.Args) bool {
 	s, _, _ = strings.Cut(s, " script: ") // "... script: <sha>, on @user_script:1."
 	old := strings.HasPrefix(s, "ERR Error running script") && strings.Contains(s, textOldReadOnly)
 	s = strings.TrimSuffix(strings.TrimSpace(s), ".")
@@ -116,7 +117,7 @@ func isServersOwn(s string, a args) bool {
 	}
 	code := strings.TrimSpace(r.begins)
 	for i := 1; i < len(a); i++ {
-		if t, ok := a.text(i); !ok || strings.Contains(t, code) {
+		if t, ok := a.Text(i); !ok || strings.Contains(t, code) {
 			return false
 		}
 	}
@@ -139,3 +140,8 @@ func (r *refusal) isWord(s string) bool {
 // misleads reports whether go-redis's cluster client would take a script's reply for
 // the server's word.
 func misleads(s string) bool { return refusalOf(s) != nil || strings.HasPrefix(s, textNewClient) }
+
+// digits reports whether s is a number without a sign.
+func digits(s string) bool {
+	return s != "" && strings.Trim(s, "0123456789") == ""
+}

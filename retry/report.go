@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 
+	"github.com/lifeguard-redis/lifeguard/internal/command"
 	"github.com/redis/go-redis/v9"
 	"github.com/sony/gobreaker/v2"
 )
@@ -42,9 +43,9 @@ func (h *Hook) unknown(ctx context.Context, cmd redis.Cmder, err error, tries in
 	// The caller is told by the error; in an outage there are thousands.
 	if h.log != nil {
 		h.log.LogAttrs(ctx, slog.LevelDebug, "lifeguard/retry: outcome unknown",
-			slog.String("command", name(cmd)), slog.Int("attempts", tries), slog.Any("error", err))
+			slog.String("command", command.DisplayName(cmd)), slog.Int("attempts", tries), slog.Any("error", err))
 	}
-	return &UnknownOutcomeError{Command: name(cmd), Attempts: tries, Cause: err}
+	return &UnknownOutcomeError{Command: command.DisplayName(cmd), Attempts: tries, Cause: err}
 }
 
 // replyLost makes the error of a command that was carried out by one of several

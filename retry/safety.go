@@ -2,9 +2,10 @@ package retry
 
 import (
 	"fmt"
-	"strings"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/lifeguard-redis/lifeguard/internal/command"
 )
 
 // Safety says what sending a command a second time does, if the server carried
@@ -56,64 +57,8 @@ type Classifier func(cmd redis.Cmder) Safety
 // list of writes whose repetition changes nothing, and by its arguments: SET k v
 // is IdempotentWrite, SET k v NX is Unsafe. A command that is not known is Unsafe.
 // It looks at nothing but the arguments and does not change cmd.
-func SafetyOf(cmd redis.Cmder) Safety { return classOf(cmd).safety }
+func SafetyOf(cmd redis.Cmder) Safety { return Safety(command.ClassOf(cmd).Safety) }
 
-// class is what is known about one command.
-type class struct {
-	verdict
-	scope scope
-}
-
-// scope says which data a command may touch.
-type scope uint8
-
-const (
-	scopeAll  scope = iota // any key
-	scopeArgs              // keys that are among its arguments
-	scopeKeys              // the keys that the table points at
-	scopeNone              // no key at all
-)
-
-func classOf(cmd redis.Cmder) class {
-	name, a := nameOf(cmd)
-	row := lookup(name)
-	c := class{no, scopeOf(name, row)}
-	if v, ok := decide(name, a); ok {
-		c.verdict = v
-	} else if row != nil && row.flags&(fRead|fWrite) == fRead {
-		c.verdict = read
-	}
-	return c
-}
-
-// known reports whether a command has a class of its own rather than the one of
-// unknown commands: a read by its flags, or anything that was decided by hand.
-func known(name string) bool {
-	if _, ok := decide(name, nil); ok {
-		return true
-	}
-	row := lookup(name)
-	return row != nil && row.flags&(fRead|fWrite) == fRead
-}
-
-func scopeOf(name string, row *command) scope {
-	switch name {
-	case "dbsize", "keys", "scan", "randomkey", "sort", "sort_ro", "eval_ro", "evalsha_ro", "fcall_ro",
-		"flushall", "flushdb", "swapdb", "function|restore":
-		return scopeAll
-	}
-	switch {
-	case strings.HasPrefix(name, "json.") || strings.HasPrefix(name, "bf.") || strings.HasPrefix(name, "cf.") ||
-		strings.HasPrefix(name, "cms.") || strings.HasPrefix(name, "topk.") || strings.HasPrefix(name, "tdigest."):
-		return scopeArgs
-	case row == nil:
-		return scopeAll
-	case row.flags&fMovable != 0:
-		return scopeArgs
-	case row.first > 0:
-		return scopeKeys
-	case row.flags&fWrite != 0:
-		return scopeAll
-	}
-	return scopeNone
-}
+// The two have the same values.
+var _ = [1]struct{}{}[int(command.ReadOnly)-int(ReadOnly)+int(command.IdempotentWrite)-int(IdempotentWrite)+
+	int(command.IdempotentState)-int(IdempotentState)+int(command.Unsafe)-int(Unsafe)]

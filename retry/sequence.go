@@ -1,6 +1,9 @@
 package retry
 
-import "github.com/redis/go-redis/v9"
+import (
+	"github.com/lifeguard-redis/lifeguard/internal/command"
+	"github.com/redis/go-redis/v9"
+)
 
 // A pipeline of commands that may each be repeated must not always be repeated
 // as a whole: after LRANGE k, DEL k has run once, the second LRANGE finds
@@ -16,13 +19,13 @@ func repeatable(cmds []redis.Cmder, at []int, classify Classifier) bool {
 	var later keySet
 	for n := len(at) - 1; n >= 0; n-- {
 		cmd := cmds[at[n]]
-		c, safety := classOf(cmd), classify(cmd)
-		dependent := safety == ReadOnly && c.scope != scopeNone || safety != ReadOnly && !c.constant
-		if dependent && later.touches(cmd, c.scope) {
+		c, safety := command.ClassOf(cmd), classify(cmd)
+		dependent := safety == ReadOnly && c.Scope != command.ScopeNone || safety != ReadOnly && !c.Constant
+		if dependent && later.touches(cmd, c.Scope) {
 			return false
 		}
 		if safety != ReadOnly {
-			later.add(cmd, c.scope)
+			later.add(cmd, c.Scope)
 		}
 	}
 	return true
@@ -34,16 +37,16 @@ type keySet struct {
 	all  bool
 }
 
-func (s *keySet) add(cmd redis.Cmder, sc scope) {
+func (s *keySet) add(cmd redis.Cmder, sc command.Scope) {
 	switch sc {
-	case scopeNone:
+	case command.ScopeNone:
 		return
-	case scopeAll:
+	case command.ScopeAll:
 		s.all = true
 		return
 	}
-	for i := range keysOf(cmd, sc) {
-		k, ok := args(cmd.Args()).text(i)
+	for i := range sc.Keys(cmd) {
+		k, ok := command.Args(cmd.Args()).Text(i)
 		if !ok {
 			s.all = true
 			return
@@ -56,18 +59,18 @@ func (s *keySet) add(cmd redis.Cmder, sc scope) {
 }
 
 // touches reports whether cmd may use a key of the set.
-func (s *keySet) touches(cmd redis.Cmder, sc scope) bool {
+func (s *keySet) touches(cmd redis.Cmder, sc command.Scope) bool {
 	if s.all {
-		return sc != scopeNone
+		return sc != command.ScopeNone
 	}
-	if len(s.keys) == 0 || sc == scopeNone {
+	if len(s.keys) == 0 || sc == command.ScopeNone {
 		return false
 	}
-	if sc == scopeAll {
+	if sc == command.ScopeAll {
 		return true
 	}
-	for i := range keysOf(cmd, sc) {
-		k, ok := args(cmd.Args()).text(i)
+	for i := range sc.Keys(cmd) {
+		k, ok := command.Args(cmd.Args()).Text(i)
 		if !ok {
 			return true
 		}
@@ -76,29 +79,6 @@ func (s *keySet) touches(cmd redis.Cmder, sc scope) bool {
 		}
 	}
 	return false
-}
-
-// keysOf yields the positions at which cmd may have keys.
-func keysOf(cmd redis.Cmder, sc scope) func(yield func(int) bool) {
-	first, last, step := 1, len(cmd.Args())-1, 1
-	if sc == scopeKeys {
-		name, _ := nameOf(cmd)
-		if row := lookup(name); row != nil {
-			first, step = int(row.first), max(int(row.step), 1)
-			if row.last >= 0 {
-				last = min(last, int(row.last))
-			} else {
-				last += int(row.last) + 1
-			}
-		}
-	}
-	return func(yield func(int) bool) {
-		for i := first; i <= last; i += step {
-			if !yield(i) {
-				return
-			}
-		}
-	}
 }
 
 // writers counts the writes of each key.
@@ -140,6 +120,6 @@ func (w *writers) touch(cmd redis.Cmder) bool {
 // keysIn are the different keys of cmd, or all keys there are.
 func keysIn(cmd redis.Cmder) (keys map[string]struct{}, all bool) {
 	var s keySet
-	s.add(cmd, classOf(cmd).scope)
+	s.add(cmd, command.ClassOf(cmd).Scope)
 	return s.keys, s.all
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/lifeguard-redis/lifeguard/hooks"
+	"github.com/lifeguard-redis/lifeguard/internal/command"
 )
 
 // Conn is a tracked connection: what go-redis gets from the Dialer. All of its
@@ -39,7 +40,7 @@ type Conn struct {
 	patience atomic.Int64     // ns, of the visit's PING in flight
 	wokenFor atomic.Uint32    // why it was sent, packed as an order
 	order    atomic.Uint32    // what is to happen to it, see order.go
-	dirt     atomic.Uint32    // what scan found, for other goroutines
+	state    atomic.Uint32    // what scan found (command.SessionState), for other goroutines
 	scan     scanner          // owned by the writing side
 	tail     byte             // the last one that was read; owned by the reading side
 	leased   atomic.Bool
@@ -182,8 +183,8 @@ func (c *Conn) follow(b []byte) {
 	if s.more != 0 || c.name[1].Load() != 0 {
 		c.name[1].Store(s.more)
 	}
-	if uint32(s.dirt) != c.dirt.Load() {
-		c.dirt.Store(uint32(s.dirt))
+	if uint32(s.state) != c.state.Load() {
+		c.state.Store(uint32(s.state))
 	}
 }
 
@@ -377,7 +378,7 @@ func (c *Conn) fail(op string, err error) error {
 	var ne net.Error
 	timeout := errors.As(err, &ne) && ne.Timeout()
 	// A subscriber waits for what may never come.
-	quiet := dirt(c.dirt.Load())&dirtSubscribe != 0
+	quiet := command.SessionState(c.state.Load())&command.PubSub != 0
 	if !timeout || op == OpWrite || fl&fOutstanding != 0 && !quiet {
 		why := hooks.ReasonError
 		if fl&fWaking != 0 {
@@ -437,8 +438,8 @@ func (c *Conn) SetLeased(on bool) { c.leased.Store(on) }
 // Dirty reports whether commands left state on the connection, and whether that
 // state can be undone (an open MULTI, watched keys) by Undo.
 func (c *Conn) Dirty() (dirty, undoable bool) {
-	d := dirt(c.dirt.Load())
-	return d != 0, d != 0 && d&^(dirtMulti|dirtWatch) == 0
+	d := command.SessionState(c.state.Load())
+	return d != 0, d != 0 && d&^(command.InMulti|command.Watching) == 0
 }
 
 // SawWriting notes that a write was seen running: the time in which a reply is
@@ -471,7 +472,7 @@ func (c *Conn) View() View {
 	fl := c.flags.Load()
 	return View{Born: time.Duration(c.created), LastUsed: time.Duration(c.lastUsed.Load()),
 		Heard: time.Duration(c.heard.Load()), MaxAge: time.Duration(c.maxAge()), Pool: hooks.Pool(c.pool.Load()), Ready: fl&fReady != 0,
-		Awaiting: fl&fAwaiting != 0, Writing: fl&fWriting != 0, Asked: fl&fWaking != 0, Leased: c.leased.Load(), PubSub: dirt(c.dirt.Load())&dirtSubscribe != 0 || c.sentinel()}
+		Awaiting: fl&fAwaiting != 0, Writing: fl&fWriting != 0, Asked: fl&fWaking != 0, Leased: c.leased.Load(), PubSub: command.SessionState(c.state.Load())&command.PubSub != 0 || c.sentinel()}
 }
 
 // LastCommand is the name of the last command written, lower case.

@@ -1,8 +1,10 @@
 package conntrack
 
-import "sync/atomic"
+import (
+	"sync/atomic"
 
-import "github.com/lifeguard-redis/lifeguard/hooks"
+	"github.com/lifeguard-redis/lifeguard/hooks"
+)
 
 // demand counts how many connections of a pool are wanted at once. Commands that
 // wait for a connection count too.

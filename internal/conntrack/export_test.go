@@ -4,6 +4,8 @@ import (
 	"net"
 	"strings"
 	"time"
+
+	"github.com/lifeguard-redis/lifeguard/internal/command"
 )
 
 // CountsOf is how Main and Pipeline count.
@@ -34,10 +36,10 @@ func (s *Scanner) Last() string { return unpackName(s.s.last, s.s.more) }
 func (s *Scanner) Left() string {
 	var words []string
 	for _, x := range []struct {
-		bit  dirt
+		bit  command.SessionState
 		word string
-	}{{dirtLost, "lost"}, {dirtMulti, "multi"}, {dirtNext, "next"}, {dirtSession, "session"}, {dirtSubscribe, "subscribe"}, {dirtWatch, "watch"}} {
-		if s.s.dirt&x.bit != 0 {
+	}{{command.Untracked, "lost"}, {command.InMulti, "multi"}, {command.ForNext, "next"}, {command.Changed, "session"}, {command.PubSub, "subscribe"}, {command.Watching, "watch"}} {
+		if s.s.state&x.bit != 0 {
 			words = append(words, x.word)
 		}
 	}

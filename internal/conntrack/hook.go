@@ -6,6 +6,7 @@ import (
 	"net"
 	"time"
 
+	"github.com/lifeguard-redis/lifeguard/internal/command"
 	"github.com/redis/go-redis/v9"
 )
 
@@ -138,7 +139,7 @@ func (s *scope) process(ctx context.Context, cmd redis.Cmder) error {
 		return s.next(ctx, cmd)
 	}
 	ctx = unhurried(ctx)
-	if s.users == nil || quiet || setsUp(cmd) && repeated(ctx) {
+	if s.users == nil || quiet || command.IsHandshake(cmd) && repeated(ctx) {
 		return s.run(ctx, cmd, watch)
 	}
 	return s.users(context.WithValue(ctx, callKey{}, &call{watch: watch}), cmd)
@@ -149,7 +150,7 @@ func (s *scope) process(ctx context.Context, cmd redis.Cmder) error {
 func (s *scope) run(ctx context.Context, cmd redis.Cmder, watch bool) error {
 	h, n := s.in.Hook, s.in.Node
 	client := s.holder == nil && s.in.commands.areOf(s.in, s.chain)
-	work := client || !setsUp(cmd) // not the handshake of a connection for somebody else's command
+	work := client || !command.IsHandshake(cmd) // not the handshake of a connection for somebody else's command
 	var start int64
 	if h.Took != nil && work {
 		start = n.t.now()
@@ -193,7 +194,7 @@ func (s *scope) run(ctx context.Context, cmd redis.Cmder, watch bool) error {
 		}
 		return err
 	}
-	if !n.tookWrites.Load() && writes(cmd.Name()) {
+	if !n.tookWrites.Load() && command.Writes(cmd) {
 		n.tookWrites.Store(true)
 	}
 	return nil
@@ -203,30 +204,9 @@ func (s *scope) run(ctx context.Context, cmd redis.Cmder, watch bool) error {
 // the one it got: what the call needs to know is in that.
 var errLostContext = errors.New("lifeguard: a hook went on with another ctx: derive it from the one that the hook was given")
 
-// setsUp knows what go-redis sends on a Conn of its own to set a connection up.
-func setsUp(cmd redis.Cmder) bool {
-	switch cmd.Name() {
-	case "hello", "auth", "client", "select", "readonly":
-		return true
-	}
-	return false
-}
-
-// writes knows the most common writes: enough to tell a node that takes writes
-// from a replica.
-func writes(name string) bool {
-	switch name {
-	case "set", "setex", "incr", "incrby", "decr", "del", "unlink", "expire", "hset", "hdel", "hincrby", "lpush", "rpush",
-		"lpop", "rpop", "sadd", "srem", "zadd", "zrem", "zincrby", "xadd", "getset", "setnx", "mset",
-		"eval", "evalsha", "fcall": // most scripts write
-		return true
-	}
-	return false
-}
-
 func tookWrite(cmds []redis.Cmder) bool {
 	for _, cmd := range cmds {
-		if writes(cmd.Name()) && cmd.Err() == nil {
+		if command.Writes(cmd) && cmd.Err() == nil {
 			return true
 		}
 	}
@@ -309,7 +289,7 @@ func (s pipeScope) process(ctx context.Context, cmds []redis.Cmder) error {
 	if holder != nil && users == nil {
 		users = s.leases
 	}
-	if users == nil || quiet || len(cmds) > 0 && setsUp(cmds[0]) && repeated(ctx) {
+	if users == nil || quiet || len(cmds) > 0 && command.IsHandshake(cmds[0]) && repeated(ctx) {
 		return s.run(ctx, cmds, holder)
 	}
 	return users(context.WithValue(ctx, callKey{}, &call{holder: holder}), cmds)
@@ -352,7 +332,7 @@ func (s pipeScope) send(ctx context.Context, cmds []redis.Cmder) error {
 		}
 	}
 	var start int64
-	if h.Took != nil && len(cmds) > 0 && !setsUp(cmds[0]) {
+	if h.Took != nil && len(cmds) > 0 && !command.IsHandshake(cmds[0]) {
 		first := cmds[0]
 		start = n.t.now()
 		defer func() { h.Took(first, time.Duration(n.t.now()-start)) }()
@@ -384,7 +364,7 @@ func (s pipeScope) send(ctx context.Context, cmds []redis.Cmder) error {
 	if err == nil {
 		return nil
 	}
-	if len(cmds) > 0 && !setsUp(cmds[0]) {
+	if len(cmds) > 0 && !command.IsHandshake(cmds[0]) {
 		n.health.fail(h, err)
 	}
 	after := n.since(start)

@@ -1,8 +1,11 @@
 package conntrack
 
-import "time"
+import (
+	"time"
 
-import "github.com/lifeguard-redis/lifeguard/hooks"
+	"github.com/lifeguard-redis/lifeguard/hooks"
+	"github.com/lifeguard-redis/lifeguard/internal/command"
+)
 
 // Info describes the connection. Safe for concurrent use.
 func (c *Conn) Info() hooks.ConnInfo {
@@ -22,7 +25,7 @@ func (c *Conn) Info() hooks.ConnInfo {
 		i.State = hooks.StateClosed
 	case fl&fReady == 0:
 		i.State = hooks.StateHandshake
-	case dirt(c.dirt.Load())&dirtSubscribe != 0:
+	case command.SessionState(c.state.Load())&command.PubSub != 0:
 		i.State = hooks.StateSubscribed
 	case c.leased.Load():
 		i.State = hooks.StateLeased

@@ -1,8 +1,10 @@
 package conntrack
 
-import "time"
+import (
+	"time"
 
-import "github.com/lifeguard-redis/lifeguard/hooks"
+	"github.com/lifeguard-redis/lifeguard/hooks"
+)
 
 // An order says what is to happen to a connection that go-redis holds idle. It
 // is kept per connection, so that no single sweep has to be complete. The
@@ -78,7 +80,7 @@ func (c *Conn) Unwake() {
 
 // Leaving reports whether the connection will be ended as soon as it is idle.
 func (c *Conn) Leaving() bool {
-	return c.ended.Load() != nil || c.order.Load()&0xff >= orderSoft || c.dirt.Load() != 0 && !c.leased.Load()
+	return c.ended.Load() != nil || c.order.Load()&0xff >= orderSoft || c.state.Load() != 0 && !c.leased.Load()
 }
 
 // Due reports whether a visit has an order to obey on the connection. One that is
@@ -112,7 +114,7 @@ func (c *Conn) refusal(now int64) hooks.Reason {
 	if level, r := unpackOrder(c.order.Load()); level == orderHard {
 		return r
 	}
-	if c.dirt.Load() != 0 && !c.leased.Load() {
+	if c.state.Load() != 0 && !c.leased.Load() {
 		return hooks.ReasonSessionState
 	}
 	if limit := c.maxAge(); limit > 0 && now-c.created >= limit && !c.node.ClosedToNew() && !c.sentinel() {

@@ -1,15 +1,9 @@
 package conntrack
 
-// dirt is the state that commands left on a connection, as bits.
-type dirt uint32
+import (
+	"strings"
 
-const (
-	dirtMulti     dirt = 1 << iota // a transaction is open: ended by EXEC or DISCARD
-	dirtWatch                      // keys are watched: ended by EXEC, DISCARD or UNWATCH
-	dirtSession                    // SELECT, AUTH, CLIENT TRACKING and the like: cannot be undone
-	dirtSubscribe                  // a subscription or MONITOR: replies come unasked
-	dirtLost                       // the stream of requests could not be followed
-	dirtNext                       // ASKING, CLIENT CACHING: holds for the next command only
+	"github.com/lifeguard-redis/lifeguard/internal/command"
 )
 
 // scanner follows the requests written to a connection, in pieces of any size,
@@ -24,7 +18,7 @@ type scanner struct {
 
 	name  [16]byte // first argument of a command that may matter, upper case
 	nameN int
-	sub   [16]byte // its second argument
+	sub   [20]byte // its second argument
 	subN  int
 	want  bool // the command may matter: collect its second argument too
 
@@ -33,11 +27,11 @@ type scanner struct {
 	coll  int // 0 nothing, 1 collecting name, 2 collecting sub
 
 	lost   bool
-	begun  uint32 // commands
-	reauth bool   // AUTH is go-redis's own, with new credentials of the same user
-	dirt   dirt
-	last   uint64 // first 8 bytes of the last command's name, as written
-	more   uint64 // the next 8
+	begun  uint32               // commands
+	reauth bool                 // AUTH is go-redis's own, with new credentials of the same user
+	state  command.SessionState // what commands left
+	last   uint64               // first 8 bytes of the last command's name, as written
+	more   uint64               // the next 8
 }
 
 // feed follows b. It never fails: a stream that it cannot follow is marked lost.
@@ -104,7 +98,7 @@ func (s *scanner) whole(b []byte) int {
 		}
 	}
 	s.begun++
-	s.dirt &^= dirtNext
+	s.state &^= command.ForNext
 	s.last, s.more = last, more
 	return at
 }
@@ -197,7 +191,7 @@ func (s *scanner) begin(kind byte, n int) {
 		}
 		s.begun++
 		s.args, s.arg, s.want, s.nameN, s.subN = n, 0, false, 0, 0
-		s.dirt &^= dirtNext
+		s.state &^= command.ForNext
 		return
 	}
 	if s.args == 0 {
@@ -225,12 +219,11 @@ func (s *scanner) collect(b []byte) {
 
 // stateful lists, by first letter, the first 8 letters of the commands that apply looks at.
 var stateful = func() (t [26][]uint64) {
-	for _, name := range []string{"MULTI", "EXEC", "DISCARD", "WATCH", "UNWATCH", "SUBSCRIBE", "PSUBSCRIBE", "SSUBSCRIBE",
-		"UNSUBSCRIBE", "PUNSUBSCRIBE", "SUNSUBSCRIBE", "MONITOR", "SYNC", "PSYNC", "SELECT", "AUTH", "HELLO", "RESET", "READONLY", "READWRITE", "QUIT", "REPLCONF",
-		"ASKING", "CLIENT", "SCRIPT"} {
+	for _, name := range command.Stateful() {
 		var b [8]byte
-		copy(b[:], name)
-		t[name[0]-'A'] = append(t[name[0]-'A'], le64(b[:]))
+		copy(b[:], strings.ToUpper(name))
+		i := b[0] - 'A'
+		t[i] = append(t[i], le64(b[:]))
 	}
 	return t
 }()
@@ -277,58 +270,18 @@ func le64(b []byte) uint64 {
 		uint64(b[4])<<32 | uint64(b[5])<<40 | uint64(b[6])<<48 | uint64(b[7])<<56
 }
 
-func upper(b []byte) {
-	for i, c := range b {
-		if c >= 'a' && c <= 'z' {
-			b[i] = c - ('a' - 'A')
-		}
-	}
-}
-
-// apply notes what the command that just ended leaves on its connection. The
-// list is checked against a live server's commands by a test.
+// apply notes what the command that just ended leaves on its connection.
 func (s *scanner) apply() {
-	upper(s.name[:s.nameN])
-	upper(s.sub[:s.subN])
-	if s.reauth && string(s.name[:s.nameN]) == "AUTH" {
+	name := string(s.name[:s.nameN])
+	if s.reauth && strings.EqualFold(name, "auth") {
 		return
 	}
-	switch string(s.name[:s.nameN]) {
-	case "MULTI":
-		s.dirt |= dirtMulti
-	case "EXEC", "DISCARD":
-		s.dirt &^= dirtMulti | dirtWatch
-	case "WATCH":
-		s.dirt |= dirtWatch
-	case "UNWATCH":
-		if s.dirt&dirtMulti == 0 { // inside MULTI it is only queued
-			s.dirt &^= dirtWatch
-		}
-	case "SUBSCRIBE", "PSUBSCRIBE", "SSUBSCRIBE", "MONITOR", "SYNC", "PSYNC":
-		s.dirt |= dirtSubscribe
-	case "UNSUBSCRIBE", "PUNSUBSCRIBE", "SUNSUBSCRIBE": // a reply for each channel, of which a caller reads one
-		s.dirt |= dirtSession
-	case "SELECT", "AUTH", "HELLO", "RESET", "READONLY", "READWRITE", "QUIT", "REPLCONF":
-		s.dirt |= dirtSession
-	case "ASKING":
-		s.dirt |= dirtNext
-	case "CLIENT":
-		switch string(s.sub[:s.subN]) {
-		case "TRACKING", "REPLY", "SETNAME", "SETINFO", "NO-EVICT", "NO-TOUCH", "CAPA", "IMPORT-SOURCE", "MAINT_NOTIFICATI":
-			s.dirt |= dirtSession
-		case "CACHING":
-			s.dirt |= dirtNext
-		}
-	case "SCRIPT":
-		if string(s.sub[:s.subN]) == "DEBUG" {
-			s.dirt |= dirtSession
-		}
-	}
+	s.state = s.state.After(name, string(s.sub[:s.subN]))
 }
 
 func (s *scanner) lose() {
 	s.lost = true
-	s.dirt |= dirtLost
+	s.state |= command.Untracked
 }
 
 // reset forgets everything: the handshake is over, the connection starts clean.

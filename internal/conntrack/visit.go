@@ -15,6 +15,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/lifeguard-redis/lifeguard/hooks"
+	"github.com/lifeguard-redis/lifeguard/internal/command"
 )
 
 // visitKind says what a visit is for.
@@ -158,7 +159,7 @@ func (c *Conn) visited(v *visit, n int) (int, error) {
 	if v.kind == visitReady {
 		c.scan.reset()
 		c.scan.reauth = c.node.opt.StreamingCredentialsProvider != nil
-		c.dirt.Store(0)
+		c.state.Store(0)
 		c.change(fWrote|fOutstanding|fReadSet, fReady|fCanned)
 		c.node.raw.Add(-1)
 		c.shaken(!v.apart)
@@ -234,7 +235,7 @@ func (c *Conn) ask(v *visit, why hooks.Reason, n int) (int, error) {
 // undo sends the command that ends an open transaction or watches.
 func (c *Conn) undo(v *visit, n int) (int, error) {
 	cmd := unwatch
-	if c.scan.dirt&dirtMulti != 0 {
+	if c.scan.state&command.InMulti != 0 {
 		cmd = discard // ends the watches too
 	}
 	v.woken = true
@@ -242,8 +243,8 @@ func (c *Conn) undo(v *visit, n int) (int, error) {
 	if _, err := c.send(cmd); err != nil {
 		return 0, err
 	}
-	c.scan.dirt &^= dirtMulti | dirtWatch
-	c.dirt.Store(uint32(c.scan.dirt))
+	c.scan.state &^= command.InMulti | command.Watching
+	c.state.Store(uint32(c.scan.state))
 	return n, nil
 }
 

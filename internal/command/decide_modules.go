@@ -1,4 +1,4 @@
-package retry
+package command
 
 import "strings"
 
@@ -17,7 +17,7 @@ var moduleDecisions = []decision{
 		cms.query cms.info topk.query topk.list topk.info topk.count
 		tdigest.byrank tdigest.byrevrank tdigest.cdf tdigest.info tdigest.max tdigest.min
 		tdigest.quantile tdigest.rank tdigest.revrank tdigest.trimmed_mean`, is: read},
-	{names: "ft.aggregate ft.hybrid", rule: func(a args) verdict { return when(!a.has(2, "withcursor"), read) },
+	{names: "ft.aggregate ft.hybrid", rule: func(a Args) Class { return when(!a.has(2, "withcursor"), read) },
 		forms: `FT.AGGREGATE i q
 		FT.AGGREGATE i q WITHCURSOR
 		FT.HYBRID i q`, why: "a cursor is left behind"},
@@ -26,11 +26,11 @@ var moduleDecisions = []decision{
 		JSON.SET k $ 1 XX
 		JSON.SET k $ 1 NX
 		JSON.SET k $.a[0] 1`},
-	{names: "json.merge", rule: func(a args) verdict { return when(steady(a, 2), again.value()) }, forms: `JSON.MERGE k $.a 1
+	{names: "json.merge", rule: func(a Args) Class { return when(steady(a, 2), again.value()) }, forms: `JSON.MERGE k $.a 1
 		JSON.MERGE k $.a[0] 1`},
-	{names: "json.clear", rule: func(a args) verdict { return when(steady(a, 2), again.positive()) }, forms: `JSON.CLEAR k $.a
+	{names: "json.clear", rule: func(a Args) Class { return when(steady(a, 2), again.positive()) }, forms: `JSON.CLEAR k $.a
 		JSON.CLEAR k $.a[0]`},
-	{names: "json.del json.forget", rule: func(a args) verdict { return when(steady(a, 2), constant.positive()) }, forms: `JSON.DEL k $.a
+	{names: "json.del json.forget", rule: func(a Args) Class { return when(steady(a, 2), constant.positive()) }, forms: `JSON.DEL k $.a
 		JSON.DEL k $.a[0]
 		JSON.FORGET k $.a`},
 	{names: "json.mset", rule: jsonMSet, forms: `JSON.MSET k $ 1
@@ -44,21 +44,21 @@ var moduleDecisions = []decision{
 
 // jsonSet: JSON.SET key path value [NX|XX]. It replies nil if there is no such place;
 // the root there always is.
-func jsonSet(a args) verdict {
+func jsonSet(a Args) Class {
 	switch {
 	case !steady(a, 2):
 		return no
-	case len(a) == 5 && a.is(4, "xx"):
+	case len(a) == 5 && a.Is(4, "xx"):
 		return again.value()
 	case len(a) != 4:
 		return no
-	case a.is(2, "$", "."):
+	case a.Is(2, "$", "."):
 		return constant
 	}
 	return constant.value()
 }
 
-func jsonMSet(a args) verdict {
+func jsonMSet(a Args) Class {
 	for i := 2; i < len(a); i += 3 {
 		if !steady(a, i) {
 			return no
@@ -69,10 +69,10 @@ func jsonMSet(a args) verdict {
 
 // steady reports whether a JSON path, if argument i is there, names the same
 // place after a first execution: a place in an array need not.
-func steady(a args, i int) bool {
+func steady(a Args, i int) bool {
 	if i >= len(a) {
 		return true
 	}
-	path, ok := a.text(i)
+	path, ok := a.Text(i)
 	return ok && !strings.ContainsAny(path, "[?*") && !strings.Contains(path, "..")
 }

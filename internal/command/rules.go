@@ -1,13 +1,13 @@
-package retry
+package command
 
 import "strings"
 
 // The classes of commands that depend on their arguments.
 
 // readable reports whether all arguments from position from on can be read.
-func readable(a args, from int) bool {
+func readable(a Args, from int) bool {
 	for i := from; i < len(a); i++ {
-		if _, ok := a.text(i); !ok {
+		if _, ok := a.Text(i); !ok {
 			return false
 		}
 	}
@@ -16,11 +16,11 @@ func readable(a args, from int) bool {
 
 // distinct counts the different arguments from position from on, every step-th
 // one. What cannot be read counts as one of its own.
-func distinct(a args, from, step int) int {
+func distinct(a Args, from, step int) int {
 	seen := make(map[string]struct{}, max(len(a)-from, 0)/step)
 	n := 0
 	for i := from; i < len(a); i += step {
-		s, ok := a.text(i)
+		s, ok := a.Text(i)
 		if _, had := seen[s]; ok && had {
 			continue
 		}
@@ -33,7 +33,7 @@ func distinct(a args, from, step int) int {
 }
 
 // set: SET key value [NX|XX|IFEQ v|IFNE v|IFDEQ d|IFDNE d] [GET] [EX s|PX ms|EXAT t|PXAT t|KEEPTTL]
-func set(a args) verdict {
+func set(a Args) Class {
 	if len(a) < 3 {
 		return no
 	}
@@ -45,7 +45,7 @@ func set(a args) verdict {
 		case "xx":
 			v = again.value()
 		case "keepttl":
-			v.constant = false
+			v.Constant = false
 		default:
 			return no
 		}
@@ -55,7 +55,7 @@ func set(a args) verdict {
 
 // msetex: MSETEX numkeys k v ... [NX|XX] [EX s|...|KEEPTTL]. It replies 1, or 0 if
 // the condition does not hold.
-func msetex(a args) verdict {
+func msetex(a Args) Class {
 	n, ok := a.number(1)
 	if !ok || n <= 0 || n >= int64(len(a)) || a.has(2+2*int(n), "nx") {
 		return no
@@ -69,10 +69,10 @@ func msetex(a args) verdict {
 // getex: GETEX key [EX s|PX ms|EXAT t|PXAT t|PERSIST], and HGETEX with FIELDS after
 // it. A time that may have passed by the second time takes the value away: what is
 // shorter than a minute, and what depends on the server's clock.
-func getex(a args) verdict {
+func getex(a Args) Class {
 	switch a.lower(2) {
 	case "", "fields":
-		return when(len(a) == 2 || a.is(2, "fields"), read)
+		return when(len(a) == 2 || a.Is(2, "fields"), read)
 	case "persist":
 		return again
 	case "ex":
@@ -87,7 +87,7 @@ func getex(a args) verdict {
 
 // hsetex: HSETEX key [FNX|FXX] [EX s|...|KEEPTTL] FIELDS n f v ... It replies 1, or
 // 0 if the condition does not hold.
-func hsetex(a args) verdict {
+func hsetex(a Args) Class {
 	v := again
 	for i := 2; i < len(a); i++ {
 		switch a.lower(i) {
@@ -106,14 +106,14 @@ func hsetex(a args) verdict {
 }
 
 // ltrim: a cap may be applied twice, cutting off the head may not.
-func ltrim(a args) verdict {
+func ltrim(a Args) Class {
 	start, ok1 := a.number(2)
 	stop, ok2 := a.number(3)
 	return when(ok1 && ok2 && (start == 0 && stop >= -1 || start < 0 && stop == -1), again)
 }
 
 // zremrangebyrank: keeping a number of them may be done twice.
-func zremrangebyrank(a args) verdict {
+func zremrangebyrank(a Args) Class {
 	start, ok1 := a.number(2)
 	stop, ok2 := a.number(3)
 	return when(ok1 && ok2 && (start == 0 && stop < 0 || start > 0 && stop == -1), again.positive())
@@ -121,7 +121,7 @@ func zremrangebyrank(a args) verdict {
 
 // zadd: ZADD key [NX|XX] [GT|LT] [CH] [INCR] score member ...
 // Without CH it counts what was added, with XX always 0.
-func zadd(a args) verdict {
+func zadd(a Args) Class {
 	var xx, ordered, ch bool
 	for i := 2; i < len(a); i++ {
 		switch a.lower(i) {
@@ -148,7 +148,7 @@ func zadd(a args) verdict {
 }
 
 // geoadd: GEOADD key [NX|XX] [CH] longitude latitude member ...
-func geoadd(a args) verdict {
+func geoadd(a Args) Class {
 	var xx, ch bool
 	for i := 2; i < len(a); i++ {
 		switch a.lower(i) {
@@ -176,19 +176,19 @@ func geoadd(a args) verdict {
 // [MAXLEN|MINID [=|~] n [LIMIT c]] id field value ...
 // With an id of the caller's own a second one is refused by the server, so that one
 // which is not was the first.
-func xadd(a args) verdict {
+func xadd(a Args) Class {
 	for i := 2; i < len(a); i++ {
 		switch a.lower(i) {
 		case "nomkstream", "keepref", "delref", "acked":
 		case "maxlen", "minid":
-			if a.is(i+1, "=", "~") {
+			if a.Is(i+1, "=", "~") {
 				i++
 			}
 			i++
 		case "limit":
 			i++
 		default:
-			id, ok := a.text(i)
+			id, ok := a.Text(i)
 			ms, seq, _ := strings.Cut(id, "-")
 			return when(ok && digits(ms) && (seq == "" && !strings.Contains(id, "-") || digits(seq)), again.value())
 		}
@@ -207,15 +207,15 @@ func digits(s string) bool {
 
 // xtrim: XTRIM key MAXLEN|MINID [=|~] n [LIMIT c]. With ~ there may be some left to
 // remove for a second one.
-func xtrim(a args) verdict {
-	if a.is(3, "~") || !readable(a, 2) {
+func xtrim(a Args) Class {
+	if a.Is(3, "~") || !readable(a, 2) {
 		return again.never()
 	}
 	return again.positive()
 }
 
 // xreadgroup: only a look at what was delivered to this consumer before.
-func xreadgroup(a args) verdict {
+func xreadgroup(a Args) Class {
 	for i := 4; i < len(a); i++ {
 		switch a.lower(i) {
 		case "count", "block":
@@ -227,7 +227,7 @@ func xreadgroup(a args) verdict {
 				return no
 			}
 			for j := i + 1 + n/2; j < len(a); j++ {
-				if id, ok := a.text(j); !ok || id == "" || id[0] < '0' || id[0] > '9' {
+				if id, ok := a.Text(j); !ok || id == "" || id[0] < '0' || id[0] > '9' {
 					return no
 				}
 			}
@@ -241,13 +241,13 @@ func xreadgroup(a args) verdict {
 
 // store: dest is written from what the later arguments name. If dest may be one
 // of them, the second result may differ from the first.
-func store(a args, dest, from int) verdict {
-	d, ok := a.text(dest)
+func store(a Args, dest, from int) Class {
+	d, ok := a.Text(dest)
 	if !ok || !readable(a, from) || len(a) <= from {
 		return no
 	}
 	for i := from; i < len(a); i++ {
-		if s, _ := a.text(i); s == d {
+		if s, _ := a.Text(i); s == d {
 			return no
 		}
 	}
@@ -255,11 +255,11 @@ func store(a args, dest, from int) verdict {
 }
 
 // sort_: SORT key ... [STORE dest]
-func sort_(a args) verdict {
+func sort_(a Args) Class {
 	if !readable(a, 1) {
 		return no
 	}
-	key, _ := a.text(1)
+	key, _ := a.Text(1)
 	for i := 2; i < len(a); i++ {
 		switch a.lower(i) {
 		case "by", "get":
@@ -267,7 +267,7 @@ func sort_(a args) verdict {
 		case "limit":
 			i += 2
 		case "store":
-			dest, ok := a.text(i + 1)
+			dest, ok := a.Text(i + 1)
 			// A pattern of BY or GET can name the destination.
 			return when(ok && dest != key && !a.has(2, "by", "get"), again)
 		}
@@ -276,15 +276,15 @@ func sort_(a args) verdict {
 }
 
 // georadius: a read, unless it stores.
-func georadius(a args) verdict {
+func georadius(a Args) Class {
 	if !readable(a, 1) {
 		return no
 	}
-	key, _ := a.text(1)
+	key, _ := a.Text(1)
 	v := read
 	for i := 2; i < len(a); i++ {
-		if a.is(i, "store", "storedist") {
-			dest, ok := a.text(i + 1)
+		if a.Is(i, "store", "storedist") {
+			dest, ok := a.Text(i + 1)
 			if !ok || dest == key {
 				return no
 			}

@@ -1,19 +1,17 @@
-package retry
+package command
 
 import (
 	"strconv"
 	"strings"
-
-	"github.com/redis/go-redis/v9"
 )
 
-// args reads a command's arguments, name included, as go-redis would write
+// Args reads a command's arguments, name included, as go-redis would write
 // them. It never panics, whatever the arguments are.
-type args []any
+type Args []any
 
-// text returns argument i as the server will see it, and false if there is none
+// Text returns argument i as the server will see it, and false if there is none
 // or if it takes user code to find out (encoding.BinaryMarshaler).
-func (a args) text(i int) (string, bool) {
+func (a Args) Text(i int) (string, bool) {
 	if i < 0 || i >= len(a) {
 		return "", false
 	}
@@ -62,15 +60,15 @@ func (a args) text(i int) (string, bool) {
 	return "", false
 }
 
-// lower is text in lower case, "" if there is none.
-func (a args) lower(i int) string {
-	s, _ := a.text(i)
+// lower is Text in lower case, "" if there is none.
+func (a Args) lower(i int) string {
+	s, _ := a.Text(i)
 	return strings.ToLower(s)
 }
 
-// is reports whether argument i is one of the given words, given in lower case.
-func (a args) is(i int, words ...string) bool {
-	s, ok := a.text(i)
+// Is reports whether argument i is one of the given words, given in lower case.
+func (a Args) Is(i int, words ...string) bool {
+	s, ok := a.Text(i)
 	if !ok {
 		return false
 	}
@@ -84,9 +82,9 @@ func (a args) is(i int, words ...string) bool {
 
 // has reports whether one of the arguments from position from on is one of the
 // words, or cannot be read and so might be.
-func (a args) has(from int, words ...string) bool {
+func (a Args) has(from int, words ...string) bool {
 	for i := from; i < len(a); i++ {
-		if _, ok := a.text(i); !ok || a.is(i, words...) {
+		if _, ok := a.Text(i); !ok || a.Is(i, words...) {
 			return true
 		}
 	}
@@ -94,39 +92,11 @@ func (a args) has(from int, words ...string) bool {
 }
 
 // number returns argument i as an integer.
-func (a args) number(i int) (int64, bool) {
-	s, ok := a.text(i)
+func (a Args) number(i int) (int64, bool) {
+	s, ok := a.Text(i)
 	if !ok {
 		return 0, false
 	}
 	n, err := strconv.ParseInt(s, 10, 64)
 	return n, err == nil
-}
-
-// nameOf is the command's name in lower case, the subcommand included where the
-// server knows one: "get", "config|set". It is "" for a command without one.
-func nameOf(cmd redis.Cmder) (string, args) {
-	a := args(cmd.Args())
-	name := a.lower(0)
-	if len(a) > 1 {
-		if sub, ok := a.text(1); ok && len(sub) <= 32 {
-			full := name + "|" + strings.ToLower(sub)
-			if lookup(full) != nil || isContainer(name) {
-				return full, a
-			}
-		}
-	}
-	return name, a
-}
-
-// isContainer names the commands of which every form is a subcommand, so that a
-// subcommand newer than the table is not taken for the container.
-func isContainer(name string) bool {
-	switch name {
-	case "acl", "client", "cluster", "command", "commandlog", "config", "function", "hotkeys", "latency", "memory",
-		"module", "object", "pubsub", "script", "sentinel", "slowlog", "xgroup", "xinfo",
-		"ft.config", "ft.cursor", "json.debug":
-		return true
-	}
-	return false
 }

@@ -1,56 +1,13 @@
-package retry
-
-import (
-	"strings"
-	"sync"
-)
-
-// verdict is a decision about a command as it was called.
-type verdict struct {
-	safety Safety
-	// constant: a write whose effect does not depend on what was there before. A
-	// sequence of those may be repeated in any company.
-	constant bool
-	proof    proof // of IdempotentState
-}
-
-var (
-	no       = verdict{safety: Unsafe}
-	read     = verdict{safety: ReadOnly}
-	constant = verdict{safety: IdempotentWrite, constant: true}
-	again    = verdict{safety: IdempotentWrite} // its effect depends on what was there
-)
-
-// less is v for a command that may reply less the second time.
-func (v verdict) less(kind proofKind, n int) verdict {
-	if v.safety == IdempotentWrite {
-		v.safety, v.proof = IdempotentState, proof{kind, n}
-	}
-	return v
-}
-
-func (v verdict) value() verdict     { return v.less(proofValue, 0) }
-func (v verdict) positive() verdict  { return v.less(proofPositive, 0) }
-func (v verdict) all(n int) verdict  { return v.less(proofAll, n) }
-func (v verdict) each(n int) verdict { return v.less(proofEach, n) }
-func (v verdict) never() verdict     { return v.less(proofNone, 0) }
-
-// when is v if ok, else no.
-func when(ok bool, v verdict) verdict {
-	if ok {
-		return v
-	}
-	return no
-}
+package command
 
 // decision is the class of some commands that are not plain reads by the server's
 // own flags. What is doubtful is no.
 type decision struct {
 	names string
-	is    verdict
-	rule  func(a args) verdict // in place of is: the class depends on the arguments
-	forms string               // with rule: examples for docs/COMMANDS.md, one a line
-	why   string               // for docs/COMMANDS.md
+	is    Class
+	rule  func(a Args) Class // in place of is: the class depends on the arguments
+	forms string             // with rule: examples for docs/COMMANDS.md, one a line
+	why   string             // for docs/COMMANDS.md
 }
 
 const (
@@ -64,30 +21,6 @@ const (
 	whyCount    = "the count of new ones, rarely read, is 0 the second time"
 	whyDepends  = "in this form its reply decides something, or its effect depends on what is there"
 )
-
-// decided has the decisions by name.
-var decided = sync.OnceValue(func() map[string]*decision {
-	m := make(map[string]*decision)
-	for _, list := range [][]decision{decisions, moduleDecisions} {
-		for i := range list {
-			for name := range strings.FieldsSeq(list[i].names) {
-				m[name] = &list[i]
-			}
-		}
-	}
-	return m
-})
-
-// decide returns false for a command about which nothing was decided.
-func decide(name string, a args) (verdict, bool) {
-	switch d := decided()[name]; {
-	case d != nil && d.rule != nil:
-		return d.rule(a), true
-	case d != nil:
-		return d.is, true
-	}
-	return no, isBound(name)
-}
 
 var decisions = []decision{
 
@@ -108,22 +41,22 @@ var decisions = []decision{
 		GETEX k EX 60
 		GETEX k EX 59
 		GETEX k EXAT 1900000000`},
-	{names: "delex", rule: func(a args) verdict { return when(len(a) == 2, constant.positive()) }, forms: `DELEX k
+	{names: "delex", rule: func(a Args) Class { return when(len(a) == 2, constant.positive()) }, forms: `DELEX k
 		DELEX k IFEQ v`},
 	{names: "digest", is: read},
-	{names: "bitfield", rule: func(a args) verdict { return when(!a.has(2, "set", "incrby"), read) }, forms: `BITFIELD k GET u8 0
+	{names: "bitfield", rule: func(a Args) Class { return when(!a.has(2, "set", "incrby"), read) }, forms: `BITFIELD k GET u8 0
 		BITFIELD k SET u8 0 1
 		BITFIELD k INCRBY u8 0 1`},
-	{names: "bitop", rule: func(a args) verdict { return store(a, 2, 3) }, forms: `BITOP AND dest a b
+	{names: "bitop", rule: func(a Args) Class { return store(a, 2, 3) }, forms: `BITOP AND dest a b
 		BITOP AND dest dest b`},
 	{names: "append decr decrby incr incrby incrbyfloat increx", is: no, why: whyAgain},
 	{names: "setbit getset setnx msetnx delifeq", is: no, why: whyDecides},
 	{names: "getdel", is: no, why: whyGives},
 
 	// Keys.
-	{names: "del unlink", rule: func(a args) verdict { return constant.all(distinct(a, 1, 1)) }, forms: `DEL k1 k2
+	{names: "del unlink", rule: func(a Args) Class { return constant.all(distinct(a, 1, 1)) }, forms: `DEL k1 k2
 		UNLINK k`},
-	{names: "expire expireat pexpire pexpireat", rule: func(a args) verdict { return when(!a.has(3, "nx", "gt", "lt"), again.positive()) }, forms: `EXPIRE k 10
+	{names: "expire expireat pexpire pexpireat", rule: func(a Args) Class { return when(!a.has(3, "nx", "gt", "lt"), again.positive()) }, forms: `EXPIRE k 10
 		EXPIRE k 10 XX
 		EXPIRE k 10 NX
 		EXPIRE k 10 GT
@@ -131,9 +64,9 @@ var decisions = []decision{
 		PEXPIRE k 10000
 		PEXPIREAT k 1900000000000`},
 	{names: "persist", is: again.positive()},
-	{names: "copy", rule: func(a args) verdict { return when(a.has(3, "replace") && readable(a, 3), again.positive()) }, forms: `COPY a b REPLACE
+	{names: "copy", rule: func(a Args) Class { return when(a.has(3, "replace") && readable(a, 3), again.positive()) }, forms: `COPY a b REPLACE
 		COPY a b`},
-	{names: "restore", rule: func(a args) verdict { return when(a.has(4, "replace") && readable(a, 4), constant) }, forms: `RESTORE k 0 x REPLACE
+	{names: "restore", rule: func(a Args) Class { return when(a.has(4, "replace") && readable(a, 4), constant) }, forms: `RESTORE k 0 x REPLACE
 		RESTORE k 0 x`},
 	{names: "sort", rule: sort_, forms: `SORT k
 		SORT k STORE dest
@@ -145,9 +78,9 @@ var decisions = []decision{
 	// Hashes.
 	{names: "hset", is: constant, why: whyCount},
 	{names: "hmset", is: constant},
-	{names: "hdel", rule: func(a args) verdict { return constant.all(distinct(a, 2, 1)) }, forms: `HDEL h f1 f2`},
-	{names: "hexpire hexpireat hpexpire hpexpireat", rule: func(a args) verdict {
-		return when(!a.is(3, "nx", "gt", "lt") && readable(a[:min(4, len(a))], 3), again.each(2)) // 2: deleted, as its time had passed
+	{names: "hdel", rule: func(a Args) Class { return constant.all(distinct(a, 2, 1)) }, forms: `HDEL h f1 f2`},
+	{names: "hexpire hexpireat hpexpire hpexpireat", rule: func(a Args) Class {
+		return when(!a.Is(3, "nx", "gt", "lt") && readable(a[:min(4, len(a))], 3), again.each(2)) // 2: deleted, as its time had passed
 	}, forms: `HEXPIRE h 10 FIELDS 1 f
 		HEXPIRE h 10 NX FIELDS 1 f
 		HEXPIREAT h 1900000000 FIELDS 1 f
@@ -171,7 +104,7 @@ var decisions = []decision{
 	{names: "ltrim", rule: ltrim, forms: `LTRIM l 0 99
 		LTRIM l -100 -1
 		LTRIM l 1 -1`},
-	{names: "lrem", rule: func(a args) verdict {
+	{names: "lrem", rule: func(a Args) Class {
 		n, ok := a.number(2)
 		return when(ok && n == 0, constant.positive())
 	}, forms: `LREM l 0 v
@@ -181,9 +114,9 @@ var decisions = []decision{
 	{names: "blmove blmpop blpop brpop brpoplpush lmove lmpop lpop rpop rpoplpush", is: no, why: whyGives},
 
 	// Sets.
-	{names: "sadd srem", rule: func(a args) verdict { return constant.all(distinct(a, 2, 1)) }, forms: `SADD s m1 m2
+	{names: "sadd srem", rule: func(a Args) Class { return constant.all(distinct(a, 2, 1)) }, forms: `SADD s m1 m2
 		SREM s m`},
-	{names: "sdiffstore sinterstore sunionstore", rule: func(a args) verdict { return store(a, 1, 2) }, forms: `SDIFFSTORE dest a b
+	{names: "sdiffstore sinterstore sunionstore", rule: func(a Args) Class { return store(a, 1, 2) }, forms: `SDIFFSTORE dest a b
 		SINTERSTORE dest a b
 		SUNIONSTORE dest a b
 		SUNIONSTORE dest a dest`},
@@ -201,15 +134,15 @@ var decisions = []decision{
 		GEOADD g XX 1 2 m
 		GEOADD g CH 1 2 m
 		GEOADD g NX 1 2 m`, why: whyCount},
-	{names: "zrem", rule: func(a args) verdict { return constant.all(distinct(a, 2, 1)) }, forms: `ZREM z m1 m2`},
+	{names: "zrem", rule: func(a Args) Class { return constant.all(distinct(a, 2, 1)) }, forms: `ZREM z m1 m2`},
 	{names: "zremrangebylex zremrangebyscore", is: constant.positive()},
 	{names: "zremrangebyrank", rule: zremrangebyrank, forms: `ZREMRANGEBYRANK z 0 -101
 		ZREMRANGEBYRANK z 0 5`},
-	{names: "zdiffstore zinterstore zunionstore", rule: func(a args) verdict { return store(a, 1, 2) }, forms: `ZDIFFSTORE dest 2 a b
+	{names: "zdiffstore zinterstore zunionstore", rule: func(a Args) Class { return store(a, 1, 2) }, forms: `ZDIFFSTORE dest 2 a b
 		ZINTERSTORE dest 2 a b
 		ZUNIONSTORE dest 2 a b
 		ZUNIONSTORE dest 2 a dest`},
-	{names: "zrangestore geosearchstore", rule: func(a args) verdict { return store(a, 1, 2) }, forms: `ZRANGESTORE dest a 0 5
+	{names: "zrangestore geosearchstore", rule: func(a Args) Class { return store(a, 1, 2) }, forms: `ZRANGESTORE dest a 0 5
 		GEOSEARCHSTORE dest g FROMMEMBER m BYRADIUS 1 km`},
 	{names: "georadius georadiusbymember", rule: georadius, forms: `GEORADIUS g 1 2 3 km
 		GEORADIUS g 1 2 3 km STORE dest
@@ -229,16 +162,16 @@ var decisions = []decision{
 	{names: "xadd", rule: xadd, forms: `XADD s 5-1 f v
 		XADD s NOMKSTREAM 5-1 f v
 		XADD s * f v`},
-	{names: "xdel", rule: func(a args) verdict { return constant.all(distinct(a, 2, 1)) }, forms: `XDEL s 5-1 5-2`},
+	{names: "xdel", rule: func(a Args) Class { return constant.all(distinct(a, 2, 1)) }, forms: `XDEL s 5-1 5-2`},
 	{names: "xdelex", is: constant.each(1)},
-	{names: "xack", rule: func(a args) verdict { return again.all(distinct(a, 3, 1)) }, forms: `XACK s g 5-1 5-2`},
+	{names: "xack", rule: func(a Args) Class { return again.all(distinct(a, 3, 1)) }, forms: `XACK s g 5-1 5-2`},
 	{names: "xackdel", is: again.each(1)},
 	{names: "xtrim", rule: xtrim, forms: `XTRIM s MAXLEN 100
 		XTRIM s MINID 5
 		XTRIM s MAXLEN ~ 100`},
 	{names: "xsetid", is: again},
 	{names: "xgroup|createconsumer", is: again.positive()},
-	{names: "xread", rule: func(a args) verdict { return when(!a.has(1, "$"), read) }, forms: `XREAD STREAMS s 5-1
+	{names: "xread", rule: func(a Args) Class { return when(!a.has(1, "$"), read) }, forms: `XREAD STREAMS s 5-1
 		XREAD BLOCK 0 STREAMS s $`, why: "$ is another place the second time: what came in between is lost"},
 	{names: "xreadgroup", rule: xreadgroup, forms: `XREADGROUP GROUP g c STREAMS s 0
 		XREADGROUP GROUP g c STREAMS s >`},
@@ -256,7 +189,7 @@ var decisions = []decision{
 	{names: "eval evalsha fcall", is: no, why: "a script may do anything"},
 	{names: "eval_ro evalsha_ro fcall_ro", is: read},
 	{names: "script|load", is: constant},
-	{names: "function|load", rule: func(a args) verdict { return when(a.is(2, "replace"), constant) }, forms: `FUNCTION LOAD REPLACE x
+	{names: "function|load", rule: func(a Args) Class { return when(a.Is(2, "replace"), constant) }, forms: `FUNCTION LOAD REPLACE x
 		FUNCTION LOAD x`},
 	{names: "script|exists script|help script|show function|dump function|help function|list function|stats", is: read},
 	{names: "script|debug script|flush script|kill function|delete function|flush function|kill function|restore", is: no, why: whyAdmin},
@@ -275,7 +208,7 @@ var decisions = []decision{
 		cluster|nodes cluster|replicas cluster|shards cluster|slaves cluster|slot-stats cluster|slots
 		sentinel|get-master-addr-by-name sentinel|masters sentinel|master sentinel|replicas
 		sentinel|slaves sentinel|sentinels sentinel|myid sentinel|ckquorum`, is: read},
-	{names: "acl|log", rule: func(a args) verdict { return when(!a.has(2, "reset"), read) }, forms: `ACL LOG
+	{names: "acl|log", rule: func(a Args) Class { return when(!a.has(2, "reset"), read) }, forms: `ACL LOG
 		ACL LOG RESET`},
 
 	// Changing the server. Settings are constants.
@@ -293,25 +226,4 @@ var decisions = []decision{
 
 	// Messages.
 	{names: "publish spublish", is: no, why: "a second message is delivered, too"},
-}
-
-// isBound names commands that belong to one connection: what they do, or what
-// they answer, is not the same on another one.
-func isBound(name string) bool {
-	switch name {
-	case "asking", "auth", "client", "discard", "exec", "hello", "monitor", "multi", "psubscribe", "punsubscribe",
-		"quit", "readonly", "readwrite", "reset", "select", "ssubscribe", "subscribe", "sunsubscribe", "unsubscribe",
-		"unwatch", "wait", "waitaof", "watch":
-		return true
-	}
-	return strings.HasPrefix(name, "client|")
-}
-
-// runsScript names commands whose reply can be made up by the caller's own code.
-func runsScript(name string) bool {
-	switch name {
-	case "eval", "evalsha", "eval_ro", "evalsha_ro", "fcall", "fcall_ro":
-		return true
-	}
-	return false
 }

@@ -1,4 +1,4 @@
-package retry
+package command
 
 import "github.com/redis/go-redis/v9"
 
@@ -6,10 +6,10 @@ import "github.com/redis/go-redis/v9"
 // second reply may be given to the caller depends on what a repetition, right after
 // a first execution, can reply at all.
 
-// proof says which replies only a first execution can give. Between the two another
+// Proof says which replies only a first execution can give. Between the two another
 // client may have acted, so a count of several is taken only if it is the highest
 // possible one: ZREM a b that says 1 may have removed the other one before.
-type proof struct {
+type Proof struct {
 	kind proofKind
 	n    int
 }
@@ -24,9 +24,9 @@ const (
 	proofEach                      // a list in which each is at least 1, and at most n
 )
 
-// given reports whether the reply that cmd has is one of them. err is what came with
+// Given reports whether the reply that cmd has is one of them. err is what came with
 // it: nil or redis.Nil.
-func (p proof) given(cmd redis.Cmder, err error) bool {
+func (p Proof) Given(cmd redis.Cmder, err error) bool {
 	if err != nil {
 		return false
 	}
@@ -48,7 +48,7 @@ func (p proof) given(cmd redis.Cmder, err error) bool {
 	return false
 }
 
-func (p proof) element(e any) bool {
+func (p Proof) element(e any) bool {
 	if p.kind == proofValue {
 		return e != nil
 	}
