@@ -54,6 +54,9 @@ func TestAnOutageIsTwoLines(t *testing.T) {
 	}
 	time.Sleep(2500 * time.Millisecond)
 	require.Equal(t, hooks.Unreachable, c.Node().Health())
+	before := c.Stats() // of the moment before, too; the server had gone when these callers came
+	require.GreaterOrEqual(t, before.PeakDemand, 9, "callers")
+	require.LessOrEqual(t, before.PeakInUse, 1, "more connections in use than were open: %v", before)
 	d.open()
 	wg.Wait()
 	ev.wait(t, hooks.HealthChanged, 3)
@@ -66,7 +69,8 @@ func TestAnOutageIsTwoLines(t *testing.T) {
 	require.Lenf(t, lines, 2, "%s", log.text())
 	require.Contains(t, lines[0], "redis "+d.addr+" unreachable: connection refused")
 	require.Regexp(t, regexp.MustCompile(`redis `+regexp.QuoteMeta(d.addr)+` reachable again after 2\.\d+s, 9 calls waited, 3 failed`), lines[1])
-	require.Equal(t, map[hooks.Health]uint64{hooks.Unreachable: 1, hooks.Recovering: 1, hooks.Healthy: 1}, c.Node().HealthChanges())
+	require.Equal(t, map[string]uint64{"unreachable": 1, "recovering": 1, "healthy": 1}, c.Node().HealthChanges())
+	require.Equal(t, c.Node().HealthChanges(), c.Stats().HealthChanges)
 }
 
 // A node that comes and goes does not fill the log.

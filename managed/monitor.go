@@ -185,6 +185,7 @@ func (u *sourceUnit) fill(n *monitor.Numbers) {
 	u.hits = max(u.hits, n.Hits-min(n.Hits, ours))
 	n.Hits = u.hits // one after the other is read, and it must never fall
 	n.PeakDemand = node.TakeSeenPeak(hooks.PoolMain) + node.TakeSeenPeak(hooks.PoolPipeline)
+	n.PeakInUse = min(n.PeakDemand, node.TakePeakOpen())
 	n.Dialing, n.Leases, n.LeasesOverdue = node.Dialing(), unit.leases.len(), unit.leases.overdue()
 	n.Dialed = node.Opened()
 	_, n.DialErrors = node.Dials()
@@ -193,6 +194,7 @@ func (u *sourceUnit) fill(n *monitor.Numbers) {
 	for reason, count := range ends {
 		n.Closed[string(reason)] = count
 	}
+	n.HealthChanges = node.HealthChanges()
 	n.Leaks = m.leaks.Load()
 	gaveUp := m.givenUp.Load()
 	n.PoolTimeoutsCtx = gaveUp

@@ -63,7 +63,7 @@ func TestAdviceUsesLittlesLaw(t *testing.T) {
 		src := &monitortest.Source{}
 		var h monitor.Histogram
 		src.Set(func(s *monitor.Sample) {
-			monitortest.Node(monitor.Numbers{Main: monitor.Pool{Size: 40, Open: 40}, PeakDemand: 9, Command: h.Snapshot()})(s)
+			monitortest.Node(monitor.Numbers{Main: monitor.Pool{Size: 40, Open: 40}, PeakInUse: 9, PeakDemand: 9, Command: h.Snapshot()})(s)
 		})
 		m := monitortest.New(t, src)
 		m.Start()

@@ -71,6 +71,7 @@ type Numbers struct {
 	DialErrors      uint64            `json:"dial_errors"`       // dials that failed
 	Closed          map[string]uint64 `json:"closed"`            // connections closed, by reason
 	Retries         map[string]uint64 `json:"retries"`           // commands sent again, by reason
+	HealthChanges   map[string]uint64 `json:"health_changes"`    // changes of a node's health, by the state entered: see hooks.Health
 	UnknownOutcomes uint64            `json:"unknown_outcomes"`  // commands of which nobody knows whether they were executed
 	BudgetRefusals  uint64            `json:"budget_refusals"`   // retries that the budget did not allow
 	BreakerOpened   uint64            `json:"breaker_opened"`    // changes of a breaker to open
@@ -118,15 +119,15 @@ func total(m map[string]uint64) (sum uint64) {
 	return sum
 }
 
-// complete computes the gauges of all pools together, and mends peaks that are lower
-// than what is in use now.
+// complete computes the gauges of all pools together, and corrects peaks that are lower
+// than what is in use now, or higher than the pools are large.
 func (n *Numbers) complete() {
 	all := n.Main.plus(n.Pipeline)
 	n.Open, n.Idle, n.InUse, n.Waiting = all.Open+n.Subscribed, all.Idle, all.InUse, all.Waiting
-	n.PeakInUse = max(n.PeakInUse, n.InUse)
-	if n.PeakDemand > n.PeakInUse && all.Size > 0 {
-		n.PeakInUse = min(n.PeakDemand, max(all.Size, n.PeakInUse))
+	if all.Size > 0 {
+		n.PeakInUse = min(n.PeakInUse, all.Size)
 	}
+	n.PeakInUse = max(n.PeakInUse, n.InUse)
 	n.PeakDemand = max(n.PeakDemand, n.PeakInUse, n.InUse+n.Waiting)
 }
 
@@ -147,7 +148,11 @@ func (n Numbers) countersOnly() Numbers {
 }
 
 // own makes the maps n's own, so that the Source may go on using its maps.
-func (n *Numbers) own() { n.Closed, n.Retries = maps.Clone(n.Closed), maps.Clone(n.Retries) }
+func (n *Numbers) own() {
+	for _, m := range n.maps() {
+		*m = maps.Clone(*m)
+	}
+}
 
 // add adds gauges, counters and distributions of another node. MaxClients and
 // ServerClients are those of the fullest server.
@@ -182,6 +187,11 @@ func (n *Numbers) scalars() [13]*uint64 {
 		&n.BudgetRefusals, &n.BreakerOpened, &n.BreakerClosed, &n.BreakerRefusals, &n.Leaks}
 }
 
+// maps are the counters by reason.
+func (n *Numbers) maps() [3]*map[string]uint64 {
+	return [...]*map[string]uint64{&n.Closed, &n.Retries, &n.HealthChanges}
+}
+
 func (n *Numbers) distributions() [4]*Distribution {
 	return [...]*Distribution{&n.Dial, &n.Wait, &n.Hold, &n.Command}
 }
@@ -193,8 +203,10 @@ func (n *Numbers) addCounters(o *Numbers) {
 		*mine[i] += *its[i]
 	}
 	n.WaitTime += o.WaitTime
-	addMap(&n.Closed, o.Closed)
-	addMap(&n.Retries, o.Retries)
+	byReason, more := n.maps(), o.maps()
+	for i := range byReason {
+		addMap(byReason[i], *more[i])
+	}
 	ours, theirs := n.distributions(), o.distributions()
 	for i := range ours {
 		*ours[i] = ours[i].Merge(*theirs[i])
@@ -223,7 +235,10 @@ func (n *Numbers) since(earlier *Numbers) Numbers {
 	if d.WaitTime >= earlier.WaitTime {
 		d.WaitTime -= earlier.WaitTime
 	}
-	d.Closed, d.Retries = sinceMap(n.Closed, earlier.Closed), sinceMap(n.Retries, earlier.Retries)
+	byReason, before := d.maps(), earlier.maps()
+	for i := range byReason {
+		*byReason[i] = sinceMap(*byReason[i], *before[i])
+	}
 	a, b := d.distributions(), earlier.distributions()
 	for i := range a {
 		*a[i] = a[i].Sub(*b[i])

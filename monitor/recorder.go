@@ -10,9 +10,10 @@ type Recorder struct {
 	Use Peak
 }
 
-// Fill puts what was recorded into n: the four distributions and PeakDemand, whose
-// peak begins anew.
+// Fill puts what was recorded into n: the four distributions, PeakDemand, whose peak
+// begins anew, and PeakInUse, which is as high unless the pools are smaller.
 func (r *Recorder) Fill(n *Numbers) {
 	n.Dial, n.Wait, n.Hold, n.Command = r.Dial.Snapshot(), r.Wait.Snapshot(), r.Hold.Snapshot(), r.Command.Snapshot()
 	n.PeakDemand = r.Use.Take()
+	n.PeakInUse = n.PeakDemand
 }

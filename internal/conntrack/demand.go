@@ -67,6 +67,9 @@ func (n *Node) TakePeak(p hooks.Pool) int {
 	return d.peak.take(d.now.Load())
 }
 
+// TakePeakOpen returns how many connections were open at most since the last call.
+func (n *Node) TakePeakOpen() int { return n.peakOpen.take(n.count.Load()) }
+
 // TakeSeenPeak does the same for another reader, who takes nothing from the first.
 func (n *Node) TakeSeenPeak(p hooks.Pool) int {
 	d := n.demand(p)

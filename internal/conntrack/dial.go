@@ -157,7 +157,7 @@ func (n *Node) track(nc net.Conn, addr string, seat func()) *Conn {
 	c.guard.call = func(fd uintptr) { c.guard.look(fd) }
 	n.bornAt.Store(now)
 	n.conns.Store(c.id, c)
-	n.count.Add(1)
+	n.peakOpen.raise(n.count.Add(1))
 	n.raw.Add(1)
 	n.t.conns.Store(c.id, c)
 	n.t.count.Add(1)

@@ -38,12 +38,15 @@ type health struct {
 // Health is what is known of the node now. Safe for concurrent use.
 func (n *Node) Health() hooks.Health { return hooks.Health(n.health.is.Load()) }
 
-// HealthChanges counts how often each state was entered.
-func (n *Node) HealthChanges() map[hooks.Health]uint64 {
-	m := map[hooks.Health]uint64{}
+// HealthChanges counts how often each state was entered, by its name.
+func (n *Node) HealthChanges() map[string]uint64 {
+	var m map[string]uint64
 	for i := range n.health.changes {
 		if c := n.health.changes[i].Load(); c > 0 {
-			m[hooks.Health(i)] = c
+			if m == nil {
+				m = map[string]uint64{}
+			}
+			m[hooks.Health(i).String()] = c
 		}
 	}
 	return m

@@ -57,11 +57,12 @@ type Node struct {
 	tell    atomic.Bool  // the next write is to be told of
 	silence atomic.Int64 // ns without traffic after which the server closes a connection, 0 unknown
 
-	conns  sync.Map     // id -> *Conn: those of this node, as in the tracker
-	count  atomic.Int64 // of them
-	raw    atomic.Int64 // of them, those whose handshake is not over
-	pushes atomic.Int64 // those over which a push frame has come
-	bornAt atomic.Int64 // when the youngest was dialed
+	conns    sync.Map     // id -> *Conn: those of this node, as in the tracker
+	count    atomic.Int64 // of them
+	peakOpen peak         // of count, for the monitor
+	raw      atomic.Int64 // of them, those whose handshake is not over
+	pushes   atomic.Int64 // those over which a push frame has come
+	bornAt   atomic.Int64 // when the youngest was dialed
 
 	pinned         atomic.Int64 // pipelines under way on Conns and transactions of callers
 	main, pipeline demand

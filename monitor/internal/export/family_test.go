@@ -67,7 +67,7 @@ func TestEveryFieldOfNumbersIsInAMetricThatNeedsIt(t *testing.T) {
 			var h monitor.Histogram
 			h.Record(1)
 			s.Nodes = []monitor.Node{{Name: "a:1", Numbers: monitor.Numbers{Main: monitor.Pool{Size: 1, Open: 1, Idle: 1, MaxIdle: 1}, MaxClients: 1, ServerClients: 1, Instances: 1,
-				Closed: one, Retries: one, Dial: h.Snapshot()}}}
+				Closed: one, Retries: one, HealthChanges: one, Dial: h.Snapshot()}}}
 			s.Gap("x", unknown...)
 		}))
 		if err != nil {
