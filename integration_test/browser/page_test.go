@@ -17,6 +17,7 @@ import (
 	"github.com/lifeguard-redis/lifeguard/managed"
 	"github.com/lifeguard-redis/lifeguard/monitor"
 	"github.com/lifeguard-redis/lifeguard/monitor/dashboard"
+	"github.com/lifeguard-redis/lifeguard/retry"
 )
 
 // value is what the legend of a chart says of one of its lines.
@@ -545,6 +546,61 @@ func TestWhatIsOldIsDimmed(t *testing.T) {
 	stop()
 	p.wait(`document.getElementById('status').innerText.match(/^No connection since [0-9:]{8}/)`)
 	p.wait(color + ` !== '` + live + `'`)
+	p.size(390, 844, 1)
+	p.wait(`document.querySelector('.brand h1').scrollWidth <= document.querySelector('.brand h1').clientWidth`)
+}
+
+func TestInAnOutageRefusedCallsDoNotLookLikeFastCommands(t *testing.T) {
+	start(t)
+	s := redistest.Start(t)
+	policy := retry.Default()
+	policy.Breaker.After = 50 * time.Millisecond
+	rdb, err := managed.New(s.Options(), managed.WithRetry(policy), managed.WithLogger(slog.New(slog.DiscardHandler)),
+		managed.WithMonitor(monitor.WithInterval(50*time.Millisecond), monitor.WithAlertHandler(func(monitor.Alert) {})))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rdb.Close()
+	p := open(t, page(t, rdb.PoolMonitor()), 1440, 900)
+	done := make(chan struct{})
+	defer func() { <-done }()
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	go func() {
+		defer close(done)
+		for ctx.Err() == nil {
+			_ = rdb.Get(ctx, "k").Err()
+			time.Sleep(time.Millisecond)
+		}
+	}()
+	s.Kill()
+	p.wait(`document.querySelector('#alerts h2')?.innerText.startsWith('Circuit breaker open')`)
+	p.wait(`/[0-9]+\/s refused, breaker open/.test(document.querySelectorAll('#tiles .tile')[2].innerText)`)
+	p.wait(`document.querySelectorAll('#tiles .big')[3].innerText.trim() === '–'`)
+}
+
+func TestTheAlertOfOverdueLeasesNamesNobodyElse(t *testing.T) {
+	start(t)
+	opt := redistest.Start(t).Options()
+	rdb, err := managed.New(opt, managed.WithLeakThreshold(time.Second), managed.WithLogger(slog.New(slog.DiscardHandler)),
+		managed.WithMonitor(monitor.WithInterval(50*time.Millisecond), monitor.WithAlertHandler(func(monitor.Alert) {})))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rdb.Close()
+	hold(t, rdb, 1, "export")
+	p := open(t, page(t, rdb.PoolMonitor()), 1440, 900)
+	p.wait(`document.querySelector('#alerts h2')?.innerText.startsWith('Leases overdue')`)
+	if err := rdb.AcquireFunc(managed.WithLabel(t.Context(), "checkout"), func(*managed.Conn) error {
+		p.wait(`document.getElementById('tab-leases').innerText.includes('2')`)
+		p.still(`document.querySelector('#alerts .alert').innerText.includes('checkout')`)
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if text := eval[string](p, `document.querySelector('#alerts .alert').innerText`); !strings.Contains(text, "export") || strings.Contains(text, "checkout") {
+		t.Error(text)
+	}
 }
 
 func TestNoLabelOfAnAxisIsClipped(t *testing.T) {

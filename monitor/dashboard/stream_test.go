@@ -335,6 +335,32 @@ func TestRatesAreOfTheTimeBetweenTwoPoints(t *testing.T) {
 	})
 }
 
+func TestCallsThatAnOpenBreakerRefusesAreNoCommands(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		src := &source{}
+		var rec monitor.Recorder
+		refused := uint64(0)
+		src.Set(func(s *monitor.Sample) {
+			for range 10 {
+				rec.Command.Record(time.Microsecond)
+			}
+			refused += 10
+			n := monitor.Numbers{Main: monitor.Pool{Size: 10}, BreakerRefusals: refused}
+			rec.Fill(&n)
+			s.Nodes = []monitor.Node{{Name: "a:1", Numbers: n}}
+		})
+		h := newPage(t, src, dashboard.WithInterval(time.Second))
+		v := look(h, "")
+		pass(2500 * time.Millisecond)
+		p := v.point(t, "a:1")
+		require.Zero(t, p["commands"])
+		require.Positive(t, p["refused"])
+		require.Nil(t, p["commandP99"], "a refusal is fast, and says nothing of the server")
+		v.leave()
+		<-v.gone
+	})
+}
+
 func TestWhatIsNotKnownIsNotShownAsZero(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		src := &monitortest.Source{}

@@ -28,6 +28,7 @@ const (
 	vPeak
 	vBreakers
 	vCommands
+	vRefused
 	vCommandP50
 	vCommandP99
 	vWaits
@@ -49,6 +50,7 @@ var valueNames = [numValues]string{
 	"pipeInUse", "pipeSize", "pipeWaiting",
 	"peak", "breakers",
 	"commands",                 // per second, as all that are not said to be something else
+	"refused",                  // by an open breaker
 	"commandP50", "commandP99", // ms
 	"waits",
 	"waitP99", // ms
@@ -64,7 +66,7 @@ var unknown = math.NaN()
 // fields are what the values are computed of, as [monitor.Fields] names them.
 var fields = [numValues]string{"open", "idle", "in_use", "waiting", "leases", "leases_overdue", "subscribed",
 	"main", "main", "main", "main", "pipeline", "pipeline", "pipeline", "peak_in_use", "breakers_open",
-	"command", "command", "command", "waits", "wait", "pool_timeouts", "retries", "unknown_outcomes", "dial_errors", "dialed", "closed", "leaks"}
+	"command", "breaker_refusals", "command", "command", "waits", "wait", "pool_timeouts", "retries", "unknown_outcomes", "dial_errors", "dialed", "closed", "leaks"}
 
 // mask says which values mean something.
 type mask [numValues]bool
@@ -114,8 +116,13 @@ func valuesSince(gauges, now, before *monitor.Numbers, d time.Duration, known *m
 			}
 			return math.Round(float64(n-b)/sec*100) / 100
 		}
-		v[vCommands] = rate(now.Command.Count, before.Command.Count)
+		v[vCommands], v[vRefused] = rate(now.Command.Count, before.Command.Count), rate(now.BreakerRefusals, before.BreakerRefusals)
 		v[vCommandP50], v[vCommandP99] = quantiles(now.Command, before.Command)
+		if v[vRefused] > 0 { // a call that was not let through took no time of a server
+			if v[vCommands] = max(v[vCommands]-v[vRefused], 0); v[vCommands] == 0 {
+				v[vCommandP50], v[vCommandP99] = unknown, unknown
+			}
+		}
 		v[vWaits] = rate(now.Waits, before.Waits)
 		_, v[vWaitP99] = quantiles(now.Wait, before.Wait)
 		v[vTimeouts] = rate(now.PoolTimeouts, before.PoolTimeouts)

@@ -7,9 +7,10 @@ const tileSpecs = [
   { title: 'Fullest pool', fill: (v, fullest) => (!fullest ? { big: num(v('inUse')), sub: v('inUse') === null ? '' : 'connections in use' } :
     { big: num(fullest.inUse), small: 'of ' + num(fullest.size), sub: [fullest.pool, Math.round(100 * fullest.use) + ' %', scope || !fullest.many ? '' : fullest.node].filter(Boolean).join(' · '),
       tone: tone(fullest.use) }) },
-  { title: 'Waiting for a connection', fill: (v) => ({ big: num(v('waiting')), sub: v('waitP99') !== null ? 'p99 ' + ms(v('waitP99')) : totals.waits === 0 ? 'none yet' : totals.waits ? 'none now' : '',
+  { title: 'Waiting for a connection', fill: (v) => ({ big: num(v('waiting')), sub: v('waitP99') !== null ? 'p99 ' + ms(v('waitP99')) : totals.waits === 0 ? 'none yet' : totals.waits && !v('waiting') ? 'none now' : '',
     tone: v('waiting') > 0 ? 'warn' : '' }) },
-  { title: 'Commands', fill: (v) => ({ big: num(v('commands')), small: v('commands') === null ? '' : '/s', sub: scope || !totals.command ? '' : num(totals.command) + ' in all' }) },
+  { title: 'Commands', fill: (v) => ({ big: num(v('commands')), small: v('commands') === null ? '' : '/s', sub: v('refused') > 0 ? num(v('refused')) + '/s refused, breaker open' : scope || !totals.command ? '' : num(totals.command) + ' in all',
+    tone: v('refused') > 0 ? 'warn' : '' }) },
   { title: 'Command time, p99', fill: (v) => ({ big: ms(v('commandP99')), sub: v('commandP50') === null ? '' : 'p50 ' + ms(v('commandP50')) }) },
   { title: 'Leases', fill: (v) => ({ big: num(v('leases')), sub: v('overdue') === null ? '' : v('overdue') === 0 ? 'none overdue' : num(v('overdue')) + ' overdue',
     tone: v('overdue') > 0 ? 'warn' : '' }) },
