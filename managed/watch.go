@@ -94,8 +94,11 @@ func watch(ctx context.Context, r *retry.Hook, users *conntrack.Users, do watchF
 	var result error
 	err := r.ProcessHarmless(ctx, cmd, func(ctx context.Context, _ redis.Cmder) error {
 		result = conntrack.Reveal(do(attempt(ctx), run, keys...))
-		if entered {
+		switch {
+		case entered:
 			return nil
+		case result == nil:
+			return errSentRound{}
 		}
 		return result
 	})
@@ -104,6 +107,19 @@ func watch(ctx context.Context, r *retry.Hook, users *conntrack.Users, do watchF
 	}
 	return seen.end(err)
 }
+
+// errSentRound is the error of a WATCH that was redirected until go-redis gave up,
+// while its slot moves: the one asked to take it says MOVED, for go-redis sends no
+// ASKING ahead of a WATCH. ClusterClient.Watch then returns nil without having run its
+// function.
+type errSentRound struct{}
+
+func (errSentRound) Error() string {
+	return "TRYAGAIN the slot of the watched keys is moving, and each node sent the WATCH to another one"
+}
+func (errSentRound) RedisError() {}
+
+var _ redis.Error = errSentRound{}
 
 // watchSeen are the hooks of users around a WATCH that is tried several times, and after
 // which fn runs before the call is over. They wait, as a coroutine, until its end is known.

@@ -25,6 +25,9 @@ import (
 //	killed-healthy  no connection that owes a reply is ended by maintenance while it is whole and its server makes progress
 //	ended-idle      no idle one is ended as suspected, or for its heartbeat, then, unless another one to its server was harmed or the clock jumped
 //	late            nobody waits longer than its ctx and 50 ms (plus two timeouts where go-redis does not look at the ctx)
+//	repeated        on a lease nothing is written twice
+//	own-error       an error of the user's own comes back as it is
+//	moved-again     a MOVED seen by a lease renews the slot map before the next Acquire
 //	gave-up         no caller with time left is told a refusal that is soon over, nor MOVED or ASK
 //	unnamed-ctx     the error of a command whose ctx ended while it was in flight is ctx's, too
 //	stays-broken    seconds after the last fault no call fails by the network or a refusal
@@ -57,7 +60,7 @@ const patience = 50 * ms
 func (r *run) checkResults() {
 	written := map[string]bool{} // by call: what is written together is not told apart
 	for token, e := range r.Ledger.of {
-		if e.Written {
+		if e.Writes > 0 {
 			written[callOf(token)] = true
 		}
 	}
@@ -65,6 +68,7 @@ func (r *run) checkResults() {
 		r.checkTime(res)
 		r.checkRecovery(res)
 		r.checkRefusal(res)
+		r.checkOwn(res)
 		if res.Token == "" {
 			continue // a read
 		}
@@ -82,6 +86,8 @@ func (r *run) checkResults() {
 			r.fail("unnamed-ctx", res.Call.Kind, res.Token, 0, "its ctx has ended, %v, and its error is %v", res.Late, err)
 		}
 		switch {
+		case e.Writes > 1 && res.Call.Kind == "lease":
+			r.fail("repeated", res.Call.Kind, res.Token, 0, "%s was written %d times", name, e.Writes)
 		case len(e.Runs) > 1 && !repeatable(res.Cmd):
 			r.fail("twice", name, res.Token, 0, "%s was executed %d times", name, len(e.Runs))
 		case err == nil && len(e.Runs) == 0 && !(name == "blpop" && reply == text(nil)):
@@ -137,6 +143,7 @@ func (r *run) checkRecovery(res Result) {
 	}
 	var said redis.Error
 	switch {
+	case res.Err == errMine && res.Call.Hooked:
 	case res.Err == nil, res.Start < over+recovery, errors.Is(res.Err, redis.ErrPoolTimeout):
 	case res.Until > 0 && res.End >= res.Until: // its ctx ended
 	case silenced && (gist(res.Err) == "i/o timeout" || res.Cmd[0] == "blpop"):
@@ -165,10 +172,47 @@ func (r *run) heardMoved(after, before time.Duration) bool {
 	return false
 }
 
+// checkOwn: an error of a user's hook or credentials provider.
+func (r *run) checkOwn(res Result) {
+	switch {
+	case errors.Is(res.Err, errMine) && res.Err != errMine && !errors.Is(res.Err, retry.ErrUnknownOutcome):
+		r.fail("own-error", res.Call.Kind, res.Token, 0, "the user's own error came back as %T: %v", res.Err, res.Err)
+	case res.Call.Hooked && res.Err != errMine && res.Late == nil:
+		r.fail("own-error", res.Call.Kind, res.Token, 0, "a hook of the user's ended it, and its error is %v", res.Err)
+	}
+}
+
+// checkMoved: the second lease that is sent away, while nothing changed.
+func (r *run) checkMoved() {
+	quiet := func(from, to time.Duration) bool {
+		for _, at := range r.net.changes {
+			if at >= from && at <= to {
+				return false
+			}
+		}
+		for _, f := range r.Faults {
+			if f.At <= to && f.At+f.For+2*time.Second >= from {
+				return false
+			}
+		}
+		return true
+	}
+	for _, first := range r.Results {
+		if first.Call.Kind != "lease" || !isMoved(first.Err) {
+			continue
+		}
+		for _, res := range r.Results {
+			if res.Call.Kind == "lease" && isMoved(res.Err) && res.Start > first.End+time.Second && quiet(first.Start, res.End) {
+				r.fail("moved-again", "lease", res.Token, 0, "sent away, as the lease %s was %v before", first.Call.ID, res.Start-first.End)
+			}
+		}
+	}
+}
+
 // checkRefusal: nothing is repeated on a lease or after a WATCH. What a script
 // replies by itself is its answer.
 func (r *run) checkRefusal(res Result) {
-	refused := retry.Refusal(res.Err)
+	refused := refusedWith(res.Err)
 	left := res.Until - res.End
 	if res.Until == 0 {
 		left = time.Hour
@@ -189,11 +233,11 @@ func (r *run) checkRefusal(res Result) {
 		}
 	}
 	for _, f := range r.Faults { // it may go on for longer, or another one may follow
-		if f.refuses() && refused != retry.ReasonMoved && f.For > briefly && f.At < res.End && f.At+f.For+briefly+time.Second > res.Start {
+		if f.refuses() && refused != "moved" && refused != "ask" && f.For > briefly && f.At < res.End && f.At+f.For+briefly+time.Second > res.Start {
 			return
 		}
 	}
-	r.fail("gave-up", res.Call.Kind+" "+string(refused), res.Token, 0, "%v is what its caller was told, with %v left", res.Err, left)
+	r.fail("gave-up", res.Call.Kind+" "+refused, res.Token, 0, "%v is what its caller was told, with %v left", res.Err, left)
 }
 
 // checkPool looks several times, for maintenance takes a connection now and then.

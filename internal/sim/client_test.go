@@ -4,6 +4,7 @@ package sim
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"testing"
@@ -49,11 +50,12 @@ func (r *run) newClient(t testing.TB) *client {
 		}
 		c.adaptive, c.batched = adaptive, batched
 	}
+	credentials := r.credentials()
 	switch r.Servers {
 	case "cluster":
 		m := managed.NewClusterClient(&redis.ClusterOptions{Addrs: r.net.newCluster(), Dialer: r.net.Dial, Protocol: protocol,
 			DisableIdentity: true, MaintNotificationsConfig: quiet, PoolSize: o.Pool, MinIdleConns: o.MinIdle, ReadTimeout: o.ReadTimeout, WriteTimeout: o.ReadTimeout,
-			PoolTimeout: o.PoolTimeout, DialTimeout: time.Second, ContextTimeoutEnabled: o.CtxTimeout,
+			PoolTimeout: o.PoolTimeout, DialTimeout: time.Second, ContextTimeoutEnabled: o.CtxTimeout, CredentialsProviderContext: credentials,
 			ReadBufferSize: 4096, WriteBufferSize: 4096, PipelineReadBufferSize: 8192, PipelineWriteBufferSize: 8192}, opts...)
 		c.UniversalClient, c.acquire, c.conns, c.leases = m, m.Acquire, m.Conns, m.Leases
 		batched, err := m.Batched()
@@ -80,13 +82,59 @@ func (r *run) newClient(t testing.TB) *client {
 		first = r.net.addServer("10.0.0.2:6379", 0, false).addr
 		m := managed.NewClient(&redis.Options{Addr: first, Dialer: r.net.Dial, Protocol: protocol,
 			DisableIdentity: true, MaintNotificationsConfig: quiet, PoolSize: o.Pool, MinIdleConns: o.MinIdle, ReadTimeout: o.ReadTimeout, WriteTimeout: o.ReadTimeout,
-			PoolTimeout: o.PoolTimeout, DialTimeout: time.Second, ContextTimeoutEnabled: o.CtxTimeout,
+			PoolTimeout: o.PoolTimeout, DialTimeout: time.Second, ContextTimeoutEnabled: o.CtxTimeout, CredentialsProviderContext: credentials,
 			ReadBufferSize: 4096, WriteBufferSize: 4096, PipelineReadBufferSize: 8192, PipelineWriteBufferSize: 8192}, opts...)
 		c.ofOne(m)
 		batched, err := m.Batched()
 		adaptives(m.Adaptive(), batched, err)
 	}
+	if o.Hook { // Adaptive sends nothing in batches then
+		c.AddHook(refusingHook{})
+	}
 	return c
+}
+
+// errMine is an error of the user's own.
+var errMine = errors.New("an error of the user's own")
+
+// credentials is a provider of them, nil for none.
+func (r *run) credentials() func(context.Context) (string, string, error) {
+	if !r.Options.Credentials {
+		return nil
+	}
+	return func(context.Context) (string, string, error) {
+		if r.noCredentials.Load() {
+			return "", "", errMine
+		}
+		return "user", "password", nil
+	}
+}
+
+type hookedKey struct{}
+
+// refusingHook is a hook of the user's that sends nothing of some calls.
+type refusingHook struct{}
+
+func (refusingHook) DialHook(next redis.DialHook) redis.DialHook { return next }
+func (refusingHook) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		if ctx.Value(hookedKey{}) != nil {
+			cmd.SetErr(errMine)
+			return errMine
+		}
+		return next(ctx, cmd)
+	}
+}
+func (refusingHook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(ctx context.Context, cmds []redis.Cmder) error {
+		if ctx.Value(hookedKey{}) != nil {
+			for _, cmd := range cmds {
+				cmd.SetErr(errMine)
+			}
+			return errMine
+		}
+		return next(ctx, cmds)
+	}
 }
 
 func (c *client) ofOne(m *managed.Client) {

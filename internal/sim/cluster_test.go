@@ -94,11 +94,13 @@ const movingParts = 8 // slots move in that many groups
 func (n *Network) move(group int, d time.Duration) {
 	n.mu.Lock()
 	n.moving[group%movingParts] = true
+	n.changes = append(n.changes, n.trace.now())
 	n.mu.Unlock()
 	time.Sleep(d)
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	delete(n.moving, group%movingParts)
+	n.changes = append(n.changes, n.trace.now())
 	for slot := range n.slots {
 		if slot*movingParts/slotCount == group%movingParts {
 			n.slots[slot] = (n.slots[slot] + 1) % 3
@@ -121,6 +123,7 @@ func (n *Network) promote(shard int) {
 		return
 	}
 	old.replica, to.replica = true, false
+	n.changes = append(n.changes, n.trace.now())
 	n.mu.Unlock()
 	n.each(old, func(l *Link) { l.harm("leads to a replica from now on") })
 	n.trace.add("fault", 0, "%s takes over from %s", to.addr, old.addr)

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"github.com/redis/go-redis/v9"
 )
 
 // data is what all servers of a scenario store: a failover loses nothing, and
@@ -25,7 +27,7 @@ func newData() *data {
 var once = map[string][2]any{
 	"del": {1, 0}, "unlink": {1, 0}, "sadd": {1, 0}, "srem": {1, 0}, "zrem": {1, 0}, "hdel": {1, 0}, "lrem": {1, 0},
 	"pfadd": {1, 0}, "persist": {1, 0}, "xack": {1, 0},
-	"setbit": {0, 1}, "getdel": {[]byte("v"), nil}, "getset": {nil, []byte("v")},
+	"setbit": {0, 1}, "getdel": {[]byte("v"), nil}, "getex": {[]byte("v"), nil}, "hgetex": {[]any{[]byte("v")}, []any{nil}}, "getset": {nil, []byte("v")},
 }
 
 func isWrite(name string) bool {
@@ -103,6 +105,26 @@ var refusals = map[string]refusal{
 	"readonly":   {text: "READONLY You can't write against a read only replica.", writes: true},
 	"tryagain":   {text: "TRYAGAIN Multiple keys request during rehashing of slot", writes: true},
 	"noreplicas": {text: "NOREPLICAS Not enough good replicas to write.", writes: true},
+}
+
+// scriptSuffix is what a server adds to a refusal of a script.
+const scriptSuffix = " script: 1b936e3fe509bcbc9cd0664897bbe8fd0cac101b, on @user_script:1."
+
+// refusedWith is which of the server's refusals an error is, "" for none.
+func refusedWith(err error) string {
+	var said redis.Error
+	if !errors.As(err, &said) || errors.Is(err, redis.Nil) {
+		return ""
+	}
+	word, _, _ := strings.Cut(strings.TrimPrefix(said.Error(), "EXECABORT Transaction discarded because of: "), " ")
+	switch word = strings.ToLower(word); word {
+	case "moved", "ask", "clusterdown", "unblocked":
+		return word
+	}
+	if _, is := refusals[word]; is {
+		return word
+	}
+	return ""
 }
 
 func words(args []any) []string {

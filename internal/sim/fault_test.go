@@ -23,8 +23,8 @@ func (f Fault) String() string {
 }
 
 var (
-	faultKinds = []string{"flaky", "lose all", "lose some", "cut all", "cut some", "crash", "pause", "slow", "zero window", "thin line", "lag",
-		"no route", "loading", "readonly", "masterdown", "noreplicas", "busy", "full", "push frames", "clock jump"}
+	faultKinds = []string{"flaky", "lose all", "lose some", "cut all", "cut some", "crash", "pause", "slow", "slow keys", "zero window", "thin line", "lag",
+		"no route", "loading", "readonly", "masterdown", "noreplicas", "busy", "full", "push frames", "clock jump", "credentials"}
 	moreFaults = map[string][]string{
 		"single":   {"name moves"},
 		"cluster":  {"move slots", "move slots", "failover", "failover", "crash and failover", "hang and failover", "cluster down", "tryagain"},
@@ -101,6 +101,14 @@ func (f Fault) strike(r *run) {
 		s.set(func() { s.slow = time.Duration(f.N) * 50 * ms })
 		time.Sleep(f.For)
 		s.set(func() { s.slow = 0 })
+	case "slow keys":
+		s.set(func() { s.slowKeys = time.Duration(f.N) * 200 * ms })
+		time.Sleep(f.For)
+		s.set(func() { s.slowKeys = 0 })
+	case "credentials":
+		r.noCredentials.Store(true)
+		time.Sleep(f.For)
+		r.noCredentials.Store(false)
 	case "full":
 		s.set(func() { s.full = until })
 	case "push frames":

@@ -25,7 +25,8 @@ type Network struct {
 	links   []*Link
 	slots   []int // in a cluster: the shard that owns each slot
 	moving  map[int]bool
-	down    time.Time // the cluster says CLUSTERDOWN until then
+	changes []time.Duration // when its slots or masters changed
+	down    time.Time       // the cluster says CLUSTERDOWN until then
 }
 
 // path is the line to one server, and what is wrong with it. Under Network.mu.
@@ -151,8 +152,8 @@ type Ledger struct {
 
 // Entry is the truth about one request.
 type Entry struct {
-	Written bool     // the client was told that a byte of it was written
-	Runs    []string // the reply of each execution
+	Writes int      // how often the client was told that a byte of it was written
+	Runs   []string // the reply of each execution
 }
 
 const tokenStart = "u:{"
@@ -179,7 +180,7 @@ func (g *Ledger) wrote(p []byte, l *Link) {
 			return
 		}
 		token = "u" + token
-		g.entry(token).Written = true
+		g.entry(token).Writes++
 		g.trace.add(token, l.n, "written")
 		rest = after
 	}

@@ -51,6 +51,8 @@ type run struct {
 	clock  atomic.Int64  // by how much the wall clock is off, ns
 	mu     sync.Mutex
 	linkOf map[uint64]*Link // by the id of a tracked connection
+
+	noCredentials atomic.Bool
 }
 
 // play plays a scenario in a bubble of its own.
@@ -119,6 +121,7 @@ func (r *run) play(t *testing.T) {
 	time.Sleep(10 * time.Second)
 	r.net.each(nil, func(l *Link) { r.fail("left-open", "", "", l.n, "link %d is open after Close", l.n) })
 	r.checkResults()
+	r.checkMoved()
 	r.net.each(nil, func(l *Link) { l.reset("is cut at the end") })
 	for _, l := range r.net.links { // a server's end that never hears of it
 		l.far.in.set(func() { l.far.in.gone = true })
@@ -141,6 +144,9 @@ func (r *run) call(call Call) {
 		defer cancel()
 		until = start + call.Limit
 	}
+	if call.Hooked {
+		ctx = context.WithValue(ctx, hookedKey{}, true)
+	}
 	note := func(args []any, reply string, err error) {
 		res := Result{Call: call, Cmd: args, Token: tokenOf(words(args)), Err: err, Start: start, End: r.Trace.now(), Until: until, Reply: reply, Late: ctx.Err()}
 		if errors.Is(err, redis.Nil) {
@@ -159,13 +165,16 @@ func (r *run) call(call Call) {
 		note(args, valueOf(cmd), cmd.Err())
 		return cmd.Err()
 	}
-	many := func(run func(context.Context, func(redis.Pipeliner) error) ([]redis.Cmder, error)) {
-		cmds, err := run(ctx, func(p redis.Pipeliner) error {
+	type several func(context.Context, func(redis.Pipeliner) error) ([]redis.Cmder, error)
+	send := func(run several) ([]redis.Cmder, error) {
+		return run(ctx, func(p redis.Pipeliner) error {
 			for _, args := range call.Cmds {
 				p.Do(ctx, args...)
 			}
 			return nil
 		})
+	}
+	noteAll := func(cmds []redis.Cmder, err error) {
 		for i, args := range call.Cmds {
 			if i < len(cmds) {
 				note(args, valueOf(cmds[i]), cmds[i].Err())
@@ -174,6 +183,7 @@ func (r *run) call(call Call) {
 			}
 		}
 	}
+	many := func(run several) { noteAll(send(run)) }
 	together := func(c redis.Cmdable) {
 		var all sync.WaitGroup
 		for _, args := range call.Cmds {
@@ -192,14 +202,15 @@ func (r *run) call(call Call) {
 	case call.Kind == "tx":
 		many(c.TxPipelined)
 	case call.Kind == "watch":
-		entered := false
-		err := c.Watch(ctx, func(tx *redis.Tx) error {
-			entered = true
-			many(tx.TxPipelined)
-			return nil
+		var cmds []redis.Cmder
+		err := c.Watch(ctx, func(tx *redis.Tx) (err error) { // once more, if its slot is elsewhere
+			cmds, err = send(tx.TxPipelined)
+			return err
 		}, key)
-		if !entered {
+		if cmds == nil {
 			note(call.Cmds[0], "", err)
+		} else {
+			noteAll(cmds, err)
 		}
 	case call.Kind == "adaptive":
 		together(c.adaptive)
@@ -213,6 +224,10 @@ func (r *run) call(call Call) {
 			return
 		}
 		defer conn.Release()
+		if call.Piped {
+			many(conn.Pipelined)
+			return
+		}
 		for _, args := range call.Cmds {
 			if do(conn, args) != nil {
 				return

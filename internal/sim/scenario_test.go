@@ -26,6 +26,8 @@ type Options struct {
 	Pool, MinIdle, Blocking                   int
 	ReadTimeout, PoolTimeout                  time.Duration
 	CtxTimeout                                bool // ContextTimeoutEnabled
+	Credentials                               bool // a provider of them, which fails during the fault "credentials"
+	Hook                                      bool // of the user's, which ends some calls with an error of its own
 	RESP3                                     bool
 	MaxAge, MaxIdle, Heartbeat, ValidateAfter time.Duration // 0: the default
 }
@@ -33,7 +35,8 @@ type Options struct {
 func (o Options) String() string {
 	s := fmt.Sprintf("pool of %d, ReadTimeout %v, PoolTimeout %v, ContextTimeoutEnabled %v", o.Pool, o.ReadTimeout, o.PoolTimeout, o.CtxTimeout)
 	for name, v := range map[string]any{"MinIdleConns": o.MinIdle, "blocking pool": o.Blocking, "RESP3": o.RESP3, "max age": o.MaxAge,
-		"max idle": o.MaxIdle, "heartbeat": o.Heartbeat, "validate after": o.ValidateAfter} {
+		"max idle": o.MaxIdle, "heartbeat": o.Heartbeat, "validate after": o.ValidateAfter,
+		"credentials": o.Credentials, "a user's hook": o.Hook} {
 		if text := fmt.Sprint(v); text != "0" && text != "0s" && text != "false" {
 			s += fmt.Sprintf(", %s %v", name, v)
 		}
@@ -54,6 +57,8 @@ type Call struct {
 	Limit  time.Duration // of its ctx, 0 for none
 	Cancel bool          // its ctx has no deadline, and is cancelled then
 	Hold   time.Duration // lease: between its commands
+	Piped  bool          // lease: its commands are sent in one pipeline
+	Hooked bool          // a hook of the user's ends it with an error of its own
 }
 
 func (c Call) String() string {
@@ -67,6 +72,12 @@ func (c Call) String() string {
 		s += fmt.Sprintf(", cancelled after %v", c.Limit)
 	case c.Limit > 0:
 		s += fmt.Sprintf(", ctx %v", c.Limit)
+	}
+	if c.Piped {
+		s += ", in a pipeline"
+	}
+	if c.Hooked {
+		s += ", ended by a hook"
 	}
 	if c.Hold > 0 {
 		s += fmt.Sprintf(", holds it %v between commands", c.Hold)
@@ -121,9 +132,17 @@ func newScenario(seed uint64) Scenario {
 	if r.IntN(3) == 0 {
 		o.ValidateAfter = between(r, ms, 5*time.Second)
 	}
+	o.Credentials, o.Hook = r.IntN(4) == 0, r.IntN(5) == 0
 	s.Options = o
+	kinds := callKinds
+	if s.Servers == "ring" { // it has neither Adaptive nor Batched
+		kinds = kinds[:len(kinds)-2]
+	}
+	if r.IntN(4) == 0 { // nobody else's calls mend what goes wrong for this kind
+		kinds = []string{pick(r, kinds[3:]...)}
+	}
 	for i := range 1 + r.IntN(o.Pool+3) {
-		s.Callers = append(s.Callers, newCaller(r, i, s.Length, s.Servers))
+		s.Callers = append(s.Callers, newCaller(r, i, s, kinds))
 	}
 	for range 2 + r.IntN(6) {
 		s.Faults = append(s.Faults, newFault(r, s))
@@ -133,14 +152,10 @@ func newScenario(seed uint64) Scenario {
 
 var callKinds = []string{"one", "one", "one", "one", "pipe", "tx", "lease", "watch", "adaptive", "batched"}
 
-func newCaller(r *rand.Rand, n int, length time.Duration, servers string) Caller {
+func newCaller(r *rand.Rand, n int, s Scenario, kinds []string) Caller {
 	var c Caller
-	kinds := callKinds
-	if servers == "ring" { // it has neither Adaptive nor Batched
-		kinds = kinds[:len(kinds)-2]
-	}
 	pace := between(r, 20*ms, 2*time.Second)
-	for at, i := time.Duration(0), 0; at < length && i < 50; i++ {
+	for at, i := time.Duration(0), 0; at < s.Length && i < 50; i++ {
 		call := Call{Kind: pick(r, kinds...), ID: fmt.Sprintf("%d.%d", n, i), Think: between(r, 0, 2*pace)}
 		if r.IntN(4) > 0 {
 			call.Limit = pick(r, 5*ms, 20*ms, 100*ms, 500*ms, 2*time.Second, 10*time.Second)
@@ -152,8 +167,13 @@ func newCaller(r *rand.Rand, n int, length time.Duration, servers string) Caller
 			cmds = 1
 		case "lease":
 			call.Hold = between(r, 0, time.Second)
+			call.Piped = r.IntN(4) == 0
 		case "adaptive", "batched":
 			cmds = 1 + r.IntN(14)
+		}
+		switch call.Kind {
+		case "one", "pipe", "tx":
+			call.Hooked = s.Options.Hook && r.IntN(10) == 0
 		}
 		for k := range cmds {
 			call.Cmds = append(call.Cmds, newCommand(r, call, k))
@@ -193,7 +213,7 @@ func newCommand(r *rand.Rand, c Call, n int) []any {
 	case k == 11:
 		return []any{"setbit", token, 7, 1}
 	case k == 12:
-		return []any{"getdel", token}
+		return pick(r, []any{"getdel", token}, []any{"getex", token, "exat", 1}, []any{"hgetex", key, "exat", 1, "fields", 1, token})
 	case k == 13:
 		return []any{"append", token, "abc"}
 	case k == 14:

@@ -26,6 +26,7 @@ type Server struct {
 
 	mu       sync.Mutex
 	slow     time.Duration // each command of data takes that long
+	slowKeys time.Duration // those of every second call, while others are answered
 	paused   time.Time     // it reads, executes and answers nothing until then
 	refuses  refusal
 	full     time.Time // "max number of clients reached" until then
@@ -198,6 +199,12 @@ func refuse(format string, args ...any) error { return refusalError{fmt.Sprintf(
 // none is executed, and the only reply is the refusal.
 func (x *session) run(cmds [][]string) []any {
 	s := x.server
+	s.mu.Lock()
+	slowKeys := s.slowKeys
+	s.mu.Unlock()
+	if slowKeys > 0 && slotOf(keyOf(cmds[0]))%2 == 0 {
+		time.Sleep(slowKeys)
+	}
 	s.thread <- struct{}{}
 	defer func() { <-s.thread }()
 	s.mu.Lock()
@@ -211,6 +218,9 @@ func (x *session) run(cmds [][]string) []any {
 	s.awake()
 	for _, args := range cmds {
 		if err := x.refused(args); err != nil {
+			if args[0] == "eval" && strings.HasPrefix(err.Error(), "READONLY") {
+				err = refuse("%s", err.Error()+scriptSuffix)
+			}
 			return []any{err}
 		}
 	}
@@ -310,7 +320,16 @@ func (x *session) other(args []string) any {
 			return errors.New("ERR unknown subcommand 'maint_notifications'")
 		}
 		return "OK"
-	case "watch", "unwatch", "readonly", "auth", "select":
+	case "watch":
+		s.net.mu.Lock()
+		defer s.net.mu.Unlock()
+		if s.net.slots != nil {
+			if err := s.net.elsewhereLocked(s, slotOf(args[1]), x.asking); err != nil {
+				return err
+			}
+		}
+		return "OK"
+	case "unwatch", "readonly", "auth", "select":
 		return "OK"
 	case "asking":
 		x.asking = true
