@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/lifeguard-redis/lifeguard/hooks"
 	"github.com/lifeguard-redis/lifeguard/internal/conntrack"
+	"github.com/lifeguard-redis/lifeguard/internal/upkeep"
 	"github.com/lifeguard-redis/lifeguard/monitor"
 	"github.com/lifeguard-redis/lifeguard/retry"
 )
@@ -33,12 +35,11 @@ type Client struct {
 type core struct {
 	set        settings
 	tracker    *conntrack.Tracker
-	maintain   *maintainer
+	keeper     *upkeep.Keeper
 	closer     func() error       // closes go-redis's client
 	calls      func() int64       // commands under way outside of nodes, nil for none
-	takenOver  func(*nodeState)   // acts on a node of a cluster that answers nobody, nil elsewhere
+	takenOver  func(*unit)        // acts on a node of a cluster that answers nobody, nil elsewhere
 	redirected func(*unit, error) // acts on a lease's MOVED, nil elsewhere
-	look       func()             // called by the maintainer in each round, nil for nothing
 	warned     atomic.Bool        // that the pools do not fit into the limit
 	draining   atomic.Bool        // CloseGracefully was called
 	closed     atomic.Bool
@@ -55,7 +56,12 @@ type core struct {
 
 	monitor *monitor.Monitor
 	retries func() retry.Stats
-	asked   atomic.Int64 // when the Monitor asked for a sample, on the tracker's clock
+
+	ctx  context.Context // ends when the client is closed
+	stop context.CancelFunc
+
+	mu  sync.Mutex
+	all []*unit
 }
 
 // handle is one owner's right to close a shared client.
@@ -104,11 +110,37 @@ func newCore(opts []Option, opt *redis.Options) (*core, error) {
 	c.tracker = conntrack.NewTracker(conntrack.Config{OnEvent: c.set.onEvent, Logger: c.set.log, Now: c.set.now, Wall: c.set.wall,
 		ConnLimit: c.set.connLimit, Opaque: true})
 	c.tracker.SetValidateAfter(c.set.validateAfter)
-	c.tracker.SetMaxAge(c.set.maxAge, c.set.maxAgeJitter)
-	c.maintain = newMaintainer(c)
-	c.maintain.maxIdle.Store(int64(c.set.maxIdle))
-	c.maintain.heartbeat.Store(int64(c.set.heartbeat))
+	c.ctx, c.stop = context.WithCancel(context.Background())
+	c.keeper = upkeep.New(upkeep.Config{Context: c.ctx, Tracker: c.tracker, Logger: c.set.log, Jitter: c.set.maxAgeJitter,
+		Detection: upkeep.Detection(c.set.suspicion)})
+	c.keeper.SetMaxAge(c.set.maxAge)
+	c.keeper.SetMaxIdle(c.set.maxIdle)
+	c.keeper.SetHeartbeat(c.set.heartbeat)
 	return c, nil
+}
+
+// add takes in a unit and has it looked after.
+func (c *core) add(u *unit) {
+	c.mu.Lock()
+	c.all = append(c.all, u)
+	c.mu.Unlock()
+	c.keeper.Add(&u.keep)
+	c.warnOfLimit()
+}
+
+// remove forgets a unit.
+func (c *core) remove(u *unit) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.all = slices.DeleteFunc(c.all, func(x *unit) bool { return x == u })
+}
+
+// units returns the units of all nodes, in the order in which they came, the pools for
+// blocking commands among them.
+func (c *core) units() []*unit {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.Clone(c.all)
 }
 
 // NewClient is New for those who replace redis.NewClient: it panics where New
@@ -214,16 +246,17 @@ func (c *core) close() error {
 		_ = c.monitor.Close()
 	}
 	c.tracker.Shut()
-	c.maintain.close()
-	for _, s := range c.maintain.list() {
-		s.node.Close() // ends its dials, and the waits for others' handshakes
+	c.stop()
+	c.keeper.Close()
+	for _, u := range c.units() {
+		u.node.Close() // ends its dials, and the waits for others' handshakes
 	}
 	c.tracker.CloseSentinels()
 	err := c.closer()
-	for _, s := range c.maintain.list() {
-		s.unit.leases.closed()
-		if !s.unit.main() {
-			_ = s.unit.rdb.Close() // in a cluster or ring nobody else does
+	for _, u := range c.units() {
+		u.leases.closed()
+		if !u.main() {
+			_ = u.rdb.Close() // in a cluster or ring nobody else does
 		}
 	}
 	c.tracker.CloseAll()

@@ -1,13 +1,7 @@
 package managed
 
 import (
-	"strconv"
-	"time"
-
 	"github.com/redis/go-redis/v9"
-
-	"github.com/lifeguard-redis/lifeguard/hooks"
-	"github.com/lifeguard-redis/lifeguard/internal/conntrack"
 )
 
 // WithConnLimit limits how many connections the client has open at once, over all
@@ -29,74 +23,6 @@ func WithConnLimit(n int) Option {
 	}
 }
 
-// unusedAfter is after what time a connection whose handshake has not begun is
-// taken for an idle one.
-const unusedAfter = 50 * time.Millisecond
-
-// makeRoom gives up the connection that has been idle for the longest. It is
-// called, again and again, while a dial waits for a place.
-func (m *maintainer) makeRoom() {
-	if !m.roomAsked.CompareAndSwap(false, true) {
-		return
-	}
-	go func() {
-		defer m.roomAsked.Store(false)
-		c, idle := m.spared()
-		if c == nil {
-			return
-		}
-		if idle {
-			c.Retire(hooks.ReasonIdle)
-			if s := m.of(c.Node()); s != nil {
-				s.sweep(m.ctx)
-			}
-		}
-		// One that is in use all the time ends when it is taken the next time.
-		c.Condemn(hooks.ReasonIdle)
-	}()
-}
-
-// spared chooses the connection to give up: the longest idle one, or, while all
-// are in use, any of the node that has the most. nil while one is on its way out.
-func (m *maintainer) spared() (spared *conntrack.Conn, idle bool) {
-	var oldest time.Duration
-	perNode := map[*conntrack.Node][]*conntrack.Conn{}
-	leaving := false
-	// One that was dialed for a caller who then got another lies in its pool
-	// without a handshake; so does, for a moment, each new one.
-	unused := m.core.tracker.Elapsed() - unusedAfter
-	m.core.tracker.Range(func(c *conntrack.Conn) bool {
-		v := c.View()
-		if v.PubSub || v.Leased || !v.Ready && (v.Awaiting || v.LastUsed > unused) {
-			return true
-		}
-		if c.Leaving() {
-			// One whose node is not used any more waits for a sweep.
-			leaving, idle = true, !v.Awaiting
-			spared = c
-			return false
-		}
-		perNode[c.Node()] = append(perNode[c.Node()], c)
-		if !v.Awaiting && (!idle || v.LastUsed < oldest) {
-			spared, oldest, idle = c, v.LastUsed, true
-		}
-		return true
-	})
-	switch {
-	case idle:
-		return spared, true
-	case leaving:
-		return nil, false
-	}
-	most := 1
-	for _, conns := range perNode {
-		if len(conns) > most {
-			spared, most = conns[0], len(conns)
-		}
-	}
-	return spared, false
-}
-
 // warnOfLimit says once when the pools of all nodes cannot fit into the budget.
 func (c *core) warnOfLimit() {
 	limit := c.set.connLimit
@@ -104,11 +30,11 @@ func (c *core) warnOfLimit() {
 		return
 	}
 	want, nodes := 0, 0
-	for _, s := range c.maintain.list() {
-		if s.unit.main() {
+	for _, u := range c.units() {
+		if u.main() {
 			nodes++
 		}
-		want += s.unit.size()
+		want += u.size()
 	}
 	if want > limit && c.warned.CompareAndSwap(false, true) {
 		c.set.log.Warn("lifeguard: the pools of all nodes do not fit into WithConnLimit; callers will wait for connections of other pools to be given up",
@@ -128,22 +54,19 @@ func (u *unit) size() int {
 	return n
 }
 
-// compareWithServer says once when the pools of the node do not fit into what its
-// server takes.
-func (s *nodeState) compareWithServer() error {
-	want := s.unit.size()
-	if b := s.unit.blocking.unit.Load(); b != nil {
+// fits hears how many clients the server of the unit takes, and says once when the pools
+// of the unit do not fit into that.
+func (u *unit) fits(most int) {
+	want := u.size()
+	if b := u.blocking.unit.Load(); b != nil {
 		want += b.size()
 	}
-	if limit := s.m.core.set.connLimit; limit > 0 {
+	if limit := u.core.set.connLimit; limit > 0 {
 		want = min(want, limit)
 	}
-	v, err := s.node.Config("maxclients")
-	most, perr := strconv.Atoi(v)
-	if err != nil || perr != nil || want <= most || !s.m.core.warnedServer.CompareAndSwap(false, true) {
-		return err
+	if want <= most || !u.core.warnedServer.CompareAndSwap(false, true) {
+		return
 	}
-	s.m.core.set.log.Warn("lifeguard: the pools of this client alone do not fit into the server's maxclients; make PoolSize or PipelinePoolSize smaller, or use WithConnLimit",
-		"maxclients", most, "pools", want, "node", s.node.Addr())
-	return nil
+	u.core.set.log.Warn("lifeguard: the pools of this client alone do not fit into the server's maxclients; make PoolSize or PipelinePoolSize smaller, or use WithConnLimit",
+		"maxclients", most, "pools", want, "node", u.node.Addr())
 }

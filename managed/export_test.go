@@ -16,7 +16,7 @@ func WithClock(now, wall func() time.Time) Option {
 }
 
 // Kick makes maintenance look again now.
-func (c *Client) Kick() { c.core.maintain.wake() }
+func (c *Client) Kick() { c.core.keeper.Wake() }
 
 // Node is the node below the client.
 func (c *Client) Node() *conntrack.Node { return c.node }
@@ -32,17 +32,13 @@ func (c *Client) Limits() map[uint64]time.Duration {
 }
 
 // Unattended keeps maintenance from starting; it comes before the first connection.
-func (c *Client) Unattended() {
-	for _, s := range c.core.maintain.list() {
-		s.schedule.stop()
-	}
-}
+func (c *Client) Unattended() { c.core.keeper.Close() }
 
 // Round makes one round of maintenance, and says how long that took. The client
 // must be Unattended.
 func (c *Client) Round() (took, next time.Duration) {
 	start := time.Now()
-	next = c.core.maintain.of(c.node).lookNow(0)
+	next = c.keep.Look(0)
 	return time.Since(start), next
 }
 

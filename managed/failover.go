@@ -100,7 +100,7 @@ func NewFailoverCluster(opt *redis.FailoverOptions, opts ...Option) (*ClusterCli
 	if err := m.attach(rdb, func() { rdb.ReloadState(context.Background()) }); err != nil {
 		return nil, err
 	}
-	m.core.look = m.lookForMaster
+	m.core.keeper.Around(m.lookForMaster)
 	m.core.closer = func() error {
 		err := rdb.Close()
 		m.core.tracker.CloseAll()
@@ -179,7 +179,7 @@ func (d *dispatcher) options(node *redis.Client) redis.Options {
 // open to the old one ends, half-open connections and their commands included.
 func (m *many) lookForMaster() {
 	cluster := m.client.(*redis.ClusterClient)
-	ctx, cancel := context.WithTimeout(m.core.maintain.ctx, m.core.set.suspicion.Patience)
+	ctx, cancel := context.WithTimeout(m.core.ctx, m.core.set.suspicion.Patience)
 	defer cancel()
 	rdb, err := cluster.MasterForKey(ctx, "")
 	if err != nil {
@@ -190,13 +190,13 @@ func (m *many) lookForMaster() {
 	if old == nil || *old == now {
 		return
 	}
-	s, err := m.at(*old)
+	u, err := m.at(*old)
 	if err != nil {
 		return
 	}
 	m.core.tracker.Range(func(c *conntrack.Conn) bool {
 		switch v := c.View(); {
-		case c.Node() != s.node || v.PubSub:
+		case c.Node() != u.node || v.PubSub:
 		case v.Awaiting:
 			c.Kill(hooks.ReasonReadOnly, errDemoted{})
 		default:

@@ -130,7 +130,7 @@ func (l *lease) Seen(err error) {
 	}
 	reason := retry.Refusal(err)
 	if reason == retry.ReasonReadOnly {
-		l.unit.readOnly()
+		l.unit.keep.ReadOnly()
 	}
 	if (reason == retry.ReasonReadOnly || reason == retry.ReasonMoved) && l.core.redirected != nil {
 		l.core.redirected(l.unit, err)
@@ -277,8 +277,8 @@ func (c *Client) Leases() []LeaseInfo { return c.core.leases() }
 // leases describes the leases of all nodes, the oldest first.
 func (c *core) leases() []LeaseInfo {
 	var out []LeaseInfo
-	for _, s := range c.maintain.list() {
-		out = append(out, s.unit.leases.infos(math.MaxInt)...)
+	for _, u := range c.units() {
+		out = append(out, u.leases.infos(math.MaxInt)...)
 	}
 	slices.SortFunc(out, func(a, b LeaseInfo) int { return cmp.Compare(a.ID, b.ID) })
 	return out

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -40,7 +41,7 @@ func newMany(like *redis.Options, opts []Option, more ...retry.Option) (*many, e
 	}
 	m.core = core
 	m.retry = core.retryHook(like, func(a retry.Attempt) { m.stale(a.Reason) },
-		append(more, retry.WithFacts(core.tracker.Cut(), func() int { return len(core.maintain.list()) }))...)
+		append(more, retry.WithFacts(core.tracker.Cut(), func() int { return len(core.units()) }))...)
 	core.calls = m.calls.Load
 	core.takenOver = m.takenOver
 	core.redirected = m.redirected
@@ -185,9 +186,9 @@ func (m *many) failed(err error) error {
 
 // unit finds the unit of a node's client.
 func (m *many) unit(rdb *redis.Client) (*unit, error) {
-	for _, s := range m.core.maintain.list() {
-		if s.unit != nil && s.unit.rdb == rdb {
-			return s.unit, nil
+	for _, u := range m.core.units() {
+		if u.rdb == rdb {
+			return u, nil
 		}
 	}
 	return nil, errors.New("lifeguard/managed: this node's client is not managed: it was not made by NewClient of the options")
@@ -195,10 +196,9 @@ func (m *many) unit(rdb *redis.Client) (*unit, error) {
 
 // at finds the unit of an address.
 func (m *many) at(addr string) (*unit, error) {
-	states := m.core.maintain.list()
-	for i := len(states) - 1; i >= 0; i-- { // the last one, if it left and came back
-		if s := states[i]; s.unit != nil && s.node.Addr() == addr && s.unit.main() {
-			return s.unit, nil
+	for _, u := range slices.Backward(m.core.units()) { // the last one, if it left and came back
+		if u.node.Addr() == addr && u.main() {
+			return u, nil
 		}
 	}
 	return nil, fmt.Errorf("lifeguard/managed: no node at %s is known to the client", addr)
@@ -221,19 +221,19 @@ func (m *many) Conns() []hooks.ConnInfo { return m.core.tracker.Conns() }
 func (m *many) Leases() []LeaseInfo { return m.core.leases() }
 
 // SetMaxAge changes the maximum age on all nodes; see Client.SetMaxAge.
-func (m *many) SetMaxAge(d time.Duration) { m.core.setMaxAge(d) }
+func (m *many) SetMaxAge(d time.Duration) { m.core.keeper.SetMaxAge(d) }
 
 // SetMaxIdle changes the max-idle time on all nodes; see Client.SetMaxIdle.
-func (m *many) SetMaxIdle(d time.Duration) { m.core.setMaxIdle(d) }
+func (m *many) SetMaxIdle(d time.Duration) { m.core.keeper.SetMaxIdle(d) }
 
 // SetHeartbeat changes the heartbeat on all nodes; see Client.SetHeartbeat.
-func (m *many) SetHeartbeat(d time.Duration) { m.core.setHeartbeat(d) }
+func (m *many) SetHeartbeat(d time.Duration) { m.core.keeper.SetHeartbeat(d) }
 
 // Reset closes the connections of all nodes, softly; see Client.Reset.
-func (m *many) Reset(ctx context.Context) int { return m.core.reset(ctx) }
+func (m *many) Reset(ctx context.Context) int { return m.core.keeper.Reset(ctx) }
 
 // EvictIdle closes the idle connections of all nodes; see Client.EvictIdle.
-func (m *many) EvictIdle(ctx context.Context) int { return m.core.evictIdle(ctx) }
+func (m *many) EvictIdle(ctx context.Context) int { return m.core.keeper.EvictIdle(ctx) }
 
 // CloseReasons counts the connections closed, by reason.
 func (m *many) CloseReasons() map[hooks.Reason]uint64 { return m.core.tracker.Ended() }

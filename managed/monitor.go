@@ -2,15 +2,9 @@ package managed
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"math"
-	"strconv"
-	"strings"
-	"sync/atomic"
 	"time"
-
-	"github.com/redis/go-redis/v9"
 
 	"github.com/lifeguard-redis/lifeguard/hooks"
 	"github.com/lifeguard-redis/lifeguard/internal/conntrack"
@@ -63,7 +57,7 @@ type sourceNode struct {
 }
 
 type sourceUnit struct {
-	state *nodeState
+	*unit
 	pools monitor.PoolCounters
 	hits  uint64
 	here  bool
@@ -71,8 +65,7 @@ type sourceUnit struct {
 
 // Sample implements monitor.Source.
 func (s *source) Sample(sample *monitor.Sample) {
-	// In the end, so that the question that it leads to is not among what a first sample counts.
-	defer func() { s.core.asked.Store(max(int64(s.core.tracker.Elapsed()), 1)) }()
+	defer s.core.keeper.WantClients() // in the end, so that a first sample does not count that question
 	s.meet()
 	s.holders(sample)
 	for name, n := range s.nodes {
@@ -119,19 +112,19 @@ func (c *core) addRetries(n *monitor.Numbers) {
 
 // meet takes in the units that came and marks those that left.
 func (s *source) meet() {
-	known := map[*nodeState]*sourceUnit{}
+	known := map[*unit]*sourceUnit{}
 	for _, n := range s.nodes {
 		for _, u := range n.units {
 			u.here = false
-			known[u.state] = u
+			known[u.unit] = u
 		}
 	}
-	for _, state := range s.core.maintain.list() {
-		u := known[state]
+	for _, unit := range s.core.units() {
+		u := known[unit]
 		if u == nil {
-			u = &sourceUnit{state: state}
-			name := state.node.Addr()
-			if !state.unit.main() {
+			u = &sourceUnit{unit: unit}
+			name := u.node.Addr()
+			if !u.main() {
 				name += " (blocking)"
 			}
 			n := s.nodes[name]
@@ -142,9 +135,6 @@ func (s *source) meet() {
 			n.units = append(n.units, u)
 		}
 		u.here = true
-		if state.server.due(s.core.tracker.Elapsed()) {
-			state.wake()
-		}
 	}
 }
 
@@ -152,8 +142,8 @@ func (s *source) meet() {
 func (s *source) holders(sample *monitor.Sample) {
 	t := s.core.tracker
 	now, threshold := t.Now(), s.core.set.leakThreshold
-	for _, state := range s.core.maintain.list() {
-		leases, _ := state.unit.leases.oldest(math.MaxInt)
+	for _, u := range s.core.units() {
+		leases, _ := u.leases.oldest(math.MaxInt)
 		for _, l := range leases {
 			held := now.Sub(l.start)
 			if !sample.Holds(held) {
@@ -178,15 +168,15 @@ func (s *source) holders(sample *monitor.Sample) {
 
 // fill puts in what is known of one unit.
 func (u *sourceUnit) fill(n *monitor.Numbers) {
-	unit, node := u.state.unit, u.state.node
-	m := &unit.meter
-	m.note(unit.rdb)
-	ours := node.HitsOfOurs(func() { u.pools.Fill(n, unit.rdb.Options(), unit.poolStats()) })
+	node := u.node
+	m := &u.meter
+	m.note(u.rdb)
+	ours := node.HitsOfOurs(func() { u.pools.Fill(n, u.rdb.Options(), u.poolStats()) })
 	u.hits = max(u.hits, n.Hits-min(n.Hits, ours))
 	n.Hits = u.hits // one after the other is read, and it must never fall
 	n.PeakDemand = node.TakeSeenPeak(hooks.PoolMain) + node.TakeSeenPeak(hooks.PoolPipeline)
 	n.PeakInUse = min(n.PeakDemand, node.TakePeakOpen())
-	n.Dialing, n.Leases, n.LeasesOverdue = node.Dialing(), unit.leases.len(), unit.leases.overdue()
+	n.Dialing, n.Leases, n.LeasesOverdue = node.Dialing(), u.leases.len(), u.leases.overdue()
 	n.Dialed = node.Opened()
 	_, n.DialErrors = node.Dials()
 	ends := node.Ended()
@@ -200,40 +190,40 @@ func (u *sourceUnit) fill(n *monitor.Numbers) {
 	n.PoolTimeoutsCtx = gaveUp
 	n.Waits, n.PoolTimeouts, n.WaitTime = n.Waits+gaveUp, n.PoolTimeouts+gaveUp, n.WaitTime+time.Duration(m.lost.Load())
 	n.Dial, n.Wait, n.Hold, n.Command = m.Dial.Snapshot(), m.Wait.Snapshot(), m.Hold.Snapshot(), m.Command.Snapshot()
-	if unit.breaker != nil && unit.breaker.BreakerOpen() {
+	if u.breaker != nil && u.breaker.BreakerOpen() {
 		n.BreakersOpen = 1
 	}
-	if unit.core.calls == nil && unit.main() {
-		unit.core.addRetries(n)
+	if u.core.calls == nil && u.main() {
+		u.core.addRetries(n)
 	}
-	n.MaxClients, n.ServerClients = int(u.state.server.most.Load()), int(u.state.server.now.Load())
+	n.ServerClients, n.MaxClients, _ = u.keep.Clients()
 }
 
 func (s *source) dialError(sample *monitor.Sample, u *sourceUnit) {
-	f := u.state.node.LastDialFailure()
+	f := u.node.LastDialFailure()
 	if f == nil || sample.LastDialError != nil && !f.Time.After(sample.LastDialError.Time) {
 		return
 	}
-	sample.LastDialError = &monitor.DialError{Time: f.Time.Round(0), Node: u.state.node.Addr(), Err: f.Err.Error()}
+	sample.LastDialError = &monitor.DialError{Time: f.Time.Round(0), Node: u.node.Addr(), Err: f.Err.Error()}
 }
 
 // tellOfServers says when it is not known how many clients a server has and takes.
 func (s *source) tellOfServers(sample *monitor.Sample) {
 	known := false
 	var why []string
-	for _, state := range s.core.maintain.list() {
-		if !state.unit.main() {
+	for _, u := range s.core.units() {
+		if !u.main() {
 			continue // the same server again
 		}
-		if state.server.most.Load() > 0 {
+		_, most, text := u.keep.Clients()
+		if most > 0 {
 			known = true
 			continue
 		}
-		text := "not asked for yet"
-		if e := state.server.why.Load(); e != nil {
-			text = *e
+		if text == "" {
+			text = "not asked for yet"
 		}
-		why = append(why, fmt.Sprintf("the clients and maxclients of the server %s: %s", state.node.Addr(), text))
+		why = append(why, fmt.Sprintf("the clients and maxclients of the server %s: %s", u.node.Addr(), text))
 	}
 	for _, text := range why {
 		if known {
@@ -267,67 +257,7 @@ func (s *source) Leases() []monitor.Lease {
 }
 
 // EvictIdle implements monitor.Actor.
-func (s *source) EvictIdle(ctx context.Context) int { return s.core.evictIdle(ctx) }
+func (s *source) EvictIdle(ctx context.Context) int { return s.core.keeper.EvictIdle(ctx) }
 
 // Reset implements monitor.Actor.
-func (s *source) Reset(ctx context.Context) int { return s.core.reset(ctx) }
-
-// serverClients is how many clients the server has and takes, everybody's. It is
-// asked for now and then while a Monitor asks for samples.
-type serverClients struct {
-	most, now atomic.Int64
-	why       atomic.Pointer[string] // why it is not known
-	last      atomic.Int64           // when it was last asked, on the tracker's clock; 0: never
-}
-
-const (
-	serverEvery = 10 * time.Second
-	serverHours = 2 * time.Minute // without a sample for so long, nobody is interested any more
-)
-
-func (c *serverClients) due(now time.Duration) bool {
-	last := c.last.Load()
-	return last == 0 || now-time.Duration(last) >= serverEvery
-}
-
-// serverDue reports whether it is time to ask the server for its clients, and there is
-// an idle connection to do it on. It needs no timer: samples wake the maintainer.
-func (s *nodeState) serverDue(now time.Duration) bool {
-	asked := s.m.core.asked.Load()
-	wanted := asked != 0 && now-time.Duration(asked) <= serverHours && s.unit.main()
-	return wanted && s.server.due(now) && !s.suspect.asks(now) && s.node.Main().Idle > 0
-}
-
-func (s *nodeState) askServer(now time.Duration) {
-	c := &s.server
-	text, err := s.node.Info("clients")
-	c.last.Store(max(int64(now), 1))
-	if err != nil {
-		var reply redis.Error
-		if errors.As(err, &reply) { // else it is not the server that says no
-			why := err.Error()
-			c.why.Store(&why)
-		}
-		return
-	}
-	c.why.Store(nil)
-	for line := range strings.SplitSeq(text, "\r\n") {
-		name, value, _ := strings.Cut(line, ":")
-		n, err := strconv.ParseInt(value, 10, 64)
-		if err != nil {
-			continue
-		}
-		switch name {
-		case "connected_clients":
-			c.now.Store(n)
-		case "maxclients":
-			c.most.Store(n)
-		}
-	}
-	if c.most.Load() == 0 { // servers before Redis 6 do not say it there
-		if v, err := s.node.Config("maxclients"); err == nil {
-			n, _ := strconv.ParseInt(v, 10, 64)
-			c.most.Store(n)
-		}
-	}
-}
+func (s *source) Reset(ctx context.Context) int { return s.core.keeper.Reset(ctx) }

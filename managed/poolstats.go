@@ -25,9 +25,9 @@ func (r *Ring) PoolStats() *redis.PoolStats {
 }
 
 func (m *many) leaveOutUnborn(ps *redis.PoolStats) {
-	for _, s := range m.core.maintain.list() {
-		if s.unit.main() {
-			s.unit.leaveOutUnborn(ps)
+	for _, u := range m.core.units() {
+		if u.main() {
+			u.leaveOutUnborn(ps)
 		}
 	}
 }

@@ -66,14 +66,14 @@ func (c *core) retryHook(opt *redis.Options, seen func(retry.Attempt), more ...r
 // breakerChanged hears of a breaker: a node on which all has failed for so long answers
 // nobody, if nothing worse is known of it.
 func (c *core) breakerChanged(addr string, open bool, cause error) {
-	for _, s := range c.maintain.list() {
-		if c.calls != nil && s.node.Addr() != addr {
+	for _, u := range c.units() {
+		if c.calls != nil && u.node.Addr() != addr {
 			continue
 		}
 		if open {
-			s.node.SetDegraded(cause)
+			u.node.SetDegraded(cause)
 		} else {
-			s.node.SetAnswering()
+			u.node.SetAnswering()
 		}
 	}
 }

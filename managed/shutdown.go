@@ -103,11 +103,11 @@ func (c *core) idle() bool {
 	if c.calls != nil && c.calls() > 0 {
 		return false
 	}
-	for _, s := range c.maintain.list() {
-		if s.node.InFlight(hooks.PoolMain)+s.node.InFlight(hooks.PoolPipeline) > 0 {
+	for _, u := range c.units() {
+		if u.node.InFlight(hooks.PoolMain)+u.node.InFlight(hooks.PoolPipeline) > 0 {
 			return false
 		}
-		if s.unit.leases.len() > 0 {
+		if u.leases.len() > 0 {
 			return false
 		}
 	}
@@ -116,8 +116,8 @@ func (c *core) idle() bool {
 
 func (c *core) holders(why error) *HeldError {
 	e := &HeldError{Leases: c.leases(), InFlight: c.busy(nil), Err: why}
-	for _, s := range c.maintain.list() {
-		e.Waiting += s.node.InFlight(hooks.PoolMain) + s.node.InFlight(hooks.PoolPipeline) - s.node.Pinned()
+	for _, u := range c.units() {
+		e.Waiting += u.node.InFlight(hooks.PoolMain) + u.node.InFlight(hooks.PoolPipeline) - u.node.Pinned()
 	}
 	e.Waiting = max(0, e.Waiting-len(e.Leases)-len(e.InFlight))
 	return e

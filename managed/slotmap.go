@@ -38,7 +38,7 @@ func (m *many) awaitMap(ctx context.Context) error {
 		l = &mapLoad{done: make(chan struct{})}
 		s.load = l
 		go func() {
-			err := cluster.ForEachMaster(m.core.maintain.ctx, func(context.Context, *redis.Client) error { return nil })
+			err := cluster.ForEachMaster(m.core.ctx, func(context.Context, *redis.Client) error { return nil })
 			s.mu.Lock()
 			defer s.mu.Unlock()
 			l.err, s.load = err, nil
@@ -58,7 +58,7 @@ func (m *many) awaitMap(ctx context.Context) error {
 		return l.err
 	case <-ctx.Done():
 		return &noMapError{ctx.Err()}
-	case <-m.core.maintain.ctx.Done():
+	case <-m.core.ctx.Done():
 		return redis.ErrClosed
 	}
 }

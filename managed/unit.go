@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -12,6 +11,7 @@ import (
 	"github.com/lifeguard-redis/lifeguard/hooks"
 	"github.com/lifeguard-redis/lifeguard/internal/command"
 	"github.com/lifeguard-redis/lifeguard/internal/conntrack"
+	"github.com/lifeguard-redis/lifeguard/internal/upkeep"
 	"github.com/lifeguard-redis/lifeguard/retry"
 )
 
@@ -20,6 +20,7 @@ type unit struct {
 	core  *core
 	rdb   *redis.Client
 	node  *conntrack.Node
+	keep  upkeep.Node // what maintenance knows of it
 	hook  *conntrack.Hook
 	retry *retry.Hook
 	make  func(*redis.Options) *redis.Client // nil: redis.NewClient
@@ -32,7 +33,8 @@ type unit struct {
 	meter    meter
 	breaker  interface{ BreakerOpen() bool }
 	blocking blockers
-	silent   atomic.Int64 // until then it is taken for one that answers nobody, ns on the tracker's clock
+
+	wasMaster bool // other nodes of the cluster said so when it last answered nobody
 }
 
 // newUnit makes a unit of a user's options, which it does not change.
@@ -101,7 +103,23 @@ func (u *unit) bind(rdb *redis.Client, minIdle int) {
 		u.hook.Process, u.hook.Client, u.hook.Pipeline = u.retry.Process, u.process, u.retry.PipelineOf
 	}
 	u.node.Bind(rdb)
-	u.core.maintain.add(u, minIdle)
+	k := &u.keep
+	k.Tracked, k.MinIdle, k.Inner, k.Blocking = u.node, minIdle, u.inner, !u.main()
+	k.Leases, k.MaxClients, k.Dropped = u.leases.len, u.fits, u.dropped
+	if takenOver := u.core.takenOver; u.inner && takenOver != nil {
+		k.Unanswered = func() { takenOver(u) }
+	}
+	u.core.add(u)
+}
+
+// dropped hears that its node has left the cluster.
+func (u *unit) dropped() {
+	if b := u.blocking.unit.Load(); b != nil {
+		_ = b.rdb.Close() // go-redis knows nothing of it
+		u.core.keeper.Drop(&b.keep)
+		u.core.remove(b)
+	}
+	u.core.remove(u)
 }
 
 // tablePatience is how long a cluster waits for a connection to ask a node for the table
@@ -153,7 +171,7 @@ func (u *unit) failed(ctx context.Context, err error, after time.Duration) error
 		u.meter.gaveUp(after)
 		return u.noneFree(err, after)
 	case retry.Refusal(err) == retry.ReasonReadOnly:
-		u.readOnly()
+		u.keep.ReadOnly()
 	}
 	return err
 }
@@ -218,13 +236,7 @@ func pipelinePool(opt *redis.Options) int {
 // repeating hears of each repetition.
 func (u *unit) repeating(a retry.Attempt) {
 	if a.Reason == retry.ReasonReadOnly {
-		u.readOnly() // the next attempt is to have a new connection
-	}
-}
-
-func (u *unit) readOnly() {
-	if s := u.core.maintain.of(u.node); s != nil {
-		s.readOnly()
+		u.keep.ReadOnly() // the next attempt is to have a new connection
 	}
 }
 

@@ -15,130 +15,24 @@ import (
 
 // SetMaxAge changes the maximum age of connections at run time, for open ones
 // too; see WithMaxAge. 0 or negative: none. Effective at once.
-func (c *Client) SetMaxAge(d time.Duration) { c.core.setMaxAge(d) }
-
-func (c *core) setMaxAge(d time.Duration) {
-	c.tracker.SetMaxAge(d, c.set.maxAgeJitter)
-	c.maintain.wake()
-}
+func (c *Client) SetMaxAge(d time.Duration) { c.core.keeper.SetMaxAge(d) }
 
 // SetMaxIdle changes the time over which the demand decides how many connections
 // are kept; see WithMaxIdle. 0 or negative: they are kept. Effective at once.
-func (c *Client) SetMaxIdle(d time.Duration) { c.core.setMaxIdle(d) }
-
-func (c *core) setMaxIdle(d time.Duration) {
-	c.maintain.maxIdle.Store(int64(max(d, 0)))
-	c.maintain.wake()
-}
+func (c *Client) SetMaxIdle(d time.Duration) { c.core.keeper.SetMaxIdle(d) }
 
 // SetHeartbeat changes the silence after which a connection gets a PING; see
 // WithHeartbeat. 0: none. Negative: automatic. Effective at once.
-func (c *Client) SetHeartbeat(d time.Duration) { c.core.setHeartbeat(d) }
-
-func (c *core) setHeartbeat(d time.Duration) {
-	c.maintain.heartbeat.Store(int64(d))
-	c.maintain.wake()
-}
+func (c *Client) SetHeartbeat(d time.Duration) { c.core.keeper.SetHeartbeat(d) }
 
 // Reset closes all connections, softly: idle ones now, those in use when they come
 // back. Pub/sub connections stay. It returns how many will end. ctx bounds how
 // long it waits for the idle ones; the rest are closed later.
-func (c *Client) Reset(ctx context.Context) int { return c.core.reset(ctx) }
-
-func (c *core) reset(ctx context.Context) int {
-	n := 0
-	c.tracker.Range(func(conn *conntrack.Conn) bool {
-		if !conn.View().PubSub {
-			conn.Condemn(hooks.ReasonReset)
-			n++
-		}
-		return true
-	})
-	c.maintain.sweep(ctx)
-	c.maintain.wake()
-	return n
-}
+func (c *Client) Reset(ctx context.Context) int { return c.core.keeper.Reset(ctx) }
 
 // EvictIdle closes the connections that are idle now and returns how many it
 // ended. go-redis opens new ones up to MinIdleConns. ctx bounds it.
-func (c *Client) EvictIdle(ctx context.Context) int { return c.core.evictIdle(ctx) }
-
-func (c *core) evictIdle(ctx context.Context) int {
-	before := c.tracker.Ended()[hooks.ReasonReset]
-	c.maintain.each(func(s *nodeState) { s.evictIdle(ctx) })
-	return int(c.tracker.Ended()[hooks.ReasonReset] - before)
-}
-
-func (s *nodeState) evictIdle(ctx context.Context) {
-	if !s.inquiring.take(ctx) { // what maintenance asks a question on is idle, too
-		return
-	}
-	defer s.inquiring.end()
-	if !s.visiting.take(ctx) {
-		return
-	}
-	defer s.visiting.end()
-	var idle []*conntrack.Conn
-	s.node.Range(func(conn *conntrack.Conn) bool {
-		if v := conn.View(); !v.PubSub && !v.Leased && !v.Awaiting {
-			conn.Retire(hooks.ReasonReset)
-			idle = append(idle, conn)
-		}
-		return true
-	})
-	s.sweepLocked(ctx)
-	for _, conn := range idle { // those that were taken meanwhile are not idle
-		conn.Spare()
-	}
-}
-
-// sweep visits all idle connections of all nodes once, and those that are due
-// until none is.
-func (m *maintainer) sweep(ctx context.Context) {
-	m.each(func(s *nodeState) { s.sweep(ctx) })
-}
-
-// each calls f for all nodes, side by side: none waits for the server of another.
-func (m *maintainer) each(f func(*nodeState)) {
-	var all sync.WaitGroup
-	for _, s := range m.list() {
-		all.Go(func() { f(s) })
-	}
-	all.Wait()
-}
-
-func (s *nodeState) sweep(ctx context.Context) {
-	if !s.visiting.take(ctx) {
-		return
-	}
-	defer s.visiting.end()
-	s.sweepLocked(ctx)
-}
-
-func (s *nodeState) sweepLocked(ctx context.Context) {
-	for _, pool := range []hooks.Pool{hooks.PoolMain, hooks.PoolPipeline} {
-		for left := 2 * s.idle(pool); left > 0 && ctx.Err() == nil && s.due(pool); left-- {
-			if met, _, _ := s.node.Visit(pool, 0); met == nil {
-				break
-			}
-		}
-	}
-}
-
-// due reports whether an idle connection of the pool is to be visited.
-func (s *nodeState) due(pool hooks.Pool) bool {
-	if s.idle(pool) == 0 {
-		return false
-	}
-	found := false
-	s.node.Range(func(c *conntrack.Conn) bool {
-		v := c.View()
-		mine := v.Pool == pool || v.Pool == hooks.PoolUnknown // dialed, not used yet: in either
-		found = mine && !v.Leased && !v.PubSub && c.Due()
-		return !found
-	})
-	return found
-}
+func (c *Client) EvictIdle(ctx context.Context) int { return c.core.keeper.EvictIdle(ctx) }
 
 const (
 	warmAtOnce = 4 // connections opened side by side by Warm

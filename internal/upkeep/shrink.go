@@ -1,4 +1,4 @@
-package managed
+package upkeep
 
 import (
 	"sort"
@@ -40,17 +40,17 @@ const maxShrinkTick = 400 * time.Millisecond
 // use in the window plus MinIdleConns. A visit itself makes go-redis refill
 // MinIdleConns, so a pool in use keeps one more, or it would end and dial one in
 // every look (docs/INTERNALS.md); and a surplus must be seen in two looks.
-func (p *poolState) shrink(s *nodeState, l *survey) time.Duration {
-	window := time.Duration(s.m.maxIdle.Load())
+func (p *poolState) shrink(n *Node, l *survey) time.Duration {
+	window := time.Duration(n.k.maxIdle.Load())
 	total := l.total[p.pool]
 	if window <= 0 || total == 0 {
 		return never
 	}
-	recent := s.node.TakePeak(p.pool)
+	recent := n.Tracked.TakePeak(p.pool)
 	demand := p.note(l.now, window, recent)
 	keep := 0
 	if p.pool == hooks.PoolMain {
-		keep = s.minIdle
+		keep = n.MinIdle
 	}
 	if demand > 0 || keep > 0 && l.heartbeat > 0 {
 		keep += max(demand, 1)

@@ -8,36 +8,9 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/lifeguard-redis/lifeguard/hooks"
 	"github.com/lifeguard-redis/lifeguard/internal/conntrack"
 	"github.com/lifeguard-redis/lifeguard/retry"
 )
-
-// A node that does not answer even a fresh connection is slow, or gone. Alone it
-// is waited for; in a cluster the others know whether it still is a master.
-
-// compareEvery is how long after one comparison the next one may follow.
-func (s *nodeState) compareEvery() time.Duration {
-	if s.unit.inner {
-		return 250 * time.Millisecond
-	}
-	return time.Second
-}
-
-// unanswered acts on a node that answers nobody.
-func (s *nodeState) unanswered() {
-	if !s.unit.inner || s.m.core.takenOver == nil {
-		return
-	}
-	// A look at the slot map must not wait for this node while others could tell,
-	// neither for its reply nor for the handshake before it.
-	s.unit.silent.Store(int64(s.m.core.tracker.Elapsed() + silentFor))
-	s.killAwaiting(s.m.core.set.suspicion.After, func(c *conntrack.Conn) bool { return !c.View().Ready || c.LastCommand() == "cluster" })
-	s.m.core.takenOver(s)
-}
-
-// silentFor is how long a node that answered nobody is not asked for the slot map.
-const silentFor = 2 * time.Second
 
 // errSilent is why it is not: nothing was sent.
 type errSilent struct{}
@@ -48,57 +21,40 @@ func (errSilent) Unsent() bool  { return true }
 // asksSilent reports whether a command asks a node for the slot map that
 // answers nobody.
 func (u *unit) asksSilent(cmd redis.Cmder) bool {
-	until := u.silent.Load()
-	if until == 0 || cmd.Name() != "cluster" || int64(u.core.tracker.Elapsed()) > until {
+	if cmd.Name() != "cluster" || !u.keep.Silent() {
 		return false
 	}
 	_, slots := cmd.(*redis.ClusterSlotsCmd)
 	return slots
 }
 
-// killAwaiting ends the connections of the node that have waited for a reply for
-// that long.
-func (s *nodeState) killAwaiting(since time.Duration, which func(*conntrack.Conn) bool) {
-	now := s.m.core.tracker.Elapsed()
-	s.m.core.tracker.Range(func(c *conntrack.Conn) bool {
-		v := c.View()
-		if c.Node() == s.node && v.Awaiting && !v.Writing && !v.PubSub && now-v.LastUsed >= since && which(c) {
-			c.Kill(hooks.ReasonSuspected, errGone)
-		}
-		return true
-	})
-}
-
-// errGone is why commands fail that wait for a node which is no master any more.
-var errGone = errHalfOpen{"the node answers nobody, and another one has taken over"}
-
 // takenOver asks other nodes whether this one is still a master. If it is not,
 // the slot map is renewed, and what waits for it is ended.
-func (m *many) takenOver(s *nodeState) {
+func (m *many) takenOver(u *unit) {
 	cluster, ok := m.client.(*redis.ClusterClient)
 	if !ok {
 		return
 	}
-	is, known := m.isMaster(s)
+	is, known := m.isMaster(u)
 	if !known {
 		return
 	}
-	was := s.wasMaster
-	s.wasMaster = is
+	was := u.wasMaster
+	u.wasMaster = is
 	if is {
 		return
 	}
-	m.renew(cluster, s)
-	s.killAwaiting(m.core.set.suspicion.After, func(*conntrack.Conn) bool { return true })
+	m.renew(cluster, u)
+	u.keep.KillAwaiting(m.core.set.suspicion.After, func(*conntrack.Conn) bool { return true })
 	if was {
-		m.elsewhere(cluster, s)
+		m.elsewhere(cluster, u)
 	}
 }
 
 // isMaster asks the other nodes, until one of them knows.
-func (m *many) isMaster(s *nodeState) (is, known bool) {
-	for _, other := range m.core.maintain.list() {
-		if other == s || other.unit == nil || !other.unit.inner || other.node.Away() != nil {
+func (m *many) isMaster(u *unit) (is, known bool) {
+	for _, other := range m.core.units() {
+		if other == u || other.node.Away() != nil {
 			continue
 		}
 		slots, err := other.node.Slots(m.core.set.suspicion.Patience)
@@ -106,7 +62,7 @@ func (m *many) isMaster(s *nodeState) (is, known bool) {
 			continue
 		}
 		for _, slot := range slots {
-			if len(slot.Nodes) > 0 && sameAddr(slot.Nodes[0].Addr, s.node.Addr()) {
+			if len(slot.Nodes) > 0 && sameAddr(slot.Nodes[0].Addr, u.node.Addr()) {
 				return true, true
 			}
 		}
@@ -122,8 +78,8 @@ const (
 
 // renew loads the slot map until the node is no master in it, for a little: the
 // others hear of a failover one after the other, and go-redis asks any of them.
-func (m *many) renew(cluster *redis.ClusterClient, s *nodeState) {
-	ctx, cancel := context.WithTimeout(m.core.maintain.ctx, m.core.set.suspicion.Patience)
+func (m *many) renew(cluster *redis.ClusterClient, u *unit) {
+	ctx, cancel := context.WithTimeout(m.core.ctx, m.core.set.suspicion.Patience)
 	defer cancel()
 	done := make(chan struct{})
 	go func() {
@@ -132,7 +88,7 @@ func (m *many) renew(cluster *redis.ClusterClient, s *nodeState) {
 			var listed atomic.Bool
 			// It loads the map first.
 			err := cluster.ForEachMaster(ctx, func(_ context.Context, c *redis.Client) error {
-				if sameAddr(c.Options().Addr, s.node.Addr()) {
+				if sameAddr(c.Options().Addr, u.node.Addr()) {
 					listed.Store(true)
 				}
 				return nil
@@ -152,13 +108,13 @@ func (m *many) renew(cluster *redis.ClusterClient, s *nodeState) {
 // elsewhere sees to a master that was taken over until its commands are elsewhere:
 // the errors of those that waited for it have the map loaded by go-redis, too,
 // perhaps from a node that has not heard of it yet. A replica may just be slow.
-func (m *many) elsewhere(cluster *redis.ClusterClient, s *nodeState) {
+func (m *many) elsewhere(cluster *redis.ClusterClient, u *unit) {
 	for range 2 {
-		if !pause(m.core.maintain.ctx, settleFor) {
+		if !pause(m.core.ctx, settleFor) {
 			return
 		}
-		m.renew(cluster, s)
-		s.killAwaiting(settleFor/2, func(*conntrack.Conn) bool { return true })
+		m.renew(cluster, u)
+		u.keep.KillAwaiting(settleFor/2, func(*conntrack.Conn) bool { return true })
 	}
 }
 
@@ -185,7 +141,7 @@ func (m *many) follow(ctx context.Context, cluster *redis.ClusterClient, key str
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		m.renewFor(m.core.maintain.ctx, cluster, key, r)
+		m.renewFor(m.core.ctx, cluster, key, r)
 	}()
 	select {
 	case <-done:

@@ -1,4 +1,4 @@
-package managed
+package upkeep
 
 import (
 	"time"
@@ -7,9 +7,15 @@ import (
 	"github.com/lifeguard-redis/lifeguard/internal/conntrack"
 )
 
+const (
+	agedAtOnce = 256                    // part of the maximum age within which ends are put together
+	beatAtOnce = 16                     // part of the heartbeat within which PINGs are
+	dirtyPause = 200 * time.Millisecond // between looks for one that came back with state on it
+)
+
 // survey is one look at the connections of a node.
 type survey struct {
-	s         *nodeState
+	n         *Node
 	now       time.Duration
 	heartbeat time.Duration
 	distrust  time.Duration // what was used last before that must answer
@@ -28,12 +34,12 @@ type survey struct {
 }
 
 // begin starts a look, with the lists of the last one.
-func (l *survey) begin(s *nodeState, now time.Duration) {
+func (l *survey) begin(n *Node, now time.Duration) {
 	for i := range l.idle {
 		l.idle[i] = l.idle[i][:0]
 	}
-	*l = survey{s: s, now: now, next: never, heartbeat: s.heartbeat(), away: s.node.ClosedToNew(),
-		distrust: s.m.core.tracker.Unverified(), idle: l.idle, ageing: l.ageing[:0]}
+	*l = survey{n: n, now: now, next: never, heartbeat: n.heartbeat(), away: n.Tracked.ClosedToNew(),
+		distrust: n.k.tracker.Unverified(), idle: l.idle, ageing: l.ageing[:0]}
 }
 
 func (l *survey) conn(c *conntrack.Conn) bool {
@@ -45,7 +51,7 @@ func (l *survey) conn(c *conntrack.Conn) bool {
 	if pool == hooks.PoolUnknown {
 		pool = hooks.PoolMain // dialed for MinIdleConns, not used yet
 	}
-	if v.LastUsed > l.s.looked {
+	if v.LastUsed > l.n.looked {
 		l.active = true
 	}
 	if v.Ready && v.Pool == hooks.PoolMain && (v.Leased || v.Awaiting) {
@@ -72,7 +78,7 @@ func (l *survey) conn(c *conntrack.Conn) bool {
 	if !c.Leaving() {
 		l.total[pool]++
 	}
-	if v.Awaiting && (v.Ready || l.s.unit.inner) {
+	if v.Awaiting && (v.Ready || l.n.Inner) {
 		l.overdue(c, v)
 	}
 	if c.Due() && v.Awaiting && !v.Leased {
@@ -95,7 +101,7 @@ func (l *survey) dirty() {
 		return
 	}
 	l.next = min(l.next, dirtyPause)
-	if quiet := l.s.node.Main().InUse - l.busy; n > quiet {
+	if quiet := l.n.Tracked.Main().InUse - l.busy; n > quiet {
 		l.due[hooks.PoolMain] += n - max(quiet, 0)
 	}
 }

@@ -1,0 +1,172 @@
+package upkeep
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/lifeguard-redis/lifeguard/hooks"
+	"github.com/lifeguard-redis/lifeguard/internal/conntrack"
+	"github.com/lifeguard-redis/lifeguard/internal/errtext"
+)
+
+// question finds out who still answers. fresh: that a fresh connection is answered
+// is wanted in any case.
+func (u *detection) question(n *Node, fresh bool) {
+	const atMost = 3
+	if fresh || u.silent.Load() > 0 {
+		if u.ask(n) != nil {
+			return
+		}
+	}
+	if n.pings.off(n) || !n.visiting.take(n.k.ctx) {
+		return
+	}
+	defer n.visiting.end()
+	asked := map[*conntrack.Conn]bool{}
+	for len(asked) < atMost {
+		c := u.candidate(n, asked)
+		if c == nil {
+			break
+		}
+		asked[c] = true
+		if u.compare(n, c) {
+			return
+		}
+	}
+	if len(asked) == 0 && n.Inner {
+		_ = u.ask(n) // in a cluster the others know whether another node has taken over
+	}
+}
+
+// candidate is the connection over which something came last, of those that
+// nobody uses and that have been silent for a while: what was silent for longer
+// than that one is dead if it is.
+func (u *detection) candidate(n *Node, but map[*conntrack.Conn]bool) (last *conntrack.Conn) {
+	before := n.k.tracker.Elapsed() - n.k.cfg.Detection.Patience
+	var heard time.Duration
+	n.eachIdle(func(c *conntrack.Conn, v conntrack.View) {
+		if v.Heard <= before && v.Heard >= heard && v.LastUsed <= before && v.Pool != hooks.PoolUnknown && !but[c] {
+			last, heard = c, v.Heard
+		}
+	})
+	return last
+}
+
+// eachIdle calls f for the connections of the node that nobody uses.
+func (n *Node) eachIdle(f func(*conntrack.Conn, conntrack.View)) {
+	n.Tracked.Range(func(c *conntrack.Conn) bool {
+		if v := c.View(); v.Ready && !v.PubSub && !v.Leased && !v.Awaiting && !c.Leaving() {
+			f(c, v)
+		}
+		return true
+	})
+}
+
+// compare asks a connection that nobody uses and, if that takes long, a fresh one.
+// If the latter is answered, although it asked later, the former is dead, and so
+// are those that nobody uses and that were silent for longer. While neither is, the
+// server is slow or down, and nothing is ended.
+func (u *detection) compare(n *Node, c *conntrack.Conn) (dead bool) {
+	const longest = 30 * time.Second
+	tracker, patience := n.k.tracker, n.k.cfg.Detection.Patience
+	begin := tracker.Elapsed()
+	answer := make(chan struct{})
+	go func() {
+		defer close(answer)
+		n.Tracked.Ask(c, longest)
+	}()
+	timer := time.NewTimer(patience / 4)
+	defer timer.Stop()
+	answered := func(wait time.Duration) bool {
+		timer.Reset(wait)
+		select {
+		case <-answer:
+			return true
+		case <-n.k.ctx.Done():
+			return true
+		case <-timer.C:
+			return false
+		}
+	}
+	for pause, wait := n.compareEvery(), patience/4; ; wait = pause {
+		if answered(wait) {
+			return false
+		}
+		later := tracker.Elapsed()
+		if err := u.ask(n); err != nil {
+			if !timedOut(err) { // it is turned away: it is no use to ask again and again
+				pause = min(2*pause, longest)
+			}
+			continue
+		}
+		if answered(max(begin+patience-tracker.Elapsed(), patience/4)) {
+			return false
+		}
+		heard, killed := n.killAsked(begin, later)
+		<-answer
+		if !killed {
+			return false
+		}
+		u.dead.Store(&deadSibling{heard, tracker.Elapsed()})
+		n.eachIdle(func(x *conntrack.Conn, v conntrack.View) {
+			if v.Heard <= heard {
+				x.Condemn(hooks.ReasonSuspected)
+			}
+		})
+		return true
+	}
+}
+
+// killAsked ends the connection that was asked between two times, and says when
+// something came over it last.
+func (n *Node) killAsked(from, to time.Duration) (heard time.Duration, killed bool) {
+	n.Tracked.Range(func(c *conntrack.Conn) bool {
+		v := c.View()
+		if v.Asked && from <= v.LastUsed && v.LastUsed <= to &&
+			c.KillSilent(v.LastUsed, hooks.ReasonSuspected, errHalfOpen{"it did not answer a PING, while a fresh connection did"}) {
+			heard, killed = v.Heard, true
+		}
+		return !killed
+	})
+	return heard, killed
+}
+
+// ask asks a fresh connection.
+func (u *detection) ask(n *Node) error {
+	ctx, cancel := context.WithTimeout(n.k.ctx, n.k.cfg.Detection.Patience)
+	defer cancel()
+	began := n.k.tracker.Elapsed()
+	err := n.Tracked.Fresh(ctx)
+	if err == nil {
+		n.Tracked.SetAnswering()
+		u.answered.Store(int64(n.k.tracker.Elapsed()))
+		u.silent.Store(0)
+		n.silentUntil.Store(0)
+		return nil
+	}
+	n.unanswered()
+	if timedOut(err) {
+		n.degraded(began, err)
+		u.timedOut.Store(u.silent.Load() > 0 || n.Inner)
+	} else {
+		u.silent.Store(0)
+	}
+	return err
+}
+
+// degraded notes that nobody gets an answer, if nobody has got one since a time.
+func (n *Node) degraded(since time.Duration, err error) {
+	heard := false
+	n.Tracked.Range(func(c *conntrack.Conn) bool {
+		heard = c.View().Heard >= since
+		return !heard
+	})
+	if !heard {
+		n.Tracked.SetDegraded(err)
+	}
+}
+
+func timedOut(err error) bool {
+	return errtext.IsTimeout(err) || errors.Is(err, context.DeadlineExceeded)
+}

@@ -1,0 +1,89 @@
+package upkeep
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/lifeguard-redis/lifeguard/hooks"
+	"github.com/lifeguard-redis/lifeguard/internal/conntrack"
+)
+
+// unackeds is what the kernel has said of one connection since its last write.
+type unackeds struct {
+	written time.Duration
+	begin   time.Duration // since when it is looked at
+	tries   int           // there were so many when a fresh connection was answered, -1 before
+	more    time.Duration // when there were more than that, 0 before
+}
+
+const (
+	unackedFor  = time.Second // without an acknowledgement, for a connection to be dead
+	unackedLook = 50 * time.Millisecond
+)
+
+// judge ends those of the connections that wait for a reply which are dead by the
+// evidence there is. wanted means that there may be more for the asking.
+func (u *detection) judge(n *Node, l *survey) (next time.Duration, wanted bool) {
+	after := n.k.cfg.Detection.After
+	next = never
+	seen := u.unacked
+	u.unacked = nil
+	for _, c := range l.stuck {
+		v := c.View()
+		if !v.Awaiting || v.Writing {
+			continue
+		}
+		k, _ := c.Unacked()
+		if k.Pending && k.Tries == 0 {
+			next = min(next, after/2)
+			continue // it is on its way
+		}
+		if k.Pending && v.Ready {
+			x, known := seen[c]
+			if !known || x.written != v.LastUsed {
+				x = unackeds{written: v.LastUsed, begin: l.now, tries: -1}
+			}
+			if x.dead(k, time.Duration(u.answered.Load()), l.now) {
+				c.KillSilent(v.LastUsed, hooks.ReasonUnacked, errHalfOpen{fmt.Sprintf("sent again %d times in %v and nothing was acknowledged, while a fresh connection is answered",
+					k.Tries, min(k.Silence, l.now-v.LastUsed).Round(time.Millisecond))})
+				n.suspectIdle(l, v.LastUsed)
+				continue
+			}
+			if u.unacked == nil {
+				u.unacked = map[*conntrack.Conn]unackeds{}
+			}
+			u.unacked[c] = x
+			wanted = wanted || x.tries < 0
+			next = min(next, unackedLook)
+		}
+		if due := v.LastUsed + after; l.now < due {
+			next = min(next, due-l.now)
+			continue
+		}
+		if d := u.dead.Load(); d != nil && v.Ready && v.Heard <= d.heard && v.LastUsed <= d.found {
+			c.KillSilent(v.LastUsed, hooks.ReasonSuspected, errHalfOpen{"an idle connection, silent for as long, did not answer a PING, while a fresh one did"})
+			continue
+		}
+		// Each time that its age has doubled.
+		if due := v.LastUsed + 2*(u.asked-v.LastUsed); l.now < due {
+			next = min(next, due-l.now)
+			continue
+		}
+		wanted = true
+	}
+	return next, wanted
+}
+
+// dead reports whether a connection is dead for what the kernel says: it has
+// tried again after a fresh connection was answered, and nothing was acknowledged.
+func (x *unackeds) dead(k conntrack.Unacked, answered, now time.Duration) bool {
+	switch {
+	case answered <= x.begin:
+		return false
+	case x.tries < 0 || k.Tries < x.tries: // fewer: some were acknowledged meanwhile
+		x.tries, x.more = k.Tries, 0
+	case k.Tries > x.tries && x.more == 0:
+		x.more = now
+	}
+	return x.more > 0 && now-x.more >= max(unackedLook, 2*k.RTT) && k.Tries >= 2 && min(k.Silence, now-x.written) >= unackedFor
+}

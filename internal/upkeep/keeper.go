@@ -1,0 +1,204 @@
+package upkeep
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/lifeguard-redis/lifeguard/hooks"
+	"github.com/lifeguard-redis/lifeguard/internal/conntrack"
+)
+
+// Config is what a Keeper is made with.
+type Config struct {
+	Context   context.Context // when it ends, nothing is done any more
+	Tracker   *conntrack.Tracker
+	Logger    *slog.Logger
+	Detection Detection
+	Jitter    float64 // of the maximum age, see conntrack.Tracker.SetMaxAge
+}
+
+// Keeper looks after the connections of one client, on all its nodes. It is safe for
+// concurrent use.
+type Keeper struct {
+	cfg       Config
+	ctx       context.Context
+	tracker   *conntrack.Tracker
+	maxIdle   atomic.Int64 // ns, 0: none
+	heartbeat atomic.Int64 // ns, 0: none, negative: automatic
+	asked     atomic.Int64 // when somebody wanted to know the clients of the servers, on the tracker's clock
+
+	mu    sync.Mutex
+	nodes map[*conntrack.Node]*Node
+
+	around    atomic.Pointer[func()]
+	looking   atomic.Bool // around is running
+	roomAsked atomic.Bool
+}
+
+// never is a time that does not come.
+const never = time.Duration(1<<63 - 1)
+
+// New makes a Keeper without nodes.
+func New(cfg Config) *Keeper {
+	k := &Keeper{cfg: cfg, ctx: cfg.Context, tracker: cfg.Tracker, nodes: map[*conntrack.Node]*Node{}}
+	k.tracker.OnDial(func(conn *conntrack.Conn) { k.used(conn.Node()) })
+	k.tracker.OnUse(k.used)
+	k.tracker.OnFull(k.makeRoom)
+	k.tracker.OnFailure(k.failed)
+	return k
+}
+
+// Add has a node looked after. Its exported fields must not change from now on.
+func (k *Keeper) Add(n *Node) {
+	n.k = k
+	n.visiting, n.inquiring = make(turn, 1), make(turn, 1)
+	n.main.pool, n.pipeline.pool = hooks.PoolMain, hooks.PoolPipeline
+	n.schedule.look = n.Look
+	k.mu.Lock()
+	for _, other := range k.nodes {
+		if other.Inner && other.Tracked.Len() == 0 {
+			other.schedule.within(leftPause) // it may have left without ever being used
+		}
+	}
+	k.nodes[n.Tracked] = n
+	k.mu.Unlock()
+	if k.ctx.Err() != nil {
+		n.schedule.stop()
+	}
+}
+
+// Drop forgets a node, and closes it.
+func (k *Keeper) Drop(n *Node) {
+	n.schedule.stop()
+	k.mu.Lock()
+	delete(k.nodes, n.Tracked)
+	k.mu.Unlock()
+	n.Tracked.Close()
+}
+
+func (k *Keeper) list() []*Node {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	all := make([]*Node, 0, len(k.nodes))
+	for _, n := range k.nodes {
+		all = append(all, n)
+	}
+	return all
+}
+
+// of finds what is known of a node, nil if it is none of the client's.
+func (k *Keeper) of(t *conntrack.Node) *Node {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.nodes[t]
+}
+
+// Wake makes all nodes be looked at now. It never blocks.
+func (k *Keeper) Wake() {
+	for _, n := range k.list() {
+		n.wake()
+	}
+}
+
+// used hears that a node is used again, or for the first time, or not any more; nil:
+// that something has changed for all. It may be called under go-redis's locks.
+func (k *Keeper) used(t *conntrack.Node) {
+	if t == nil {
+		k.Wake()
+	} else if n := k.of(t); n != nil {
+		n.schedule.within(n.soon())
+	}
+}
+
+// SetMaxAge sets the age at which connections are closed. 0 or negative: none.
+func (k *Keeper) SetMaxAge(d time.Duration) {
+	k.tracker.SetMaxAge(d, k.cfg.Jitter)
+	k.Wake()
+}
+
+// SetMaxIdle sets the time over which the demand decides how many connections are
+// kept. 0 or negative: all are, as at first.
+func (k *Keeper) SetMaxIdle(d time.Duration) {
+	k.maxIdle.Store(int64(max(d, 0)))
+	k.Wake()
+}
+
+// SetHeartbeat sets the silence after which a connection gets a PING. 0: none, as at
+// first. Negative: by the server's timeout.
+func (k *Keeper) SetHeartbeat(d time.Duration) {
+	k.heartbeat.Store(int64(d))
+	k.Wake()
+}
+
+// Reset closes all connections but those of pub/sub, softly: idle ones now, those in
+// use when they come back. It returns how many will end. ctx bounds how long it waits
+// for the idle ones; the rest are closed later.
+func (k *Keeper) Reset(ctx context.Context) int {
+	n := 0
+	k.tracker.Range(func(conn *conntrack.Conn) bool {
+		if !conn.View().PubSub {
+			conn.Condemn(hooks.ReasonReset)
+			n++
+		}
+		return true
+	})
+	k.each(func(n *Node) { n.sweep(ctx) })
+	k.Wake()
+	return n
+}
+
+// EvictIdle closes the connections that are idle now and returns how many it closed.
+// ctx bounds it.
+func (k *Keeper) EvictIdle(ctx context.Context) int {
+	before := k.tracker.Ended()[hooks.ReasonReset]
+	k.each(func(n *Node) { n.evictIdle(ctx) })
+	return int(k.tracker.Ended()[hooks.ReasonReset] - before)
+}
+
+// each calls f for all nodes, side by side: none waits for the server of another.
+func (k *Keeper) each(f func(*Node)) {
+	var all sync.WaitGroup
+	for _, n := range k.list() {
+		all.Go(func() { f(n) })
+	}
+	all.Wait()
+}
+
+// WantClients says that somebody wants to know how many clients the servers have and
+// take. They are asked now and then, until nobody has wanted it for two minutes. It
+// never blocks.
+func (k *Keeper) WantClients() {
+	now := k.tracker.Elapsed()
+	k.asked.Store(max(int64(now), 1))
+	for _, n := range k.list() {
+		if n.clients.due(now) {
+			n.wake()
+		}
+	}
+}
+
+// Close ends all schedules: nothing is looked at any more.
+func (k *Keeper) Close() {
+	for _, n := range k.list() {
+		n.schedule.stop()
+	}
+}
+
+// Around sets a function that is called with each look at a node, by one goroutine at a
+// time. It may block.
+func (k *Keeper) Around(f func()) { k.around.Store(&f) }
+
+// lookAround calls what Around has set, unless it is running.
+func (k *Keeper) lookAround() {
+	f := k.around.Load()
+	if f == nil || !k.looking.CompareAndSwap(false, true) {
+		return
+	}
+	go func() {
+		defer k.looking.Store(false)
+		(*f)()
+	}()
+}

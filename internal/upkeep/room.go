@@ -1,0 +1,76 @@
+package upkeep
+
+import (
+	"time"
+
+	"github.com/lifeguard-redis/lifeguard/hooks"
+	"github.com/lifeguard-redis/lifeguard/internal/conntrack"
+)
+
+// unusedAfter is after what time a connection whose handshake has not begun is
+// taken for an idle one.
+const unusedAfter = 50 * time.Millisecond
+
+// makeRoom gives up the connection that has been idle for the longest. It is
+// called, again and again, while a dial waits for a place.
+func (k *Keeper) makeRoom() {
+	if !k.roomAsked.CompareAndSwap(false, true) {
+		return
+	}
+	go func() {
+		defer k.roomAsked.Store(false)
+		c, idle := k.spared()
+		if c == nil {
+			return
+		}
+		if idle {
+			c.Retire(hooks.ReasonIdle)
+			if n := k.of(c.Node()); n != nil {
+				n.sweep(k.ctx)
+			}
+		}
+		// One that is in use all the time ends when it is taken the next time.
+		c.Condemn(hooks.ReasonIdle)
+	}()
+}
+
+// spared chooses the connection to give up: the longest idle one, or, while all
+// are in use, any of the node that has the most. nil while one is on its way out.
+func (k *Keeper) spared() (spared *conntrack.Conn, idle bool) {
+	var oldest time.Duration
+	perNode := map[*conntrack.Node][]*conntrack.Conn{}
+	leaving := false
+	// One that was dialed for a caller who then got another lies in its pool
+	// without a handshake; so does, for a moment, each new one.
+	unused := k.tracker.Elapsed() - unusedAfter
+	k.tracker.Range(func(c *conntrack.Conn) bool {
+		v := c.View()
+		if v.PubSub || v.Leased || !v.Ready && (v.Awaiting || v.LastUsed > unused) {
+			return true
+		}
+		if c.Leaving() {
+			// One whose node is not used any more waits for a sweep.
+			leaving, idle = true, !v.Awaiting
+			spared = c
+			return false
+		}
+		perNode[c.Node()] = append(perNode[c.Node()], c)
+		if !v.Awaiting && (!idle || v.LastUsed < oldest) {
+			spared, oldest, idle = c, v.LastUsed, true
+		}
+		return true
+	})
+	switch {
+	case idle:
+		return spared, true
+	case leaving:
+		return nil, false
+	}
+	most := 1
+	for _, conns := range perNode {
+		if len(conns) > most {
+			spared, most = conns[0], len(conns)
+		}
+	}
+	return spared, false
+}

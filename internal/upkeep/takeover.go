@@ -1,0 +1,79 @@
+package upkeep
+
+import (
+	"time"
+
+	"github.com/lifeguard-redis/lifeguard/hooks"
+	"github.com/lifeguard-redis/lifeguard/internal/conntrack"
+)
+
+// A node that does not answer even a fresh connection is slow, or gone. Alone it
+// is waited for; in a cluster the others know whether it still is a master.
+
+// compareEvery is how long after one comparison the next one may follow.
+func (n *Node) compareEvery() time.Duration {
+	if n.Inner {
+		return 250 * time.Millisecond
+	}
+	return time.Second
+}
+
+// unanswered acts on a node that answers nobody.
+func (n *Node) unanswered() {
+	if n.Unanswered == nil {
+		return
+	}
+	// A look at the slot map must not wait for this node while others could tell,
+	// neither for its reply nor for the handshake before it.
+	n.silentUntil.Store(int64(n.k.tracker.Elapsed() + silentFor))
+	n.KillAwaiting(n.k.cfg.Detection.After, func(c *conntrack.Conn) bool { return !c.View().Ready || c.LastCommand() == "cluster" })
+	n.Unanswered()
+}
+
+// silentFor is how long a node that answered nobody is not asked for the slot map.
+const silentFor = 2 * time.Second
+
+// KillAwaiting ends the connections of the node that have waited for a reply for
+// that long.
+func (n *Node) KillAwaiting(since time.Duration, which func(*conntrack.Conn) bool) {
+	now := n.k.tracker.Elapsed()
+	n.k.tracker.Range(func(c *conntrack.Conn) bool {
+		v := c.View()
+		if c.Node() == n.Tracked && v.Awaiting && !v.Writing && !v.PubSub && now-v.LastUsed >= since && which(c) {
+			c.Kill(hooks.ReasonSuspected, errGone)
+		}
+		return true
+	})
+}
+
+// errGone is why commands fail that wait for a node which is no master any more.
+var errGone = errHalfOpen{"the node answers nobody, and another one has taken over"}
+
+// Silent reports whether it has answered nobody a moment ago.
+func (n *Node) Silent() bool {
+	until := n.silentUntil.Load()
+	return until != 0 && int64(n.k.tracker.Elapsed()) <= until
+}
+
+// ReadOnly hears that a node refused a write because it is a replica. If it took
+// writes before, a failover has happened, and its older connections are retired:
+// a name that now leads elsewhere must be resolved again. Once a second at most; the
+// connection that was answered so is closed in any case.
+func (n *Node) ReadOnly() {
+	if n.k.cfg.Detection.Off || !n.Tracked.TookWrites() {
+		return
+	}
+	now := n.k.tracker.Elapsed()
+	last := n.lastReadOnly.Load()
+	if last != 0 && now-time.Duration(last) < time.Second || !n.lastReadOnly.CompareAndSwap(last, int64(now)) {
+		return
+	}
+	n.Tracked.ForgetWrites()
+	n.Tracked.Range(func(c *conntrack.Conn) bool {
+		if v := c.View(); v.Born < now && !v.PubSub {
+			c.Condemn(hooks.ReasonReadOnly)
+		}
+		return true
+	})
+	n.wake()
+}
