@@ -123,7 +123,8 @@ func (n *nodeHook) process(ctx context.Context, cmd redis.Cmder, next redis.Proc
 	return n.hide(ctx, cmd, hideScript(ctx, cmd, err))
 }
 
-// finalOne gives a command that no outer hook has sent the error that its caller is to see.
+// finalOne is the error that the caller of a command is to see which no outer hook has
+// sent.
 func (n *nodeHook) finalOne(ctx context.Context, cmd redis.Cmder, err error) error {
 	f := judge(err)
 	if f.outcome != Answered {
@@ -243,16 +244,14 @@ func (n *nodeHook) final(ctx context.Context, cmds []redis.Cmder, tx bool, err e
 	lost := OutcomeOf(err) == Unknown
 	var first error
 	for _, cmd := range body {
-		e := reveal(cmd.Err())
+		e := cmd.Err()
 		if e == nil && tx && lost {
-			e = reveal(err) // EXEC was not answered
+			e = err // EXEC was not answered
 		}
 		if e == nil {
 			continue
 		}
-		if OutcomeOf(e) == Unknown {
-			e = n.h.unknown(ctx, cmd, Ended(ctx, e), 1)
-		}
+		e = n.finalOne(ctx, cmd, e)
 		cmd.SetErr(e)
 		if first == nil {
 			first = e
