@@ -41,13 +41,13 @@ var ErrStreaming = errors.New("lifeguard/managed: no leases with StreamingCreden
 // Errors: *ExhaustedError (errors.Is redis.ErrPoolTimeout) if no slot became
 // free, ErrSelfDeadlock, redis.ErrClosed, ctx's, or the error of the dial.
 func (c *Client) Acquire(ctx context.Context) (*Conn, error) {
-	return c.acquire(ctx, c.own, c.Client, false)
+	return c.unit.acquire(ctx, c.own, c.Client, false)
 }
 
 // TryAcquire is Acquire, but never waits for a free slot: if the pool is full
 // it returns an *ExhaustedError at once. It may dial if there is room.
 func (c *Client) TryAcquire(ctx context.Context) (*Conn, error) {
-	return c.acquire(ctx, c.own, c.Client, true)
+	return c.unit.acquire(ctx, c.own, c.Client, true)
 }
 
 // AcquireFunc runs fn with a lease and releases it afterwards, also when fn
@@ -55,7 +55,7 @@ func (c *Client) TryAcquire(ctx context.Context) (*Conn, error) {
 // full pool fails at once with ErrSelfDeadlock. Returns the error of the Acquire
 // or of fn.
 func (c *Client) AcquireFunc(ctx context.Context, fn func(*Conn) error) error {
-	conn, err := c.acquire(ctx, c.own, c.Client, false)
+	conn, err := c.unit.acquire(ctx, c.own, c.Client, false)
 	if err != nil {
 		return err
 	}

@@ -2,9 +2,7 @@ package managed
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -12,10 +10,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/lifeguard-redis/lifeguard/hooks"
 	"github.com/lifeguard-redis/lifeguard/internal/conntrack"
-	"github.com/lifeguard-redis/lifeguard/internal/upkeep"
-	"github.com/lifeguard-redis/lifeguard/monitor"
 	"github.com/lifeguard-redis/lifeguard/retry"
 )
 
@@ -23,45 +18,13 @@ import (
 // redis.UniversalClient and safe for concurrent use.
 type Client struct {
 	*redis.Client
-	*unit
+	*core
+	unit  *unit
 	own   *handle
 	users *conntrack.Users // the user's hooks, of this client or clone
 
 	through *conntrack.Hook // ours on this client or clone
 	options *redis.Options  // as given
-}
-
-// core is what all handles and clones of one client share.
-type core struct {
-	set        settings
-	tracker    *conntrack.Tracker
-	keeper     *upkeep.Keeper
-	closer     func() error       // closes go-redis's client
-	calls      func() int64       // commands under way outside of nodes, nil for none
-	takenOver  func(*unit)        // acts on a node of a cluster that answers nobody, nil elsewhere
-	redirected func(*unit, error) // acts on a lease's MOVED, nil elsewhere
-	warned     atomic.Bool        // that the pools do not fit into the limit
-	draining   atomic.Bool        // CloseGracefully was called
-	closed     atomic.Bool
-	batchers   sync.Map // go-redis's AutoPipeliners, made by Batched
-
-	standIns struct { // made by Instrument
-		sync.Mutex
-		all []interface{ Close() error }
-	}
-
-	warnedServer atomic.Bool // that they do not fit into the server
-	sites        siteLog
-	leaky        leakySites
-
-	monitor *monitor.Monitor
-	retries func() retry.Stats
-
-	ctx  context.Context // ends when the client is closed
-	stop context.CancelFunc
-
-	mu  sync.Mutex
-	all []*unit
 }
 
 // handle is one owner's right to close a shared client.
@@ -92,55 +55,7 @@ func New(opt *redis.Options, opts ...Option) (*Client, error) {
 		_ = core.close()
 		return nil, err
 	}
-	return &Client{Client: u.rdb, unit: u, own: &handle{}, users: u.users, through: u.hook, options: asGiven(u.rdb.Options(), opt)}, nil
-}
-
-func newCore(opts []Option, opt *redis.Options) (*core, error) {
-	c := &core{set: defaults()}
-	for _, o := range opts {
-		if o == nil {
-			return nil, errors.New("lifeguard/managed: a nil Option was given")
-		}
-		if err := o(&c.set); err != nil {
-			return nil, err
-		}
-	}
-	c.set.fill(opt)
-	c.sites.log = c.set.log
-	c.tracker = conntrack.NewTracker(conntrack.Config{OnEvent: c.set.onEvent, Logger: c.set.log, Now: c.set.now, Wall: c.set.wall,
-		ConnLimit: c.set.connLimit, Opaque: true})
-	c.tracker.SetValidateAfter(c.set.validateAfter)
-	c.ctx, c.stop = context.WithCancel(context.Background())
-	c.keeper = upkeep.New(upkeep.Config{Context: c.ctx, Tracker: c.tracker, Logger: c.set.log, Jitter: c.set.maxAgeJitter,
-		Detection: upkeep.Detection(c.set.suspicion)})
-	c.keeper.SetMaxAge(c.set.maxAge)
-	c.keeper.SetMaxIdle(c.set.maxIdle)
-	c.keeper.SetHeartbeat(c.set.heartbeat)
-	return c, nil
-}
-
-// add takes in a unit and has it looked after.
-func (c *core) add(u *unit) {
-	c.mu.Lock()
-	c.all = append(c.all, u)
-	c.mu.Unlock()
-	c.keeper.Add(&u.keep)
-	c.warnOfLimit()
-}
-
-// remove forgets a unit.
-func (c *core) remove(u *unit) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.all = slices.DeleteFunc(c.all, func(x *unit) bool { return x == u })
-}
-
-// units returns the units of all nodes, in the order in which they came, the pools for
-// blocking commands among them.
-func (c *core) units() []*unit {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return slices.Clone(c.all)
+	return &Client{Client: u.rdb, core: core, unit: u, own: &handle{}, users: u.users, through: u.hook, options: asGiven(u.rdb.Options(), opt)}, nil
 }
 
 // NewClient is New for those who replace redis.NewClient: it panics where New
@@ -190,13 +105,13 @@ func Open(ctx context.Context, url string, opts ...Option) (*Client, error) {
 func (c *Client) AddHook(hook redis.Hook) {
 	c.users.Add(hook)
 	c.Client.AddHook(conntrack.DialOnly(hook)) // makes go-redis ask our hook again
-	if c.Client != c.rdb {
+	if c.Client != c.unit.rdb {
 		if c.own.close != nil { // a handle of Shared
-			c.rdb.AddHook(conntrack.DialOnly(hook))
+			c.unit.rdb.AddHook(conntrack.DialOnly(hook))
 		}
 		return
 	}
-	if b := c.blocking.unit.Load(); b != nil {
+	if b := c.unit.blocking.unit.Load(); b != nil {
 		b.rdb.AddHook(conntrack.DialOnly(hook))
 	}
 }
@@ -211,12 +126,8 @@ func (c *Client) WithTimeout(d time.Duration) *Client {
 	through.Install(clone, users, nil)
 	opt := *c.options
 	opt.ReadTimeout, opt.WriteTimeout = d, d
-	return &Client{Client: clone, unit: c.unit, own: c.own, users: users, through: &through, options: &opt}
+	return &Client{Client: clone, core: c.core, unit: c.unit, own: c.own, users: users, through: &through, options: &opt}
 }
-
-// Conns describes every open connection, the oldest first: those of the main and
-// of the pipeline pool and those of pub/sub.
-func (c *Client) Conns() []hooks.ConnInfo { return c.core.tracker.Conns() }
 
 // Close closes the client at once, as in go-redis: commands in flight fail, and
 // a second Close returns redis.ErrClosed. Leases that are still held are
@@ -238,29 +149,3 @@ func (c *Client) Close() error {
 }
 
 func (c *Client) closeNow() error { return c.core.close() }
-
-// close closes everything at once.
-func (c *core) close() error {
-	c.closed.Store(true)
-	if c.monitor != nil {
-		_ = c.monitor.Close()
-	}
-	c.tracker.Shut()
-	c.stop()
-	c.keeper.Close()
-	for _, u := range c.units() {
-		u.node.Close() // ends its dials, and the waits for others' handshakes
-	}
-	c.tracker.CloseSentinels()
-	err := c.closer()
-	for _, u := range c.units() {
-		u.leases.closed()
-		if !u.main() {
-			_ = u.rdb.Close() // in a cluster or ring nobody else does
-		}
-	}
-	c.tracker.CloseAll()
-	c.closeStandIns()
-	c.sites.close()
-	return err
-}

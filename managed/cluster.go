@@ -21,6 +21,7 @@ import (
 // not repeated, and the method Real of an error gives the one of the network behind it.
 type ClusterClient struct {
 	*redis.ClusterClient
+	*core
 	*many
 	options *redis.ClusterOptions // as given
 }
@@ -50,7 +51,7 @@ func NewCluster(opt *redis.ClusterOptions, opts ...Option) (*ClusterClient, erro
 	if err := m.attach(rdb, func() { rdb.ReloadState(context.Background()) }); err != nil {
 		return nil, err
 	}
-	return &ClusterClient{ClusterClient: rdb, many: m, options: clusterGiven(rdb.Options(), opt)}, nil
+	return &ClusterClient{ClusterClient: rdb, core: m.core, many: m, options: clusterGiven(rdb.Options(), opt)}, nil
 }
 
 // NewClusterClient is NewCluster for those who replace redis.NewClusterClient: it

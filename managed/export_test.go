@@ -19,7 +19,7 @@ func WithClock(now, wall func() time.Time) Option {
 func (c *Client) Kick() { c.core.keeper.Wake() }
 
 // Node is the node below the client.
-func (c *Client) Node() *conntrack.Node { return c.node }
+func (c *Client) Node() *conntrack.Node { return c.unit.node }
 
 // Limits is the maximum age of every open connection, by id.
 func (c *Client) Limits() map[uint64]time.Duration {
@@ -38,7 +38,7 @@ func (c *Client) Unattended() { c.core.keeper.Close() }
 // must be Unattended.
 func (c *Client) Round() (took, next time.Duration) {
 	start := time.Now()
-	next = c.keep.Look(0)
+	next = c.unit.keep.Look(0)
 	return time.Since(start), next
 }
 
@@ -53,6 +53,6 @@ func (c *Client) Took() func() {
 	cmd := redis.NewStringCmd(context.Background(), "get", "k")
 	return func() {
 		start := c.core.tracker.Elapsed()
-		c.took(cmd, c.core.tracker.Elapsed()-start)
+		c.unit.took(cmd, c.core.tracker.Elapsed()-start)
 	}
 }

@@ -50,7 +50,7 @@ func NewFailover(opt *redis.FailoverOptions, opts ...Option) (*Client, error) {
 		_ = core.close()
 		return nil, err
 	}
-	return &Client{Client: rdb, unit: u, own: &handle{}, users: u.users, through: u.hook, options: failoverGiven(rdb.Options(), opt)}, nil
+	return &Client{Client: rdb, core: core, unit: u, own: &handle{}, users: u.users, through: u.hook, options: failoverGiven(rdb.Options(), opt)}, nil
 }
 
 // NewFailoverClient is NewFailover for those who replace redis.NewFailoverClient:
@@ -113,7 +113,7 @@ func NewFailoverCluster(opt *redis.FailoverOptions, opts ...Option) (*ClusterCli
 		}
 		return err
 	}
-	return &ClusterClient{ClusterClient: rdb, many: m, options: failoverClusterGiven(rdb.Options(), opt)}, nil
+	return &ClusterClient{ClusterClient: rdb, core: m.core, many: m, options: failoverClusterGiven(rdb.Options(), opt)}, nil
 }
 
 // dispatcher is the one Dialer of a failover cluster client, for its nodes and

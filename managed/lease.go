@@ -1,12 +1,10 @@
 package managed
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"math"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -268,20 +266,6 @@ func (ll *leaseList) closed() {
 	for _, l := range leases {
 		l.end(released)
 	}
-}
-
-// Leases describes the leases that are held, the oldest first: who holds what,
-// since when, and what for.
-func (c *Client) Leases() []LeaseInfo { return c.core.leases() }
-
-// leases describes the leases of all nodes, the oldest first.
-func (c *core) leases() []LeaseInfo {
-	var out []LeaseInfo
-	for _, u := range c.units() {
-		out = append(out, u.leases.infos(math.MaxInt)...)
-	}
-	slices.SortFunc(out, func(a, b LeaseInfo) int { return cmp.Compare(a.ID, b.ID) })
-	return out
 }
 
 // infos describes up to n leases of the node, the oldest first.

@@ -6,13 +6,10 @@ import (
 	"fmt"
 	"slices"
 	"sync/atomic"
-	"time"
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/lifeguard-redis/lifeguard/hooks"
 	"github.com/lifeguard-redis/lifeguard/internal/conntrack"
-	"github.com/lifeguard-redis/lifeguard/monitor"
 	"github.com/lifeguard-redis/lifeguard/retry"
 )
 
@@ -213,39 +210,6 @@ func (m *many) AcquireNode(ctx context.Context, addr string) (*Conn, error) {
 	}
 	return u.acquire(ctx, m.own, u.rdb, false)
 }
-
-// Conns describes every open connection of all nodes, the oldest first.
-func (m *many) Conns() []hooks.ConnInfo { return m.core.tracker.Conns() }
-
-// Leases describes the leases that are held on all nodes, the oldest first.
-func (m *many) Leases() []LeaseInfo { return m.core.leases() }
-
-// SetMaxAge changes the maximum age on all nodes; see Client.SetMaxAge.
-func (m *many) SetMaxAge(d time.Duration) { m.core.keeper.SetMaxAge(d) }
-
-// SetMaxIdle changes the max-idle time on all nodes; see Client.SetMaxIdle.
-func (m *many) SetMaxIdle(d time.Duration) { m.core.keeper.SetMaxIdle(d) }
-
-// SetHeartbeat changes the heartbeat on all nodes; see Client.SetHeartbeat.
-func (m *many) SetHeartbeat(d time.Duration) { m.core.keeper.SetHeartbeat(d) }
-
-// Reset closes the connections of all nodes, softly; see Client.Reset.
-func (m *many) Reset(ctx context.Context) int { return m.core.keeper.Reset(ctx) }
-
-// EvictIdle closes the idle connections of all nodes; see Client.EvictIdle.
-func (m *many) EvictIdle(ctx context.Context) int { return m.core.keeper.EvictIdle(ctx) }
-
-// CloseReasons counts the connections closed, by reason.
-func (m *many) CloseReasons() map[hooks.Reason]uint64 { return m.core.tracker.Ended() }
-
-// RetryStats counts what was sent again, and why.
-func (m *many) RetryStats() retry.Stats { return m.retry.Stats() }
-
-// PoolMonitor tells what is going on; see Client.PoolMonitor.
-func (m *many) PoolMonitor() *monitor.Monitor { return m.core.monitor }
-
-// Stats returns the numbers of now, of each node and of all; see Client.Stats.
-func (m *many) Stats() monitor.Stats { return m.core.monitor.Stats() }
 
 // CloseGracefully closes the client gracefully; see Client.CloseGracefully.
 func (m *many) CloseGracefully(ctx context.Context) error { return m.core.drain(ctx, nil) }

@@ -24,13 +24,6 @@ func WithMonitor(opts ...monitor.Option) Option {
 	}
 }
 
-// PoolMonitor tells what is going on: register callbacks for Stats and Alerts with it, or
-// give it to an exporter or the live page. It is closed with the client.
-func (c *Client) PoolMonitor() *monitor.Monitor { return c.core.monitor }
-
-// Stats returns the numbers of now; see monitor.Monitor.Stats.
-func (c *Client) Stats() monitor.Stats { return c.core.monitor.Stats() }
-
 // watch makes the Monitor.
 func (c *core) watch(retries func() retry.Stats) (err error) {
 	c.retries = retries
@@ -247,7 +240,7 @@ func (s *source) Connections() []monitor.Connection {
 
 // Leases implements monitor.Lister.
 func (s *source) Leases() []monitor.Lease {
-	infos := s.core.leases()
+	infos := s.core.Leases()
 	all := make([]monitor.Lease, len(infos))
 	for i, l := range infos {
 		all[i] = monitor.Lease{ID: l.ID, Node: l.Conn.Node, ConnID: l.Conn.ID, Site: l.Site(), Stack: l.Stack(), Label: l.Label,
@@ -257,7 +250,7 @@ func (s *source) Leases() []monitor.Lease {
 }
 
 // EvictIdle implements monitor.Actor.
-func (s *source) EvictIdle(ctx context.Context) int { return s.core.keeper.EvictIdle(ctx) }
+func (s *source) EvictIdle(ctx context.Context) int { return s.core.EvictIdle(ctx) }
 
 // Reset implements monitor.Actor.
-func (s *source) Reset(ctx context.Context) int { return s.core.keeper.Reset(ctx) }
+func (s *source) Reset(ctx context.Context) int { return s.core.Reset(ctx) }

@@ -78,9 +78,6 @@ func (c *core) breakerChanged(addr string, open bool, cause error) {
 	}
 }
 
-// RetryStats counts what was sent again, and why.
-func (c *Client) RetryStats() retry.Stats { return c.retry.Stats() }
-
 var _ interface {
 	Unsent() bool
 } = (*hooks.ConnError)(nil) // what package retry asks of errors

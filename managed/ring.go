@@ -16,6 +16,7 @@ import (
 // over. It is a redis.UniversalClient and safe for concurrent use.
 type Ring struct {
 	*redis.Ring
+	*core
 	*many
 	options *redis.RingOptions // as given
 }
@@ -49,7 +50,7 @@ func NewRingClient(opt *redis.RingOptions, opts ...Option) (*Ring, error) {
 	if err := m.attach(rdb, nil); err != nil {
 		return nil, err
 	}
-	return &Ring{Ring: rdb, many: m, options: ringGiven(rdb.Options(), opt)}, nil
+	return &Ring{Ring: rdb, core: m.core, many: m, options: ringGiven(rdb.Options(), opt)}, nil
 }
 
 // NewRing is NewRingClient for those who replace redis.NewRing: it panics where

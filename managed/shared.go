@@ -51,10 +51,10 @@ func Shared(url string, opts ...Option) (*Client, error) {
 // cloneForHandle gives a handle a client of its own over the shared pools, so that it can
 // be closed while others go on.
 func (c *Client) cloneForHandle() {
-	opt := c.rdb.Options()
-	c.Client = c.rdb.WithTimeout(opt.ReadTimeout)
+	opt := c.unit.rdb.Options()
+	c.Client = c.unit.rdb.WithTimeout(opt.ReadTimeout)
 	c.Client.Options().WriteTimeout = opt.WriteTimeout // it has its own copy
-	through := *c.hook
+	through := *c.unit.hook
 	through.Closed = c.own.closed.Load
 	c.through, c.users = &through, &conntrack.Users{}
 	through.Install(c.Client, c.users, nil)

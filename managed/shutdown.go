@@ -115,7 +115,7 @@ func (c *core) idle() bool {
 }
 
 func (c *core) holders(why error) *HeldError {
-	e := &HeldError{Leases: c.leases(), InFlight: c.busy(nil), Err: why}
+	e := &HeldError{Leases: c.Leases(), InFlight: c.busy(nil), Err: why}
 	for _, u := range c.units() {
 		e.Waiting += u.node.InFlight(hooks.PoolMain) + u.node.InFlight(hooks.PoolPipeline) - u.node.Pinned()
 	}

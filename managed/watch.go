@@ -16,17 +16,17 @@ import (
 // is retried by the same rules, and it waits for an unreachable server. Once fn
 // was entered nothing is repeated but what fn itself does. CloseGracefully waits for it.
 func (c *Client) Watch(ctx context.Context, fn func(*redis.Tx) error, keys ...string) error {
-	c.node.Enter(hooks.PoolMain)
-	defer c.node.Leave(hooks.PoolMain)
+	c.unit.node.Enter(hooks.PoolMain)
+	defer c.unit.node.Leave(hooks.PoolMain)
 	if c.core.draining.Load() {
 		return ErrShutdown
 	}
-	return watch(ctx, c.retry, c.users, c.Client.Watch, fn, keys)
+	return watch(ctx, c.unit.retry, c.users, c.Client.Watch, fn, keys)
 }
 
 // Watch is redis.ClusterClient's; see Client.Watch.
 func (c *ClusterClient) Watch(ctx context.Context, fn func(*redis.Tx) error, keys ...string) error {
-	return c.watch(ctx, c.ClusterClient.Watch, fn, keys)
+	return c.many.watch(ctx, c.ClusterClient.Watch, fn, keys)
 }
 
 // Watch is redis.Ring's; see Client.Watch.

@@ -13,27 +13,6 @@ import (
 	"github.com/lifeguard-redis/lifeguard/internal/conntrack"
 )
 
-// SetMaxAge changes the maximum age of connections at run time, for open ones
-// too; see WithMaxAge. 0 or negative: none. Effective at once.
-func (c *Client) SetMaxAge(d time.Duration) { c.core.keeper.SetMaxAge(d) }
-
-// SetMaxIdle changes the time over which the demand decides how many connections
-// are kept; see WithMaxIdle. 0 or negative: they are kept. Effective at once.
-func (c *Client) SetMaxIdle(d time.Duration) { c.core.keeper.SetMaxIdle(d) }
-
-// SetHeartbeat changes the silence after which a connection gets a PING; see
-// WithHeartbeat. 0: none. Negative: automatic. Effective at once.
-func (c *Client) SetHeartbeat(d time.Duration) { c.core.keeper.SetHeartbeat(d) }
-
-// Reset closes all connections, softly: idle ones now, those in use when they come
-// back. Pub/sub connections stay. It returns how many will end. ctx bounds how
-// long it waits for the idle ones; the rest are closed later.
-func (c *Client) Reset(ctx context.Context) int { return c.core.keeper.Reset(ctx) }
-
-// EvictIdle closes the connections that are idle now and returns how many it
-// ended. go-redis opens new ones up to MinIdleConns. ctx bounds it.
-func (c *Client) EvictIdle(ctx context.Context) int { return c.core.keeper.EvictIdle(ctx) }
-
 const (
 	warmAtOnce = 4 // connections opened side by side by Warm
 	warmPause  = time.Millisecond
@@ -119,6 +98,3 @@ func (u *unit) ready() int {
 	})
 	return n
 }
-
-// CloseReasons counts the connections closed since the client was made, by reason.
-func (c *Client) CloseReasons() map[hooks.Reason]uint64 { return c.core.tracker.Ended() }
