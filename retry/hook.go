@@ -153,7 +153,7 @@ func (h *Hook) process(ctx context.Context, cmd redis.Cmder, next redis.ProcessH
 		p.tries++
 		last := f
 		f = h.once(ctx, cmd, next)
-		if f.err == errUnanswered || f.err != nil && isDead(f.err) {
+		if f.err == errUnanswered || unused(f, last) {
 			// The next hook does not send again: the full-duplex auto-pipeline only
 			// waits for what was sent before, and a Conn is not used after a failure.
 			f = last

@@ -265,6 +265,20 @@ const (
 // used again.
 func isDead(err error) bool { return strings.HasPrefix(err.Error(), textBadConn) }
 
+// unused reports whether f, of an attempt after last, is of a Conn that is not used after a
+// failure. The Conn of an OnConnect has no error of its own for that: it gives the one of
+// its connection again, the same value.
+func unused(f, last failure) bool {
+	if f.err == nil || isDead(f.err) {
+		return f.err != nil
+	}
+	if f.evicted || f.kind != lost && f.kind != unwritten {
+		return false
+	}
+	var a, b unsent
+	return errors.As(f.err, &a) && errors.As(last.err, &b) && a == b
+}
+
 func isDial(err error) bool {
 	var d *dialError
 	var op *net.OpError

@@ -132,7 +132,7 @@ func (c *pipeCall) run() error {
 		c.assess(body, again)
 		dead := false
 		for n, i := range again {
-			if f := c.fails[i]; f.err != nil && isDead(f.err) {
+			if unused(c.fails[i], before[n]) {
 				c.fails[i], dead = before[n], true // see process
 			}
 		}
