@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"sync/atomic"
 	"time"
 
 	"github.com/lifeguard-redis/lifeguard/internal/command"
@@ -93,6 +94,7 @@ type scope struct {
 	holder   Holder            // set by the visit that leases a Conn, before anybody else has it
 	chain    uint64
 	watching bool // it belongs to a transaction that is counted as a whole
+	touched  atomic.Bool
 }
 
 // around puts the hooks of users around what the scope does.
@@ -176,13 +178,17 @@ func (s *scope) run(ctx context.Context, cmd redis.Cmder, watch bool) error {
 		}
 	}
 	var err error
+	next := s.next
+	if !client && !s.touched.Load() {
+		next = s.touch
+	}
 	switch {
 	case client && h.Client != nil:
-		err = h.Client(ctx, cmd, s.next)
+		err = h.Client(ctx, cmd, next)
 	case h.Process != nil && !(work && watch):
-		err = h.Process(ctx, cmd, s.next)
+		err = h.Process(ctx, cmd, next)
 	default:
-		err = s.next(ctx, cmd)
+		err = next(ctx, cmd)
 	}
 	if err != nil {
 		if work {
@@ -198,6 +204,18 @@ func (s *scope) run(ctx context.Context, cmd redis.Cmder, watch bool) error {
 		n.tookWrites.Store(true)
 	}
 	return nil
+}
+
+// touch sends the first command of a Conn. go-redis does not use a Conn again that found no
+// connection, so it gets nothing while the node is known to be away: that can be waited for.
+func (s *scope) touch(ctx context.Context, cmd redis.Cmder) error {
+	if !s.touched.Load() && !command.IsHandshake(cmd) {
+		if err := s.in.Node.Away(); err != nil {
+			return s.in.Node.DialError(err)
+		}
+	}
+	s.touched.Store(true)
+	return s.next(ctx, cmd)
 }
 
 // errLostContext is for a hook of a user's that goes on with a ctx that is not made from
