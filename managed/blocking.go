@@ -79,6 +79,9 @@ func (u *unit) addBlockingPool(opt redis.Options, n int) error {
 	}
 	b.hook.Client = nil      // it would come back here
 	u.blocking.unit.Store(b) // maintenance may look at u already
+	if !u.inner {
+		u.core.lookInside() // go-redis's client does not close it
+	}
 	return nil
 }
 
@@ -99,6 +102,7 @@ func (u *unit) addBlockingFailover(opt redis.FailoverOptions, n int) error {
 	b.bind(rdb, 0)
 	b.hook.Client = nil
 	u.blocking.unit.Store(b)
+	u.core.lookInside()
 	return nil
 }
 

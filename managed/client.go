@@ -42,7 +42,7 @@ func New(opt *redis.Options, opts ...Option) (*Client, error) {
 	if err := validate(opt); err != nil {
 		return nil, err
 	}
-	core, err := newCore(opts, opt)
+	core, err := newCore(opts, opt, false)
 	if err != nil {
 		return nil, err
 	}
@@ -117,10 +117,10 @@ func (c *Client) AddHook(hook redis.Hook) {
 }
 
 // WithTimeout returns a clone with another read and write timeout that shares
-// the pools, as in go-redis. Unlike go-redis's it keeps the management, and the hooks
-// that have been added. Closing it closes the client.
+// the pools, and is managed, too. As in go-redis it has none of the hooks that were added
+// to c, and closing it closes c.
 func (c *Client) WithTimeout(d time.Duration) *Client {
-	clone, users := c.Client.WithTimeout(d), c.users.Clone()
+	clone, users := c.Client.WithTimeout(d), &conntrack.Users{}
 	through := *c.through
 	c.unit.blockWithin(&through, d)
 	through.Install(clone, users, nil)

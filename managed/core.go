@@ -22,17 +22,20 @@ import (
 // core is what all handles and clones of one client share, whatever kind of client it is.
 // Client, ClusterClient and Ring embed it, for the methods that they have in common.
 type core struct {
-	set        settings
-	tracker    *conntrack.Tracker
-	keeper     *upkeep.Keeper
-	closer     func() error       // closes go-redis's client
-	calls      func() int64       // commands under way outside of nodes, nil for none
-	takenOver  func(*unit)        // acts on a node of a cluster that answers nobody, nil elsewhere
-	redirected func(*unit, error) // acts on a lease's MOVED, nil elsewhere
-	warned     atomic.Bool        // that the pools do not fit into the limit
-	draining   atomic.Bool        // CloseGracefully was called
-	closed     atomic.Bool
-	batchers   sync.Map // go-redis's AutoPipeliners, made by Batched
+	set          settings
+	tracker      *conntrack.Tracker
+	keeper       *upkeep.Keeper
+	closer       func() error       // closes go-redis's client
+	insideClosed func() bool        // whether that is closed
+	calls        func() int64       // commands under way outside of nodes, nil for none
+	takenOver    func(*unit)        // acts on a node of a cluster that answers nobody, nil elsewhere
+	redirected   func(*unit, error) // acts on a lease's MOVED, nil elsewhere
+	met          atomic.Bool        // a node
+	looking      atomic.Bool        // see lookInside
+	warned       atomic.Bool        // that the pools do not fit into the limit
+	draining     atomic.Bool        // CloseGracefully was called
+	closed       atomic.Bool
+	batchers     sync.Map // go-redis's AutoPipeliners, made by Batched
 
 	standIns struct { // made by Instrument
 		sync.Mutex
@@ -53,7 +56,9 @@ type core struct {
 	all []*unit
 }
 
-func newCore(opts []Option, opt *redis.Options) (*core, error) {
+// newCore makes what is no client yet. several: of go-redis's clients of several nodes,
+// which repeat whatever their options say.
+func newCore(opts []Option, opt *redis.Options, several bool) (*core, error) {
 	c := &core{set: defaults()}
 	for _, o := range opts {
 		if o == nil {
@@ -66,7 +71,7 @@ func newCore(opts []Option, opt *redis.Options) (*core, error) {
 	c.set.fill(opt)
 	c.sites.log = c.set.log
 	c.tracker = conntrack.NewTracker(conntrack.Config{OnEvent: c.set.onEvent, Logger: c.set.log, Now: c.set.now, Wall: c.set.wall,
-		ConnLimit: c.set.connLimit, Opaque: true})
+		ConnLimit: c.set.connLimit, Opaque: several})
 	c.tracker.SetValidateAfter(c.set.validateAfter)
 	c.ctx, c.stop = context.WithCancel(context.Background())
 	c.keeper = upkeep.New(upkeep.Config{Context: c.ctx, Tracker: c.tracker, Logger: c.set.log, Jitter: c.set.maxAgeJitter,
@@ -82,6 +87,7 @@ func (c *core) add(u *unit) {
 	c.mu.Lock()
 	c.all = append(c.all, u)
 	c.mu.Unlock()
+	c.met.Store(true)
 	c.keeper.Add(&u.keep)
 	c.warnOfLimit()
 }

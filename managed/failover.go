@@ -26,7 +26,7 @@ func NewFailover(opt *redis.FailoverOptions, opts ...Option) (*Client, error) {
 	if err := validate(like); err != nil {
 		return nil, err
 	}
-	core, err := newCore(opts, like)
+	core, err := newCore(opts, like, false)
 	if err != nil {
 		return nil, err
 	}
@@ -39,6 +39,7 @@ func NewFailover(opt *redis.FailoverOptions, opts ...Option) (*Client, error) {
 		return nil, err
 	}
 	u.bind(rdb, opt.MinIdleConns)
+	core.insideClosed = u.insideClosed
 	if n := core.set.blockingPool; n > 0 {
 		if err := u.addBlockingFailover(*opt, n); err != nil {
 			_ = u.close()

@@ -56,6 +56,7 @@ func (r *Ring) Instrument(fn func(target *redis.Ring) error) error {
 		return err
 	}
 	r.OnNewNode(func(node *redis.Client) { rdb.SetAddrs(nodes.add(node)) })
+	r.core.lookInside() // it has a goroutine
 	r.AddHook(s)
 	return nil
 }

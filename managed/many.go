@@ -32,7 +32,7 @@ type many struct {
 
 func newMany(like *redis.Options, opts []Option, more ...retry.Option) (*many, error) {
 	m := &many{like: like, own: &handle{}}
-	core, err := newCore(opts, like)
+	core, err := newCore(opts, like, true)
 	if err != nil {
 		return nil, err
 	}
@@ -62,7 +62,7 @@ func (m *many) node(opt *redis.Options, make func(*redis.Options) *redis.Client)
 // attach completes it with the client that go-redis made.
 func (m *many) attach(rdb redis.UniversalClient, reload func()) error {
 	m.client, m.reload = rdb, reload
-	m.core.closer = rdb.Close
+	m.core.closer, m.core.insideClosed = rdb.Close, m.insideClosed
 	rdb.AddHook(&outer{m})
 	err := m.core.watch(m.retry.Stats)
 	if err != nil {

@@ -59,6 +59,7 @@ type sourceUnit struct {
 // Sample implements monitor.Source.
 func (s *source) Sample(sample *monitor.Sample) {
 	defer s.core.keeper.WantClients() // in the end, so that a first sample does not count that question
+	s.core.closeIfInsideIs()
 	s.meet()
 	s.holders(sample)
 	for name, n := range s.nodes {

@@ -44,6 +44,7 @@ func (c *core) newUnit(opt *redis.Options) (*unit, error) {
 	if err := u.build(*opt); err != nil {
 		return nil, err
 	}
+	c.insideClosed = u.insideClosed
 	if n := c.set.blockingPool; n > 0 {
 		if err := u.addBlockingPool(*opt, n); err != nil {
 			_ = u.rdb.Close()

@@ -291,6 +291,64 @@ func TestAnOpaqueErrorKeepsGoRedisFromRepeatingAnIncrWhoseReplyIsLost(t *testing
 	}
 }
 
+func TestContractWithoutRetriesAClientRepeatsNothingWhoseReplyIsLost(t *testing.T) {
+	s := redistest.Start(t)
+	for name, incr := range map[string]func(c *redis.Client, key string) error{
+		"command": func(c *redis.Client, key string) error { return c.Incr(bg, key).Err() },
+		"clone":   func(c *redis.Client, key string) error { return c.WithTimeout(time.Second).Incr(bg, key).Err() },
+		"pipeline": func(c *redis.Client, key string) error {
+			_, err := c.Pipelined(bg, func(p redis.Pipeliner) error { p.Incr(bg, key); return nil })
+			return err
+		},
+		"transaction": func(c *redis.Client, key string) error {
+			_, err := c.TxPipelined(bg, func(p redis.Pipeliner) error { p.Incr(bg, key); return nil })
+			return err
+		},
+		"Watch": func(c *redis.Client, key string) error {
+			return c.Watch(bg, func(tx *redis.Tx) error { return tx.Incr(bg, key).Err() })
+		},
+		"Conn": func(c *redis.Client, key string) error {
+			conn := c.Conn()
+			defer conn.Close()
+			return conn.Incr(bg, key).Err()
+		},
+		"AutoPipeline": func(c *redis.Client, key string) error {
+			ap, err := c.AutoPipelineWithOptions(&redis.AutoPipelineOptions{})
+			if err != nil {
+				return err
+			}
+			return ap.Incr(bg, key).Err()
+		},
+		"full duplex": func(c *redis.Client, key string) error {
+			ap, err := c.AutoPipelineWithOptions(&redis.AutoPipelineOptions{FullDuplex: true})
+			if err != nil {
+				return err
+			}
+			return ap.Incr(bg, key).Err()
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := redistest.NewProxy(t, s.Addr())
+			c := redis.NewClient(&redis.Options{Addr: p.Addr(), MaxRetries: -1})
+			defer c.Close()
+			if err := c.Ping(bg).Err(); err != nil {
+				t.Fatal(err)
+			}
+			var sent atomic.Int64
+			p.OnRequest(func(_ int, b []byte) redistest.Action {
+				if bytes.Contains(b, []byte("incr")) && sent.Add(1) == 1 {
+					return redistest.CutAfter
+				}
+				return redistest.Forward
+			})
+			err := incr(c, redistest.UniqueKey(t, "n"))
+			if err == nil || sent.Load() != 1 {
+				t.Errorf("%v, and the INCR was sent %d times although MaxRetries is -1: errors of a client of one server must be opaque, too", err, sent.Load())
+			}
+		})
+	}
+}
+
 // loseReplies loses the replies of an INCR twice, or holds them back, and says
 // how often it was executed and what the caller saw.
 func loseReplies(t *testing.T, s *redistest.Server, kind, how string, opaque bool) (int64, error) {

@@ -37,15 +37,6 @@ func (u *Users) all() []redis.Hook {
 // Any reports whether there is a hook.
 func (u *Users) Any() bool { return u != nil && u.list.Load() != nil }
 
-// Clone has the same hooks; what is added to one of them the other does not get.
-func (u *Users) Clone() *Users {
-	c := &Users{}
-	if u != nil {
-		c.list.Store(u.list.Load())
-	}
-	return c
-}
-
 // Process puts the hooks around next; nil if there is none.
 func (u *Users) Process(next redis.ProcessHook) redis.ProcessHook {
 	all, outer := u.all(), redis.ProcessHook(nil)

@@ -1,0 +1,62 @@
+package managed
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// closeIfInsideIs closes everything of ours if somebody who has only go-redis's client has
+// closed that: go-redis does not say so, it can only be asked. It reports whether it did.
+// It does not wait for the end, so that it may be called by what ends.
+func (c *core) closeIfInsideIs() bool {
+	if c.closed.Load() || !c.insideClosed() {
+		return false
+	}
+	go func() { _ = c.close() }()
+	return true
+}
+
+const insidePause = time.Second
+
+// lookInside does that now and then, for what is not asked for samples. It is a timer: it holds
+// no goroutine.
+func (c *core) lookInside() {
+	if c.looking.CompareAndSwap(false, true) {
+		c.lookInsideAgain()
+	}
+}
+
+func (c *core) lookInsideAgain() {
+	time.AfterFunc(insidePause, func() {
+		if !c.closed.Load() && !c.closeIfInsideIs() {
+			c.lookInsideAgain()
+		}
+	})
+}
+
+// insideClosed reports whether the client was closed. Nothing is sent.
+func (u *unit) insideClosed() bool { return u.node.Gone() }
+
+func (m *many) insideClosed() bool {
+	if r, ok := m.client.(*redis.Ring); ok {
+		_, err := r.GetShardClientForKey("")
+		return errors.Is(err, redis.ErrClosed)
+	}
+	if !m.core.met.Load() {
+		return false // no node was needed yet: asking would make the client of one
+	}
+	for _, u := range m.core.units() {
+		if u.main() && !u.node.Gone() {
+			return false
+		}
+	}
+	// Or all of them have left the cluster.
+	ended, cancel := context.WithCancel(context.Background())
+	cancel()
+	sub := m.client.Subscribe(ended)
+	defer sub.Close()
+	return errors.Is(sub.Ping(ended), redis.ErrClosed)
+}
