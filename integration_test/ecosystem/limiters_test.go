@@ -132,7 +132,7 @@ func throttledLibrary() library {
 					passed.Add(1)
 				}
 				// Others were faster, too often: that is how it works.
-				if err != nil && strings.Contains(err.Error(), "failed to store updated rate limit data") {
+				if err != nil && strings.Contains(strings.ToLower(err.Error()), "failed to store updated rate limit data") {
 					return nil
 				}
 				return err

@@ -20,13 +20,18 @@ import (
 
 // trace has redisotel trace a client of either side.
 func trace(rdb redis.UniversalClient, tp *sdktrace.TracerProvider) error {
-	add := func(target *redis.Client) error {
+	with := func(target redis.UniversalClient) error {
 		return redisotel.InstrumentTracing(target, redisotel.WithTracerProvider(tp), redisotel.WithCallerEnabled(false), redisotel.WithDBStatement(true))
 	}
-	if c, ok := rdb.(*managed.Client); ok {
-		return c.Instrument(add)
+	switch c := rdb.(type) {
+	case *managed.Client:
+		return c.Instrument(func(target *redis.Client) error { return with(target) })
+	case *managed.ClusterClient:
+		return c.Instrument(func(target *redis.ClusterClient) error { return with(target) })
+	case *managed.Ring:
+		return c.Instrument(func(target *redis.Ring) error { return with(target) })
 	}
-	return add(rdb.(*redis.Client))
+	return with(rdb)
 }
 
 // spans are those of a library's play, a line each.

@@ -1,0 +1,97 @@
+package managed_test
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/stretchr/testify/require"
+
+	"github.com/lifeguard-redis/lifeguard/hooks"
+	"github.com/lifeguard-redis/lifeguard/internal/redistest"
+)
+
+// What docs/MIGRATION.md says is different, beside a bare client, as far as no other test
+// is about it.
+
+func TestThereAreEightAttemptsOrOneMoreThanMaxRetries(t *testing.T) {
+	s := redistest.Start(t)
+	for retries, want := range map[int]int64{0: 8, 2: 3, -1: 1} {
+		p := redistest.NewProxy(t, s.Addr())
+		c := client(t, &redis.Options{Addr: p.Addr(), MaxRetries: retries, MinRetryBackoff: time.Millisecond, MaxRetryBackoff: time.Millisecond})
+		require.NoError(t, c.Ping(t.Context()).Err())
+		var sent atomic.Int64
+		p.OnRequest(func(_ int, b []byte) redistest.Action {
+			if bytes.Contains(b, []byte("\r\nget\r\n")) {
+				sent.Add(1)
+				return redistest.CutAfter
+			}
+			return redistest.Forward
+		})
+		err := c.Get(t.Context(), "k").Err()
+		require.ErrorIs(t, err, io.EOF)
+		var lost *hooks.ConnError
+		require.ErrorAs(t, err, &lost)
+		require.Equal(t, want, sent.Load(), "attempts with MaxRetries %d", retries)
+	}
+}
+
+func TestIdleConnectionsAreUsedInTurn(t *testing.T) {
+	opt := redistest.Options(t)
+	bare, c := redis.NewClient(opt), client(t, opt)
+	defer bare.Close()
+	for rdb, want := range map[*redis.Client]int{bare: 1, c.Client: 3} {
+		var conns []*redis.Conn
+		for range 3 {
+			conn := rdb.Conn()
+			require.NoError(t, conn.Ping(t.Context()).Err())
+			conns = append(conns, conn)
+		}
+		for _, conn := range conns {
+			require.NoError(t, conn.Close())
+		}
+		used := map[int64]bool{}
+		for range 3 {
+			used[rdb.ClientID(t.Context()).Val()] = true
+		}
+		require.Len(t, used, want)
+	}
+}
+
+func TestAClusterWithoutRedirectsFollowsMovedAsAnAttempt(t *testing.T) {
+	cluster := redistest.StartCluster(t, "redis-server", 3, 0)
+	options := func() *redis.ClusterOptions {
+		opt, asked := cluster.Options(), new(atomic.Int64)
+		opt.MaxRedirects = -1
+		opt.ClusterSlots = func(ctx context.Context) ([]redis.ClusterSlot, error) {
+			if asked.Add(1) == 1 { // which is wrong
+				return []redis.ClusterSlot{{Start: 0, End: 16383, Nodes: []redis.ClusterNode{{Addr: cluster.Master(0).Addr()}}}}, nil
+			}
+			return cluster.Master(0).Admin().ClusterSlots(ctx).Result()
+		}
+		return opt
+	}
+	bare, c := redis.NewClusterClient(options()), clusterClient(t, options())
+	defer bare.Close()
+	key := cluster.Key(1, "k")
+	require.ErrorContains(t, bare.Set(t.Context(), key, "v", 0).Err(), "MOVED")
+	require.NoError(t, c.Set(t.Context(), key, "v", 0).Err())
+}
+
+func TestALineThatIsCutIsAnUnexpectedEOF(t *testing.T) {
+	s := redistest.Start(t)
+	p := redistest.NewProxy(t, s.Addr())
+	opt := &redis.Options{Addr: p.Addr(), MaxRetries: -1}
+	bare, c := redis.NewClient(opt), client(t, opt)
+	defer bare.Close()
+	for rdb, want := range map[redis.Cmdable]error{bare: io.EOF, c: io.ErrUnexpectedEOF} {
+		p.OnReply(nil)
+		require.NoError(t, rdb.Ping(t.Context()).Err())
+		p.OnReply(func(int, []byte) redistest.Action { return redistest.HalfThenCut })
+		require.ErrorIs(t, rdb.IncrBy(t.Context(), "n", 1000).Err(), want)
+	}
+}
