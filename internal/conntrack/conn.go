@@ -239,8 +239,8 @@ func (c *Conn) Read(b []byte) (int, error) {
 			if c.pool.CompareAndSwap(0, uint32(c.node.poolOf(c.addr, len(b)))) && c.sentinel() {
 				c.seat() // those do not count
 			}
-			if fl&fReady == 0 && isFull(b[:n]) {
-				c.node.health.become(hooks.Refusing, refused(b[1:n]))
+			if fl&fReady == 0 {
+				c.refuses(b[:n])
 			}
 		}
 		if fl&(fAwaiting|fWaking) != 0 {
@@ -297,8 +297,7 @@ func (c *Conn) beforeRead(b []byte) (int, error) {
 // isFull recognises the first reply of a server that takes nobody new: it has
 // reached its maxclients, or the password that we know does not hold any more.
 func isFull(b []byte) bool {
-	return len(b) > 0 && b[0] == '-' && (bytes.Contains(b, []byte("max number of clients")) ||
-		bytes.HasPrefix(b, []byte("-WRONGPASS")) || bytes.HasPrefix(b, []byte("-NOAUTH")))
+	return isMaxClients(b) || bytes.HasPrefix(b, []byte("-WRONGPASS")) || bytes.HasPrefix(b, []byte("-NOAUTH"))
 }
 
 // refused is the error of such a reply.

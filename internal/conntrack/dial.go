@@ -78,6 +78,9 @@ func (n *Node) open(ctx context.Context, network, addr string) (*Conn, error) {
 			return nil, typed(&hooks.ConnError{Op: OpDial, Node: addr, Err: err})
 		}
 	}
+	if err := n.full.check(addr, time.Duration(n.t.now())); err != nil {
+		return nil, err
+	}
 	ctx, cancel := context.WithTimeout(ctx, n.dialTimeout()) // go-redis bounds the dials of its pools, not those of pub/sub
 	defer cancel()
 	defer context.AfterFunc(n.gate.ctx, cancel)() // the end of the client ends its dials

@@ -50,6 +50,7 @@ type Node struct {
 	ends     endCounters
 	dialTook atomic.Pointer[func(time.Duration)]
 	lastDial atomic.Pointer[DialFailure]
+	full     full
 	health   health
 
 	failedAt atomic.Int64 // when a connection failed last, or the node was made

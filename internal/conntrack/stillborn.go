@@ -28,7 +28,12 @@ type stillborn struct {
 // stillborn makes one for a dial of the node's client.
 func (n *Node) stillborn(err error, network, addr string) net.Conn {
 	n.unborn.Add(1)
-	return &stillborn{err: err, addr: addr, net: network, node: n}
+	s := &stillborn{err: err, addr: addr, net: network, node: n}
+	var full *fullError
+	if errors.As(err, &full) {
+		return &turnedAway{s, full.reply}
+	}
+	return s
 }
 
 // Unborn counts the connections that go-redis believes to have, whose dial has failed.

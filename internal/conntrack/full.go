@@ -1,0 +1,114 @@
+package conntrack
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/lifeguard-redis/lifeguard/hooks"
+)
+
+// full remembers that the server turned a connection away because of its maxclients.
+// Until it takes one again, one dial at a time tries; the others get the reply that the
+// server gave last, so that callers who retry do not keep a full server busy.
+type full struct {
+	is atomic.Bool
+
+	mu    sync.Mutex
+	addr  string
+	reply []byte        // what the server said
+	next  time.Duration // no dial before, on the tracker's clock
+	pause time.Duration // between two dials
+}
+
+const (
+	fullFirst = 10 * time.Millisecond // doubled up to fullLast
+	fullLast  = 250 * time.Millisecond
+)
+
+// refused notes the reply of a server at addr that is full.
+func (f *full) refused(addr string, reply []byte, now time.Duration) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if !f.is.Load() || f.addr != addr {
+		f.addr, f.pause, f.next = addr, fullFirst, now+fullFirst
+	}
+	f.reply = bytes.Clone(reply)
+	f.is.Store(true)
+}
+
+// accepted notes that the server took a connection.
+func (f *full) accepted() {
+	if f.is.Load() {
+		f.is.Store(false)
+	}
+}
+
+// check returns a fullError for a dial that is not to be tried now.
+func (f *full) check(addr string, now time.Duration) error {
+	if !f.is.Load() {
+		return nil
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if !f.is.Load() || f.addr != addr {
+		return nil
+	}
+	if now >= f.next {
+		f.pause = min(2*f.pause, fullLast)
+		f.next = now + f.pause
+		return nil
+	}
+	return &fullError{addr, f.reply}
+}
+
+// fullError is why a server that is full was not dialed.
+type fullError struct {
+	addr  string
+	reply []byte
+}
+
+func (e *fullError) Error() string {
+	said, _, _ := strings.Cut(strings.TrimPrefix(string(e.reply), "-"), "\r\n")
+	return fmt.Sprintf("lifeguard: redis %s turns connections away: %s", e.addr, said)
+}
+
+func (e *fullError) Unsent() bool { return true }
+
+// turnedAway is what go-redis gets for a dial that ended with a fullError: a connection
+// that is answered as the server answered the last one, and then closed.
+type turnedAway struct {
+	*stillborn
+	rest []byte
+}
+
+func (t *turnedAway) Write(b []byte) (int, error) { return len(b), nil }
+
+func (t *turnedAway) Read(b []byte) (int, error) {
+	if len(t.rest) == 0 {
+		return 0, io.EOF
+	}
+	n := copy(b, t.rest)
+	t.rest = t.rest[n:]
+	return n, nil
+}
+
+// isMaxClients recognises the first reply of a server that has reached its maxclients.
+func isMaxClients(b []byte) bool {
+	return len(b) > 0 && b[0] == '-' && bytes.Contains(b, []byte("max number of clients"))
+}
+
+// refuses notes the first reply on c if it is that of a server that takes nobody new.
+func (c *Conn) refuses(b []byte) {
+	if !isFull(b) {
+		return
+	}
+	if isMaxClients(b) && !c.sentinel() {
+		c.node.full.refused(c.addr, b, time.Duration(c.node.t.now()))
+	}
+	c.node.health.become(hooks.Refusing, refused(b[1:]))
+}
