@@ -134,7 +134,7 @@ func TestTheRightsOfThePageAreEnough(t *testing.T) {
 			redistest.Eventually(t, "the old one is ended", 10*time.Second, func() bool {
 				report, err := r.Once(ctx)
 				require.NoError(t, err)
-				return report.Ended == 1
+				return report.Closed == 1
 			})
 		}},
 	} {

@@ -281,7 +281,7 @@ func TestTheOtherPartsOfTheREADMEDoWhatTheySay(t *testing.T) {
 	require.Contains(t, w.Body.String(), "<html")
 
 	require.NoError(t, reaper(ctx, rdb))
-	l.want(t, `would end 0 of \d+ clients`)
+	l.want(t, `would close 0 of \d+ clients`)
 }
 
 func TestTheClusterOfTheREADMEDoesWhatItSays(t *testing.T) {

@@ -12,8 +12,8 @@ const (
 	ReasonAge          Reason = "age"           // older than its maximum age
 	ReasonIdle         Reason = "idle"          // idle for too long, or more than are needed
 	ReasonHeartbeat    Reason = "heartbeat"     // did not answer a heartbeat
-	ReasonSuspected    Reason = "suspected"     // did not answer a PING, or is dead like a sibling that did not, while a fresh connection did
-	ReasonUnacked      Reason = "unacked"       // the peer's kernel acknowledged nothing (Linux), while a fresh connection was answered
+	ReasonSuspected    Reason = "suspected"     // did not answer a PING, or was quiet for as long as one that did not, while a new connection answered
+	ReasonUnacked      Reason = "unacked"       // the peer's kernel acknowledged nothing (Linux), while a new connection was answered
 	ReasonReadOnly     Reason = "readonly"      // its server became a replica
 	ReasonSessionState Reason = "session_state" // state was left on it (MULTI, SELECT, AUTH ...)
 	ReasonReset        Reason = "reset"         // Reset or EvictIdle was called
@@ -34,9 +34,9 @@ const (
 	Acquired                           // a lease was given out
 	Released                           // a lease was given back
 	Leaked                             // a lease is held for too long, or was dropped without Release
-	Reclaimed                          // a leaked lease came back, or was taken back
+	Reclaimed                          // a leaked lease was released, or its connection was closed
 	Closed                             // a connection was closed
-	HealthChanged                      // more or less is known to be wrong with a node
+	HealthChanged                      // the health of a node changed
 )
 
 func (k EventKind) String() string {

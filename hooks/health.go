@@ -1,14 +1,14 @@
 package hooks
 
-// Health is what is known of a node.
+// Health is the state of a node as its connections show it.
 type Health uint32
 
 const (
 	Healthy     Health = iota // as far as is known
-	Degraded                  // it is connected to, but answers nobody in time
+	Degraded                  // it accepts connections, but does not answer in time
 	Unreachable               // it cannot be dialed
-	Refusing                  // it can be dialed, but lets nobody new in: maxclients, a password, a cut in the handshake
-	Recovering                // it can be dialed again, and nobody has been let in yet
+	Refusing                  // it can be dialed, but refuses new connections: maxclients, a password, a cut in the handshake
+	Recovering                // it can be dialed again, but no handshake has succeeded yet
 )
 
 var healthNames = [...]string{"healthy", "degraded", "unreachable", "refusing", "recovering"}

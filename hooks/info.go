@@ -13,7 +13,7 @@ const (
 	PoolUnknown  Pool = iota // nothing was read from it yet
 	PoolMain                 // single commands, transactions of Watch, leases; pub/sub connections too
 	PoolPipeline             // pipelines
-	PoolSentinel             // a connection to a Sentinel: never visited, never closed by maintenance
+	PoolSentinel             // a connection to a Sentinel: maintenance neither checks nor closes it
 )
 
 func (p Pool) String() string { return [...]string{"unknown", "main", "pipeline", "sentinel"}[p%4] }

@@ -9,7 +9,7 @@ import (
 	"github.com/lifeguard-redis/lifeguard/internal/batch"
 )
 
-// Adaptive returns a redis.UniversalClient over this client that sends commands
+// Adaptive returns a redis.UniversalClient on top of this client that sends commands
 // directly while few are in flight, and in batches when many are: then many
 // commands share one write, one read and one connection. Throughput rises by
 // several times, and the latency of all of them falls. It is safe for concurrent

@@ -23,7 +23,7 @@ var ErrReleased = errors.New("lifeguard/managed: the lease was released: acquire
 // Commands on one lease run one after another; Release and Discard may be called
 // from any goroutine and any number of times. Keep the Conn itself, not the
 // redis.Conn inside: when it becomes unreachable without Release, its connection
-// is taken back and that is reported.
+// is closed and that is reported.
 type Conn struct {
 	*redis.Conn
 	lease *lease
@@ -40,7 +40,7 @@ type Conn struct {
 // again.
 func (c *Conn) Release() { c.finish(released) }
 
-// Discard gives the connection back for good: it is closed. A command in flight
+// Discard closes the connection instead of returning it to the pool. A command in flight
 // fails. Like Release it can be called any number of times.
 func (c *Conn) Discard() { c.finish(discarded) }
 
@@ -121,14 +121,14 @@ func (l *lease) settle() {
 	l.ended(how)
 }
 
-// ended tells of the end where somebody wants to know.
+// ended reports the end of a lease to the event handler.
 func (l *lease) ended(how uint32) {
 	if how == dropped {
 		l.core.tracker.Emit(l.event(hooks.Reclaimed))
 		return
 	}
 	if l.reported.Load() {
-		l.tell(slog.LevelInfo, hooks.Reclaimed, "lifeguard: a lease that was held too long came back")
+		l.tell(slog.LevelInfo, hooks.Reclaimed, "lifeguard: a lease that was held too long was released")
 	}
 	if l.core.tracker.Observed() {
 		l.core.tracker.Emit(l.event(hooks.Released))

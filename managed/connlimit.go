@@ -7,8 +7,8 @@ import (
 // WithConnLimit limits how many connections the client has open at once, over all
 // nodes and over main, pipeline, blocking and pub/sub connections; those to
 // Sentinels do not count. A server may need a moment to notice that one is closed.
-// Who needs one more waits: the connection that has been idle the longest, of
-// whatever pool, is given up for it; while all are in use, until one is free or
+// A caller that needs one more waits: the connection that has been idle the longest, of
+// any pool, is closed for it; while all are in use, until one is free or
 // DialTimeout has passed, when the retry policy decides. From 2 on, one of them
 // is kept for the client's own questions, such as whether a server that does not
 // answer is alive. When the pools do not fit into it, that is logged. Default 0:
@@ -37,7 +37,7 @@ func (c *core) warnOfLimit() {
 		want += u.size()
 	}
 	if want > limit && c.warned.CompareAndSwap(false, true) {
-		c.set.log.Warn("lifeguard: the pools of all nodes do not fit into WithConnLimit; callers will wait for connections of other pools to be given up",
+		c.set.log.Warn("lifeguard: the pools of all nodes do not fit into WithConnLimit; callers will wait for connections of other pools to be closed",
 			"limit", limit, "nodes", nodes, "pools", want)
 	}
 }

@@ -238,7 +238,7 @@ func TestAHalfOpenConnectionIsFoundByAnIdleSibling(t *testing.T) {
 			require.Less(t, took, 1500*time.Millisecond)
 			if cmd != "get" {
 				require.ErrorIs(t, err, retry.ErrUnknownOutcome)
-				require.ErrorContains(t, err, "an idle connection, silent for as long, did not answer a PING, while a fresh one did")
+				require.ErrorContains(t, err, "another connection, heard from no earlier, did not answer a PING, while a new one did")
 			}
 			for _, e := range ev.wait(t, hooks.Closed, 3) {
 				require.Equal(t, hooks.ReasonSuspected, e.Reason)

@@ -224,7 +224,7 @@ func ExampleConn_Context() {
 	fmt.Println("self-deadlock found:", errors.Is(err, managed.ErrSelfDeadlock))
 }
 
-// An event handler hears of every connection and lease.
+// An event handler is called for every connection and lease.
 func ExampleWithEventHandler() {
 	ctx := context.Background()
 	done := make(chan struct{})

@@ -16,8 +16,8 @@ import (
 
 // NewFailover makes a client of the master that Sentinels name. It is New for
 // redis.FailoverOptions: it opens nothing, and opt is cloned, never changed.
-// Connections to the Sentinels are tracked, and closed with the client, but never
-// visited or ended by maintenance.
+// Connections to the Sentinels are tracked, and closed with the client, but maintenance
+// neither checks nor closes them.
 func NewFailover(opt *redis.FailoverOptions, opts ...Option) (*Client, error) {
 	if opt == nil {
 		return nil, errors.New("lifeguard/managed: FailoverOptions: nil: give at least MasterName and SentinelAddrs")

@@ -110,6 +110,6 @@ func (l *lease) reclaim() {
 	if !l.reported.Swap(true) {
 		l.leaked()
 	}
-	l.tell(slog.LevelError, hooks.Leaked, "lifeguard: a lease was dropped without Release; its connection is given up")
+	l.tell(slog.LevelError, hooks.Leaked, "lifeguard: a lease was dropped without Release; its connection is closed")
 	l.end(dropped)
 }

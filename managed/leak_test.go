@@ -147,7 +147,7 @@ func TestALeaseHeldForTooLongIsReportedOnceAndOnceMoreWhenItComesBack(t *testing
 	require.GreaterOrEqual(t, r.Took, e.Took)
 	other.Release()
 	ev.wait(t, hooks.Reclaimed, 2)
-	require.Equal(t, 2, log.count("came back"))
+	require.Equal(t, 2, log.count("was released"))
 	require.Len(t, c.Conns(), 2, "being late is no reason to close the connection")
 
 	// One that is quick is never mentioned.
@@ -174,7 +174,7 @@ func TestASiteThatLeaksManyLeasesWritesOneLineAMinute(t *testing.T) {
 	}
 	ev.wait(t, hooks.Reclaimed, 50)
 	require.NoError(t, c.Close()) // as the end of the minute does, it writes what was counted
-	for _, text := range []string{"longer than the leak threshold", "came back"} {
+	for _, text := range []string{"longer than the leak threshold", "was released"} {
 		var lines, leases, stacks int
 		for line := range strings.Lines(log.text()) {
 			if !strings.Contains(line, text) {

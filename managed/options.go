@@ -89,7 +89,7 @@ func WithLogger(l *slog.Logger) Option {
 	}
 }
 
-// WithEventHandler sets a function that hears of every connection and lease:
+// WithEventHandler sets a function that is called for every connection and lease:
 // opened, failed, leased, released, leaked, reclaimed, closed and why. It is
 // called in order, by one goroutine at a time, never by the caller of a command;
 // it may block and may use the client. If it falls 65536 events behind, further
@@ -169,8 +169,8 @@ func WithMaxAgeJitter(fraction float64) Option {
 }
 
 // WithMaxIdle sets how long connections are kept that nobody needs: the pool
-// shrinks to the peak of concurrent use over that time plus MinIdleConns, in
-// silence to MinIdleConns. Where heartbeats are due and MinIdleConns is above 0,
+// shrinks to the peak of concurrent use over that time plus MinIdleConns, without
+// traffic to MinIdleConns. Where heartbeats are due and MinIdleConns is above 0,
 // one more stays: a heartbeat takes one out of the pool, for which go-redis would
 // dial another each time. Default: Options.ConnMaxIdleTime, which is 30 minutes,
 // negative for never. 0: they are kept. Negative is an error.
@@ -184,7 +184,7 @@ func WithMaxIdle(d time.Duration) Option {
 	}
 }
 
-// WithHeartbeat sets the silence after which an idle connection gets a real PING,
+// WithHeartbeat sets how long a connection is idle before it gets a real PING,
 // so that neither the server nor a load balancer closes it. Default: automatic,
 // 3/4 of the server's `timeout` where it has one and may be asked for it, else
 // none. 0: none. Negative: automatic.
@@ -192,8 +192,8 @@ func WithHeartbeat(d time.Duration) Option {
 	return func(s *settings) error { s.heartbeat = max(d, -1); return nil }
 }
 
-// WithFailureDetection sets what follows from the failure of one connection for its
-// siblings. Default: FailureDetection{}, which is on.
+// WithFailureDetection sets how half-open connections are found when one connection
+// fails. Default: FailureDetection{}, which is on.
 func WithFailureDetection(p FailureDetection) Option {
 	return func(s *settings) error {
 		s.suspicion = p

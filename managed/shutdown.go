@@ -24,7 +24,7 @@ type shutdownError struct{}
 func (shutdownError) Error() string        { return "lifeguard/managed: the client is shutting down" }
 func (shutdownError) Is(target error) bool { return target == redis.ErrClosed }
 
-// HeldError says what CloseGracefully cut off when its ctx ended.
+// HeldError says which leases and commands CloseGracefully interrupted when its ctx ended.
 type HeldError struct {
 	Leases   []LeaseInfo      // that were still held
 	InFlight []hooks.ConnInfo // connections with a command in flight and no lease
@@ -57,7 +57,7 @@ func (e *HeldError) Timeout() bool { return errtext.IsTimeout(e.Err) }
 // Temporary is Timeout.
 func (e *HeldError) Temporary() bool { return e.Timeout() }
 
-// CloseGracefully closes the client when it is at rest: new commands and leases are
+// CloseGracefully closes the client once it is unused: new commands and leases are
 // refused with ErrShutdown, commands in flight, transactions and leases may finish, then the
 // client is closed. When ctx ends first, it is closed all the same and the error
 // is a *HeldError that names who held what. Subscriptions do not hold it up. A

@@ -14,7 +14,7 @@ type Advice struct {
 	PoolSize  int           `json:"pool_size"`      // now; 0: not known
 	Suggested int           `json:"suggested"`      // the same as PoolSize where there is no reason to change it
 	Seen      time.Duration `json:"seen_ns"`        // how long was looked
-	Peak      int           `json:"peak"`           // callers that wanted a connection at once, at most
+	Peak      int           `json:"peak"`           // most callers that wanted a connection at once
 	// Load is how many connections were in use on average, by Little's law, in the
 	// busiest period: how many a second, times how long each took.
 	Load float64 `json:"load"`
@@ -81,7 +81,7 @@ func (h *history) noteNode(name string, interval time.Duration, now, recent *Num
 
 // Advice says whether the main pool has the right size, from the peaks, the waits and
 // the times that connections were in use since the Monitor was made. It asks the
-// Source. Before there is enough to go by, it says so. In a cluster it is about the
+// Source. Until it has seen enough, it says so. In a cluster it is about the
 // node that needs the most.
 func (m *Monitor) Advice() Advice {
 	s := m.Stats()
@@ -139,7 +139,7 @@ func advise(n *Numbers, d demand, sites []string, seen time.Duration, mayShrink 
 		a.Why = why.String()
 		return a
 	}
-	say("in %v at most %d callers wanted a connection at once", short(seen), d.peak)
+	say("in %v %s wanted a connection at once", short(seen), upTo(d.peak))
 	if d.load > 0 {
 		say(", and by Little's law %.2g were in use on average in the busiest period", d.load)
 	}
@@ -176,14 +176,21 @@ func advise(n *Numbers, d demand, sites []string, seen time.Duration, mayShrink 
 		say("; but the pool was not full: it was the dialing that took long, so keep more idle connections (MinIdleConns)")
 	case mayShrink && d.peak > 0 && d.peak*2 < size:
 		a.Suggested = min(size, max(2, scaled(d.peak, 1.5), int(math.Ceil(2*d.load))))
-		say("; nobody waited to speak of, and the peak and half of it again need %d", a.Suggested)
+		say("; hardly anybody waited, and the peak and half of it again need %d", a.Suggested)
 	case d.peak >= size:
 		say("; those that waited did not wait long: the size fits")
 	default:
-		say("; nobody waited to speak of: the size fits")
+		say("; hardly anybody waited: the size fits")
 	}
 	a.Why = why.String()
 	return a
 }
 
 func scaled(n int, by float64) int { return int(math.Ceil(float64(n) * by)) }
+
+func upTo(callers int) string {
+	if callers == 1 {
+		return "one caller"
+	}
+	return fmt.Sprintf("up to %d callers", callers)
+}

@@ -27,9 +27,9 @@ func TestAdviceFollowsFromWhatWasSeen(t *testing.T) {
 	}{
 		"nothing known": {monitor.Numbers{}, 20, 0, "the size is not known"},
 		"little seen":   {monitor.Numbers{Main: pool, Hits: 99}, 20, 10, "too little was seen: 99 uses"},
-		"it fits":       {monitor.Numbers{Main: pool, Hits: 1000, PeakDemand: 7}, 20, 10, "at most 7 callers wanted a connection at once; nobody waited to speak of: the size fits"},
+		"it fits":       {monitor.Numbers{Main: pool, Hits: 1000, PeakDemand: 7}, 20, 10, "up to 7 callers wanted a connection at once; hardly anybody waited: the size fits"},
 		"timeouts": {monitor.Numbers{Main: pool, Hits: 1000, PeakDemand: 14, PoolTimeouts: 3, Waits: 30}, 1, 18,
-			"at most 14 callers wanted a connection at once; 30 callers waited, 0s on average, and 3 got no connection: 18 would have done"},
+			"up to 14 callers wanted a connection at once; 30 callers waited, 0s on average, and 3 got no connection: 18 would have done"},
 		"a stampede":  {monitor.Numbers{Main: pool, Hits: 1000, PeakDemand: 4000, Wait: times(100, ms(50))}, 1, 20, "twice as many is a step"},
 		"short waits": {monitor.Numbers{Main: pool, Hits: 1000, PeakDemand: 14, Wait: times(100, time.Microsecond)}, 1, 10, "did not wait long: the size fits"},
 		"starvation, in all": {monitor.Numbers{Main: pool, Hits: 1, PeakDemand: 34, PoolTimeouts: 24, PoolTimeoutsCtx: 24, Waits: 24, Wait: times(24, ms(600))}, 1, 20,
@@ -73,7 +73,7 @@ func TestAdviceUsesLittlesLaw(t *testing.T) {
 		}
 		periods(12)
 		if a := m.Advice(); a.Load != 8 || a.Peak != 9 || a.Suggested != 16 || a.Node != "a:1" || a.Seen != 12*period ||
-			!strings.Contains(a.String(), "pool size 40, suggested 16: in 6m0s at most 9 callers wanted a connection at once, and by Little's law 8 were in use") {
+			!strings.Contains(a.String(), "pool size 40, suggested 16: in 6m0s up to 9 callers wanted a connection at once, and by Little's law 8 were in use") {
 			t.Errorf("%+v", a)
 		}
 	})

@@ -9,14 +9,14 @@ import (
 	"time"
 )
 
-// Alert tells that a [Threshold] was passed, or that this is over. It is a value.
+// Alert says that a [Threshold] was passed, or that this is over. It is a value.
 //
-// One cause is one alert: what another alert of the same node explains is not told of
+// One cause is one alert: what another alert of the same node explains is not reported
 // by itself. An alert is explained by one of the same metric and a higher level (pool
 // use critical explains pool use warning); LeasesOverdue, Waiting, WaitP99,
 // PoolTimeouts and PoolPeak by PoolUse, whose alert says how many leases are overdue;
 // DialFailures by BreakerOpen; never by an alert of a lower level. When the alert that
-// explains it is over and it goes on, it is told of then.
+// explains it is over and it goes on, it is reported then.
 type Alert struct {
 	Name   string `json:"name"` // of the Threshold
 	Level  Level  `json:"level"`

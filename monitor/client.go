@@ -33,7 +33,7 @@ type Client struct {
 // or of what embeds one. It does not change the client. A nil client is an error of
 // [New].
 //
-// go-redis tells its users neither what its commands took nor why a connection ended;
+// go-redis tells its users neither how long its commands took nor why a connection was closed;
 // add the hook for some of it:
 //
 //	src := monitor.FromClient(rdb)

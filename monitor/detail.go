@@ -17,9 +17,9 @@ type Lister interface {
 }
 
 // Actor is what a [Source] may be, too: what may be done to the pools at run time.
-// Both return how many connections were ended or will be.
+// Both return how many connections were closed or will be.
 type Actor interface {
-	EvictIdle(ctx context.Context) int // ends idle connections now
+	EvictIdle(ctx context.Context) int // closes idle connections now
 	Reset(ctx context.Context) int     // the same, and busy ones when they come back
 }
 
@@ -74,7 +74,7 @@ func (m *Monitor) Leases() (all []Lease, known bool) {
 // client.
 var ErrNoActions = errors.New("lifeguard/monitor: this source cannot close connections: it is not that of a managed client")
 
-// EvictIdle ends idle connections, and tells how many. Errors: ErrNoActions.
+// EvictIdle closes idle connections, and returns how many. Errors: ErrNoActions.
 func (m *Monitor) EvictIdle(ctx context.Context) (int, error) {
 	if a, ok := m.src.(Actor); ok {
 		return a.EvictIdle(ctx), nil

@@ -1,4 +1,4 @@
-// Package monitor says what is going on in the connection pools of go-redis:
+// Package monitor shows what is going on in the connection pools of go-redis:
 // numbers to look at, callbacks for them, alerts, and advice about the size of a
 // pool. It works on a plain client:
 //

@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// Monitor takes samples of a Source and tells of them. It is safe for concurrent
+// Monitor takes samples of a Source and reports them. It is safe for concurrent
 // use; its methods may be called from its callbacks.
 type Monitor struct {
 	src   Source
@@ -34,7 +34,7 @@ type Monitor struct {
 
 // New makes a Monitor of a Source. It does nothing by itself, and starts no
 // goroutine, until a callback is registered, a [Threshold] is given, or Start is
-// called; Close it then. Errors say which option cannot be.
+// called; Close it then. An error names the option that is not valid.
 func New(src Source, opts ...Option) (*Monitor, error) {
 	if v := reflect.ValueOf(src); src == nil || v.Kind() == reflect.Pointer && v.IsNil() {
 		return nil, errors.New("lifeguard/monitor: New: the Source is nil")
@@ -94,7 +94,7 @@ func (m *Monitor) Start() {
 	go m.run()
 }
 
-// Close ends what the Monitor runs, and waits for that. Callbacks get nothing any
+// Close stops the Monitor's goroutines, and waits for them. Callbacks get nothing any
 // more; one that is running is not waited for. Stats goes on working. Calls after
 // the first do nothing. It returns nil.
 func (m *Monitor) Close() error {
@@ -140,7 +140,7 @@ func register[T any](m *Monitor, cs *callbacks[T], c *callback[T], isNil bool) (
 	return remove
 }
 
-// Stats returns the numbers of now. Recent, Rates and peaks are those since the last
+// Stats returns the current numbers. Recent, Rates and peaks are those since the last
 // sample at a period, so calling Stats takes nothing away from anybody. Where
 // nothing runs (see New), the period is at least that of WithInterval, counted from
 // one call to another.

@@ -57,7 +57,7 @@ type Numbers struct {
 	MaxClients    int  `json:"max_clients"`    // the server's maxclients; 0: not known
 	ServerClients int  `json:"server_clients"` // clients the server has, everybody's; 0: not known
 	Instances     int  `json:"instances"`      // of a fleet: instances that live
-	InstancesLost int  `json:"instances_lost"` // of a fleet: instances that have said nothing for too long
+	InstancesLost int  `json:"instances_lost"` // of a fleet: instances that have been silent for too long
 
 	// Counters.
 
@@ -65,14 +65,14 @@ type Numbers struct {
 	Misses          uint64            `json:"misses"`            // a connection was wanted and none was idle
 	Waits           uint64            `json:"waits"`             // a connection was wanted and had to be waited for; those that got none, too
 	WaitTime        time.Duration     `json:"wait_time_ns"`      // all Waits together
-	PoolTimeouts    uint64            `json:"pool_timeouts"`     // Waits that ended without a connection
+	PoolTimeouts    uint64            `json:"pool_timeouts"`     // Waits that got no connection
 	PoolTimeoutsCtx uint64            `json:"pool_timeouts_ctx"` // of these, the ones whose ctx ended before PoolTimeout
 	Dialed          uint64            `json:"dialed"`            // connections opened
 	DialErrors      uint64            `json:"dial_errors"`       // dials that failed
 	Closed          map[string]uint64 `json:"closed"`            // connections closed, by reason
 	Retries         map[string]uint64 `json:"retries"`           // commands sent again, by reason
 	HealthChanges   map[string]uint64 `json:"health_changes"`    // changes of a node's health, by the state entered: see hooks.Health
-	UnknownOutcomes uint64            `json:"unknown_outcomes"`  // commands of which nobody knows whether they were executed
+	UnknownOutcomes uint64            `json:"unknown_outcomes"`  // commands that may or may not have been executed
 	BudgetRefusals  uint64            `json:"budget_refusals"`   // retries that the budget did not allow
 	BreakerOpened   uint64            `json:"breaker_opened"`    // changes of a breaker to open
 	BreakerClosed   uint64            `json:"breaker_closed"`    // changes of a breaker to closed

@@ -74,7 +74,7 @@ func (c *counter) add(now uint32) {
 	c.last = now
 }
 
-// reasonRemoved is the reason of all connections that go-redis ended: it does not
+// reasonRemoved is the reason of all connections that go-redis closed: it does not
 // tell them apart.
 const reasonRemoved = "removed"
 
@@ -97,7 +97,7 @@ func (w *widePool) add(n *Numbers, ps *redis.PoolStats, poolTimeout time.Duratio
 	closed(n, w.removed.sum)
 }
 
-// closed counts connections that were ended for a reason nobody knows.
+// closed counts connections that were closed for a reason nobody knows.
 func closed(n *Numbers, count uint64) {
 	if count > 0 {
 		addMap(&n.Closed, map[string]uint64{reasonRemoved: count})

@@ -42,7 +42,7 @@ type Node struct {
 	Numbers
 }
 
-// Holder is somebody who has a connection at the moment.
+// Holder is a caller that holds a connection now.
 type Holder struct {
 	Node    string        `json:"node,omitempty"`    // the server of the connection
 	Site    string        `json:"site,omitempty"`    // file:line that took it; "": not known
@@ -75,12 +75,11 @@ type DialError struct {
 	Err  string    `json:"err"`
 }
 
-// MaxHolders is how many holders a Sample keeps: those that have held the longest.
+// MaxHolders is how many holders a Sample keeps: those that have held a connection the longest.
 const MaxHolders = 5
 
-// AddHolder tells of somebody who has a connection. All may be told of, in any
-// order: the [MaxHolders] that have held the longest are kept, and cost no memory
-// beyond that.
+// AddHolder adds somebody who holds a connection. All may be added, in any order: the
+// [MaxHolders] that have held theirs the longest are kept, and cost no memory beyond that.
 func (s *Sample) AddHolder(h Holder) {
 	i := len(s.holders)
 	if i == MaxHolders {

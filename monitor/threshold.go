@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// Level says how bad it is.
+// Level is how bad an alert is.
 type Level int
 
 const (

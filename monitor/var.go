@@ -5,7 +5,7 @@ import (
 	"fmt"
 )
 
-// Var is the Monitor's Stats for the package expvar:
+// Var returns the Monitor's Stats for package expvar:
 //
 //	expvar.Publish("redis", m.Var())
 //

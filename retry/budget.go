@@ -36,7 +36,7 @@ type Budget struct {
 	filled time.Time
 }
 
-// NewBudget allows ratio retries per call, up to 1000 of them saved up, and
+// NewBudget allows ratio retries per call, up to 1000 of them saved, and
 // perSecond more each second whatever the number of calls. Zero for either means
 // none of that kind. A negative ratio means no limit. A ratio above 1 is taken
 // for 1, a negative perSecond for 0.

@@ -52,7 +52,7 @@
 //
 // While a node is unreachable, nothing is sent, so trying costs no attempt and nothing
 // of the budget. It ends with the deadline of ctx, with the node's breaker, or
-// for a ctx without a deadline after [AwayLimit]. A wait that does not fit into
+// for a ctx without a deadline after [UnreachableLimit]. A wait that does not fit into
 // ctx is not begun: the caller gets the last error at once. The wait for a
 // connection of the pool is go-redis's own, and is not repeated.
 package retry

@@ -14,7 +14,7 @@ import (
 
 // ErrUnknownOutcome is what errors.Is finds in the error of a write that may or
 // may not have been carried out: it was sent, no reply came, and it was not sent
-// again because it may not be repeated, or because the attempts ended.
+// again because it may not be repeated, or because no attempt was left.
 // The error is an [*UnknownOutcomeError].
 //
 // An error without it says that the command was not carried out, or is the

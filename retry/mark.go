@@ -32,7 +32,7 @@ func marksOf(ctx context.Context) mark {
 // is stronger.
 func Idempotent(ctx context.Context) context.Context { return with(ctx, markIdempotent) }
 
-// Never says: send this once. What was sent is not sent again, whatever its
+// Never says that what is sent with the returned context is sent once. It is not sent again, whatever its
 // class and its error. What was not sent is still tried again.
 func Never(ctx context.Context) context.Context { return with(ctx, markNever) }
 

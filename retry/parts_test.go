@@ -159,7 +159,7 @@ func TestTheBudgetAllowsAShareOfCallsAndAReservePerSecond(t *testing.T) {
 	})
 }
 
-func TestWaitingWithoutADeadlineEndsByTheBreakerOrAfterAwayLimit(t *testing.T) {
+func TestWaitingWithoutADeadlineEndsByTheBreakerOrAfterUnreachableLimit(t *testing.T) {
 	for _, off := range []bool{true, false} {
 		synctest.Test(t, func(t *testing.T) {
 			p := retry.Default()
@@ -170,7 +170,7 @@ func TestWaitingWithoutADeadlineEndsByTheBreakerOrAfterAwayLimit(t *testing.T) {
 			start := time.Now()
 			err := get(context.Background())
 			d := time.Since(start)
-			want := retry.AwayLimit
+			want := retry.UnreachableLimit
 			if !off {
 				want = retry.DefaultBreakerAfter
 			}
@@ -271,7 +271,7 @@ func TestConnectionsThatAreTooOldFromTheirFirstMomentAreNotDialedForEver(t *test
 			tries++
 			return tooOld{errors.New("closed for its age")}
 		})
-		if err == nil || time.Since(began) > 2*retry.AwayLimit || tries > 1000 {
+		if err == nil || time.Since(began) > 2*retry.UnreachableLimit || tries > 1000 {
 			t.Errorf("%v after %v and %d attempts", err, time.Since(began), tries)
 		}
 	})

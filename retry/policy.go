@@ -11,9 +11,9 @@ const (
 	// DefaultMaxAttempts is the number of times that a command is sent, the first
 	// one included.
 	DefaultMaxAttempts = 8
-	// AwayLimit bounds the time that a call without a deadline waits for a node
+	// UnreachableLimit bounds the time that a call without a deadline waits for a node
 	// that is unreachable, where no breaker ends it sooner.
-	AwayLimit = 30 * time.Second
+	UnreachableLimit = 30 * time.Second
 )
 
 // Policy says what is tried again, how often and when. The zero value of each
@@ -46,7 +46,7 @@ type Policy struct {
 	// Options.ContextTimeoutEnabled. It cuts blocking commands short, too, and
 	// costs an allocation per command. Zero means no limit; negative is refused.
 	PerAttempt time.Duration
-	// Breaker stops trying a node that has failed for long.
+	// Breaker stops calls to a node that has failed for long.
 	Breaker BreakerPolicy
 	// OnRetry, if not nil, is told of each retry before its wait. It is called by
 	// the goroutine of the caller, by several at a time, and must not block. A
@@ -102,7 +102,7 @@ type Attempt struct {
 	Outcome  Outcome       // what Err tells
 	Safety   Safety        // class of the command; of a pipeline, of the least safe one that is sent again
 	Reason   Reason        // why it is sent again
-	Wait     time.Duration // wait before the next attempt, 0 if the node's own word is waited for
+	Wait     time.Duration // wait before the next attempt, 0 if it waits until the node can be reached
 }
 
 // Option is a setting of a hook that is no part of its policy.
@@ -112,7 +112,7 @@ type Option func(*Hook)
 // and changes of breakers at Warn. Nil, the default, logs nothing.
 func WithLogger(l *slog.Logger) Option { return func(h *Hook) { h.log = l } }
 
-// WithFacts gives the hook what the owner of the client knows for sure. cut counts the
+// WithFacts gives the hook facts that only the owner of the client knows. cut counts the
 // connections that were closed while a command was on them: an error that says nothing
 // by itself, of a hook that the caller has added, say, is NotSent if none was, and
 // unknown otherwise. nodes counts the nodes of a client of several; without one there

@@ -21,7 +21,7 @@ func (gone) Unsent() bool                   { return true }
 func (gone) Wait(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }
 
 // The call that is the probe of an open breaker ends with it, too. It went on
-// waiting, was the next probe, and the next, until AwayLimit.
+// waiting, was the next probe, and the next, until UnreachableLimit.
 func TestTheProbeOfABreakerEndsLikeAllOtherCalls(t *testing.T) {
 	for name, kind := range map[string]func(*retry.Hook) func(context.Context) error{
 		"command": func(h *retry.Hook) func(context.Context) error {

@@ -86,7 +86,7 @@ func refusalOf(s string) *refusal {
 // "ERR Error running script (call to f_<sha>): @user_script:1: -READONLY ...".
 const textOldReadOnly = ": -READONLY You can't write against a read only replica"
 
-// Refusal tells from an error why the server did not carry out the command: the
+// Refusal returns, from an error, why the server did not carry out the command: the
 // reason that a retry for it has. It is "" for other replies and other errors. What
 // a script replies by itself may look like one.
 func Refusal(err error) Reason {

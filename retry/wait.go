@@ -24,7 +24,7 @@ func (h *Hook) pause(ctx context.Context, p *progress, f failure, a Attempt) (bo
 		}
 		if p.idle+p.evicted == 0 {
 			p.since = time.Now()
-		} else if !hasDeadline && time.Since(p.since) >= AwayLimit {
+		} else if !hasDeadline && time.Since(p.since) >= UnreachableLimit {
 			return false, f.err
 		}
 		if f.kind == away {
@@ -84,7 +84,7 @@ func (h *Hook) waitGate(ctx context.Context, gate waiter, p *progress, f failure
 		}
 	}
 	if !hasDeadline {
-		rest := max(AwayLimit-time.Since(p.since), time.Millisecond)
+		rest := max(UnreachableLimit-time.Since(p.since), time.Millisecond)
 		if limit == 0 || rest < limit {
 			limit = rest
 		}

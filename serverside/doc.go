@@ -4,9 +4,9 @@
 //
 //	clients, err := serverside.List(ctx, rdb, serverside.Filter{Name: "web-*", MinIdle: time.Hour})
 //
-// A [Reaper] ends connections that are too old or idle for too long: what
-// crashed processes, frozen functions and CI jobs left behind. It is told whom
-// it may end and whom it has to spare, and only one works at a time in a fleet:
+// A [Reaper] closes connections that are too old or idle for too long: what
+// crashed processes, frozen functions and CI jobs left behind. A Policy
+// says which it may close and which to spare, and in a fleet only one works at a time:
 //
 //	r, err := serverside.NewReaper(rdb, serverside.Policy{
 //		User:   "ci",
@@ -19,7 +19,7 @@
 //
 // Servers count age and idle time in whole seconds, by their own clock, as the
 // difference of two times without their fractions: what they say may be up to a
-// second too much or too little. This package takes their word: limits are whole
+// second too much or too little. This package relies on that: limits are whole
 // seconds, and nothing is closed before the server says that it is that old.
 //
 // # Clusters

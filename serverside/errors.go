@@ -103,8 +103,8 @@ type BadLine struct {
 	Why  string
 }
 
-// MalformedError tells of lines of CLIENT LIST that could not be read. What is
-// returned beside it is right, but not all. It is immutable.
+// MalformedError lists lines of CLIENT LIST that could not be read. What is
+// returned with it is right, but incomplete. It is immutable.
 type MalformedError struct {
 	Skipped int       // how many lines were left out
 	Lines   []BadLine // the first 8 of them

@@ -52,7 +52,7 @@ func ExampleReaper() {
 		MaxAge:  2 * time.Hour,
 		MaxIdle: 10 * time.Minute,
 		Spare:   serverside.SpareNames("web-*", "reaper"),
-		DryRun:  true, // first look whom it would end
+		DryRun:  true, // first see what it would close
 	}, serverside.WithKillHandler(func(k serverside.Kill) { fmt.Println(k.Reason, k.Client) }),
 		serverside.WithLogger(slog.New(slog.DiscardHandler)))
 	if err != nil {

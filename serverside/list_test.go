@@ -84,7 +84,7 @@ func TestListOnAClusterAsksEveryNode(t *testing.T) {
 	r := reaper(t, rdb, serverside.Policy{Name: "zombie", MaxAge: time.Second})
 	rep, err := r.Once(bg)
 	require.NoError(t, err)
-	assert.Equal(t, 6, rep.Ended)
+	assert.Equal(t, 6, rep.Closed)
 	assert.Equal(t, 2, rep.Nodes)
 	n, err := rdb.Exists(bg, serverside.DefaultLockKey).Result()
 	require.NoError(t, err)

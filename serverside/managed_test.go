@@ -41,7 +41,7 @@ func TestTheLivePoolOfAManagedClientIsSpared(t *testing.T) {
 		})
 		rep, err := r.Once(bg)
 		require.NoError(t, err)
-		assert.Equal(t, 2, rep.Ended)
+		assert.Equal(t, 2, rep.Closed)
 		assert.Zero(t, count(t, s, "zombie"))
 		live := map[int64]bool{}
 		for _, c := range s.ClientList(t) {

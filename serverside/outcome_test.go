@@ -26,7 +26,7 @@ func (o only) Do(ctx context.Context, args ...any) *redis.Cmd { return o.rdb.Do(
 
 // adds reports whether all that was due has come to something.
 func adds(r serverside.Report) bool {
-	return r.Due == r.Spared+r.Ended+r.Gone+r.Refused+r.Unknown+r.Left
+	return r.Due == r.Spared+r.Closed+r.Gone+r.Refused+r.Unknown+r.Left
 }
 
 func TestAKillWhoseReplyIsLostIsUnknown(t *testing.T) {
@@ -71,12 +71,12 @@ func TestAKillWhoseReplyIsLostIsUnknown(t *testing.T) {
 					assert.Zero(t, rep.Gone)
 					if retries < 0 {
 						require.ErrorIs(t, err, serverside.ErrUnreachable)
-						assert.Equal(t, 4, rep.Ended+rep.Left)
+						assert.Equal(t, 4, rep.Closed+rep.Left)
 						assert.Positive(t, rep.Left)
 						assert.Equal(t, rep.Left, count(t, s, "zombie"))
 					} else {
 						require.NoError(t, err)
-						assert.Equal(t, 4, rep.Ended)
+						assert.Equal(t, 4, rep.Closed)
 						assert.Zero(t, count(t, s, "zombie"))
 					}
 					assert.Contains(t, rep.String(), "1 unknown")
@@ -117,25 +117,25 @@ func TestWhatBelongsToServersIsEndedByNameAndWithAnOptionOnly(t *testing.T) {
 		require.NoError(t, err)
 		rep, err := reaper(t, rdb, all).Once(bg)
 		require.NoError(t, err)
-		assert.Equal(t, 1, rep.Ended)
-		assert.Len(t, would.Kills, rep.Ended, "a dry run says what the real one does")
+		assert.Equal(t, 1, rep.Closed)
+		assert.Len(t, would.Kills, rep.Closed, "a dry run says what the real one does")
 		assert.Equal(t, 2, count(t, s, "sentinel-0123abcd-cmd"))
 		assert.Equal(t, 1, count(t, s, "watcher"))
 
 		// Nor does the server end them, asked for all of a user at once.
 		rep, err = reaper(t, rdb, serverside.Policy{User: "default", MaxAge: time.Hour, PerSecond: -1}).Once(bg)
 		require.NoError(t, err)
-		assert.Zero(t, rep.Ended)
+		assert.Zero(t, rep.Closed)
 
 		for _, name := range []string{"sentinel-*", "watcher"} {
 			p := serverside.Policy{Name: name, MaxAge: time.Second}
 			rep, err = reaper(t, rdb, p).Once(bg)
 			require.NoError(t, err)
-			assert.Zero(t, rep.Ended)
+			assert.Zero(t, rep.Closed)
 			p.IncludeServers = true
 			rep, err = reaper(t, rdb, p).Once(bg)
 			require.NoError(t, err)
-			assert.Positive(t, rep.Ended)
+			assert.Positive(t, rep.Closed)
 		}
 		_, err = serverside.NewReaper(rdb, serverside.Policy{Everybody: true, MaxAge: time.Second, IncludeServers: true})
 		assert.ErrorContains(t, err, "IncludeServers: true: it needs Name")
@@ -167,7 +167,7 @@ func TestARealSentinelLosesNoConnection(t *testing.T) {
 	for _, typ := range []serverside.Type{serverside.TypeNormal, serverside.TypePubSub} {
 		rep, err := reaper(t, rdb, serverside.Policy{Everybody: true, MaxAge: time.Second, Type: typ, Spare: serverside.SpareNames("judge", "reaper")}).Once(bg)
 		require.NoError(t, err)
-		assert.Zero(t, rep.Ended, "%v", rep.Kills)
+		assert.Zero(t, rep.Closed, "%v", rep.Kills)
 	}
 	assert.Equal(t, before, sentinels())
 }

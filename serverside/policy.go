@@ -5,19 +5,19 @@ import (
 	"time"
 )
 
-// DefaultPerSecond is how many clients a Reaper ends per second unless
+// DefaultPerSecond is how many clients a Reaper closes per second unless
 // Policy.PerSecond says otherwise.
 const DefaultPerSecond = 50
 
-// Policy says which clients a [Reaper] ends: those that User, Name, Library, Addr
+// Policy says which clients a [Reaper] closes: those that User, Name, Library, Addr
 // and Type select, that are too old or idle for too long, and that Spare does not
 // keep. It is copied by NewReaper.
 type Policy struct {
-	// MaxAge ends clients of at least this age, idle or not. Whole seconds; 0: no
+	// MaxAge closes clients of at least this age, idle or not. Whole seconds; 0: no
 	// limit; negative is an error. One of MaxAge and MaxIdle has to be given. With
 	// both, a client is closed when either limit is reached.
 	MaxAge time.Duration
-	// MaxIdle ends clients that have sent nothing for this long. Whole seconds; 0:
+	// MaxIdle closes clients that have sent nothing for this long. Whole seconds; 0:
 	// no limit; negative is an error. Clients that wait for the server are not
 	// idle: those blocked in BLPOP and the like, and subscribers, count by MaxAge only
 	// (and so do those in MONITOR, with IncludeServers). A client that wakes up in the moment between the last
@@ -31,33 +31,33 @@ type Policy struct {
 	Library string
 	Addr    string
 	// Type is TypeNormal (the default, "") or TypePubSub. Links of replication are
-	// never ended: TypeReplica and TypeMaster are errors.
+	// never closed: TypeReplica and TypeMaster are errors.
 	Type Type
-	// Everybody has the policy be about every user of the server.
+	// Everybody makes the policy apply to every user of the server.
 	Everybody bool
-	// IncludeServers has the policy be about connections that are no application's, too:
+	// IncludeServers makes the policy apply to connections that belong to no application, too:
 	// those of Sentinels and of slot migration (see Client.OfServers), and those in
 	// MONITOR. Without it they are not selected. It needs Name, which says which; links
-	// of replication are not ended even then.
+	// of replication are not closed even then.
 	IncludeServers bool
 
-	// Spare keeps a client that would be ended: the live pools of the fleet, above
-	// all. It sees the client as it was at most a second before its end. nil spares
+	// Spare keeps a client that would be closed: the live pools of the fleet, above
+	// all. It sees the client as it was at most a second before it would be closed. nil spares
 	// nobody but the reaper's own connection, and that includes the other
 	// connections of the reaper's own client. It is called on the sweep's goroutine,
 	// one call at a time; a panic in it spares the client.
 	// See SpareLive, SpareNames, SpareAddrs, SpareIDs and SpareAny.
 	Spare func(Client) bool
 
-	// DryRun reports whom it would end, and ends nobody. It writes nothing to the
+	// DryRun reports what it would close, and closes nothing. It writes nothing to the
 	// server, so it takes no lock either; whether another reaper has it says Report.Busy.
 	DryRun bool
 
 	// PerSecond limits how many clients are closed per second, over all nodes. 0:
 	// DefaultPerSecond. Negative: no bound, and then a server that has it (Redis
-	// 7.4, Valkey 8) is asked to end them with one CLIENT KILL MAXAGE, if the policy
+	// 7.4, Valkey 8) is asked to close them with one CLIENT KILL MAXAGE, if the policy
 	// asks for nothing that needs a look at each: MaxIdle, Name, Library, Addr, Spare,
-	// DryRun. Then the server tells how many it ended, and not whom.
+	// DryRun. Then the server says how many it closed, and not which.
 	PerSecond int
 }
 
@@ -77,7 +77,7 @@ func (p Policy) Validate() error {
 	}
 	switch p.Type {
 	case TypeReplica, TypeMaster:
-		return bad("Policy.Type", string(p.Type), "links of replication are not ended; want normal or pubsub")
+		return bad("Policy.Type", string(p.Type), "replication links are never closed; want normal or pubsub")
 	case TypePubSub:
 		if p.MaxAge == 0 {
 			return bad("Policy.MaxIdle", p.MaxIdle, "subscribers are not idle; give MaxAge")

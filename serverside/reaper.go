@@ -14,7 +14,7 @@ const (
 	DefaultLockTTL = 30 * time.Second
 )
 
-// Reaper ends connections that are too old or idle for too long, from the
+// Reaper closes connections that are too old or idle for too long, from the
 // server's side. Make one with [NewReaper]. It is safe for concurrent use; sweeps
 // of one Reaper wait for each other.
 type Reaper struct {
@@ -55,13 +55,13 @@ func WithLock(key string, ttl time.Duration) Option {
 	}
 }
 
-// WithoutLock has the reaper work without looking whether another one does.
-// Several at once do no harm but end more clients per second than each may.
+// WithoutLock makes the reaper work without a lock.
+// Several at once do no harm but close more clients per second than each may.
 func WithoutLock() Option {
 	return func(r *Reaper) error { r.lockKey = ""; return nil }
 }
 
-// WithKillHandler has fn told of every client that was killed, or would have been in
+// WithKillHandler calls fn with every client that was killed, or would have been in
 // a dry run. It is called on the sweep's goroutine, one call at a time: while it blocks,
 // nothing is killed. A panic in it is logged, and harms nothing. nil: none.
 func WithKillHandler(fn func(Kill)) Option {
@@ -71,7 +71,7 @@ func WithKillHandler(fn func(Kill)) Option {
 	}
 }
 
-// WithSweepHandler has fn told what each sweep did: the results of Once, also of those that
+// WithSweepHandler calls fn with what each sweep did: the results of Once, also of those that
 // Run makes. It is called as the function of WithKillHandler is. nil: none.
 func WithSweepHandler(fn func(Report, error)) Option {
 	return func(r *Reaper) error {
@@ -92,7 +92,7 @@ func WithLogger(l *slog.Logger) Option {
 }
 
 // NewReaper makes a Reaper. It does not talk to the server yet. A policy or an
-// option that makes no sense is an error that names it.
+// option that is not valid is an error that names it.
 func NewReaper(rdb Commander, p Policy, opts ...Option) (*Reaper, error) {
 	if err := checkClient(rdb); err != nil {
 		return nil, err

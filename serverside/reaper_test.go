@@ -33,7 +33,7 @@ func TestOldConnectionsAreEndedAndOthersAreNot(t *testing.T) {
 			serverside.WithLogger(slog.New(slog.NewTextHandler(&logged, nil))))
 		rep, err := r.Once(bg)
 		require.NoError(t, err)
-		assert.Equal(t, 3, rep.Ended)
+		assert.Equal(t, 3, rep.Closed)
 		assert.Equal(t, 3, rep.Due)
 		assert.False(t, rep.Busy)
 		assert.Equal(t, kills, rep.Kills)
@@ -45,15 +45,15 @@ func TestOldConnectionsAreEndedAndOthersAreNot(t *testing.T) {
 				assert.GreaterOrEqual(t, k.Client.Age, 2*time.Second)
 			}
 		}
-		assert.Equal(t, 3, strings.Count(logged.String(), "a client was ended"))
+		assert.Equal(t, 3, strings.Count(logged.String(), "client closed"))
 		assert.Contains(t, logged.String(), "kill.client.name=zombie")
-		assert.Contains(t, rep.String(), "ended 3 of ")
+		assert.Contains(t, rep.String(), "closed 3 of ")
 		assert.Equal(t, 1, count(t, s, "zombie"))
 		assert.Equal(t, 2, count(t, s, "web"))
 
 		rep, err = r.Once(bg)
 		require.NoError(t, err)
-		assert.Zero(t, rep.Ended)
+		assert.Zero(t, rep.Closed)
 	})
 }
 
@@ -108,9 +108,9 @@ func TestThePoolsOfTheFleetAreSpared(t *testing.T) {
 		})
 		rep, err := r.Once(bg)
 		require.NoError(t, err)
-		assert.Equal(t, 2, rep.Ended)
+		assert.Equal(t, 2, rep.Closed)
 		assert.GreaterOrEqual(t, rep.Spared, 3)
-		assert.Equal(t, rep.Due, rep.Ended+rep.Spared)
+		assert.Equal(t, rep.Due, rep.Closed+rep.Spared)
 		for _, c := range []*redis.Conn{byName[0], byID[0], byAddr[0]} {
 			assert.NoError(t, c.Ping(bg).Err())
 		}
@@ -127,7 +127,7 @@ func TestASpareThatPanicsSparesEverybody(t *testing.T) {
 	rep, err := r.Once(bg)
 	require.NoError(t, err)
 	assert.Equal(t, 2, rep.Spared)
-	assert.Zero(t, rep.Ended)
+	assert.Zero(t, rep.Closed)
 	assert.Equal(t, 2, count(t, s, "x"))
 }
 
@@ -165,7 +165,7 @@ func TestTheReaperNeverEndsItsOwnConnection(t *testing.T) {
 				r := reaper(t, rdb, serverside.Policy{User: user, MaxAge: time.Second, PerSecond: perSecond})
 				rep, err := r.Once(bg)
 				require.NoError(t, err)
-				assert.Equal(t, 1, rep.Ended)
+				assert.Equal(t, 1, rep.Closed)
 				if user == "knows" {
 					assert.Equal(t, 1, rep.Due, "its own connection is not one of them")
 				}
@@ -198,8 +198,8 @@ func TestADryRunEndsNobodyAndWritesNothing(t *testing.T) {
 	assert.True(t, rep.DryRun)
 	assert.Len(t, rep.Kills, 2)
 	assert.Equal(t, 2, told)
-	assert.Zero(t, rep.Ended)
-	assert.Contains(t, rep.String(), "would end 2 of")
+	assert.Zero(t, rep.Closed)
+	assert.Contains(t, rep.String(), "would close 2 of")
 	assert.Equal(t, 2, count(t, s, "x"))
 	for _, cmd := range sent {
 		assert.NotContains(t, cmd, "kill")
@@ -226,7 +226,7 @@ func TestWithoutABoundOneCommandEndsThemAll(t *testing.T) {
 		rep, err := r.Once(bg)
 		require.NoError(t, err)
 		assert.Equal(t, 1, kills)
-		assert.Equal(t, 5, rep.Ended)
+		assert.Equal(t, 5, rep.Closed)
 		if assert.Len(t, rep.Kills, 1) {
 			assert.Equal(t, 5, rep.Kills[0].Count)
 			assert.Equal(t, s.Addr(), rep.Kills[0].Node)
@@ -256,7 +256,7 @@ func TestOnServersWithoutMaxAgeTheyAreEndedByID(t *testing.T) {
 		r := reaper(t, rdb, serverside.Policy{Addr: "127.0.0.1", Name: "x", MaxAge: time.Second, PerSecond: perSecond})
 		rep, err := r.Once(bg)
 		require.NoError(t, err)
-		assert.Equal(t, 3, rep.Ended)
+		assert.Equal(t, 3, rep.Closed)
 		assert.Equal(t, 1, asked, "it is asked once in a sweep")
 		assert.Zero(t, count(t, s, "x"))
 
@@ -266,7 +266,7 @@ func TestOnServersWithoutMaxAgeTheyAreEndedByID(t *testing.T) {
 			Type: serverside.TypeNormal})
 		rep, err = r.Once(bg)
 		require.NoError(t, err)
-		assert.GreaterOrEqual(t, rep.Ended, 2)
+		assert.GreaterOrEqual(t, rep.Closed, 2)
 		assert.Zero(t, count(t, s, "x"))
 	}
 }
@@ -286,10 +286,10 @@ func TestKillsAreSpreadOutAndLooksAreRenewed(t *testing.T) {
 	rep, err := r.Once(bg)
 	require.NoError(t, err)
 	assert.Equal(t, 6, rep.Due)
-	assert.LessOrEqual(t, rep.Ended, 4, "after a second the reaper looks again")
+	assert.LessOrEqual(t, rep.Closed, 4, "after a second the reaper looks again")
 	assert.GreaterOrEqual(t, rep.Gone, 2)
-	assert.Equal(t, 6, rep.Ended+rep.Gone)
-	assert.GreaterOrEqual(t, rep.Took, time.Duration(rep.Ended-1)*250*time.Millisecond)
+	assert.Equal(t, 6, rep.Closed+rep.Gone)
+	assert.GreaterOrEqual(t, rep.Took, time.Duration(rep.Closed-1)*250*time.Millisecond)
 	assert.Equal(t, rep.Gone, count(t, s, "x"))
 }
 
@@ -305,7 +305,7 @@ func TestADryRunSaysThatAnotherReaperHasTheLock(t *testing.T) {
 		require.NoError(t, err)
 		assert.True(t, rep.Busy)
 		assert.NotZero(t, rep.Seen, "it looks all the same")
-		assert.Contains(t, rep.String(), "another reaper is at work; without it: would end 0 of")
+		assert.Contains(t, rep.String(), "another reaper is at work; without it: would close 0 of")
 		left, err := s.Admin().Get(t.Context(), serverside.DefaultLockKey).Result()
 		require.NoError(t, err)
 		assert.Equal(t, "another", left)
@@ -329,7 +329,7 @@ func TestOnlyOneReaperWorksAtATime(t *testing.T) {
 		assert.True(t, busy.Busy)
 		assert.Zero(t, busy.Seen)
 		assert.Equal(t, "another reaper is at work", busy.String())
-		assert.Equal(t, 2, rep.Ended)
+		assert.Equal(t, 2, rep.Closed)
 
 		rep, err = second.Once(bg)
 		require.NoError(t, err)
@@ -355,7 +355,7 @@ func TestALockOfSomebodyElseIsNeverTakenAway(t *testing.T) {
 		}))
 	rep, err := r.Once(bg)
 	assert.ErrorIs(t, err, serverside.ErrLockLost)
-	assert.Equal(t, 1, rep.Ended)
+	assert.Equal(t, 1, rep.Closed)
 	assert.Equal(t, 1, stolen)
 	assert.Equal(t, "somebody", admin.Get(bg, key).Val())
 	assert.Equal(t, 3, count(t, s, "x"))
@@ -377,7 +377,7 @@ func TestOnlyTheOwnLockIsGivenBack(t *testing.T) {
 			serverside.WithKillHandler(func(serverside.Kill) { s.Admin().Set(bg, key, "somebody", 0) }))
 		rep, err := r.Once(bg)
 		require.NoError(t, err)
-		assert.Equal(t, 1, rep.Ended)
+		assert.Equal(t, 1, rep.Closed)
 		assert.Equal(t, "somebody", s.Admin().Get(bg, key).Val())
 	}
 }
@@ -432,12 +432,12 @@ func TestAReaperThatMayNotSaysWhatItNeeds(t *testing.T) {
 				serverside.WithLock(user, time.Second)).Once(bg)
 			assert.ErrorIs(t, err, serverside.ErrDenied, user)
 			assert.ErrorContains(t, err, want)
-			assert.Zero(t, rep.Ended)
+			assert.Zero(t, rep.Closed)
 		}
 		assert.Equal(t, 2, count(t, s, "x"))
 		rep, err := reaper(t, dial(t, s, "r", as("noid")), serverside.Policy{Name: "x", MaxAge: time.Second}).Once(bg)
 		require.NoError(t, err)
-		assert.Equal(t, 2, rep.Ended)
+		assert.Equal(t, 2, rep.Closed)
 	})
 }
 
@@ -498,7 +498,7 @@ func TestCallbacksThatPanicDoNoHarm(t *testing.T) {
 		serverside.WithLogger(slog.New(slog.NewTextHandler(&logged, nil))))
 	rep, err := r.Once(bg)
 	require.NoError(t, err)
-	assert.Equal(t, 2, rep.Ended)
+	assert.Equal(t, 2, rep.Closed)
 	assert.Contains(t, logged.String(), "WithKillHandler panicked")
 	assert.Contains(t, logged.String(), "WithSweepHandler panicked")
 }
@@ -514,7 +514,7 @@ func TestASweepEndsWithItsContext(t *testing.T) {
 	start := time.Now()
 	rep, err := r.Once(ctx)
 	assert.ErrorIs(t, err, context.Canceled)
-	assert.Equal(t, 1, rep.Ended)
+	assert.Equal(t, 1, rep.Closed)
 	assert.Less(t, time.Since(start), time.Second)
 	assert.Equal(t, 3, count(t, s, "x"))
 	assert.Zero(t, s.Admin().Exists(bg, serverside.DefaultLockKey).Val(), "the lock was given back all the same")
@@ -597,13 +597,13 @@ func TestReapersWorkThroughAConnAndOverRings(t *testing.T) {
 	defer conn.Close()
 	rep, err := reaper(t, conn, p).Once(bg)
 	require.NoError(t, err)
-	assert.Equal(t, 1, rep.Ended)
+	assert.Equal(t, 1, rep.Closed)
 
 	ring := redis.NewRing(&redis.RingOptions{Addrs: map[string]string{"a": a.Addr(), "b": b.Addr()}})
 	defer ring.Close()
 	rep, err = reaper(t, ring, p).Once(bg)
 	require.NoError(t, err)
-	assert.Equal(t, 2, rep.Ended)
+	assert.Equal(t, 2, rep.Closed)
 	assert.Equal(t, 2, rep.Nodes)
 }
 
@@ -639,7 +639,7 @@ func TestAnIDThatMeansSomebodyElseByNowEndsNobody(t *testing.T) {
 			line := fmt.Sprintf("id=%d addr=%s name=x flags=N age=9999 idle=9999", info.ID, tt.addr)
 			rep, err := reaper(t, doctored{lister, line}, tt.policy).Once(bg)
 			require.NoError(t, err)
-			assert.Zero(t, rep.Ended)
+			assert.Zero(t, rep.Closed)
 			assert.Equal(t, 1, rep.Gone)
 		}
 		assert.NoError(t, innocent.Ping(bg).Err())
@@ -663,7 +663,7 @@ func TestLinesThatCannotBeReadAreLeftAloneAndTold(t *testing.T) {
 	var m *serverside.MalformedError
 	require.ErrorAs(t, err, &m)
 	assert.Equal(t, 1, m.Skipped)
-	assert.Equal(t, 1, rep.Ended)
+	assert.Equal(t, 1, rep.Closed)
 	assert.NoError(t, old[1].Ping(bg).Err())
 }
 

@@ -6,12 +6,12 @@ import (
 	"time"
 )
 
-// Kill is a client that was ended, or would have been in a dry run. It is a value.
+// Kill is a client that was closed, or would have been in a dry run. It is a value.
 type Kill struct {
 	Node   string
 	Reason Reason
 	DryRun bool
-	// Client as it was last seen. Of those ended by one CLIENT KILL MAXAGE (see
+	// Client as it was last seen. Of those closed by one CLIENT KILL MAXAGE (see
 	// Policy.PerSecond) only the number is known: then it is zero.
 	Client Client
 	Count  int // 1, or what CLIENT KILL MAXAGE said
@@ -34,7 +34,7 @@ type Report struct {
 	Took    time.Duration
 	DryRun  bool
 	// Busy: another reaper has the lock, and nothing was looked at. In a dry run all the
-	// same: it says whom the sweep would end, were it not for the lock. A dry run holds no
+	// same: it says which clients the sweep would close if it had the lock. A dry run holds no
 	// lock, so another reaper is any but this one: of another process, or of this one (one
 	// whose Run holds the lock between its sweeps, say).
 	Busy    bool
@@ -42,10 +42,10 @@ type Report struct {
 	Seen    int // clients listed, the reaper's own connection and malformed lines not counted
 	Due     int // of these, selected by the policy and past a limit: all of the following together
 	Spared  int // kept by Policy.Spare
-	Ended   int // ended by the reaper; 0 in a dry run
+	Closed  int // closed by the reaper; 0 in a dry run
 	Gone    int // gone, or in use again, by the time it was their turn
-	Refused int // the server refused to end them; the error says why
-	// Unknown is how many may have been ended or not: CLIENT KILL was sent, and no
+	Refused int // the server refused to close them; the error says why
+	// Unknown is how many may have been closed or not: CLIENT KILL was sent, and no
 	// reply came, or go-redis sent it again because the first reply was lost.
 	Unknown int
 	Left    int // not tried: the sweep ended early, or it was a dry run
@@ -57,10 +57,10 @@ func (r Report) String() string {
 	if r.Busy && !r.DryRun {
 		return "another reaper is at work"
 	}
-	verb := "ended"
-	n := r.Ended
+	verb := "closed"
+	n := r.Closed
 	if r.DryRun {
-		verb, n = "would end", len(r.Kills)
+		verb, n = "would close", len(r.Kills)
 	}
 	s := fmt.Sprintf("%s %d of %d clients (%d due, %d spared, %d gone", verb, n, r.Seen, r.Due, r.Spared, r.Gone)
 	for _, f := range []struct {

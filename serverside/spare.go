@@ -16,7 +16,7 @@ type Fleet interface {
 }
 
 // SpareLive spares clients that may belong to a living member of the fleet, so that
-// only what dead ones left behind is closed. A nil fleet spares everybody.
+// only connections of dead ones are closed. A nil fleet spares everybody.
 //
 //	live, err := fleet.NewSpare(rdb)
 //	r, err := serverside.NewReaper(rdb, serverside.Policy{User: "web", MaxIdle: time.Hour, Spare: serverside.SpareLive(live)})
@@ -28,7 +28,7 @@ func SpareLive(fleet Fleet) func(Client) bool {
 }
 
 // SpareNames spares clients whose name fits one of the patterns (as
-// Filter.Name). Names are the most robust mark of a fleet's pools: they hold
+// Filter.Name). Names are the most robust way to mark a fleet's pools: they work
 // across hosts, proxies and address translation. A pattern that is not valid
 // spares everybody.
 func SpareNames(patterns ...string) func(Client) bool {

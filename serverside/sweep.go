@@ -11,7 +11,7 @@ import (
 )
 
 const (
-	// fresh is for how long a look at a client is believed.
+	// fresh is how long what was seen of a client is relied on.
 	fresh = time.Second
 	// batch is how many clients are looked at again at a time.
 	batch = 100
@@ -23,7 +23,7 @@ type sweep struct {
 	lock *lock
 	rep  Report
 	torn MalformedError
-	next time.Time // when the next client may be ended
+	next time.Time // when the next client may be closed
 }
 
 func (r *Reaper) sweep(ctx context.Context, l *lock) (Report, error) {
@@ -99,7 +99,7 @@ func ownID(ctx context.Context, conn Commander) (int64, error) {
 	return id, err
 }
 
-// choose keeps those that are to be ended, the oldest first.
+// choose keeps those that are to be closed, the oldest first.
 func (s *sweep) choose(ctx context.Context, all []Client) []Client {
 	var out []Client
 	for i := range all {
@@ -135,7 +135,7 @@ func (s *sweep) spared(ctx context.Context, c Client) (yes bool) {
 	return yes
 }
 
-// killer ends clients of one node.
+// killer closes clients of one node.
 type killer struct {
 	*sweep
 	node   string
@@ -145,7 +145,7 @@ type killer struct {
 	noIDs  bool  // the node has no CLIENT LIST ID
 }
 
-// each ends the clients one by one. What it knows of them is from seen.
+// each closes the clients one by one, by what was seen of them.
 func (k *killer) each(ctx context.Context, queue []Client, seen time.Time) error {
 	defer func() { k.rep.Left += len(queue) }()
 	if k.policy.DryRun {
@@ -177,7 +177,7 @@ func (k *killer) each(ctx context.Context, queue []Client, seen time.Time) error
 		queue, known = queue[1:], known-1
 		n, err := k.kill(ctx, &c)
 		if err == nil && n > 0 {
-			k.rep.Ended++
+			k.rep.Closed++
 			k.report(ctx, Kill{Client: c, Count: 1})
 			if rate := k.policy.PerSecond; rate > 0 {
 				k.next = time.Now().Add(time.Second / time.Duration(rate))
@@ -191,7 +191,7 @@ func (k *killer) each(ctx context.Context, queue []Client, seen time.Time) error
 	return nil
 }
 
-// missed counts clients that CLIENT KILL did not say it ended, and is the error, if
+// missed counts clients that CLIENT KILL did not say it closed, and is the error, if
 // there is one.
 func (k *killer) missed(ctx context.Context, n int, err error) error {
 	switch {
@@ -214,7 +214,7 @@ func (k *killer) missed(ctx context.Context, n int, err error) error {
 	return k.failed(ctx, err)
 }
 
-// again looks at clients anew and keeps those that are still to be ended.
+// again looks at clients anew and keeps those that are still to be closed.
 func (k *killer) again(ctx context.Context, old []Client) ([]Client, error) {
 	ids := make([]int64, len(old))
 	for i := range old {
@@ -252,7 +252,7 @@ func (k *killer) again(ctx context.Context, old []Client) ([]Client, error) {
 	return out, nil
 }
 
-// kill ends one client and says how many there were. The id alone is not enough:
+// kill closes one client and says how many there were. The id alone is not enough:
 // ids start again when the server does, or when another one takes its address.
 func (k *killer) kill(ctx context.Context, c *Client) (int64, error) {
 	args := []any{"CLIENT", "KILL", "ID", strconv.FormatInt(c.ID, 10), "SKIPME", "YES", "TYPE", string(k.policy.Type)}
@@ -269,7 +269,7 @@ func (k *killer) kill(ctx context.Context, c *Client) (int64, error) {
 	return k.conn.Do(ctx, args...).Int64()
 }
 
-// bulk has the server end them all. It reports false if the server cannot.
+// bulk has the server close them all. It reports false if the server cannot.
 func (k *killer) bulk(ctx context.Context, all []Client) (bool, error) {
 	due := 0
 	for i := range all {
@@ -298,7 +298,7 @@ func (k *killer) bulk(ctx context.Context, all []Client) (bool, error) {
 		return false, nil
 	}
 	k.rep.Due += max(due, int(n)) // somebody may have come of age meanwhile
-	k.rep.Ended += int(n)
+	k.rep.Closed += int(n)
 	if n > 0 {
 		k.report(ctx, Kill{Reason: ReasonAge, Count: int(n)})
 	}
@@ -314,12 +314,12 @@ func (k *killer) report(ctx context.Context, kill Kill) {
 		kill.Reason = k.policy.due(&kill.Client)
 	}
 	k.rep.Kills = append(k.rep.Kills, kill)
-	text := "lifeguard/serverside: a client was ended"
+	text := "lifeguard/serverside: client closed"
 	switch {
 	case kill.DryRun:
-		text = "lifeguard/serverside: a client would be ended"
+		text = "lifeguard/serverside: client would be closed"
 	case kill.Client.ID == 0:
-		text = "lifeguard/serverside: clients were ended"
+		text = "lifeguard/serverside: clients closed"
 	}
 	k.log.InfoContext(ctx, text, "kill", kill)
 	if k.onKill != nil {
@@ -327,7 +327,7 @@ func (k *killer) report(ctx context.Context, kill Kill) {
 	}
 }
 
-// pace waits until the next client may be ended.
+// pace waits until the next client may be closed.
 func (k *killer) pace(ctx context.Context) error { return sleep(ctx, time.Until(k.next)) }
 
 // hold sees to it that the lock is ours for the time of a command.

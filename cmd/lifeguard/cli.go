@@ -34,8 +34,8 @@ func newRoot(stdout, stderr io.Writer) *cli.Command {
 	return &cli.Command{
 		Name:    "lifeguard",
 		Version: version(),
-		Usage:   "managed Redis connections, shown and examined",
-		Description: "Exit codes: 0 all went well (also when ended by Ctrl-C), 1 it did not, 2 the command line is wrong;\n" +
+		Usage:   "inspects Redis connections and their pools",
+		Description: "Exit codes: 0 success (also after Ctrl-C), 1 failure, 2 the command line is wrong;\n" +
 			"of doctor also 3 warnings, 4 something critical.\n" +
 			"Flags are taken with one dash or two. REDIS_URL says which server, unless flags do; NO_COLOR\n" +
 			"switches colours off. `lifeguard COMMAND --help` has examples.",

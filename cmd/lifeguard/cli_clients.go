@@ -17,14 +17,14 @@ import (
 )
 
 func clientsCommand() *cli.Command {
-	const which, kill = "Which clients", "Ending them"
+	const which, kill = "Which clients", "Closing them"
 	return &cli.Command{
 		Name:  "clients",
-		Usage: "shows who is connected to a server, and ends who should not be",
+		Usage: "lists who is connected to a server, and closes connections that should not be there",
 		Description: "A table of the server's connections, by age, or counted in groups. The command's own\n" +
-			"connections are left out. With --kill it ends those that are too old, idle for too long,\n" +
-			"or fit the filter: it shows whom, and asks; scripts say --yes. --dry-run only shows whom.\n" +
-			"It never ends links of replication, and what belongs to Sentinels or to slot migration\n" +
+			"connections are left out. With --kill it closes those that are too old, idle for too long,\n" +
+			"or fit the filter: it lists them and asks; scripts give --yes. --dry-run only lists them.\n" +
+			"It never closes replication links, and those of Sentinels or to slot migration\n" +
 			"only with --include-servers.\n\n" +
 			"Examples:\n" +
 			"   lifeguard clients\n" +
@@ -36,7 +36,7 @@ func clientsCommand() *cli.Command {
 			"   lifeguard clients --kill --max-idle 30m --client-user ci --spare-name 'web-*' --yes",
 		Flags: append([]cli.Flag{
 			&cli.StringFlag{Name: "sort", Category: output, Usage: "`KEY`: " + strings.Join(clients.SortKeys, ", "), DefaultText: "age"},
-			&cli.BoolFlag{Name: "reverse", Aliases: []string{"r"}, Category: output, HideDefault: true, Usage: "the other way round"},
+			&cli.BoolFlag{Name: "reverse", Aliases: []string{"r"}, Category: output, HideDefault: true, Usage: "reverse the order"},
 			&cli.StringFlag{Name: "group", Aliases: []string{"g"}, Category: output, Usage: "count by `KEY`: " + strings.Join(clients.GroupKeys, ", ")},
 			&cli.IntFlag{Name: "limit", Category: output, HideDefault: true, Usage: "show `N` lines at most; default: all"},
 			jsonFlag(),
@@ -48,15 +48,15 @@ func clientsCommand() *cli.Command {
 			&cli.Int64Flag{Name: "client-db", Category: which, HideDefault: true, Usage: "`NUMBER` of the database they use"},
 			&cli.DurationFlag{Name: "min-age", Category: which, HideDefault: true, Usage: "connected for this long (1h, 30m, 90s) or longer"},
 			&cli.DurationFlag{Name: "min-idle", Category: which, HideDefault: true, Usage: "sent nothing for this long or longer"},
-			&cli.BoolFlag{Name: "kill", Category: kill, HideDefault: true, Usage: "end them, after a question; needs --max-age, --max-idle or a filter that says whose"},
+			&cli.BoolFlag{Name: "kill", Category: kill, HideDefault: true, Usage: "close them, after a question; needs --max-age, --max-idle or a filter that says whose"},
 			&cli.BoolFlag{Name: "yes", Aliases: []string{"y"}, Category: kill, HideDefault: true, Usage: "do not ask; scripts need it"},
-			&cli.DurationFlag{Name: "max-age", Category: kill, HideDefault: true, Usage: "end those that are this old or older"},
-			&cli.DurationFlag{Name: "max-idle", Category: kill, HideDefault: true, Usage: "end those that sent nothing for this long; not those that wait for the server"},
-			&cli.BoolFlag{Name: "dry-run", Category: kill, HideDefault: true, Usage: "say whom, and end nobody"},
+			&cli.DurationFlag{Name: "max-age", Category: kill, HideDefault: true, Usage: "close those that are this old or older"},
+			&cli.DurationFlag{Name: "max-idle", Category: kill, HideDefault: true, Usage: "close those that sent nothing for this long; not those that wait for the server"},
+			&cli.BoolFlag{Name: "dry-run", Category: kill, HideDefault: true, Usage: "say which, and close nothing"},
 			&cli.StringSliceFlag{Name: "spare-name", Category: kill, Usage: "`PATTERN` of names to spare; may be given several times"},
 			&cli.StringFlag{Name: "spare-fleet", Category: kill, Usage: "spare the living instances of the fleet `NAME` (\"" + fleet.DefaultName + "\" unless they say otherwise)"},
 			&cli.BoolFlag{Name: "include-servers", Category: kill, HideDefault: true, Usage: "also connections of Sentinels, of slot migration and in MONITOR; needs --name"},
-			&cli.IntFlag{Name: "per-second", Category: kill, HideDefault: true, Usage: "end `N` a second at most; default: 50"},
+			&cli.IntFlag{Name: "per-second", Category: kill, HideDefault: true, Usage: "close `N` a second at most; default: 50"},
 		}, serverFlags()...),
 		OnUsageError: onUsageError,
 		Action: func(ctx context.Context, c *cli.Command) error {
@@ -93,7 +93,7 @@ func clientsCommand() *cli.Command {
 			if cfg.Kill && !cfg.DryRun && !c.Bool("yes") {
 				in, out := c.Root().Reader, c.Root().ErrWriter
 				if !show.IsTerminal(in) || !show.IsTerminal(out) {
-					return misuse("--kill asks before it ends anybody, and here is no terminal to ask on: see whom with --dry-run, then say --yes")
+					return misuse("--kill asks before it closes anything, and there is no terminal to ask on: see which with --dry-run, then give --yes")
 				}
 				cfg.Confirm = func(question string) (bool, error) { return confirm(ctx, in, out, question) }
 			}

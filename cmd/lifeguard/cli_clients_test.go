@@ -107,15 +107,15 @@ func TestADryRunSaysWhomAndEndsNobodyAndKillEndsThem(t *testing.T) {
 	require.Eventually(t, func() bool { // the server counts whole seconds
 		code, stdout, stderr := ask(t, dry, port(t, s)...)
 		require.Equal(t, exitOK, code, stderr)
-		require.Contains(t, stdout, "nobody was ended")
-		return strings.Contains(stdout, "Would end 1 of ") && strings.Contains(stdout, "web-1") && !strings.Contains(stdout, "web-2")
+		require.Contains(t, stdout, "nothing was closed")
+		return strings.Contains(stdout, "Would close 1 of ") && strings.Contains(stdout, "web-1") && !strings.Contains(stdout, "web-2")
 	}, 10*time.Second, 50*time.Millisecond)
 	for name, c := range c {
 		require.Equal(t, ids[name], id(t, c), name)
 	}
 	code, stdout, stderr := ask(t, dry[:len(dry)-1], port(t, s)...)
 	require.Equal(t, exitUsage, code, "there is no terminal to ask on")
-	require.Contains(t, stderr, "here is no terminal to ask on: see whom with --dry-run, then say --yes")
+	require.Contains(t, stderr, "there is no terminal to ask on: see which with --dry-run, then give --yes")
 	require.Empty(t, stdout)
 	require.Equal(t, ids["web-1"], id(t, c["web-1"]))
 
@@ -123,7 +123,7 @@ func TestADryRunSaysWhomAndEndsNobodyAndKillEndsThem(t *testing.T) {
 	require.Equal(t, exitOK, code, stderr)
 	var got struct {
 		DryRun  bool `json:"dry_run"`
-		Ended   int
+		Closed  int
 		Clients []struct {
 			Reason string
 			Client struct{ ID int64 }
@@ -131,10 +131,10 @@ func TestADryRunSaysWhomAndEndsNobodyAndKillEndsThem(t *testing.T) {
 	}
 	require.NoError(t, json.Unmarshal([]byte(stdout), &got), stdout)
 	require.False(t, got.DryRun)
-	require.Equal(t, 1, got.Ended)
+	require.Equal(t, 1, got.Closed)
 	require.Equal(t, "age", got.Clients[0].Reason)
 	require.Equal(t, ids["web-1"], got.Clients[0].Client.ID)
-	require.NotEqual(t, ids["web-1"], id(t, c["web-1"]), "ended, and made anew")
+	require.NotEqual(t, ids["web-1"], id(t, c["web-1"]), "closed, and made anew")
 	require.Equal(t, ids["web-2"], id(t, c["web-2"]), "spared by its name")
 	require.Equal(t, ids["job"], id(t, c["job"]), "does not fit")
 }
@@ -146,7 +146,7 @@ func TestKillSparesTheLivingInstancesOfAFleet(t *testing.T) {
 		kill := append([]string{"clients", "--kill", "--yes", "--json", "--addr", "127.0.0.1", "--max-age", "1s", "--spare-fleet", "orders"}, port(t, s)...)
 		code, stdout, stderr := call(t, kill...)
 		require.Equal(t, exitFailed, code, stdout)
-		require.Contains(t, stderr, "no instance of it is alive, so nobody knows whose connections to spare: nobody was ended")
+		require.Contains(t, stderr, "no instance of this fleet is alive, so there is nothing to spare by: nothing was closed")
 
 		m, err := monitor.New(monitor.FromClient(c["web"]))
 		require.NoError(t, err)
@@ -158,7 +158,7 @@ func TestKillSparesTheLivingInstancesOfAFleet(t *testing.T) {
 		require.Eventually(t, func() bool { // nobody is ended who may be too young to have been told of
 			code, stdout, stderr = call(t, kill...)
 			require.Equal(t, exitOK, code, stderr)
-			require.Contains(t, stderr, "Until then nobody is ended.")
+			require.Contains(t, stderr, "Until then nothing is closed.")
 			var got struct {
 				Clients []struct{ Client struct{ Name string } }
 			}
@@ -175,7 +175,7 @@ func TestKillSparesTheLivingInstancesOfAFleet(t *testing.T) {
 
 func TestKillRefusesWhatItWouldNotHeed(t *testing.T) {
 	for args, want := range map[string]string{
-		"--kill":                                   "--kill alone would end everybody",
+		"--kill":                                   "--kill alone would close every connection",
 		"--kill --type normal":                     "and so would --kill --type",
 		"--kill --type pubsub --dry-run":           "and so would --kill --type",
 		"--kill --max-age 1h --include-servers":    "--include-servers needs --name",
@@ -189,7 +189,7 @@ func TestKillRefusesWhatItWouldNotHeed(t *testing.T) {
 		"--kill --max-age 1h --per-second 0":       "--per-second 0: must be above 0",
 		"--max-age 1h":                             "are for --kill",
 		"--yes":                                    "--yes is for --kill",
-		"--kill --max-age 1h":                      "say --yes",
+		"--kill --max-age 1h":                      "give --yes",
 		"--dry-run":                                "are for --kill",
 		"--spare-name x":                           "are for --kill",
 		"--group name --sort age":                  "exclude each other",

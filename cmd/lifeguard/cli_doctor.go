@@ -19,8 +19,8 @@ func doctorCommand() *cli.Command {
 	const client = "The clients (what is not given is go-redis's default)"
 	return &cli.Command{
 		Name:  "doctor",
-		Usage: "says what will hurt, of a server and of its clients' configuration",
-		Description: "It asks the server for its settings and numbers, measures the round trip, and holds the\n" +
+		Usage: "finds what is wrong with a server and with its clients' configuration",
+		Description: "It reads the server's settings and numbers, measures the round trip, and holds the\n" +
 			"configuration of your clients against them: pools against maxclients, idle times against\n" +
 			"the server's timeout, pool sizes against the sizing rule. Each finding has its reason and\n" +
 			"the line to change. It changes nothing.\n\n" +
@@ -77,7 +77,7 @@ func doctorCommand() *cli.Command {
 					report.Print(w, show.StyleOf(w), min(max(show.Width(w, 100), 60), 120))
 				}
 				if err != nil {
-					return fmt.Errorf("not everything could be looked at: %w", err)
+					return fmt.Errorf("not everything could be checked: %w", err)
 				}
 				switch report.Worst {
 				case doctor.Critical:

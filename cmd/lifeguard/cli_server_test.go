@@ -314,7 +314,7 @@ func TestClustersAreLookedAtAsAWhole(t *testing.T) {
 	require.Contains(t, stderr, "leave out --cluster")
 	code, stdout, stderr = ask(t, []string{"clients", "--kill", "--max-age", "1h", "--dry-run"}, "-u", "redis://"+c.Addrs()[0], "-c")
 	require.Equal(t, exitOK, code, stderr)
-	require.Contains(t, stdout, "Would end 0 of ")
+	require.Contains(t, stdout, "Would close 0 of ")
 }
 
 func TestWrongFlagsOfTheServerAreSaidAndExitWith2(t *testing.T) {

@@ -24,7 +24,7 @@ func topCommand() *cli.Command {
 		Description: "A live view of who is connected, one by one or in groups, and of the pools of all\n" +
 			"instances that publish their numbers (monitor/fleet). Keys: q quits, tab goes to the next\n" +
 			"table, s and g change order and groups, r turns the order round, space pauses, the arrows\n" +
-			"scroll. Without a terminal it writes one picture and ends, as with --once.\n\n" +
+			"scroll. Without a terminal it prints one snapshot and exits, as with --once.\n\n" +
 			"Examples:\n" +
 			"   lifeguard top\n" +
 			"   lifeguard top -h redis.example.com --tls --every 5s --sort idle\n" +
@@ -33,11 +33,11 @@ func topCommand() *cli.Command {
 			"   lifeguard top --json | jq '.fleet.sum'",
 		Flags: append([]cli.Flag{
 			jsonFlag(),
-			&cli.BoolFlag{Name: "once", Category: output, HideDefault: true, Usage: "write one picture and end"},
-			&cli.DurationFlag{Name: "every", Category: view, Value: 2 * time.Second, Usage: "time between two pictures, at least 100ms"},
+			&cli.BoolFlag{Name: "once", Category: output, HideDefault: true, Usage: "print one snapshot and exit"},
+			&cli.DurationFlag{Name: "every", Category: view, Value: 2 * time.Second, Usage: "time between two updates, at least 100ms"},
 			&cli.StringFlag{Name: "sort", Category: view, Usage: "`KEY`: " + strings.Join(clients.SortKeys, ", "), DefaultText: "age"},
 			&cli.StringFlag{Name: "group", Aliases: []string{"g"}, Category: view, Usage: "groups by `KEY`: " + strings.Join(clients.GroupKeys, ", "), DefaultText: "name"},
-			&cli.BoolFlag{Name: "reverse", Aliases: []string{"r"}, Category: view, HideDefault: true, Usage: "the other way round"},
+			&cli.BoolFlag{Name: "reverse", Aliases: []string{"r"}, Category: view, HideDefault: true, Usage: "reverse the order"},
 			&cli.StringFlag{Name: "fleet", Category: view, Value: fleet.DefaultName, Usage: "`NAME` of the fleet"},
 		}, serverFlags()...),
 		OnUsageError: onUsageError,

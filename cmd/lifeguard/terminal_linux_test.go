@@ -91,15 +91,15 @@ func TestKillAsksOnATerminalAndEndsOnlyThoseThatItShowed(t *testing.T) {
 	args := append([]string{"clients", "--kill", "--name", "web-*"}, port(t, s)...)
 	require.Eventually(t, func() bool { // the server counts whole seconds
 		_, stdout, _ := call(t, append(args, "--dry-run")...)
-		return strings.Contains(stdout, "Would end 1 of")
+		return strings.Contains(stdout, "Would close 1 of")
 	}, 10*time.Second, 50*time.Millisecond)
 
 	for _, no := range []string{"n\r", "\r", "yess\r", "\x03"} { // the last is Ctrl-C
 		x := onTerminal(t, 80, 24, bin, args...)
-		x.answer("End 1 client of "+s.Addr()+"? [y/N] ", no)
+		x.answer("Close 1 client of "+s.Addr()+"? [y/N] ", no)
 		require.Equal(t, exitOK, x.wait(), x.text())
 		require.Contains(t, x.text(), "web-1")
-		require.Contains(t, x.text(), "Nobody was ended.")
+		require.Contains(t, x.text(), "Nothing was closed.")
 		require.Equal(t, ids["web-1"], id(t, c["web-1"]))
 	}
 	x := onTerminal(t, 80, 24, bin, args...)
@@ -108,11 +108,11 @@ func TestKillAsksOnATerminalAndEndsOnlyThoseThatItShowed(t *testing.T) {
 	laterID := id(t, later["web-2"])
 	require.Eventually(t, func() bool {
 		_, stdout, _ := call(t, append(args, "--dry-run")...)
-		return strings.Contains(stdout, "Would end 2 of")
+		return strings.Contains(stdout, "Would close 2 of")
 	}, 10*time.Second, 50*time.Millisecond)
 	x.answer("? [y/N] ", "y\r")
 	require.Equal(t, exitOK, x.wait(), x.text())
-	require.Contains(t, x.text(), "Ended 1 of")
+	require.Contains(t, x.text(), "Closed 1 of")
 	require.NotEqual(t, ids["web-1"], id(t, c["web-1"]))
 	require.Equal(t, laterID, id(t, later["web-2"]))
 	require.Equal(t, ids["job"], id(t, c["job"]))

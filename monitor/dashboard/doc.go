@@ -23,7 +23,7 @@
 //	GET ?get=snapshot.json   everything at one moment, see Snapshot; the path snapshot.json below the page does the same
 //	GET ?get=stream          the numbers, as server-sent events, for the page
 //	GET ?get=stack&lease=7   where lease 7 was taken
-//	POST ?do=evict-idle      ends idle connections, and POST ?do=reset all of them: only with [WithActions]
+//	POST ?do=evict-idle      closes idle connections, and POST ?do=reset all of them: only with [WithActions]
 //
 // # Who may see it
 //
@@ -34,7 +34,7 @@
 //
 // # What it costs
 //
-// While nobody looks, what the Monitor costs: a sample a period (monitor.WithInterval), of
+// Without viewers, what the Monitor costs: a sample a period (monitor.WithInterval), of
 // which the page keeps those of the last 15 minutes, in about 120 KiB. All who look
 // share one sampling loop; each table is made only while somebody has it open, once a
 // second at most.

@@ -23,7 +23,7 @@ type Handler struct {
 // New makes the page of a Monitor, and starts the Monitor, so that the page opens with
 // what has happened: it keeps the last 15 minutes, one point a period of the Monitor,
 // in about 120 KiB. Nothing else runs until somebody looks. A nil Monitor and options
-// that cannot be are errors.
+// that are not valid are errors.
 func New(m *monitor.Monitor, opts ...Option) (*Handler, error) {
 	if m == nil {
 		return nil, errors.New("lifeguard/dashboard: New: the Monitor is nil; give that of your client, or one of monitor.New")
@@ -45,8 +45,8 @@ func New(m *monitor.Monitor, opts ...Option) (*Handler, error) {
 	return h, nil
 }
 
-// Close ends the streams of all viewers and the recording, and waits for the sampling
-// loop. It is for the end of a server, whose Shutdown waits for streams: give it to
+// Close ends the streams of all viewers, stops recording, and waits for the sampling
+// loop. http.Server.Shutdown waits for streams: give it to
 // [http.Server.RegisterOnShutdown]. What is no stream goes on being served. Calls
 // after the first do nothing.
 func (h *Handler) Close() { h.hub.close() }
@@ -145,7 +145,7 @@ func (h *Handler) act(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, err.Error(), http.StatusNotImplemented)
 		return
 	}
-	sendJSON(w, http.StatusOK, map[string]int{"ended": n})
+	sendJSON(w, http.StatusOK, map[string]int{"closed": n})
 }
 
 func sendJSON(w http.ResponseWriter, code int, v any) {

@@ -169,9 +169,9 @@ func TestActionsAreTakenFromThePageItselfOnly(t *testing.T) {
 	require.Empty(t, src.done)
 
 	w := ask(h, http.MethodPost, "/?do=evict-idle", "Sec-Fetch-Site", "same-origin")
-	require.JSONEq(t, `{"ended":3}`, w.Body.String())
+	require.JSONEq(t, `{"closed":3}`, w.Body.String())
 	w = ask(h, http.MethodPost, "http://page.example/?do=reset", "Origin", "http://page.example")
-	require.JSONEq(t, `{"ended":5}`, w.Body.String())
+	require.JSONEq(t, `{"closed":5}`, w.Body.String())
 	require.Equal(t, http.StatusOK, ask(h, http.MethodPost, "http://inside/?do=reset", "Origin", "https://ops.example.com").Code)
 	require.Equal(t, []string{"evict", "reset", "reset"}, src.done)
 }

@@ -52,7 +52,7 @@ func (h *Handler) stream(w http.ResponseWriter, r *http.Request) {
 	if full || closed {
 		why := "the server is about to end"
 		if full {
-			why = "too many look already"
+			why = "too many viewers already"
 		}
 		w.Header().Set("Retry-After", "10")
 		http.Error(w, why, http.StatusServiceUnavailable)

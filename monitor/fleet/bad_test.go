@@ -90,7 +90,7 @@ func TestAServerThatIsAwayIsAnErrorAndDelaysNobody(t *testing.T) {
 	log := &redistest.Log{}
 	p := publish(t, rdb, fleet.WithLogger(log.Logger()))
 	redistest.Eventually(t, "failures are counted", soon, func() bool { return p.Status().Failed >= 3 })
-	assert.Equal(t, 1, strings.Count(log.String(), "do not reach its fleet"), "logged once")
+	assert.Equal(t, 1, strings.Count(log.String(), "cannot publish to the fleet"), "logged once")
 	assert.Error(t, p.Status().Err)
 	assert.Zero(t, p.Status().Published)
 	assert.NoError(t, p.Close(), "nothing was written, so there is no goodbye")
@@ -135,8 +135,8 @@ func TestABlockedServerDelaysNeitherPublishNorClose(t *testing.T) {
 		assert.Less(t, time.Since(start), 5*time.Second)
 		s.Resume()
 		redistest.Eventually(t, "it is published again", soon, func() bool { return p.Status().Err == nil })
-		redistest.Eventually(t, "that is logged", soon, func() bool { return strings.Contains(log.String(), "reach its fleet again") })
-		assert.Equal(t, 1, strings.Count(log.String(), "do not reach its fleet"))
+		redistest.Eventually(t, "that is logged", soon, func() bool { return strings.Contains(log.String(), "publishing to the fleet again") })
+		assert.Equal(t, 1, strings.Count(log.String(), "cannot publish to the fleet"))
 	})
 }
 

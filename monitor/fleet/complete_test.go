@@ -83,7 +83,7 @@ func TestNobodyWhoLivesIsEndedWhenWhatTheyPublishedIsLost(t *testing.T) {
 					for _, r := range []*serverside.Reaper{old, taken} {
 						rep, err := r.Once(bg)
 						require.NoError(t, err)
-						require.Zero(t, rep.Ended)
+						require.Zero(t, rep.Closed)
 					}
 					time.Sleep(100 * time.Millisecond)
 				}

@@ -13,10 +13,10 @@ import (
 	"github.com/lifeguard-redis/lifeguard/monitor/fleet"
 )
 
-// BenchmarkAWord is what it costs an instance with ten connections to publish once: the
+// BenchmarkPublish is what it costs an instance with ten connections to publish once: the
 // processor's time, of this process and of the server together; the share of a core
 // that 300 instances take which publish every 10 s; and the server's memory.
-func BenchmarkAWord(b *testing.B) {
+func BenchmarkPublish(b *testing.B) {
 	s := redistest.Start(b)
 	rdb, m := member(b, s.Options())
 	var conns []*redis.Conn

@@ -7,7 +7,7 @@
 //	if err != nil {
 //		return err
 //	}
-//	defer p.Close() // says goodbye
+//	defer p.Close() // leaves the fleet
 //
 //	f, err := fleet.Read(ctx, rdb)
 //	fmt.Println(f.Sum.Total, f.Sum.Active, f.Sum.Idle, f.Sum.Disconnected)
@@ -26,7 +26,7 @@
 //
 // 300 instances that publish every 10 s took 0.3 % of one core, their own processors' time
 // and the server's together, and 1.4 KB of its memory each, with ten connections each
-// (BenchmarkAWord); an instance on a cluster publishes each node, and takes more.
+// (BenchmarkPublish); an instance on a cluster publishes each node, and takes more.
 //
 // # Who is alive
 //
@@ -52,7 +52,7 @@
 // # Rights
 //
 // Publishing needs HGET, HSET, PEXPIRE, ZADD, ZSCORE, ZREMRANGEBYSCORE and
-// ZREMRANGEBYRANK, and DEL and ZREM for the goodbye; MULTI and EXEC, without which it takes two
+// ZREMRANGEBYRANK, and DEL and ZREM for Close; MULTI and EXEC, without which it takes two
 // round trips; PTTL and PEXPIRETIME or TIME, without which the index is not pruned by this instance;
 // CLIENT INFO, without which a [Spare] cannot tell its connections by their
 // addresses; and INFO, without which one server may be seen as several. Reading needs

@@ -14,7 +14,7 @@ type Numbers struct {
 	Total        int    `json:"total"`        // connections that are open: active ones, idle ones, and those being set up
 	Active       int    `json:"active"`       // of these, in use; subscribers as well
 	Idle         int    `json:"idle"`         // of these, free
-	Disconnected uint64 `json:"disconnected"` // connections ended so far, for whatever reason
+	Disconnected uint64 `json:"disconnected"` // connections closed so far, for whatever reason
 
 	Subscribed int `json:"subscribed"` // of Active, those of pub/sub
 	Size       int `json:"size"`       // connections that the pools may have; 0: not known
@@ -105,7 +105,7 @@ type Instance struct {
 	// Lost is true if it has said nothing for longer than LostAfter: it is dead, or
 	// does not reach Redis. Its numbers are the last ones.
 	Lost      bool          `json:"lost"`
-	Age       time.Duration `json:"age_ns"` // since its last word, by the server's clock
+	Age       time.Duration `json:"age_ns"` // since it last published, by the server's clock
 	Every     time.Duration `json:"every_ns"`
 	LostAfter time.Duration `json:"lost_after_ns"`
 

@@ -127,7 +127,7 @@ func WithLostAfter(d time.Duration) Option {
 	}}
 }
 
-// WithRetention sets how long after its last word this instance is listed, as lost. Default
+// WithRetention sets how long after it last published this instance is listed, as lost. Default
 // 1 h, or twice LostAfter if that is longer. LostAfter and less is refused, and so is
 // more than 24 h.
 func WithRetention(d time.Duration) Option {
@@ -231,7 +231,7 @@ func configure(of user, opts []Option) (*config, error) {
 	}
 	switch {
 	case c.lostAfter < 2*c.every:
-		return nil, bad("WithLostAfter", fmt.Errorf("%v is less than 2 periods of %v: one late word and the instance is lost", c.lostAfter, c.every))
+		return nil, bad("WithLostAfter", fmt.Errorf("%v is less than 2 periods of %v: one late write and the instance is lost", c.lostAfter, c.every))
 	case c.keep <= c.lostAfter:
 		return nil, bad("WithRetention", fmt.Errorf("%v must be longer than LostAfter, %v", c.keep, c.lostAfter))
 	case c.keep > MaxRetention:

@@ -144,7 +144,7 @@ func (p *Publisher) Now(ctx context.Context) error {
 
 var errClosed = errors.New("lifeguard/monitor/fleet: the Publisher is closed")
 
-// Close stops publishing and says goodbye: the instance is removed from the fleet. It
+// Close stops publishing and removes the instance from the fleet. It
 // waits for that for the [WithTimeout] at most, and an error means that it is not known to
 // have worked: then the instance will be listed as lost until its retention (WithRetention) is over. Call it
 // before closing the client. Calls after the first do nothing, and return the same.
@@ -159,7 +159,7 @@ func (p *Publisher) Close() error {
 			p.mu.Lock()
 			defer p.mu.Unlock()
 			if p.closed == nil {
-				p.closed = fmt.Errorf("lifeguard/monitor/fleet: goodbye to fleet %q: no answer within %v", p.c.fleet, p.c.timeout)
+				p.closed = fmt.Errorf("lifeguard/monitor/fleet: leaving fleet %q: no answer within %v", p.c.fleet, p.c.timeout)
 			}
 		}
 	})
@@ -210,9 +210,9 @@ func (p *Publisher) publish() error {
 	p.mu.Unlock()
 	switch {
 	case err != nil && before == nil:
-		p.c.log.Warn("lifeguard: the numbers of this instance do not reach its fleet", "fleet", p.c.fleet, "err", err)
+		p.c.log.Warn("lifeguard: cannot publish to the fleet", "fleet", p.c.fleet, "err", err)
 	case err == nil && before != nil:
-		p.c.log.Info("lifeguard: the numbers of this instance reach its fleet again", "fleet", p.c.fleet, "failures", failures)
+		p.c.log.Info("lifeguard: publishing to the fleet again", "fleet", p.c.fleet, "failures", failures)
 	}
 	return err
 }
@@ -491,7 +491,7 @@ func (p *Publisher) goodbye() {
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		if p.closed == nil {
-			p.closed = p.c.failed("Close: goodbye", "MULTI, EXEC, DEL, ZREM, ZADD and PEXPIRE", err)
+			p.closed = p.c.failed("Close", "MULTI, EXEC, DEL, ZREM, ZADD and PEXPIRE", err)
 		}
 	}
 }

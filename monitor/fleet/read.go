@@ -25,7 +25,7 @@ const batch = 500
 // line that begins with "incomplete": after FLUSHALL, say, until everybody has had the
 // time to publish again, and so for a fleet that has only begun.
 //
-// An error means that nothing is known: no answer, or one that is none. An instance
+// An error means that nothing is known: there was no answer, or not a valid one. An instance
 // that cannot be read is left out and named in Gaps, and so is one whose numbers are
 // not known. Options: [WithName]. Safe for concurrent use.
 func Read(ctx context.Context, rdb redis.UniversalClient, opts ...Option) (Fleet, error) {
@@ -154,7 +154,7 @@ func (f *Fleet) incomplete() {
 		gaps = append(gaps, young)
 	}
 	if len(gaps) == 0 && len(f.Instances) == 0 && len(f.unreadable) == 0 {
-		gaps = append(gaps, "nobody is here: all instances said goodbye, or have not published for longer than their retention")
+		gaps = append(gaps, "no instances: all have left, or have not published for longer than their retention")
 	}
 	f.Gaps = append(gaps, f.unreadable...)
 }

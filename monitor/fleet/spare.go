@@ -53,7 +53,7 @@ type remembered struct {
 	Instance
 	spoke   time.Time // when it published last
 	until   time.Time // end of its Keep
-	strayed bool      // it vanished without a goodbye
+	strayed bool      // it vanished without leaving
 }
 
 const (
@@ -230,7 +230,7 @@ func (s *Spare) lost(f *Fleet, at time.Time) (what string) {
 		if !there[id] && !x.goodbye[id] && !r.strayed && at.Before(r.until.Add(-rounding)) {
 			r.strayed = true
 			s.known[id] = r
-			what = "an instance vanished without a goodbye"
+			what = "an instance vanished without leaving"
 		}
 	}
 	switch {

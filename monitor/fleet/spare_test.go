@@ -88,18 +88,18 @@ func TestAReaperSparesTheLivingAndEndsWhatTheDeadLeftBehind(t *testing.T) {
 		require.NoError(t, err)
 		rep, err := r.Once(bg)
 		require.NoError(t, err)
-		assert.Zero(t, rep.Ended, "what is young may belong to the living")
+		assert.Zero(t, rep.Closed, "what is young may belong to the living")
 
 		ended := 0
 		redistest.Eventually(t, "the dead one's are ended", soon, func() bool {
 			rep, err := r.Once(bg)
 			require.NoError(t, err)
-			ended += rep.Ended
+			ended += rep.Closed
 			return ended >= 3
 		})
 		rep, err = r.Once(bg)
 		require.NoError(t, err)
-		assert.Zero(t, rep.Ended)
+		assert.Zero(t, rep.Closed)
 		assert.Equal(t, 3, ended)
 		left := append(ids(t, s, "web"), ids(t, s, "web-3")...)
 		for _, id := range live {
@@ -140,7 +140,7 @@ func TestConnectionsOfTheLivingThatHaveNoNameYetAreSpared(t *testing.T) {
 	require.NoError(t, err)
 	rep, err := r.Once(bg)
 	require.NoError(t, err)
-	assert.Zero(t, rep.Ended)
+	assert.Zero(t, rep.Closed)
 	assert.Positive(t, rep.Spared)
 }
 

@@ -50,7 +50,7 @@ type series struct {
 // of its periods. client is a name for the client that is watched, different from those
 // of others; it is in db.client.connection.pool.name, as "cache" where something is
 // about the whole client, else as "cache/main", "cache/pipeline" and "cache/pubsub". A
-// nil Monitor, an empty name, and options that cannot be are errors.
+// nil Monitor, an empty name, and options that are not valid are errors.
 //
 // Every collection asks the Monitor's source twice: of a plain cluster client that is
 // one CLUSTER SLOTS each.

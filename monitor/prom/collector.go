@@ -26,7 +26,7 @@ var _ prometheus.Collector = (*Collector)(nil)
 // NewCollector makes a Collector. client is the value of the label client: a name
 // for the client that is watched, different from those of others in one registry.
 // It starts the Monitor, so that peaks and alerts are of its periods. A nil Monitor,
-// an empty name, and options that cannot be are errors.
+// an empty name, and options that are not valid are errors.
 //
 // Every scrape asks the Monitor's source twice: of a plain cluster client that is one
 // CLUSTER SLOTS each.

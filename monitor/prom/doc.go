@@ -1,4 +1,4 @@
-// Package prom shows a Monitor to Prometheus:
+// Package prom exports a Monitor to Prometheus:
 //
 //	c, err := prom.NewCollector(m, "cache")
 //	if err != nil {

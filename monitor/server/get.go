@@ -35,7 +35,7 @@ var settings = []string{"maxclients", "timeout", "tcp-keepalive", "maxmemory"}
 
 // Get samples one server, in one round trip. What the server does not tell is not
 // known, and Gaps says why: that is no error. An error means that no answer came
-// (the server is away, has no room for another client, or does not accept the
+// (the server is unreachable, has no room for another client, or does not accept the
 // password), or that rdb is not one server's client ([ErrManyNodes]); then nothing
 // is known.
 // Safe for concurrent use.

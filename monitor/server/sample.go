@@ -32,10 +32,10 @@ type Sample struct {
 	TotalConnections    Opt[int64] `json:"total_connections"`    // ever accepted
 	RejectedConnections Opt[int64] `json:"rejected_connections"` // over maxclients
 	EvictedClients      Opt[int64] `json:"evicted_clients"`      // over maxmemory-clients
-	QueryBufferKills    Opt[int64] `json:"query_buffer_kills"`   // ended: sent too much at once
-	OutputBufferKills   Opt[int64] `json:"output_buffer_kills"`  // ended: read too slowly
+	QueryBufferKills    Opt[int64] `json:"query_buffer_kills"`   // closed: sent too much at once
+	OutputBufferKills   Opt[int64] `json:"output_buffer_kills"`  // closed: read too slowly
 
-	// Limits. A Timeout of 0 ends nobody for being idle, a TCPKeepAlive of 0 is off,
+	// Limits. A Timeout of 0 closes no idle connection, a TCPKeepAlive of 0 is off,
 	// a MaxMemory of 0 is no limit.
 	MaxClients   Opt[int64]         `json:"max_clients"`
 	Timeout      Opt[time.Duration] `json:"timeout_seconds"`

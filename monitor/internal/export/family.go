@@ -100,7 +100,7 @@ var connectionFamilies = []*Family{
 	{Prom: "redis_client_dial_errors_total", Otel: "lifeguard.dial.errors", Unit: "{error}", Kind: Counter, Node: true,
 		Help: "Dials that failed.", fields: []string{"dial_errors"}, read: number(func(n *monitor.Numbers) uint64 { return n.DialErrors })},
 	{Prom: "redis_client_health_changes_total", Otel: "lifeguard.node.health_changes", Unit: "{change}", Kind: Counter, Node: true, Labels: []string{"to"},
-		Help: "Changes of a node's health, by the state entered (healthy, degraded, unreachable, refusing, recovering); a state is there once it was entered.",
+		Help:   "Changes of a node's health, by the state entered (healthy, degraded, unreachable, refusing, recovering); a state is there once it was entered.",
 		fields: []string{"health_changes"}, read: byReason(func(n *monitor.Numbers) map[string]uint64 { return n.HealthChanges })},
 	{Prom: "redis_client_server_max_clients", Otel: "lifeguard.server.max_clients", Unit: "{client}", Kind: Gauge, Node: true,
 		Help: "The server's maxclients.", fields: []string{"max_clients"}, read: ifKnown(func(n *monitor.Numbers) int { return n.MaxClients })},
@@ -122,7 +122,7 @@ var usageFamilies = []*Family{
 		Help: "Time of all waits together, of a client whose waits are not timed; else see the histogram of waits.", fields: []string{"wait_time_ns"}, unless: "wait",
 		read: func(n *monitor.Numbers, put func(float64, ...string)) { put(n.WaitTime.Seconds()) }},
 	{Prom: "redis_client_pool_timeouts_total", Otel: "db.client.connection.timeouts", Unit: "{timeout}", Kind: Counter, Node: true, Labels: []string{"reason"},
-		Help: "Waits that ended without a connection, by reason: timeout (PoolTimeout passed), ctx (the caller's ctx ended before).", fields: []string{"pool_timeouts", "pool_timeouts_ctx"},
+		Help: "Waits that got no connection, by reason: timeout (PoolTimeout passed), ctx (the caller's ctx ended before).", fields: []string{"pool_timeouts", "pool_timeouts_ctx"},
 		read: func(n *monitor.Numbers, put func(float64, ...string)) {
 			put(float64(n.PoolTimeouts-min(n.PoolTimeouts, n.PoolTimeoutsCtx)), "timeout")
 			put(float64(n.PoolTimeoutsCtx), "ctx")

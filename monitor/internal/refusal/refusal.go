@@ -1,4 +1,4 @@
-// Package refusal finds out why a server ended a connection at once.
+// Package refusal finds out why a server closed a connection at once.
 package refusal
 
 import (

@@ -17,7 +17,7 @@ import (
 	"github.com/lifeguard-redis/lifeguard/serverside"
 )
 
-// killed is a client that was ended, in JSON.
+// killed is a client that was closed, in JSON.
 type killed struct {
 	Reason serverside.Reason `json:"reason"`
 	Client serverside.Client `json:"client"`
@@ -45,15 +45,15 @@ func kill(ctx context.Context, t *target.Target, c Config, w io.Writer) error {
 		}
 		if hit := hitBy(report); len(hit) > 0 {
 			c.note(strings.Join(Table(hit, Layout{Nodes: t.Cluster, Width: show.Width(w, 0)}), "\n"))
-			yes, err := c.Confirm(fmt.Sprintf("End %s of %s?", show.Count(len(hit), "client"), t.Name))
+			yes, err := c.Confirm(fmt.Sprintf("Close %s of %s?", show.Count(len(hit), "client"), t.Name))
 			if err != nil {
 				return err
 			}
 			if !yes {
-				fmt.Fprintln(w, "Nobody was ended.")
+				fmt.Fprintln(w, "Nothing was closed.")
 				return nil
 			}
-			// Who was not on the list is not ended without a question.
+			// Who was not on the list is not closed without a question.
 			listed := map[string]bool{}
 			for _, cl := range hit {
 				listed[Key(cl)] = true
@@ -69,7 +69,7 @@ func kill(ctx context.Context, t *target.Target, c Config, w io.Writer) error {
 			list[i] = killed{k.Reason, k.Client}
 		}
 		out := map[string]any{"server": t.Name, "dry_run": report.DryRun, "nodes": report.Nodes, "seen": report.Seen, "due": report.Due,
-			"spared": report.Spared, "ended": report.Ended, "gone": report.Gone, "refused": report.Refused, "unknown": report.Unknown, "left": report.Left, "took_seconds": report.Took.Seconds(), "clients": list}
+			"spared": report.Spared, "closed": report.Closed, "gone": report.Gone, "refused": report.Refused, "unknown": report.Unknown, "left": report.Left, "took_seconds": report.Took.Seconds(), "clients": list}
 		return errors.Join(show.JSON(w, out), err)
 	}
 	if hit := hitBy(report); len(hit) > 0 && !asked {
@@ -93,7 +93,7 @@ func (c Config) spareFleet(ctx context.Context, t *target.Target) (*fleet.Spare,
 		return nil, t.Explain(err)
 	}
 	if f.Alive == 0 {
-		return nil, fmt.Errorf("--spare-fleet %s: no instance of it is alive, so nobody knows whose connections to spare: nobody was ended", c.SpareFleet)
+		return nil, fmt.Errorf("--spare-fleet %s: no instance of this fleet is alive, so there is nothing to spare by: nothing was closed", c.SpareFleet)
 	}
 	live, err := fleet.NewSpare(t.UniversalClient, fleet.WithName(c.SpareFleet), fleet.WithLogger(slog.New(slog.DiscardHandler)))
 	if err != nil {
@@ -103,9 +103,9 @@ func (c Config) spareFleet(ctx context.Context, t *target.Target) (*fleet.Spare,
 	for _, i := range f.Instances {
 		longest = max(longest, i.LostAfter)
 	}
-	c.note(fmt.Sprintf("Looking for %s (or longer) which instances of the fleet publish: who is missing may live. Until then nobody is ended.", longest))
+	c.note(fmt.Sprintf("Looking for %s (or longer) which instances of the fleet publish: one that is missing may still run. Until then nothing is closed.", longest))
 	if err := live.Wait(ctx); err != nil {
-		return nil, fmt.Errorf("--spare-fleet %s: nobody was ended: %w", c.SpareFleet, t.Explain(err))
+		return nil, fmt.Errorf("--spare-fleet %s: nothing was closed: %w", c.SpareFleet, t.Explain(err))
 	}
 	return live, nil
 }
@@ -152,7 +152,7 @@ func Key(c serverside.Client) string { return fmt.Sprintf("%s %d %s", c.Node, c.
 // the server itself is refused.
 func End(ctx context.Context, t *target.Target, c serverside.Client) (bool, error) {
 	if c.OfServers() {
-		return false, errors.New("this connection belongs to replication, to a Sentinel or to slot migration: it is not ended here")
+		return false, errors.New("this connection belongs to replication, to a Sentinel or to slot migration: it is not closed here")
 	}
 	ended := false
 	err := t.EachNode(ctx, func(ctx context.Context, node *redis.Client) error {
@@ -182,11 +182,11 @@ func summary(r serverside.Report, p serverside.Policy, err error) string {
 	whom := strings.Join(limits, " or ")
 	switch {
 	case r.DryRun:
-		fmt.Fprintf(&b, "Would end %d of %s (%s); nobody was ended.", len(r.Kills), show.Count(r.Seen, "client"), whom)
-	case r.Ended == 0 && r.Due == 0 && err == nil:
-		fmt.Fprintf(&b, "Nobody to end: of %s none is %s and fits.", show.Count(r.Seen, "client"), whom)
+		fmt.Fprintf(&b, "Would close %d of %s (%s); nothing was closed.", len(r.Kills), show.Count(r.Seen, "client"), whom)
+	case r.Closed == 0 && r.Due == 0 && err == nil:
+		fmt.Fprintf(&b, "Nothing to close: none of %s is %s and fits.", show.Count(r.Seen, "client"), whom)
 	default:
-		fmt.Fprintf(&b, "Ended %d of %s (%s) in %s.", r.Ended, show.Count(r.Seen, "client"), whom, show.Short(r.Took))
+		fmt.Fprintf(&b, "Closed %d of %s (%s) in %s.", r.Closed, show.Count(r.Seen, "client"), whom, show.Short(r.Took))
 	}
 	if r.Spared > 0 {
 		fmt.Fprintf(&b, " Spared: %d.", r.Spared)

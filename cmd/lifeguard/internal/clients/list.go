@@ -1,4 +1,4 @@
-// Package clients shows who is connected to a server, and ends who should not be.
+// Package clients lists who is connected to a server, and closes connections that should not be there.
 package clients
 
 import (

@@ -68,7 +68,7 @@ func (c Config) Check() error {
 	case c.PerSecond < 0:
 		return fmt.Errorf("--per-second %d: must be above 0", c.PerSecond)
 	case c.MaxAge == 0 && c.MaxIdle == 0 && c.everybody():
-		return errors.New("--kill alone would end everybody, and so would --kill --type: say whom, by --max-age, --max-idle, --client-user, --name, --lib or --addr")
+		return errors.New("--kill alone would close every connection, and so would --kill --type: narrow it down by --max-age, --max-idle, --client-user, --name, --lib or --addr")
 	case c.IncludeServers && c.Filter.Name == "":
 		return errors.New("--include-servers needs --name: say which of them")
 	}

@@ -75,7 +75,7 @@ func showDropped(ctx context.Context, d *demo, _ time.Duration) error {
 		return err
 	}
 	if closed.Reason != hooks.ReasonLeak {
-		return fmt.Errorf("connection %d ended for %q, want %q", e.ConnID, closed.Reason, hooks.ReasonLeak)
+		return fmt.Errorf("connection %d was closed for %q, want %q", e.ConnID, closed.Reason, hooks.ReasonLeak)
 	}
 	d.sayf("Connection %d is closed (reason: %s), its place in the pool is free again.", closed.ConnID, closed.Reason)
 	d.note("1 lease dropped: found by the garbage collector, reported with its stack, its place taken back")

@@ -95,7 +95,7 @@ func showAge(ctx context.Context, d *demo, budget time.Duration) error {
 	d.client.SetMaxAge(age)
 	defer d.client.SetMaxAge(0)
 	d.sayf("%d connections are open and in use. From now on none may be older than %v:", len(old), ms(age))
-	err := until(ctx, "old connections end", func() bool {
+	err := until(ctx, "old connections are closed", func() bool {
 		for _, c := range d.client.Conns() {
 			if old[c.ID] {
 				return false

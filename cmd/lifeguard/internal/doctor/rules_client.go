@@ -54,25 +54,25 @@ func idleAgainstTimeout(s server.Sample, _ RoundTrip, e Effective) (Finding, boo
 	ours := "ConnMaxIdleTime " + idleTime(e.MaxIdle)
 	switch {
 	case timeout == 0:
-		f.What = "timeout is 0: the server ends nobody for being idle"
+		f.What = "timeout is 0: the server closes no idle connections"
 	case e.Managed && e.Heartbeat < 0:
 		f.What = fmt.Sprintf("timeout is %s, and the heartbeat of the managed client is %s by itself", show.Seconds(timeout), show.Seconds(timeout*3/4))
 	case e.Managed && e.Heartbeat > 0 && e.Heartbeat < timeout:
 		f.What = fmt.Sprintf("timeout is %s, and the heartbeat is %s", show.Seconds(timeout), show.Seconds(e.Heartbeat))
 	case e.Managed:
 		f.Severity = Warning
-		f.What = fmt.Sprintf("the server ends connections that are idle for %s (timeout), and the heartbeat is %s", show.Seconds(timeout), idleTime(e.Heartbeat))
-		f.Why = "idle connections are ended by the server; each costs a caller a new connection, or an error if its command is on its way at that moment"
+		f.What = fmt.Sprintf("the server closes connections that are idle for %s (timeout), and the heartbeat is %s", show.Seconds(timeout), idleTime(e.Heartbeat))
+		f.Why = "the server closes idle connections; each costs a caller a new connection, or an error if its command is on its way at that moment"
 		f.Change = "managed.WithHeartbeat(-1)   (automatic, which is the default)"
 	case e.MaxIdle == 0 || e.MaxIdle >= timeout:
 		f.Severity = Warning
-		f.What = fmt.Sprintf("the server ends connections that are idle for %s (timeout), the client keeps them for longer (%s)", show.Seconds(timeout), ours)
-		f.Why = "a command that is sent at the moment when the server closes gets EOF: whether it was carried out is not known. The client has to be the first to end them"
+		f.What = fmt.Sprintf("the server closes connections that are idle for %s (timeout), the client keeps them for longer (%s)", show.Seconds(timeout), ours)
+		f.Why = "a command that is sent at the moment when the server closes gets EOF: whether it was carried out is not known. The client has to be the first to close them"
 		shorter := max(timeout*3/4, time.Second)
 		f.Change = or(goLine("ConnMaxIdleTime", goTime(shorter.Truncate(time.Second)), "conn_max_idle_time="+shorter.Truncate(time.Second).String()),
 			"managed.NewClient(opt)   (its heartbeat keeps idle connections open)", serverLine("timeout", 0))
 	default:
-		f.What = fmt.Sprintf("timeout is %s, and the client ends idle connections before that (%s)", show.Seconds(timeout), ours)
+		f.What = fmt.Sprintf("timeout is %s, and the client closes idle connections before that (%s)", show.Seconds(timeout), ours)
 	}
 	return f, true
 }
@@ -174,7 +174,7 @@ func readTimeout(_ server.Sample, rtt RoundTrip, e Effective) (Finding, bool) {
 	case e.ReadTimeout == 0:
 		f.Severity = Warning
 		f.What = "there is no ReadTimeout"
-		f.Why = "when a host goes away without a word, commands wait for its answer until the system gives up, for 15 minutes or more"
+		f.Why = "when a host disappears silently, commands wait for its answer until the system gives up, for 15 minutes or more"
 		f.Change = goLine("ReadTimeout", "3 * time.Second", "read_timeout=3s")
 	case rtt.Count > 0 && e.ReadTimeout < 5*rtt.P99:
 		f.Severity = Warning
@@ -312,15 +312,15 @@ func clientRules(e Effective) []Finding {
 	case e.MaxAge < 30*time.Second:
 		age.Severity = Note
 		age.What = "connections live for " + show.Short(e.MaxAge) + " only"
-		age.Why = "each end is a dial, TLS and AUTH included"
+		age.Why = "each connection closed costs a dial, with TLS and AUTH"
 		age.Change = goLine("ConnMaxLifetime", "time.Hour", "conn_max_lifetime=1h")
 	case !e.AgeJitter:
 		age.Severity, age.ID = Note, "max-age-jitter"
-		age.What = "connections that were opened together end together: ConnMaxLifetime " + show.Seconds(e.MaxAge) + " without ConnMaxLifetimeJitter"
+		age.What = "connections that were opened together are closed together: ConnMaxLifetime " + show.Seconds(e.MaxAge) + " without ConnMaxLifetimeJitter"
 		age.Why = "after a restart all instances dial again at the same moment, again and again"
 		age.Change = goLine("ConnMaxLifetimeJitter", goTime((e.MaxAge / 10).Truncate(time.Second)), "conn_max_lifetime_jitter="+(e.MaxAge/10).Truncate(time.Second).String())
 	default:
-		age.What = "connections end at an age of " + show.Seconds(e.MaxAge) + ", spread out"
+		age.What = "connections are closed at an age of " + show.Seconds(e.MaxAge) + ", spread out"
 	}
 	add(age)
 	if !e.Managed {

@@ -31,13 +31,13 @@ func serverRules(s server.Sample) []Finding {
 	}
 	if n := s.EvictedClients.Or(0); n > 0 {
 		add(Finding{ID: "evicted-clients", Severity: Warning,
-			What:   fmt.Sprintf("%d clients were ended because all of them together used more than maxmemory-clients", n),
+			What:   fmt.Sprintf("%d clients were closed because all of them together used more than maxmemory-clients", n),
 			Why:    "their commands in flight were lost; large replies that are read slowly are the usual reason",
 			Change: "find out whose they are: lifeguard clients --sort mem"})
 	}
 	if n := s.OutputBufferKills.Or(0) + s.QueryBufferKills.Or(0); n > 0 {
 		add(Finding{ID: "buffer-kills", Severity: Note,
-			What:   fmt.Sprintf("%d clients were ended because a buffer of theirs was too large", n),
+			What:   fmt.Sprintf("%d clients were closed because a buffer of theirs was too large", n),
 			Why:    "they read too slowly, as subscribers do that fall behind, or sent too much at once",
 			Change: "redis.conf: client-output-buffer-limit pubsub 64mb 16mb 60   (look at lifeguard clients --sort mem first)"})
 	}
@@ -84,7 +84,7 @@ func version(s server.Sample) (Finding, bool) {
 	case !killMaxAge:
 		f.ID, f.Severity = "no-kill-maxage", Note
 		f.What += " does not know CLIENT KILL MAXAGE"
-		f.Why = "connections that crashed programs left behind cannot be ended by their age with one command; lifeguard ends them one by one instead"
+		f.Why = "connections that crashed programs left behind cannot be closed by their age with one command; lifeguard closes them one by one instead"
 		if n < 702 && product != "valkey" {
 			f.Why += ". CLIENT LIST does not name libraries either (7.2)"
 		}
@@ -102,7 +102,7 @@ func keepalive(s server.Sample) (Finding, bool) {
 		return Finding{}, false
 	case d == 0:
 		return Finding{ID: "tcp-keepalive", Severity: Warning, What: "tcp-keepalive is off",
-			Why:    "the server never notices that a client's host is gone: its connections stay, and count against maxclients, until somebody ends them",
+			Why:    "the server never notices that a client's host is gone: its connections stay, and count against maxclients, until somebody closes them",
 			Change: serverLine("tcp-keepalive", 300)}, true
 	case d > 10*time.Minute:
 		return Finding{ID: "tcp-keepalive", Severity: Note, What: "tcp-keepalive is " + show.Seconds(d),
@@ -210,7 +210,7 @@ func listRules(all []serverside.Client, e Effective) []Finding {
 	if idle > 0 {
 		f := Finding{ID: "idle-connections", Severity: Note, What: fmt.Sprintf("%s of %d sent nothing for an hour, the quietest for %s", show.Count(idle, "connection"), normal, show.Seconds(longest)),
 			Why:    "nobody needs them: pools that never shrink, or programs that are gone",
-			Change: "whose are they: lifeguard clients --min-idle 1h --group name; end them: lifeguard clients --kill --max-idle 1h --dry-run"}
+			Change: "whose are they: lifeguard clients --min-idle 1h --group name; close them: lifeguard clients --kill --max-idle 1h --dry-run"}
 		if idle*2 > normal && idle >= 10 {
 			f.Severity = Warning
 		}

@@ -179,7 +179,7 @@ func Explain(err error, addr string, tls bool) error {
 	case errors.Is(err, serverside.ErrDenied), redis.IsPermissionError(err):
 		return say("%s does not let this user do that; ACL SETUSER <user> +<command> gives the right", addr)
 	case has("max number of clients"):
-		return say("%s has no room for another client: raise maxclients, or end some from a connection that is open", addr)
+		return say("%s has no room for another client: raise maxclients, or close some from a connection that is open", addr)
 	case has("MOVED ", "CROSSSLOT"):
 		return say("%s belongs to a cluster: use --cluster", addr)
 	case has("cluster support disabled"):
@@ -193,7 +193,7 @@ func Explain(err error, addr string, tls bool) error {
 	case has("LOADING"):
 		return say("%s is loading its data: try again when it is done", addr)
 	case !tls && has("EOF", "connection reset", "malformed HTTP"):
-		return say("%s ended the connection; if it speaks TLS there, give --tls", addr)
+		return say("%s closed the connection; if that port speaks TLS, give --tls", addr)
 	case tls && errors.Is(err, context.DeadlineExceeded):
 		return say("no answer from %s; if it does not speak TLS there, leave out --tls", addr)
 	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &netErr), has("connection refused"):

@@ -151,7 +151,7 @@ func (v *View) open(s Snapshot) {
 	}
 }
 
-// question asks whether the selected client is to be ended.
+// question asks whether to close the selected client.
 func (m model) question() (tea.Model, tea.Cmd) {
 	v := &m.view
 	rows := v.table(m.last).rows

@@ -35,7 +35,7 @@ func run(ctx context.Context, m tea.Model, in io.Reader, out io.Writer, opts ...
 type model struct {
 	take  func(before Snapshot) (Snapshot, error)
 	end   func(serverside.Client) (bool, error)
-	due   *serverside.Client // to be ended, if the answer is yes
+	due   *serverside.Client // to be closed, if the answer is yes
 	every time.Duration
 	view  View
 	last  Snapshot

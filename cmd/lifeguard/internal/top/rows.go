@@ -82,7 +82,7 @@ func tableOf(lines []string) table {
 
 var poolColumns = []show.Column{{Name: "SERVICE", Min: 8}, {Name: "HOST", Min: 14, Rank: 5}, {Name: "PID", Right: true, Rank: 8}, {Name: "STATE"},
 	{Name: "IN USE", Rank: 6}, {Name: "ACTIVE", Right: true}, {Name: "IDLE", Right: true, Rank: 4}, {Name: "TOTAL", Right: true, Rank: 2}, {Name: "SIZE", Right: true},
-	{Name: "WAITING", Right: true}, {Name: "LEASES", Right: true, Rank: 3}, {Name: "DIALED", Right: true, Rank: 9}, {Name: "ENDED", Right: true, Rank: 10},
+	{Name: "WAITING", Right: true}, {Name: "LEASES", Right: true, Rank: 3}, {Name: "DIALED", Right: true, Rank: 9}, {Name: "CLOSED", Right: true, Rank: 10},
 	{Name: "TIMEOUTS", Right: true}, {Name: "UNKNOWN", Right: true, Rank: 7}, {Name: "LEAKS", Right: true, Rank: 1}}
 
 func (v View) pools(s Snapshot) table {
