@@ -24,7 +24,7 @@ func clientsCommand() *cli.Command {
 		Description: "A table of the server's connections, by age, or counted in groups. The command's own\n" +
 			"connections are left out. With --kill it closes those that are too old, idle for too long,\n" +
 			"or fit the filter: it lists them and asks; scripts give --yes. --dry-run only lists them.\n" +
-			"It never closes replication links, and those of Sentinels or to slot migration\n" +
+			"It never closes replication links, and those of Sentinels or of slot migration\n" +
 			"only with --include-servers.\n\n" +
 			"Examples:\n" +
 			"   lifeguard clients\n" +

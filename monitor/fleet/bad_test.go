@@ -149,7 +149,7 @@ func TestAGoodbyeThatDoesNotArriveIsAnError(t *testing.T) {
 	s.Pause()
 	err := p.Close()
 	s.Resume()
-	assert.ErrorContains(t, err, "oodbye")
+	assert.ErrorContains(t, err, "fleet \"default\"")
 	assert.Equal(t, err, p.Close())
 
 	rdb = dial(t, s.Options(), "member")

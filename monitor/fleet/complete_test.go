@@ -109,7 +109,7 @@ func TestAnEmptyFleetIsAGap(t *testing.T) {
 	assert.Contains(t, read(t, s.Admin()).Gaps[0], "incomplete: the index is new")
 	redistest.Eventually(t, "it is known to be complete", soon, func() bool { return len(read(t, s.Admin()).Gaps) == 0 })
 	require.NoError(t, p.Close())
-	assert.Contains(t, read(t, s.Admin()).Gaps[0], "nobody is here")
+	assert.Contains(t, read(t, s.Admin()).Gaps[0], "no instances")
 	require.NoError(t, s.Admin().FlushAll(bg).Err())
 	assert.Contains(t, read(t, s.Admin()).Gaps[0], "incomplete: the fleet is empty")
 }
