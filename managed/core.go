@@ -154,11 +154,11 @@ func (c *core) CloseReasons() map[hooks.Reason]uint64 { return c.tracker.Ended()
 // RetryStats counts what was sent again, and why.
 func (c *core) RetryStats() retry.Stats { return c.retries() }
 
-// PoolMonitor tells what is going on: register callbacks for Stats and Alerts with it, or
+// PoolMonitor returns the client's Monitor: register callbacks for Stats and Alerts with it, or
 // give it to an exporter or the live page. It is closed with the client.
 func (c *core) PoolMonitor() *monitor.Monitor { return c.monitor }
 
-// Stats returns the numbers of now, of each node and of all; see monitor.Monitor.Stats.
+// Stats returns the current numbers, of each node and of all; see monitor.Monitor.Stats.
 func (c *core) Stats() monitor.Stats { return c.monitor.Stats() }
 
 // SetMaxAge changes the maximum age of connections at run time, on all nodes, for open
@@ -174,7 +174,7 @@ func (c *core) SetMaxIdle(d time.Duration) { c.keeper.SetMaxIdle(d) }
 func (c *core) SetHeartbeat(d time.Duration) { c.keeper.SetHeartbeat(d) }
 
 // Reset closes all connections, on all nodes, softly: idle ones now, those in use when
-// they come back. Pub/sub connections stay. It returns how many will end. ctx bounds how
+// they come back. Pub/sub connections stay. It returns how many will be closed. ctx bounds how
 // long it waits for the idle ones; the rest are closed later.
 func (c *core) Reset(ctx context.Context) int { return c.keeper.Reset(ctx) }
 

@@ -3,7 +3,7 @@ package managed
 import "time"
 
 // FailureDetection says what is done to find out whether a connection is half-open:
-// dead without a word, as behind a cut cable or a firewall that has forgotten it.
+// dead although nobody closed it, as behind a cut cable or a firewall that has forgotten it.
 // That a reply is late is no evidence, for no command. The zero value is the default.
 type FailureDetection struct {
 	// Off switches it off: each connection fails on its own, when its caller's time

@@ -61,7 +61,7 @@ func (u *detection) judge(n *Node, l *survey) (next time.Duration, wanted bool) 
 			continue
 		}
 		if d := u.dead.Load(); d != nil && v.Ready && v.Heard <= d.heard && v.LastUsed <= d.found {
-			c.KillSilent(v.LastUsed, hooks.ReasonSuspected, errHalfOpen{"an idle connection, silent for as long, did not answer a PING, while a fresh one did"})
+			c.KillSilent(v.LastUsed, hooks.ReasonSuspected, errHalfOpen{"another connection, heard from no earlier, did not answer a PING, while a new one did"})
 			continue
 		}
 		// Each time that its age has doubled.
