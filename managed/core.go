@@ -75,7 +75,7 @@ func newCore(opts []Option, opt *redis.Options, several bool) (*core, error) {
 	c.tracker.SetValidateAfter(c.set.validateAfter)
 	c.ctx, c.stop = context.WithCancel(context.Background())
 	c.keeper = upkeep.New(upkeep.Config{Context: c.ctx, Tracker: c.tracker, Logger: c.set.log, Jitter: c.set.maxAgeJitter,
-		Detection: upkeep.Detection(c.set.suspicion)})
+		Detection: upkeep.Detection(c.set.detection)})
 	c.keeper.SetMaxAge(c.set.maxAge)
 	c.keeper.SetMaxIdle(c.set.maxIdle)
 	c.keeper.SetHeartbeat(c.set.heartbeat)

@@ -180,7 +180,7 @@ func (d *dispatcher) options(node *redis.Client) redis.Options {
 // open to the old one ends, half-open connections and their commands included.
 func (m *many) lookForMaster() {
 	cluster := m.client.(*redis.ClusterClient)
-	ctx, cancel := context.WithTimeout(m.core.ctx, m.core.set.suspicion.Patience)
+	ctx, cancel := context.WithTimeout(m.core.ctx, m.core.set.detection.Patience)
 	defer cancel()
 	rdb, err := cluster.MasterForKey(ctx, "")
 	if err != nil {

@@ -28,7 +28,7 @@ type settings struct {
 	maxAgeJitter   float64
 	maxIdle        time.Duration
 	heartbeat      time.Duration
-	suspicion      FailureDetection
+	detection      FailureDetection
 	retry          *retry.Policy
 	blockingPool   int
 	connLimit      int
@@ -71,7 +71,7 @@ func (s *settings) fill(opt *redis.Options) {
 		}
 	}
 	s.maxAge, s.maxIdle = max(s.maxAge, 0), max(s.maxIdle, 0)
-	s.suspicion = s.suspicion.filled()
+	s.detection = s.detection.filled()
 }
 
 func bad(option string, value any, why string) error {
@@ -196,7 +196,7 @@ func WithHeartbeat(d time.Duration) Option {
 // fails. Default: FailureDetection{}, which is on.
 func WithFailureDetection(p FailureDetection) Option {
 	return func(s *settings) error {
-		s.suspicion = p
+		s.detection = p
 		return p.validate()
 	}
 }

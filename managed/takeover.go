@@ -45,7 +45,7 @@ func (m *many) takenOver(u *unit) {
 		return
 	}
 	m.renew(cluster, u)
-	u.keep.KillAwaiting(m.core.set.suspicion.After, func(*conntrack.Conn) bool { return true })
+	u.keep.KillAwaiting(m.core.set.detection.After, func(*conntrack.Conn) bool { return true })
 	if was {
 		m.elsewhere(cluster, u)
 	}
@@ -57,7 +57,7 @@ func (m *many) isMaster(u *unit) (is, known bool) {
 		if other == u || other.node.Away() != nil {
 			continue
 		}
-		slots, err := other.node.Slots(m.core.set.suspicion.Patience)
+		slots, err := other.node.Slots(m.core.set.detection.Patience)
 		if err != nil || len(slots) == 0 {
 			continue
 		}
@@ -79,7 +79,7 @@ const (
 // renew loads the slot map until the node is no master in it, for a little: the
 // others hear of a failover one after the other, and go-redis asks any of them.
 func (m *many) renew(cluster *redis.ClusterClient, u *unit) {
-	ctx, cancel := context.WithTimeout(m.core.ctx, m.core.set.suspicion.Patience)
+	ctx, cancel := context.WithTimeout(m.core.ctx, m.core.set.detection.Patience)
 	defer cancel()
 	done := make(chan struct{})
 	go func() {

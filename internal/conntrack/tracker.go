@@ -2,8 +2,6 @@ package conntrack
 
 import (
 	"cmp"
-	"context"
-	"errors"
 	"io"
 	"log/slog"
 	"slices"
@@ -97,47 +95,6 @@ func NewTracker(cfg Config) *Tracker {
 	return t
 }
 
-// now is the time since the tracker was made, in ns. Monotonic.
-func (t *Tracker) now() int64 {
-	if t.cfg.Now != nil {
-		return int64(t.cfg.Now().Sub(t.base))
-	}
-	return int64(time.Since(t.base))
-}
-
-// clocks returns now and by how much the wall clock is ahead of it.
-func (t *Tracker) clocks() (now, offset int64) {
-	if t.cfg.Now == nil && t.cfg.Wall == nil {
-		tm := time.Now()
-		now = int64(tm.Sub(t.base)) // monotonic
-		return now, tm.UnixNano() - now
-	}
-	now = t.now()
-	wall := time.Now
-	if t.cfg.Wall != nil {
-		wall = t.cfg.Wall
-	}
-	return now, wall().UnixNano() - now
-}
-
-// clockJumped is how far the wall clock must run ahead of the monotonic one to
-// count: the machine was suspended. Smaller steps are corrections of the clock.
-const clockJumped = 2 * time.Second
-
-// LookAtClocks returns now, and notes a jump of the wall clock: every connection
-// that was used last before it must answer a PING before it is used again.
-func (t *Tracker) LookAtClocks() (now time.Duration, jumped bool) {
-	old := t.offset.Load() // before the clocks, or somebody slow would see a jump back and forth
-	n, offset := t.clocks()
-	if d := offset - old; d > int64(clockJumped) || d < -int64(clockJumped) {
-		if t.offset.CompareAndSwap(old, offset) && d > 0 {
-			t.Distrust()
-			return time.Duration(n), true
-		}
-	}
-	return time.Duration(n), false
-}
-
 // Distrust makes every connection answer a PING before it is used again, unless
 // it is in use now.
 func (t *Tracker) Distrust() {
@@ -151,17 +108,6 @@ func (t *Tracker) used(n *Node) {
 		(*f)(n)
 	}
 }
-
-// Unverified is the time, on the tracker's clock, of the last Distrust.
-func (t *Tracker) Unverified() time.Duration { return time.Duration(t.unverified.Load()) }
-
-func (t *Tracker) wall(ns int64) time.Time { return t.base.Add(time.Duration(ns)).Round(0) }
-
-// Now is the tracker's clock.
-func (t *Tracker) Now() time.Time { return t.wall(t.now()) }
-
-// Elapsed is the time on the tracker's clock, as in View. Monotonic.
-func (t *Tracker) Elapsed() time.Duration { return time.Duration(t.now()) }
 
 // Emit hands an event to the handler, in order with those of connections.
 func (t *Tracker) Emit(e hooks.Event) {
@@ -324,72 +270,6 @@ func (e *endCounters) read() map[hooks.Reason]uint64 {
 	}
 	return m
 }
-
-// ErrConnLimit is why a connection was not opened: as many as allowed are open.
-var ErrConnLimit = errors.New("lifeguard/hooks: the limit of open connections is reached")
-
-// seat takes a place in the budget of connections, waiting for one. Who waits
-// first is served first.
-func (t *Tracker) seat(ctx context.Context) (leave func(), err error) {
-	if t.budget == nil {
-		return func() {}, nil
-	}
-	select {
-	case t.budget <- struct{}{}:
-		return unseat(t.budget), nil
-	default:
-	}
-	t.waiting.Add(1)
-	defer t.waiting.Add(-1)
-	if t.asking.CompareAndSwap(false, true) {
-		go t.askForRoom()
-	}
-	select {
-	case t.budget <- struct{}{}:
-		return unseat(t.budget), nil
-	case <-ctx.Done():
-		return nil, ErrConnLimit
-	}
-}
-
-// askForRoom asks for room until nobody waits for it.
-func (t *Tracker) askForRoom() {
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		if t.waiting.Load() == 0 {
-			t.asking.Store(false)
-			if t.waiting.Load() == 0 || !t.asking.CompareAndSwap(false, true) {
-				return
-			}
-		}
-		if f := t.full.Load(); f != nil {
-			(*f)()
-		}
-		<-tick.C
-	}
-}
-
-// ownSeat is seat for the questions that maintenance asks on connections of its
-// own. It has one place to itself, or a server that left all others without an
-// answer could not be asked whether it is alive.
-func (t *Tracker) ownSeat(ctx context.Context) (leave func(), err error) {
-	if t.own == nil {
-		return t.seat(ctx)
-	}
-	select {
-	case t.own <- struct{}{}:
-		return unseat(t.own), nil
-	case <-ctx.Done():
-		return nil, ErrConnLimit
-	}
-}
-
-func unseat(places chan struct{}) func() { return sync.OnceFunc(func() { <-places }) }
-
-// OnFull sets the function that hears, again and again while that lasts, that a
-// connection is wanted and the limit is reached. It must not block.
-func (t *Tracker) OnFull(f func()) { t.full.Store(&f) }
 
 // CloseSentinels closes the connections to Sentinels: go-redis's Close waits for the
 // answers that are awaited on them.

@@ -1,0 +1,74 @@
+package conntrack
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+)
+
+// ErrConnLimit is why a connection was not opened: as many as allowed are open.
+var ErrConnLimit = errors.New("lifeguard/hooks: the limit of open connections is reached")
+
+// seat takes a place in the budget of connections, waiting for one. Who waits
+// first is served first.
+func (t *Tracker) seat(ctx context.Context) (leave func(), err error) {
+	if t.budget == nil {
+		return func() {}, nil
+	}
+	select {
+	case t.budget <- struct{}{}:
+		return unseat(t.budget), nil
+	default:
+	}
+	t.waiting.Add(1)
+	defer t.waiting.Add(-1)
+	if t.asking.CompareAndSwap(false, true) {
+		go t.askForRoom()
+	}
+	select {
+	case t.budget <- struct{}{}:
+		return unseat(t.budget), nil
+	case <-ctx.Done():
+		return nil, ErrConnLimit
+	}
+}
+
+// askForRoom asks for room until nobody waits for it.
+func (t *Tracker) askForRoom() {
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		if t.waiting.Load() == 0 {
+			t.asking.Store(false)
+			if t.waiting.Load() == 0 || !t.asking.CompareAndSwap(false, true) {
+				return
+			}
+		}
+		if f := t.full.Load(); f != nil {
+			(*f)()
+		}
+		<-tick.C
+	}
+}
+
+// ownSeat is seat for the questions that maintenance asks on connections of its
+// own. It has one place to itself, or a server that left all others without an
+// answer could not be asked whether it is alive.
+func (t *Tracker) ownSeat(ctx context.Context) (leave func(), err error) {
+	if t.own == nil {
+		return t.seat(ctx)
+	}
+	select {
+	case t.own <- struct{}{}:
+		return unseat(t.own), nil
+	case <-ctx.Done():
+		return nil, ErrConnLimit
+	}
+}
+
+func unseat(places chan struct{}) func() { return sync.OnceFunc(func() { <-places }) }
+
+// OnFull sets the function that hears, again and again while that lasts, that a
+// connection is wanted and the limit is reached. It must not block.
+func (t *Tracker) OnFull(f func()) { t.full.Store(&f) }

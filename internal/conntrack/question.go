@@ -1,0 +1,109 @@
+package conntrack
+
+import (
+	"context"
+	"errors"
+	"net"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/lifeguard-redis/lifeguard/hooks"
+)
+
+// Fresh opens a connection of its own to the node, sends a PING and closes it:
+// the witness that tells a dead connection from a slow server.
+// While the node is away it asks nobody: the gate's prober does, alone.
+func (n *Node) Fresh(ctx context.Context) error {
+	if err := n.Away(); err != nil {
+		return err
+	}
+	taken := false // the handshake is over: the server takes new connections
+	err := n.alone(ctx, &taken, func(c *redis.Client) error { return c.Ping(ctx).Err() })
+	var reply redis.Error
+	if errors.As(err, &reply) && !redis.IsMaxClientsError(err) && !redis.IsLoadingError(err) {
+		err = nil // an answer is an answer (an ACL may forbid PING)
+	}
+	if err == nil && taken {
+		n.health.become(hooks.Healthy, nil)
+	}
+	return err
+}
+
+// alone runs f with a client of one connection that nobody else has. taken says
+// whether its handshake came to an end.
+func (n *Node) alone(ctx context.Context, taken *bool, f func(*redis.Client) error) error {
+	opt := n.fresh
+	opt.Addr, opt.Network = n.dialed(), n.network()
+	opt.Dialer = func(ctx context.Context, network, addr string) (net.Conn, error) {
+		c, err := n.base(ctx, network, addr)
+		if err != nil { // go-redis would log each dial that fails
+			return &stillborn{err: err, addr: addr, net: network}, nil
+		}
+		return c, nil
+	}
+	opt.PoolSize, opt.MinIdleConns, opt.MaxIdleConns, opt.MaxActiveConns = 1, 0, 0, 0
+	opt.PipelinePoolSize = -1
+	opt.MaxRetries, opt.DialerRetries = -1, 1
+	opt.Limiter, opt.ClientSideCache, opt.ClientSideCacheConfig = nil, nil, nil
+	opt.ContextTimeoutEnabled = true
+	user := opt.OnConnect
+	opt.OnConnect = func(ctx context.Context, conn *redis.Conn) error {
+		*taken = true
+		if user != nil {
+			return user(ctx, conn)
+		}
+		return nil
+	}
+	if d, ok := ctx.Deadline(); ok {
+		left := max(time.Until(d), time.Millisecond)
+		opt.DialTimeout, opt.ReadTimeout, opt.WriteTimeout = left, left, left
+	}
+	leave, err := n.t.ownSeat(ctx)
+	if err != nil {
+		return err
+	}
+	defer leave()
+	c := redis.NewClient(&opt)
+	defer func() { _ = c.Close() }()
+	return f(c)
+}
+
+// Slots asks the node for the slot map of its cluster, on a connection of its own
+// that may take patience.
+func (n *Node) Slots(patience time.Duration) (slots []redis.ClusterSlot, err error) {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	err = n.alone(ctx, new(bool), func(c *redis.Client) error {
+		//lint:ignore SA1019 CLUSTER SHARDS is unknown to servers before Redis 7.0; go-redis itself asks SLOTS.
+		slots, err = c.ClusterSlots(ctx).Result()
+		return err
+	})
+	return slots, err
+}
+
+// Config asks the server for one of its settings. It never waits for a slot.
+func (n *Node) Config(name string) (string, error) {
+	n.began.Add(1)
+	defer n.over.Add(1)
+	ctx := NoWait(context.Background())
+	m, err := n.maint.Load().ConfigGet(ctx, name).Result()
+	n.met(err)
+	return m[name], err
+}
+
+// Info asks the server for a section of its INFO. It never waits for a slot.
+func (n *Node) Info(section string) (string, error) {
+	n.began.Add(1)
+	defer n.over.Add(1)
+	text, err := n.maint.Load().Info(NoWait(context.Background()), section).Result()
+	n.met(err)
+	return text, Reveal(err)
+}
+
+// met counts a question of maintenance that took an idle connection.
+func (n *Node) met(err error) {
+	if !errors.Is(err, ErrWouldWait) {
+		n.visits.Add(1)
+	}
+}
