@@ -289,7 +289,7 @@ func repeatable(args []any) bool {
 	switch name := args[0].(string); name {
 	case "set":
 		return len(args) == 3
-	case "setbit", "getdel", "getset":
+	case "setbit", "getdel", "getset", "getex", "hgetex": // these two with a time that has passed
 		return false
 	default:
 		_, is := once[name]
