@@ -19,7 +19,8 @@ var faulty = flag.String("faults", "", "find each fault of testdata/faults whose
 // the code, one at a time, and with -faults plays at most 2000 seeds until an
 // invariant breaks. Each file is a patch; its first lines say what is wrong and,
 // after "found as: ", what class and kind of failure has to tell. The tree itself
-// stays as it is. Those in the folder missed have not been found for certain yet.
+// stays as it is. Its README.md says which row of what was found each stands for, and
+// what becomes of those in the folder missed.
 //
 //	go test ./internal/sim -run Fault -v -faults . -timeout 30m
 func TestEachKnownFaultCanBePutInAndIsFound(t *testing.T) {
