@@ -27,7 +27,7 @@ var shownBy = map[string][]string{
 	"a reply that is cut within a line":              {"TestALineThatIsCutIsAnUnexpectedEOF", "TestATruncatedReplyIsAnUnexpectedEOF"},
 	"`Conn()`, and `Watch` without keys":             {"TestInAnOutageWhatIsNotSentWaitsHoweverItIsSent", "TestNothingFailsDuringResets"},
 	"`MaxRedirects: -1` of a cluster":                {"TestAClusterWithoutRedirectsFollowsMovedAsAnAttempt"},
-	"`TxPipelined` of a cluster whose reply is lost": {"TestATransactionIsRepeatedWholeOrNotAtAll"},
+	"`TxPipelined` of a cluster whose reply is lost": {"TestATransactionInAClusterIsSentAgainIfAllInItMayBe", "TestATransactionIsRepeatedWholeOrNotAtAll"},
 	"`MULTI`, AUTH, SELECT, RESET, CLIENT SETINFO by `rdb.Do`": {"TestEveryStateChangingCommandOfAServerIsKnown"},
 	"an `Adaptive` client": {"TestOfAnAdaptiveClientUserHooksSeeEachCallOnce"},
 	"redsync, redislock, redis_rate, go-redis/cache, ulule/limiter, throttled, fiber's storage": {"TestALibraryGivesTheSameResultsAndAHookSeesTheSameCommands",

@@ -13,6 +13,7 @@ import (
 
 	"github.com/lifeguard-redis/lifeguard/hooks"
 	"github.com/lifeguard-redis/lifeguard/internal/redistest"
+	"github.com/lifeguard-redis/lifeguard/retry"
 )
 
 // What docs/MIGRATION.md says is different, beside a bare client, as far as no other test
@@ -80,6 +81,48 @@ func TestAClusterWithoutRedirectsFollowsMovedAsAnAttempt(t *testing.T) {
 	key := cluster.Key(1, "k")
 	require.ErrorContains(t, bare.Set(t.Context(), key, "v", 0).Err(), "MOVED")
 	require.NoError(t, c.Set(t.Context(), key, "v", 0).Err())
+}
+
+func TestATransactionInAClusterIsSentAgainIfAllInItMayBe(t *testing.T) {
+	s := redistest.Start(t, "--cluster-enabled", "yes")
+	require.NoError(t, s.Admin().Do(t.Context(), "CLUSTER", "ADDSLOTSRANGE", 0, 16383).Err())
+	redistest.Eventually(t, "the cluster is up", soon, func() bool {
+		return bytes.Contains([]byte(s.Admin().ClusterInfo(t.Context()).Val()), []byte("cluster_state:ok"))
+	})
+	p := redistest.NewProxy(t, s.Addr())
+	options := func() *redis.ClusterOptions { // go-redis changes them
+		return &redis.ClusterOptions{ClusterSlots: func(context.Context) ([]redis.ClusterSlot, error) {
+			return []redis.ClusterSlot{{Start: 0, End: 16383, Nodes: []redis.ClusterNode{{Addr: p.Addr()}}}}, nil
+		}}
+	}
+	bare, c := redis.NewClusterClient(options()), clusterClient(t, options())
+	defer bare.Close()
+	send := func(ctx context.Context, rdb redis.UniversalClient) (int64, error) {
+		require.NoError(t, rdb.Set(ctx, "{k}", "v", 0).Err())
+		var sent atomic.Int64
+		p.OnRequest(func(_ int, b []byte) redistest.Action {
+			if bytes.Contains(b, []byte("exec")) && sent.Add(1) == 1 {
+				return redistest.CutAfter
+			}
+			return redistest.Forward
+		})
+		defer p.OnRequest(nil)
+		_, err := rdb.TxPipelined(ctx, func(p redis.Pipeliner) error {
+			p.Set(ctx, "{k}1", "v", 0)
+			p.Set(ctx, "{k}2", "v", 0)
+			return nil
+		})
+		return sent.Load(), err
+	}
+	n, err := send(t.Context(), bare)
+	require.ErrorIs(t, err, io.EOF)
+	require.EqualValues(t, 1, n)
+	n, err = send(t.Context(), c)
+	require.NoError(t, err)
+	require.EqualValues(t, 2, n)
+	n, err = send(retry.Never(t.Context()), c)
+	require.ErrorIs(t, err, retry.ErrUnknownOutcome)
+	require.EqualValues(t, 1, n)
 }
 
 func TestALineThatIsCutIsAnUnexpectedEOF(t *testing.T) {

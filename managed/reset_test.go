@@ -81,7 +81,7 @@ func TestAfterAnOutageNothingFailsAnyMoreAsOnABareClient(t *testing.T) {
 	for name, use := range reads {
 		t.Run(name, func(t *testing.T) {
 			opt := s.Options()
-			opt.PoolSize = 4
+			opt.PoolSize = 20 // so many failed dials, and go-redis refuses everybody for a second
 			bare, c := redis.NewClient(opt), client(t, opt)
 			defer bare.Close()
 			ctx := t.Context()
