@@ -165,7 +165,7 @@ var troubles = map[string]func(tr trouble) error{
 		c := tr.client(&redis.Options{Addr: s.Addr()})
 		for { // a busy machine may need its time before there is an answer
 			err := c.Get(tr.soon(), "k").Err()
-			if strings.HasPrefix(err.Error(), "lifeguard/hooks: handshake") || tr.t.Context().Err() != nil {
+			if strings.HasPrefix(err.Error(), "lifeguard: handshake") || tr.t.Context().Err() != nil {
 				return err
 			}
 		}

@@ -27,18 +27,18 @@ type ConnError struct {
 func (e *ConnError) Error() string {
 	switch {
 	case e.Op == opDial:
-		if text := errtext.Brief(e.Err); strings.HasPrefix(text, "lifeguard/hooks: redis "+e.Node) {
+		if text := errtext.Brief(e.Err); strings.HasPrefix(text, "lifeguard: redis "+e.Node) {
 			return text // a GateError has said it all
 		}
-		return fmt.Sprintf("lifeguard/hooks: dial %s: %s", e.Node, errtext.Brief(e.Err))
+		return fmt.Sprintf("lifeguard: dial %s: %s", e.Node, errtext.Brief(e.Err))
 	case e.Handshake:
-		return fmt.Sprintf("lifeguard/hooks: handshake with %s (connection %d): %s", e.Node, e.ID, errtext.Brief(e.Err))
+		return fmt.Sprintf("lifeguard: handshake with %s (connection %d): %s", e.Node, e.ID, errtext.Brief(e.Err))
 	}
 	sent := "nothing sent"
 	if e.Wrote {
 		sent = "command sent"
 	}
-	return fmt.Sprintf("lifeguard/hooks: %s %s (connection %d, age %v, %s): %s",
+	return fmt.Sprintf("lifeguard: %s %s (connection %d, age %v, %s): %s",
 		e.Op, e.Node, e.ID, e.Age.Round(time.Millisecond), sent, errtext.Brief(e.Err))
 }
 

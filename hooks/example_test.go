@@ -23,7 +23,7 @@ func ExampleConnError() {
 	// Output:
 	// read failed, nothing was sent: false
 	// true
-	// lifeguard/hooks: read localhost:6379 (connection 7, age 1m30s, command sent): EOF
+	// lifeguard: read localhost:6379 (connection 7, age 1m30s, command sent): EOF
 }
 
 func ExampleEvent() {

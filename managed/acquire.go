@@ -247,7 +247,7 @@ func (u *unit) takeNow(ctx context.Context, rdb *redis.Client, l *lease) error {
 					return u.node.DialError(f.Err)
 				}
 			}
-			if away := u.node.Away(); away != nil { // no dial is tried meanwhile
+			if away := u.node.Unreachable(); away != nil { // no dial is tried meanwhile
 				return u.node.DialError(away)
 			}
 			if u.node.Dialing() == 0 && u.node.Exhausted(u.rdb.Options().PoolSize) {

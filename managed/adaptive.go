@@ -78,7 +78,7 @@ func (n batchNode) PoolTimeout() time.Duration { return n.u.rdb.Options().PoolTi
 func (n batchNode) Closed() bool               { return n.u.core.closed.Load() }
 
 func (n batchNode) Unreachable() error {
-	if err := n.u.node.Away(); err != nil {
+	if err := n.u.node.Unreachable(); err != nil {
 		return n.u.node.DialError(err)
 	}
 	return nil

@@ -96,7 +96,7 @@ func (l *lease) settle() {
 	if how == held || l.inFlight.Load() > 0 || !l.settled.CompareAndSwap(false, true) {
 		return
 	}
-	dirty, undoable := l.tracked.Dirty()
+	dirty, undoable := l.tracked.HasSessionState()
 	reason := hooks.Reason("")
 	switch {
 	case how == discarded:
@@ -109,11 +109,11 @@ func (l *lease) settle() {
 		if err := conntrack.Undo(l.conn, l.tracked); err != nil {
 			reason = hooks.ReasonSessionState
 		}
-	case l.tracked.Leaving():
+	case l.tracked.Evicting():
 		reason = l.tracked.Info().Closing
 	}
 	if reason != "" {
-		conntrack.End(l.conn, l.tracked, reason)
+		conntrack.Discard(l.conn, l.tracked, reason)
 	}
 	l.tracked.SetLeased(false)
 	_ = l.conn.Close()

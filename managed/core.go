@@ -149,7 +149,7 @@ func (c *core) Leases() []LeaseInfo {
 }
 
 // CloseReasons counts the connections closed since the client was made, by reason.
-func (c *core) CloseReasons() map[hooks.Reason]uint64 { return c.tracker.Ended() }
+func (c *core) CloseReasons() map[hooks.Reason]uint64 { return c.tracker.CloseReasons() }
 
 // RetryStats counts what was sent again, and why.
 func (c *core) RetryStats() retry.Stats { return c.retries() }

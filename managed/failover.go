@@ -201,7 +201,7 @@ func (m *many) lookForMaster() {
 		case v.Awaiting:
 			c.Kill(hooks.ReasonReadOnly, errDemoted{})
 		default:
-			c.Condemn(hooks.ReasonReadOnly)
+			c.Evict(hooks.ReasonReadOnly)
 		}
 		return true
 	})

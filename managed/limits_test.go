@@ -79,7 +79,7 @@ func TestTenThousandIdleConnectionsCostLittle(t *testing.T) {
 
 	// All get a PING, in ticks.
 	pings := calls(t, s, "ping")
-	c.Node().Tracker().Range(func(conn *conntrack.Conn) bool { conn.Wake(); return true })
+	c.Node().Tracker().Range(func(conn *conntrack.Conn) bool { conn.Validate(); return true })
 	used = cpu(t)
 	began = time.Now()
 	var ticks []time.Duration

@@ -173,7 +173,7 @@ func (u *sourceUnit) fill(n *monitor.Numbers) {
 	n.Dialing, n.Leases, n.LeasesOverdue = node.Dialing(), u.leases.len(), u.leases.overdue()
 	n.Dialed = node.Opened()
 	_, n.DialErrors = node.Dials()
-	ends := node.Ended()
+	ends := node.CloseReasons()
 	n.Closed = make(map[string]uint64, len(ends))
 	for reason, count := range ends {
 		n.Closed[string(reason)] = count

@@ -66,7 +66,7 @@ func TestCallersDoNotNoticeMaintenance(t *testing.T) {
 			for {
 				switch kind {
 				case "pings":
-					c.Node().Tracker().Range(func(conn *conntrack.Conn) bool { conn.Wake(); return true })
+					c.Node().Tracker().Range(func(conn *conntrack.Conn) bool { conn.Validate(); return true })
 					c.Kick()
 				case "visits":
 					for left := c.Node().Main().Idle; left > 0; left-- {

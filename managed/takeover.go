@@ -54,7 +54,7 @@ func (m *many) takenOver(u *unit) {
 // isMaster asks the other nodes, until one of them knows.
 func (m *many) isMaster(u *unit) (is, known bool) {
 	for _, other := range m.core.units() {
-		if other == u || other.node.Away() != nil {
+		if other == u || other.node.Unreachable() != nil {
 			continue
 		}
 		slots, err := other.node.Slots(m.core.set.detection.Patience)

@@ -91,7 +91,7 @@ func (u *unit) warm(ctx context.Context, rdb *redis.Client, n int) (int, error) 
 func (u *unit) ready() int {
 	n := 0
 	u.node.Range(func(conn *conntrack.Conn) bool {
-		if v := conn.View(); v.Ready && v.Pool == hooks.PoolMain && !v.PubSub && !conn.Leaving() {
+		if v := conn.View(); v.Ready && v.Pool == hooks.PoolMain && !v.PubSub && !conn.Evicting() {
 			n++
 		}
 		return true

@@ -216,9 +216,9 @@ func (b *breaker) reset() {
 	b.dirty.Store(false)
 }
 
-// left is how long it takes until the breaker can open, 0 if it may any time or
+// remaining is how long it takes until the breaker can open, 0 if it may any time or
 // there is none.
-func (b *breaker) left() time.Duration {
+func (b *breaker) remaining() time.Duration {
 	if b.clean() {
 		return 0
 	}

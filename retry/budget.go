@@ -32,7 +32,7 @@ type Budget struct {
 	saved atomic.Int64
 
 	mu     sync.Mutex
-	left   float64 // of the reserve
+	tokens float64 // of the reserve
 	filled time.Time
 }
 
@@ -45,7 +45,7 @@ func NewBudget(ratio, perSecond float64) *Budget {
 		ratio:   int64(min(ratio, 1) * unit),
 		reserve: max(perSecond, 0),
 		free:    ratio < 0,
-		left:    max(perSecond, 0),
+		tokens:  max(perSecond, 0),
 	}
 }
 
@@ -84,13 +84,13 @@ func (b *Budget) take(n int) bool {
 	defer b.mu.Unlock()
 	now := time.Now()
 	if !b.filled.IsZero() {
-		b.left = min(b.reserve, b.left+now.Sub(b.filled).Seconds()*b.reserve)
+		b.tokens = min(b.reserve, b.tokens+now.Sub(b.filled).Seconds()*b.reserve)
 	}
 	b.filled = now
 	// A pipeline may be larger than a whole second's reserve: a full one is
 	// enough for it then.
-	if need := min(float64(n), max(b.reserve, 1)); b.left >= need {
-		b.left -= need
+	if need := min(float64(n), max(b.reserve, 1)); b.tokens >= need {
+		b.tokens -= need
 		return true
 	}
 	return false

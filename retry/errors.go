@@ -124,13 +124,13 @@ func (e *handshakeError) Timeout() bool { return errtext.IsTimeout(e.err) }
 // Temporary makes it a net.Error, as the error it stands for mostly is.
 func (e *handshakeError) Temporary() bool { return e.Timeout() }
 
-// fullError is the refusal of a server that takes no new connection: the command that
+// refusedError is the refusal of a server that takes no new connection: the command that
 // the connection was made for has not been written. It is no redis.Error, or go-redis
 // would take HELLO for unknown there, and go on.
-type fullError struct{ err error }
+type refusedError struct{ err error }
 
-func (e *fullError) Error() string { return e.err.Error() }
-func (e *fullError) Unsent() bool  { return true }
+func (e *refusedError) Error() string { return e.err.Error() }
+func (e *refusedError) Unsent() bool  { return true }
 
 // handshakeReply is a handshakeError with which the server answered: WRONGPASS,
 // NOAUTH and the like. It is a redis.Error as any reply is.

@@ -20,7 +20,7 @@ func handshake(cmd redis.Cmder, err error) error {
 	}
 	err = reveal(err)
 	if strings.HasPrefix(err.Error(), textNewClient) {
-		return &fullError{err}
+		return &refusedError{err}
 	}
 	if f := classify(err); f.kind != lost && f.kind != unwritten && !isAnswer(err) {
 		return err

@@ -100,7 +100,7 @@ func (h *Hook) Process(ctx context.Context, cmd redis.Cmder, next redis.ProcessH
 	}
 	// The usual way allocates nothing.
 	cut := h.cutSoFar()
-	err := h.left(cmd, next(ctx, cmd))
+	err := h.errOf(cmd, next(ctx, cmd))
 	if err == nil || err == redis.Nil {
 		if !h.breaker.clean() {
 			h.breaker.record(failure{outcome: Answered})
@@ -192,7 +192,7 @@ func (h *Hook) once(ctx context.Context, cmd redis.Cmder, next redis.ProcessHook
 		defer cancel()
 	}
 	cut := h.cutSoFar()
-	f := h.understand(ctx, cmd, h.left(cmd, next(actx, cmd)), cut)
+	f := h.understand(ctx, cmd, h.errOf(cmd, next(actx, cmd)), cut)
 	if end != nil {
 		end(f)
 	} else {
@@ -204,9 +204,9 @@ func (h *Hook) once(ctx context.Context, cmd redis.Cmder, next redis.ProcessHook
 	return f
 }
 
-// left is err, or the error left in the command: ClusterClient.DBSize,
+// errOf is err, or the error left in the command: ClusterClient.DBSize,
 // ScriptLoad and a few more return none.
-func (h *Hook) left(cmd redis.Cmder, err error) error {
+func (h *Hook) errOf(cmd redis.Cmder, err error) error {
 	if err == nil && h.fanout.Load() {
 		if e := cmd.Err(); e != errUnanswered {
 			return e

@@ -52,7 +52,7 @@ type (
 	// unsent is an error of a connection or of a dial. Unsent is true if no byte
 	// of the command was written, and false if some were.
 	unsent interface{ Unsent() bool }
-	// waiter is an error of a node that is known to be away. Wait returns nil when
+	// waiter is an error of a node that is known to be unreachable. Wait returns nil when
 	// it may be tried again, and an error when ctx ends first.
 	waiter interface {
 		Wait(ctx context.Context) error
@@ -113,7 +113,7 @@ type kind uint8
 
 const (
 	final       kind = iota // nothing: it is the answer, or trying again is no use
-	away                    // the node is away or not ready: wait, it costs no attempt
+	notReady                // the node is unreachable or not ready: wait, it costs no attempt
 	unwritten               // nothing was written to this connection: take another one
 	lost                    // no reply: only if the command may be repeated
 	notExecuted             // refused for now
@@ -172,9 +172,9 @@ func judge(err error) failure {
 	}
 	switch {
 	case f.outcome == Answered && f.kind != final: // refused for now
-		f.kind = away
+		f.kind = notReady
 	case f.outcome == Unknown, f.kind == unwritten:
-		f.kind, f.reason, f.node = away, ReasonDial, true
+		f.kind, f.reason, f.node = notReady, ReasonDial, true
 	}
 	f.outcome, f.foreign = NotSent, false
 	return f
@@ -194,9 +194,9 @@ func classify(err error) failure {
 		f.outcome = NotSent // waited for once, and that was all
 		return f
 	}
-	var full *fullError
-	if errors.As(err, &full) {
-		return failure{err: err, outcome: NotSent, kind: away, reason: ReasonMaxClients}
+	var refused *refusedError
+	if errors.As(err, &refused) {
+		return failure{err: err, outcome: NotSent, kind: notReady, reason: ReasonMaxClients}
 	}
 	var answer redis.Error
 	if errors.As(err, &answer) {
@@ -212,10 +212,10 @@ func classify(err error) failure {
 	}
 	var w waiter
 	if errors.As(err, &w) {
-		return failure{err: err, outcome: NotSent, kind: away, reason: ReasonDial, node: true}
+		return failure{err: err, outcome: NotSent, kind: notReady, reason: ReasonDial, node: true}
 	}
 	if isDial(err) {
-		f = failure{err: err, outcome: NotSent, kind: away, reason: ReasonDial, node: true}
+		f = failure{err: err, outcome: NotSent, kind: notReady, reason: ReasonDial, node: true}
 		if isMisconfigured(err) {
 			f.kind, f.node = final, false
 		}

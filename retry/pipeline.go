@@ -385,7 +385,7 @@ func rank(f failure) int {
 		return 3
 	case notExecuted:
 		return 2
-	case away:
+	case notReady:
 		return 1
 	}
 	return 0

@@ -13,7 +13,7 @@ type refusal struct {
 	begins string   // how the reply begins
 	words  []string // whole replies, without a "." at the end; see isServersOwn
 	reason Reason
-	kind   kind   // away: wait for the node; notExecuted: try again a few times; final: do not
+	kind   kind   // notReady: wait for the node; notExecuted: try again a few times; final: do not
 	source string // in the sources of Redis; Valkey has the same file, or the one in brackets
 	what   string // for docs/COMMANDS.md
 }
@@ -21,14 +21,14 @@ type refusal struct {
 // refusals is the one list of them. The texts are those of Redis 7.0, 8.0 and 8.6
 // and of Valkey 8.1, whose name stands in place of Redis in some.
 var refusals = []refusal{
-	{begins: "LOADING ", reason: ReasonLoading, kind: away,
+	{begins: "LOADING ", reason: ReasonLoading, kind: notReady,
 		words:  []string{"LOADING Redis is loading the dataset in memory", "LOADING Valkey is loading the dataset in memory"},
 		source: "src/server.c: createSharedObjects", what: "waited for"},
-	{begins: "MASTERDOWN ", reason: ReasonMasterDown, kind: away,
+	{begins: "MASTERDOWN ", reason: ReasonMasterDown, kind: notReady,
 		words: []string{"MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'",
 			"MASTERDOWN Link with MASTER is down, replica-serve-stale-data is set to 'no' and 'allow-stale' flag is not set on the script"},
 		source: "src/server.c: createSharedObjects; src/script.c: scriptPrepareForRun", what: "waited for"},
-	{begins: "CLUSTERDOWN ", reason: ReasonClusterDown, kind: away,
+	{begins: "CLUSTERDOWN ", reason: ReasonClusterDown, kind: notReady,
 		words: []string{"CLUSTERDOWN Hash slot not served", "CLUSTERDOWN The cluster is down",
 			"CLUSTERDOWN The cluster is down and only accepts read commands"},
 		source: "src/cluster.c: clusterRedirectClient", what: "waited for"},

@@ -18,7 +18,7 @@ func (h *Hook) pause(ctx context.Context, p *progress, f failure, a Attempt) (bo
 	deadline, hasDeadline := ctx.Deadline()
 	var gate waiter
 	switch f.kind {
-	case away, unwritten:
+	case notReady, unwritten:
 		if h.policy.MaxAttempts == 1 && !f.evicted {
 			return false, f.err
 		}
@@ -27,7 +27,7 @@ func (h *Hook) pause(ctx context.Context, p *progress, f failure, a Attempt) (bo
 		} else if !hasDeadline && time.Since(p.since) >= UnreachableLimit {
 			return false, f.err
 		}
-		if f.kind == away {
+		if f.kind == notReady {
 			gate = gateOf(f.err)
 		}
 		switch {
@@ -35,7 +35,7 @@ func (h *Hook) pause(ctx context.Context, p *progress, f failure, a Attempt) (bo
 			if p.evicted++; p.evicted > manyEvicted {
 				wait = h.policy.Backoff(p.evicted - manyEvicted)
 			}
-		case p.idle > 0 || f.kind == away:
+		case p.idle > 0 || f.kind == notReady:
 			wait = h.policy.Backoff(p.idle + 1)
 			p.idle++
 		default: // another connection may do at once
@@ -50,7 +50,7 @@ func (h *Hook) pause(ctx context.Context, p *progress, f failure, a Attempt) (bo
 		wait = h.policy.Backoff(p.sent)
 	}
 	wait = max(wait, 0)
-	if f.kind == away && f.outcome == Answered {
+	if f.kind == notReady && f.outcome == Answered {
 		wait = max(wait, leastPause) // nothing else bounds how often it is asked
 	}
 	if gate == nil && hasDeadline && time.Until(deadline) <= wait {
@@ -75,7 +75,7 @@ func (h *Hook) pause(ctx context.Context, p *progress, f failure, a Attempt) (bo
 func (h *Hook) waitGate(ctx context.Context, gate waiter, p *progress, f failure, wait time.Duration, hasDeadline bool) (bool, error) {
 	wctx, limit := ctx, time.Duration(0)
 	if h.breaker != nil { // look again when it may open
-		switch limit = h.breaker.left(); {
+		switch limit = h.breaker.remaining(); {
 		case limit > 0:
 		case h.breaker.clean():
 			limit = h.breaker.after
@@ -121,7 +121,7 @@ func sleep(ctx context.Context, d time.Duration, last error) (bool, error) {
 	}
 }
 
-// gateOf finds who watches the node that is away.
+// gateOf finds who watches the node that is unreachable.
 func gateOf(err error) waiter {
 	var w waiter
 	if errors.As(err, &w) {

@@ -30,7 +30,7 @@ func BenchmarkVisit(b *testing.B) {
 			all := r.conns()
 			b.ReportAllocs()
 			for i := 0; b.Loop(); i++ {
-				all[i%len(all)].Wake()
+				all[i%len(all)].Validate()
 				if _, _, err := r.visit(hooks.PoolMain); err != nil {
 					b.Fatal(err)
 				}

@@ -95,7 +95,7 @@ var (
 
 	past = time.Unix(1, 0)
 
-	errDesync = errors.New("lifeguard/hooks: unexpected use of the connection during a visit")
+	errDesync = errors.New("lifeguard: unexpected use of the connection during a visit")
 )
 
 func (c *Conn) has(f uint32) bool { return c.flags.Load()&f != 0 }
@@ -257,7 +257,7 @@ func (c *Conn) Read(b []byte) (int, error) {
 		// A single reply says so at its start: what is large, and all after its first
 		// read, need not be searched.
 		if fl&fReady != 0 && (b[0] == '-' || b[0] == '>' || fl&(fMany|fPushSeen) != 0) && saysReadOnly(b[:n]) && !c.sentinel() {
-			c.Condemn(hooks.ReasonReadOnly)
+			c.Evict(hooks.ReasonReadOnly)
 		}
 	}
 	if err != nil {
@@ -385,7 +385,7 @@ func (c *Conn) fail(op string, err error) error {
 		}
 		c.end(why, err)
 		if !e.Self {
-			c.node.alarm()
+			c.node.noteFailure()
 		}
 		if !c.sentinel() { // it says nothing about the servers
 			if e.Handshake && !e.Self {
@@ -434,9 +434,9 @@ func (c *Conn) sentinel() bool { return hooks.Pool(c.pool.Load()) == hooks.PoolS
 // SetLeased says whether a lease holds the connection.
 func (c *Conn) SetLeased(on bool) { c.leased.Store(on) }
 
-// Dirty reports whether commands left state on the connection, and whether that
+// HasSessionState reports whether commands left state on the connection, and whether that
 // state can be undone (an open MULTI, watched keys) by Undo.
-func (c *Conn) Dirty() (dirty, undoable bool) {
+func (c *Conn) HasSessionState() (has, undoable bool) {
 	d := command.SessionState(c.state.Load())
 	return d != 0, d != 0 && d&^(command.InMulti|command.Watching) == 0
 }

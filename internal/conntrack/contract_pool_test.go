@@ -359,7 +359,7 @@ func TestVisitsAreSeenByNoHookAndNoLimiter(t *testing.T) {
 	before := [2]int64{lim.allowed.Load(), lim.reported.Load()}
 	for i := range 6 {
 		if i == 3 {
-			r.conns()[0].Condemn(hooks.ReasonReset)
+			r.conns()[0].Evict(hooks.ReasonReset)
 		}
 		if _, _, err := r.visit(hooks.PoolMain); err != nil && i < 3 {
 			t.Fatal(err)

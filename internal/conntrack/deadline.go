@@ -135,7 +135,7 @@ func (c *Conn) SetReadDeadline(t time.Time) error {
 // clients whose ReadTimeout of -2 makes go-redis set no read deadline at all.
 func (c *Conn) waken(patience time.Duration, why hooks.Reason) {
 	c.patience.Store(int64(patience))
-	c.wokenFor.Store(packOrder(orderWake, why))
+	c.wokenFor.Store(packOrder(orderValidate, why))
 	c.change(fReadStale, fWaking|fWoken)
 	c.reads.forget()
 	_ = c.deadline(OpRead, c.Conn.SetReadDeadline(c.wakeLimit()))
@@ -144,7 +144,7 @@ func (c *Conn) waken(patience time.Duration, why hooks.Reason) {
 func (c *Conn) wakeLimit() time.Time {
 	patience := time.Duration(c.patience.Load())
 	if patience <= 0 {
-		patience = c.node.t.cfg.WakeTimeout
+		patience = c.node.t.cfg.ValidateTimeout
 	}
 	return time.Now().Add(patience)
 }

@@ -46,11 +46,11 @@ func Example() {
 	for _, c := range tracker.Conns() {
 		fmt.Println(c.Pool, c.State, c.LastCommand)
 	}
-	tracker.Range(func(c *conntrack.Conn) bool { c.Retire(hooks.ReasonAge); return true })
+	tracker.Range(func(c *conntrack.Conn) bool { c.EvictIdle(hooks.ReasonAge); return true })
 	if _, removed, _ := node.Visit(hooks.PoolMain, 0); !removed {
 		panic("the connection is still there")
 	}
-	if n := tracker.Ended()[hooks.ReasonAge]; n != 1 || tracker.Len() != 0 {
+	if n := tracker.CloseReasons()[hooks.ReasonAge]; n != 1 || tracker.Len() != 0 {
 		panic(fmt.Sprint("ended: ", n))
 	}
 }

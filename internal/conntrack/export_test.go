@@ -74,8 +74,8 @@ func Canned(nc net.Conn) bool {
 // Peek looks at the socket.
 func (c *Conn) Peek() (alive, pending bool) { return c.peek() }
 
-// Calm makes it a long time since a connection of the node failed.
-func (n *Node) Calm() { n.failedAt.Store(n.t.now() - int64(time.Hour)) }
+// ForgetFailures makes it a long time since a connection of the node failed.
+func (n *Node) ForgetFailures() { n.failedAt.Store(n.t.now() - int64(time.Hour)) }
 
 // Places is how many visits are on their way.
 func Places() (n int) {

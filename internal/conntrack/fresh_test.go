@@ -36,7 +36,7 @@ func (r countedRaw) Control(f func(uintptr)) error {
 }
 
 // The look at each checkout is left out for what was used a moment ago, but not
-// before a node has been calm for a while, and not after a connection failed.
+// before a node has gone without failures for a while, and not after a connection failed.
 func TestWhatWasUsedAMomentAgoIsNotLookedAtOnACalmNode(t *testing.T) {
 	s := redistest.Start(t)
 	opt := s.Options()
@@ -89,9 +89,9 @@ func TestWhatWasUsedAMomentAgoIsNotLookedAtOnACalmNode(t *testing.T) {
 		t.Fatalf("%s all checkouts look", when)
 	}
 	every("on a new node")
-	r.node.Calm()
-	seldom("on a calm node", command)
-	seldom("of leases on a calm node", lease)
+	r.node.ForgetFailures()
+	seldom("on a node without failures", command)
+	seldom("of leases on a node without failures", lease)
 
 	for name, take := range map[string]func(){"given out": command, "leased": lease} {
 		time.Sleep(2 * time.Millisecond)

@@ -13,7 +13,7 @@ import (
 	"github.com/lifeguard-redis/lifeguard/internal/errtext"
 )
 
-// gate stands in front of the dials to one node. While the node is away, one
+// gate stands in front of the dials to one node. While the node is unreachable, one
 // prober tries to reach it and every other dial fails at once: go-redis dials
 // without its caller's ctx and keeps a slot of the pool meanwhile (TestContractTheDialerNeverSeesTheCaller), so
 // the waiting is done by the callers, where their ctx is, with GateError.Wait.
@@ -21,8 +21,8 @@ type gate struct {
 	n *Node
 
 	mu    sync.Mutex
-	open  chan struct{}   // closed when the node is back; nil while it is not away
-	since time.Time       // when it went away
+	open  chan struct{}   // closed when the node is back; nil while it can be reached
+	since time.Time       // when it became unreachable
 	asked time.Time       // when somebody last wanted a connection
 	ctx   context.Context // ends with the node
 	stop  context.CancelFunc
@@ -45,7 +45,7 @@ const (
 // GateError says that a node is unreachable: the dial was not even tried.
 type GateError struct {
 	Node  string
-	Since time.Time // when it went away
+	Since time.Time // when it became unreachable
 	Err   error     // the last dial's error
 	gate  *gate
 	open  chan struct{}
@@ -56,7 +56,7 @@ func (e *GateError) Error() string {
 	if d := round(time.Since(e.Since)); d > 0 {
 		lasted = fmt.Sprintf(" for %v", d)
 	}
-	return fmt.Sprintf("lifeguard/hooks: redis %s unreachable%s: %s", e.Node, lasted, errtext.Brief(e.Err))
+	return fmt.Sprintf("lifeguard: redis %s unreachable%s: %s", e.Node, lasted, errtext.Brief(e.Err))
 }
 
 func (e *GateError) Unwrap() error { return e.Err }
@@ -92,7 +92,7 @@ func (g *gate) touch() {
 	g.mu.Unlock()
 }
 
-// check returns a GateError while the node is away.
+// check returns a GateError while the node is unreachable.
 func (g *gate) check() error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -103,17 +103,17 @@ func (g *gate) check() error {
 	return g.errLocked()
 }
 
-// awayError is a GateError without Wait.
-type awayError struct{ gate *GateError }
+// unreachableError is a GateError without Wait.
+type unreachableError struct{ gate *GateError }
 
-func (e *awayError) Error() string { return e.gate.Error() }
-func (e *awayError) Unwrap() error { return e.gate.Err }
-func (e *awayError) Unsent() bool  { return true }
+func (e *unreachableError) Error() string { return e.gate.Error() }
+func (e *unreachableError) Unwrap() error { return e.gate.Err }
+func (e *unreachableError) Unsent() bool  { return true }
 
 func (g *gate) errLocked() error {
 	e := &GateError{Node: g.n.addr, Since: g.since, Err: g.n.health.why(), gate: g, open: g.open}
 	if g.n.noWait {
-		return &awayError{e}
+		return &unreachableError{e}
 	}
 	return e
 }
@@ -223,8 +223,8 @@ func (n *Node) DialError(err error) error {
 	return typed(&hooks.ConnError{Op: OpDial, Node: n.addr, Err: err})
 }
 
-// Away returns the error of a node that is away, nil if it is not known to be.
-func (n *Node) Away() error {
+// Unreachable returns the error of a node that cannot be reached, nil if it is not known to be so.
+func (n *Node) Unreachable() error {
 	n.gate.mu.Lock()
 	defer n.gate.mu.Unlock()
 	if n.gate.open == nil {

@@ -40,7 +40,7 @@ type tlsConn struct{ *Conn }
 // NetConn returns the connection below TLS.
 func (c tlsConn) NetConn() net.Conn { return c.below }
 
-var errNoSocket = errors.New("lifeguard/hooks: the connection has no socket to look at")
+var errNoSocket = errors.New("lifeguard: the connection has no socket to look at")
 
 // SyscallConn implements syscall.Conn. Right after SetDeadline(zero) it is the
 // pool's check at a checkout, at any other time a look for push frames on a
@@ -54,7 +54,7 @@ func (c checkedConn) SyscallConn() (syscall.RawConn, error) {
 	}
 	c.unset(fCheckout)
 	if c.node.sweeping.Load() > 0 {
-		// Refusing here would make the visit dial (TestASweepOfCondemnedConnectionsDialsNothing); its own write
+		// Refusing here would make the visit dial (TestASweepOfEvictedConnectionsDialsNothing); its own write
 		// looks at the connection instead, and so does any other first write.
 		c.set(fUnchecked)
 		return &c.guard, nil
@@ -77,20 +77,20 @@ func (c checkedConn) SyscallConn() (syscall.RawConn, error) {
 // several percent of its throughput. A connection may break right after a look,
 // too; what is not noticed here is noticed by the command.
 const (
-	fresh    = time.Millisecond
-	calmTime = 5 * time.Second
+	justUsed      = time.Millisecond
+	recentFailure = 5 * time.Second
 )
 
 func (c *Conn) justUsed(now int64) bool {
-	return now-c.lastUsed.Load() < int64(fresh) && c.node.calm(now)
+	return now-c.lastUsed.Load() < int64(justUsed) && c.node.noRecentFailure(now)
 }
 
-// calm reports whether no connection of the node has failed, or been found dead,
+// noRecentFailure reports whether no connection of the node has failed, or been found dead,
 // for a while; at first nothing is known.
-func (n *Node) calm(now int64) bool { return now-n.failedAt.Load() >= int64(calmTime) }
+func (n *Node) noRecentFailure(now int64) bool { return now-n.failedAt.Load() >= int64(recentFailure) }
 
-// alarm ends the calm.
-func (n *Node) alarm() { n.failedAt.Store(n.t.now()) }
+// noteFailure ends that.
+func (n *Node) noteFailure() { n.failedAt.Store(n.t.now()) }
 
 // Read runs go-redis's look at the socket without waiting. Over TLS the bytes on
 // the socket mean nothing to go-redis, so the look is ours.

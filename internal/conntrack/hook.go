@@ -210,7 +210,7 @@ func (s *scope) run(ctx context.Context, cmd redis.Cmder, watch bool) error {
 // connection, so it gets nothing while the node is known to be away: that can be waited for.
 func (s *scope) touch(ctx context.Context, cmd redis.Cmder) error {
 	if !s.touched.Load() && !command.IsHandshake(cmd) {
-		if err := s.in.Node.Away(); err != nil {
+		if err := s.in.Node.Unreachable(); err != nil {
 			return s.in.Node.DialError(err)
 		}
 	}

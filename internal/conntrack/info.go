@@ -36,7 +36,7 @@ func (c *Conn) Info() hooks.ConnInfo {
 	}
 	if e := c.ended.Load(); e != nil {
 		i.Closing = e.reason
-	} else if level, r := unpackOrder(c.order.Load()); level >= orderSoft {
+	} else if level, r := unpackOrder(c.order.Load()); level >= orderEvictIdle {
 		i.Closing = r
 	}
 	return i

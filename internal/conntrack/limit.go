@@ -8,7 +8,7 @@ import (
 )
 
 // ErrConnLimit is why a connection was not opened: as many as allowed are open.
-var ErrConnLimit = errors.New("lifeguard/hooks: the limit of open connections is reached")
+var ErrConnLimit = errors.New("lifeguard: the limit of open connections is reached")
 
 // seat takes a place in the budget of connections, waiting for one. Who waits
 // first is served first.
@@ -69,6 +69,6 @@ func (t *Tracker) ownSeat(ctx context.Context) (leave func(), err error) {
 
 func unseat(places chan struct{}) func() { return sync.OnceFunc(func() { <-places }) }
 
-// OnFull sets the function that hears, again and again while that lasts, that a
+// OnConnLimit sets the function that hears, again and again while that lasts, that a
 // connection is wanted and the limit is reached. It must not block.
-func (t *Tracker) OnFull(f func()) { t.full.Store(&f) }
+func (t *Tracker) OnConnLimit(f func()) { t.full.Store(&f) }

@@ -82,7 +82,7 @@ const minWriteBuffer = 64
 // connection. Give the client to Bind.
 func (t *Tracker) NewNode(opt *redis.Options) *Node {
 	n := &Node{t: t, opt: opt, addr: opt.Addr}
-	n.alarm()
+	n.noteFailure()
 	if n.addr == "" {
 		n.addr = "localhost:6379" // go-redis's default
 	}
@@ -154,7 +154,7 @@ func ready(ctx context.Context, conn *redis.Conn, apart bool) error {
 // Bind completes the node with the client that was made of its options.
 func (n *Node) Bind(c *redis.Client) {
 	n.client.Store(c)
-	m := c.WithTimeout(n.t.cfg.WakeTimeout)
+	m := c.WithTimeout(n.t.cfg.ValidateTimeout)
 	m.Options().Limiter = nil // its own copy of the options (TestContractWithTimeoutClonesShareThePoolsAndHaveNoHooks)
 	m.Options().OnConnect = n.connected(true)
 	n.maint.Store(m)
@@ -180,7 +180,7 @@ func (n *Node) dialTimeout() time.Duration {
 	return 5 * time.Second // go-redis's default
 }
 
-// NoWaiting makes commands that meet the node while it is away fail at once
+// NoWaiting makes commands that meet the node while it is unreachable fail at once
 // instead of waiting for its return: in a cluster another node may take over.
 func (n *Node) NoWaiting() { n.noWait = true }
 
@@ -213,8 +213,8 @@ func (n *Node) OnDialTook(f func(time.Duration)) { n.dialTook.Store(&f) }
 // Opened counts the connections that were opened.
 func (n *Node) Opened() uint64 { return n.opened.Load() }
 
-// Ended counts the connections of the node that ended, by reason.
-func (n *Node) Ended() map[hooks.Reason]uint64 { return n.ends.read() }
+// CloseReasons counts the connections of the node that were closed, by reason.
+func (n *Node) CloseReasons() map[hooks.Reason]uint64 { return n.ends.read() }
 
 // HitsOfOurs calls read, which reads go-redis's counts of hits, and returns how many
 // of them were maintenance's at most: it may just be counting one.
@@ -253,6 +253,6 @@ func (n *Node) ClosedToNew() bool {
 // TellOfUse makes the tracker's OnUse be called at the next command, once.
 func (n *Node) TellOfUse() { n.tell.Store(true) }
 
-// SetSilence sets the time without traffic after which a connection is not given
+// SetServerTimeout sets the time without traffic after which a connection is not given
 // out without a PING. 0: none.
-func (n *Node) SetSilence(d time.Duration) { n.silence.Store(int64(d)) }
+func (n *Node) SetServerTimeout(d time.Duration) { n.silence.Store(int64(d)) }

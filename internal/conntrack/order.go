@@ -8,13 +8,13 @@ import (
 
 // An order says what is to happen to a connection that go-redis holds idle. It
 // is kept per connection, so that no single sweep has to be complete. The
-// checkout guard obeys hard orders, visits obey all of them.
+// checkout guard obeys orderEvict, visits obey all of them.
 
 const (
-	orderNone uint32 = iota
-	orderWake        // visit: send a real PING
-	orderSoft        // visit: discard; a caller who comes first may still use it
-	orderHard        // visit and guard: never use it again
+	orderNone      uint32 = iota
+	orderValidate         // visit: send a real PING
+	orderEvictIdle        // visit: discard; a caller who comes first may still use it
+	orderEvict            // visit and guard: never use it again
 )
 
 var reasonCodes = []hooks.Reason{"", hooks.ReasonAge, hooks.ReasonIdle, hooks.ReasonHeartbeat, hooks.ReasonSuspected, hooks.ReasonReadOnly, hooks.ReasonSessionState,
@@ -44,61 +44,61 @@ func (c *Conn) give(level uint32, r hooks.Reason) {
 	}
 }
 
-// withdraw takes a wake or soft order back.
+// withdraw takes an order back.
 func (c *Conn) withdraw(level uint32) {
 	if old := c.order.Load(); old&0xff == level {
 		c.order.CompareAndSwap(old, orderNone)
 	}
 }
 
-// Condemn makes go-redis end the connection at its next checkout or visit, with
+// Evict makes go-redis close the connection at its next checkout or visit, with
 // reason r. Safe for concurrent use.
-func (c *Conn) Condemn(r hooks.Reason) { c.give(orderHard, r) }
+func (c *Conn) Evict(r hooks.Reason) { c.give(orderEvict, r) }
 
-// Wake makes the next visit send a real PING; if that is not answered, the
+// Validate makes the next visit send a real PING; if that is not answered, the
 // connection ends with ReasonHeartbeat. Safe for concurrent use.
-func (c *Conn) Wake() { c.give(orderWake, hooks.ReasonHeartbeat) }
+func (c *Conn) Validate() { c.give(orderValidate, hooks.ReasonHeartbeat) }
 
-// Suspect is Wake for a connection that may be dead: without an answer it ends
+// Suspect is Validate for a connection that may be dead: without an answer it ends
 // with ReasonSuspected. Safe for concurrent use.
-func (c *Conn) Suspect() { c.give(orderWake, hooks.ReasonSuspected) }
+func (c *Conn) Suspect() { c.give(orderValidate, hooks.ReasonSuspected) }
 
-// Retire makes the next visit end the connection, with reason r; a caller who
+// EvictIdle makes the next visit close the connection, with reason r; a caller who
 // comes first may still use it. Safe for concurrent use.
-func (c *Conn) Retire(r hooks.Reason) { c.give(orderSoft, r) }
+func (c *Conn) EvictIdle(r hooks.Reason) { c.give(orderEvictIdle, r) }
 
-// Spare takes back what Wake, Suspect or Retire asked for.
-func (c *Conn) Spare() {
-	c.withdraw(orderWake)
-	c.withdraw(orderSoft)
+// CancelOrder takes back what Validate, Suspect or EvictIdle asked for.
+func (c *Conn) CancelOrder() {
+	c.withdraw(orderValidate)
+	c.withdraw(orderEvictIdle)
 }
 
-// Unwake takes back what Wake asked for.
-func (c *Conn) Unwake() {
-	c.order.CompareAndSwap(packOrder(orderWake, hooks.ReasonHeartbeat), orderNone)
+// CancelValidate takes back what Validate asked for.
+func (c *Conn) CancelValidate() {
+	c.order.CompareAndSwap(packOrder(orderValidate, hooks.ReasonHeartbeat), orderNone)
 }
 
-// Leaving reports whether the connection will be ended as soon as it is idle.
-func (c *Conn) Leaving() bool {
-	return c.ended.Load() != nil || c.order.Load()&0xff >= orderSoft || c.state.Load() != 0 && !c.leased.Load()
+// Evicting reports whether the connection will be closed as soon as it is idle.
+func (c *Conn) Evicting() bool {
+	return c.ended.Load() != nil || c.order.Load()&0xff >= orderEvictIdle || c.state.Load() != 0 && !c.leased.Load()
 }
 
-// Due reports whether a visit has an order to obey on the connection. One that is
-// Dirty ends at the next checkout or visit, too, but may be in somebody's hands.
+// Due reports whether a visit has an order to obey on the connection. One with session
+// state is closed at the next checkout or visit, too, but may be in somebody's hands.
 func (c *Conn) Due() bool { return c.order.Load() != orderNone }
 
 // Kill ends the connection although a command is in flight on it, which fails
 // with cause. For connections that are known to be dead. Safe for concurrent use.
 func (c *Conn) Kill(r hooks.Reason, cause error) {
 	c.end(r, cause)
-	c.give(orderHard, r)
+	c.give(orderEvict, r)
 	c.interrupt(cause)
 }
 
-// KillSilent is Kill unless something has come from the peer, read or not, as on a
+// KillUnanswered is Kill unless something has come from the peer, read or not, as on a
 // machine that is too busy, or something has been written since: then the connection
 // is alive after all. It reports whether it was killed.
-func (c *Conn) KillSilent(written time.Duration, r hooks.Reason, cause error) bool {
+func (c *Conn) KillUnanswered(written time.Duration, r hooks.Reason, cause error) bool {
 	if _, pending := c.peekWith(new(peeker)); pending || !c.has(fAwaiting) || c.lastUsed.Load() != int64(written) {
 		return false
 	}
@@ -111,7 +111,7 @@ func (c *Conn) refusal(now int64) hooks.Reason {
 	if e := c.ended.Load(); e != nil {
 		return e.reason
 	}
-	if level, r := unpackOrder(c.order.Load()); level == orderHard {
+	if level, r := unpackOrder(c.order.Load()); level == orderEvict {
 		return r
 	}
 	if c.state.Load() != 0 && !c.leased.Load() {

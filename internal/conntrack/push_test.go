@@ -147,7 +147,7 @@ func TestAPushCutAtAnyByteAroundAVisitIsNeverMixedUp(t *testing.T) {
 			<-arrived
 			go close(rest) // races with the visit on purpose
 			if mode == "wake" {
-				c.Wake()
+				c.Validate()
 			}
 			switch mode {
 			case "lease":

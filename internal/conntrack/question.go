@@ -11,11 +11,11 @@ import (
 	"github.com/lifeguard-redis/lifeguard/hooks"
 )
 
-// Fresh opens a connection of its own to the node, sends a PING and closes it:
+// PingNew opens a connection of its own to the node, sends a PING and closes it:
 // the witness that tells a dead connection from a slow server.
-// While the node is away it asks nobody: the gate's prober does, alone.
-func (n *Node) Fresh(ctx context.Context) error {
-	if err := n.Away(); err != nil {
+// While the node is unreachable it asks nobody: the gate's prober does, alone.
+func (n *Node) PingNew(ctx context.Context) error {
+	if err := n.Unreachable(); err != nil {
 		return err
 	}
 	taken := false // the handshake is over: the server takes new connections

@@ -479,7 +479,7 @@ func TestWhatIsMarkedDoesChangeTheConnection(t *testing.T) {
 	} {
 		r := newRig(t, s.Options(), conntrack.Config{})
 		conn, c := r.lease(t)
-		if dirty, _ := c.Dirty(); dirty {
+		if dirty, _ := c.HasSessionState(); dirty {
 			t.Fatal("dirty from the handshake")
 		}
 		if err := conn.Do(bg, x.cmd...).Err(); err != nil {
@@ -491,7 +491,7 @@ func TestWhatIsMarkedDoesChangeTheConnection(t *testing.T) {
 				shown = x.shown(i)
 			}
 		}
-		if dirty, _ := c.Dirty(); !dirty || !shown {
+		if dirty, _ := c.HasSessionState(); !dirty || !shown {
 			t.Errorf("%v: marked %v, shown by the server %v, want both", x.cmd, dirty, shown)
 		}
 		_ = conn.Close()

@@ -35,7 +35,7 @@ func (n *Node) reached(addr string) {
 	}
 	n.Range(func(c *Conn) bool {
 		if c.addr == *old && hooks.Pool(c.pool.Load()) != hooks.PoolSentinel {
-			c.Condemn(hooks.ReasonReadOnly)
+			c.Evict(hooks.ReasonReadOnly)
 		}
 		return true
 	})

@@ -142,7 +142,7 @@ func TestAHealthyTLSConnectionIsNotTakenForDead(t *testing.T) {
 			c.SetLeased(false)
 		}
 		if now := r.conns(); len(now) != 3 || now[0] != old[0] || now[2] != old[2] {
-			t.Errorf("healthy connections were replaced: %v", r.tracker.Ended())
+			t.Errorf("healthy connections were replaced: %v", r.tracker.CloseReasons())
 		}
 	})
 }

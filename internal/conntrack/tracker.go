@@ -25,8 +25,8 @@ type Config struct {
 	// ConnLimit is how many connections may be open at once, over all nodes and
 	// pools. 0: no limit.
 	ConnLimit int
-	// WakeTimeout is how long a real PING of a visit may take. Default 1 s.
-	WakeTimeout time.Duration
+	// ValidateTimeout is how long a real PING of a visit may take. Default 1 s.
+	ValidateTimeout time.Duration
 }
 
 // Tracker knows every open connection of one managed client, on all its nodes.
@@ -75,8 +75,8 @@ func NewTracker(cfg Config) *Tracker {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.NewTextHandler(io.Discard, nil))
 	}
-	if cfg.WakeTimeout <= 0 {
-		cfg.WakeTimeout = time.Second
+	if cfg.ValidateTimeout <= 0 {
+		cfg.ValidateTimeout = time.Second
 	}
 	t := &Tracker{cfg: cfg, base: time.Now()}
 	if cfg.Now != nil {
@@ -189,7 +189,7 @@ func (t *Tracker) left(c *Conn) {
 		why = *e
 	} else if t.closed.Load() {
 		why.reason = hooks.ReasonShutdown
-	} else if level, r := unpackOrder(c.order.Load()); level >= orderSoft {
+	} else if level, r := unpackOrder(c.order.Load()); level >= orderEvictIdle {
 		why.reason = r
 	} else if alive, _ := c.peekWith(new(peeker)); !alive {
 		why.reason = hooks.ReasonError // found dead by go-redis's own check
@@ -198,7 +198,7 @@ func (t *Tracker) left(c *Conn) {
 	c.node.ends.add(why.reason)
 	switch why.reason {
 	case hooks.ReasonError, hooks.ReasonSuspected, hooks.ReasonUnacked, hooks.ReasonHeartbeat, hooks.ReasonReadOnly:
-		c.node.alarm()
+		c.node.noteFailure()
 	}
 	if why.reason == hooks.ReasonError && why.err == nil && c.has(fReady) {
 		t.failed(c, &hooks.ConnError{Op: OpRead, Node: c.addr, ID: c.id, Err: io.EOF}, false, false)
@@ -247,8 +247,8 @@ func (t *Tracker) MaxAge() time.Duration { return time.Duration(t.maxAge.Load())
 // after a real PING. 0: always, negative: never (the default).
 func (t *Tracker) SetValidateAfter(d time.Duration) { t.validateAfter.Store(int64(d)) }
 
-// Ended counts the connections that ended, by reason.
-func (t *Tracker) Ended() map[hooks.Reason]uint64 { return t.ends.read() }
+// CloseReasons counts the connections that were closed, by reason.
+func (t *Tracker) CloseReasons() map[hooks.Reason]uint64 { return t.ends.read() }
 
 // endCounters counts without a lock: add runs under go-redis's pool lock.
 type endCounters [16]atomic.Uint64

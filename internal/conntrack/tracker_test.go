@@ -131,7 +131,7 @@ func TestEachWayToEndAConnectionHasItsReason(t *testing.T) {
 			_ = conn.Close()
 		}},
 		{"a lease was discarded", hooks.ReasonDiscarded, func(t *testing.T, r *rig, conn *redis.Conn, c *conntrack.Conn) {
-			conntrack.End(conn, c, hooks.ReasonDiscarded)
+			conntrack.Discard(conn, c, hooks.ReasonDiscarded)
 			_ = conn.Close()
 		}},
 		{"a ctx ended during a command", hooks.ReasonInterrupted, func(t *testing.T, r *rig, conn *redis.Conn, c *conntrack.Conn) {
@@ -155,14 +155,14 @@ func TestEachWayToEndAConnectionHasItsReason(t *testing.T) {
 			_ = conn.Close()
 			_ = r.Close() // without Shut: nobody said why
 		}},
-		{"Condemn and the guard", hooks.ReasonReset, func(t *testing.T, r *rig, conn *redis.Conn, c *conntrack.Conn) {
+		{"Evict and the guard", hooks.ReasonReset, func(t *testing.T, r *rig, conn *redis.Conn, c *conntrack.Conn) {
 			_ = conn.Close()
-			c.Condemn(hooks.ReasonReset)
+			c.Evict(hooks.ReasonReset)
 			r.Ping(bg)
 		}},
-		{"Condemn and a visit", hooks.ReasonReset, func(t *testing.T, r *rig, conn *redis.Conn, c *conntrack.Conn) {
+		{"Evict and a visit", hooks.ReasonReset, func(t *testing.T, r *rig, conn *redis.Conn, c *conntrack.Conn) {
 			_ = conn.Close()
-			c.Condemn(hooks.ReasonReset)
+			c.Evict(hooks.ReasonReset)
 			_, _, _ = r.visit(hooks.PoolMain)
 		}},
 		{"max age", hooks.ReasonAge, func(t *testing.T, r *rig, conn *redis.Conn, c *conntrack.Conn) {
@@ -194,8 +194,8 @@ func TestEachWayToEndAConnectionHasItsReason(t *testing.T) {
 			if e.Age <= 0 || e.BytesIn == 0 || e.BytesOut == 0 || e.Node != s.Addr() || e.Time.IsZero() {
 				t.Errorf("the event is not filled in: %+v", e)
 			}
-			if n := r.tracker.Ended()[x.want]; n != 1 {
-				t.Errorf("Ended()[%q] = %d, want 1 (%v)", x.want, n, r.tracker.Ended())
+			if n := r.tracker.CloseReasons()[x.want]; n != 1 {
+				t.Errorf("CloseReasons()[%q] = %d, want 1 (%v)", x.want, n, r.tracker.CloseReasons())
 			}
 		})
 	}
@@ -205,7 +205,7 @@ func TestEveryDialedHasItsClosed(t *testing.T) {
 	s := redistest.Start(t)
 	r := newRig(t, s.Options(), conntrack.Config{})
 	r.fill(t, 5)
-	r.conns()[2].Condemn(hooks.ReasonReset)
+	r.conns()[2].Evict(hooks.ReasonReset)
 	for range 5 {
 		_, _, _ = r.visit(hooks.PoolMain)
 	}
@@ -236,7 +236,7 @@ func TestASlowEventHandlerHoldsNobodyUp(t *testing.T) {
 	hang(t, "a client whose event handler blocks", func() {
 		r.fill(t, 5)
 		for _, c := range r.conns() {
-			c.Condemn(hooks.ReasonReset)
+			c.Evict(hooks.ReasonReset)
 		}
 		for range 5 {
 			_, _, _ = r.visit(hooks.PoolMain)
@@ -285,7 +285,7 @@ func TestAnEventHandlerMayCallTheClientAlsoDuringClose(t *testing.T) {
 	made.Done()
 	hang(t, "a client whose event handler calls it", func() {
 		r.fill(t, 5)
-		r.conns()[0].Condemn(hooks.ReasonReset)
+		r.conns()[0].Evict(hooks.ReasonReset)
 		_ = r.Ping(bg)
 		_ = r.Close()
 	})
@@ -381,8 +381,8 @@ func TestReAuthenticationKeepsTheConnection(t *testing.T) {
 	})
 	redistest.Eventually(t, "commands go on", soon, func() bool { return r.Ping(bg).Err() == nil })
 	// go-redis may have opened a second one for the PING meanwhile.
-	if !slices.Contains(r.conns(), c) || r.tracker.Ended()[hooks.ReasonSessionState] > 0 {
-		t.Errorf("a re-authentication cost the connection: %v", r.tracker.Ended())
+	if !slices.Contains(r.conns(), c) || r.tracker.CloseReasons()[hooks.ReasonSessionState] > 0 {
+		t.Errorf("a re-authentication cost the connection: %v", r.tracker.CloseReasons())
 	}
 }
 
@@ -481,7 +481,7 @@ func TestEverythingAtOnceMixesUpNothing(t *testing.T) {
 				return nil
 			}
 			if i%7 == 0 {
-				conntrack.End(conn, c, hooks.ReasonDiscarded)
+				conntrack.Discard(conn, c, hooks.ReasonDiscarded)
 				return nil
 			}
 			return echo(conn, "lease")(i)
@@ -490,11 +490,11 @@ func TestEverythingAtOnceMixesUpNothing(t *testing.T) {
 			for _, c := range r.conns() {
 				switch (uint64(i) + c.ID()) % 10 {
 				case 0:
-					c.Retire(hooks.ReasonIdle)
+					c.EvictIdle(hooks.ReasonIdle)
 				case 1, 2:
-					c.Wake()
+					c.Validate()
 				case 3:
-					c.Condemn(hooks.ReasonReset)
+					c.Evict(hooks.ReasonReset)
 				}
 			}
 			for _, p := range []hooks.Pool{hooks.PoolMain, hooks.PoolPipeline} {
@@ -534,6 +534,6 @@ func TestEverythingAtOnceMixesUpNothing(t *testing.T) {
 		if received.Load() == 0 || ops.Load() < 100 {
 			t.Errorf("cached %v: only %d operations, %d messages", cached, ops.Load(), received.Load())
 		}
-		t.Logf("cached %v: %d operations, %d messages, ended %v", cached, ops.Load(), received.Load(), r.tracker.Ended())
+		t.Logf("cached %v: %d operations, %d messages, ended %v", cached, ops.Load(), received.Load(), r.tracker.CloseReasons())
 	}
 }

@@ -72,7 +72,7 @@ var places struct {
 	at   [1 << 12]atomic.Pointer[visit]
 }
 
-var errNoPlace = errors.New("lifeguard/hooks: too many visits at once")
+var errNoPlace = errors.New("lifeguard: too many visits at once")
 
 // MarshalBinary is how go-redis asks an argument for its bytes.
 func (v *visit) MarshalBinary() ([]byte, error) {
@@ -183,7 +183,7 @@ func (c *Conn) visited(v *visit, n int) (int, error) {
 	now := c.node.t.now()
 	r := c.refusal(now)
 	level, why := unpackOrder(c.order.Load())
-	if r == "" && level == orderSoft && v.kind == visitSweep {
+	if r == "" && level == orderEvictIdle && v.kind == visitSweep {
 		r = why
 	}
 	alive, pending := true, false
@@ -198,7 +198,7 @@ func (c *Conn) visited(v *visit, n int) (int, error) {
 		c.end(r, nil)
 		return 0, refuse(r)
 	}
-	wake := pending || c.has(fPushSeen) || v.only == c || v.only == nil && (level == orderWake || c.doubtful(now))
+	wake := pending || c.has(fPushSeen) || v.only == c || v.only == nil && (level == orderValidate || c.doubtful(now))
 	if v.kind == visitAcquire && !wake {
 		after := c.node.t.validateAfter.Load()
 		wake = after >= 0 && now-c.lastUsed.Load() >= after
@@ -208,7 +208,7 @@ func (c *Conn) visited(v *visit, n int) (int, error) {
 		return n, nil
 	}
 	switch {
-	case level == orderWake && v.only == nil:
+	case level == orderValidate && v.only == nil:
 	case v.only == c || c.doubtful(now):
 		why = hooks.ReasonSuspected
 	default:
@@ -225,7 +225,7 @@ func (c *Conn) visited(v *visit, n int) (int, error) {
 // ask sends a real PING.
 func (c *Conn) ask(v *visit, why hooks.Reason, n int) (int, error) {
 	v.woken = true
-	c.withdraw(orderWake)
+	c.withdraw(orderValidate)
 	c.waken(v.patience, why)
 	if _, err := c.send(ping); err != nil {
 		return 0, err
@@ -255,7 +255,7 @@ var (
 )
 
 // Undo ends the transaction or the watches that were left on c, which conn
-// holds: one round trip of at most Config.WakeTimeout. After an error the
+// holds: one round trip of at most Config.ValidateTimeout. After an error the
 // connection must be ended.
 func Undo(conn *redis.Conn, c *Conn) error {
 	v := newVisit(visitUndo)
@@ -269,10 +269,10 @@ func Undo(conn *redis.Conn, c *Conn) error {
 	return nil
 }
 
-// End makes go-redis remove the connection c when conn, which holds it, is
+// Discard makes go-redis remove the connection c when conn, which holds it, is
 // closed. No network traffic.
-func End(conn *redis.Conn, c *Conn, r hooks.Reason) {
-	c.Condemn(r)
+func Discard(conn *redis.Conn, c *Conn, r hooks.Reason) {
+	c.Evict(r)
 	v := newVisit(visitEnd)
 	defer v.done()
 	_ = conn.Process(context.Background(), v.cmd)
@@ -280,9 +280,9 @@ func End(conn *redis.Conn, c *Conn, r hooks.Reason) {
 
 var (
 	// ErrWouldWait is returned by visits that find no connection at once.
-	ErrWouldWait = errors.New("lifeguard/hooks: no connection is free")
+	ErrWouldWait = errors.New("lifeguard: no connection is free")
 
-	errUnrecognised = errors.New("lifeguard/hooks: a visit was not recognised: something between go-redis and the tracked connection changes what is written")
+	errUnrecognised = errors.New("lifeguard: a visit was not recognised: something between go-redis and the tracked connection changes what is written")
 )
 
 // noWait is a ctx that lets a command take a free slot of the pool but never
@@ -334,7 +334,7 @@ func (v *visit) check(err error) error {
 	case v.conn == nil:
 		return errUnrecognised
 	case v.cmd.Val() == "QUEUED":
-		v.conn.Condemn(hooks.ReasonSessionState)
+		v.conn.Evict(hooks.ReasonSessionState)
 		return refuse(hooks.ReasonSessionState)
 	}
 	return nil

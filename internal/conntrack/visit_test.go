@@ -105,14 +105,14 @@ func TestAVisitReachesEveryIdleConnectionWithoutNetworkTraffic(t *testing.T) {
 	})
 }
 
-func TestAVisitEndsACondemnedConnectionAndLeavesTheOthers(t *testing.T) {
+func TestAVisitEndsAnEvictedConnectionAndLeavesTheOthers(t *testing.T) {
 	flavours(t, func(t *testing.T, s *redistest.Server, opt *redis.Options) {
 		r := newRig(t, opt, conntrack.Config{})
 		r.fill(t, 4)
 		all := r.conns()
 		dialsBefore, _ := r.node.Dials()
 		doomed := all[2]
-		doomed.Condemn(hooks.ReasonReset)
+		doomed.Evict(hooks.ReasonReset)
 		gone := 0
 		for range 40 {
 			if r.tracker.Len() < 4 {
@@ -144,16 +144,16 @@ func TestAVisitEndsACondemnedConnectionAndLeavesTheOthers(t *testing.T) {
 	})
 }
 
-func TestASweepOfCondemnedConnectionsDialsNothing(t *testing.T) {
+func TestASweepOfEvictedConnectionsDialsNothing(t *testing.T) {
 	s := redistest.Start(t)
-	for _, how := range []string{"condemned", "dead"} {
+	for _, how := range []string{"evicted", "dead"} {
 		opt := s.Options()
 		opt.PoolSize = 30
 		r := newRig(t, opt, conntrack.Config{})
 		r.fill(t, 30)
-		if how == "condemned" {
+		if how == "evicted" {
 			for _, c := range r.conns() {
-				c.Condemn(hooks.ReasonReadOnly)
+				c.Evict(hooks.ReasonReadOnly)
 			}
 		} else {
 			s.KillClients(t)
@@ -179,20 +179,20 @@ func waitDead(t testing.TB, s *redistest.Server) {
 	redistest.Eventually(t, "the server has closed all connections", soon, func() bool { return s.NumClients(t) == 0 })
 }
 
-// A caller who meets a condemned connection while a sweep is on is refused,
+// A caller who meets an evicted connection while a sweep is on is refused,
 // unsent, instead of using it.
-func TestACommandDuringASweepNeverUsesACondemnedConnection(t *testing.T) {
+func TestACommandDuringASweepNeverUsesAnEvictedConnection(t *testing.T) {
 	s := redistest.Start(t)
 	r := newRig(t, s.Options(), conntrack.Config{})
 	r.fill(t, 1)
 	c := r.only(t)
-	c.Condemn(hooks.ReasonReset)
+	c.Evict(hooks.ReasonReset)
 	end := r.node.Sweep()
 	err := r.Incr(bg, "n").Err()
 	end()
 	why, refused := conntrack.RefusedFor(err)
 	if !refused || why != hooks.ReasonReset {
-		t.Errorf("INCR on a condemned connection during a sweep: %v, want a refusal", err)
+		t.Errorf("INCR on an evicted connection during a sweep: %v, want a refusal", err)
 	}
 	var u interface{ Unsent() bool }
 	if !errors.As(err, &u) || !u.Unsent() {
@@ -208,7 +208,7 @@ func TestACommandDuringASweepNeverUsesACondemnedConnection(t *testing.T) {
 }
 
 // Without a sweep the caller does not notice at all.
-func TestTheGuardReplacesACondemnedConnectionUnnoticed(t *testing.T) {
+func TestTheGuardReplacesAnEvictedConnectionUnnoticed(t *testing.T) {
 	flavours(t, func(t *testing.T, s *redistest.Server, opt *redis.Options) {
 		if opt.TLSConfig != nil && opt.ClientSideCacheConfig != nil {
 			return // here the guard is the first write, which fails unsent and is repeated by package retry
@@ -216,9 +216,9 @@ func TestTheGuardReplacesACondemnedConnectionUnnoticed(t *testing.T) {
 		r := newRig(t, opt, conntrack.Config{})
 		r.fill(t, 1)
 		c := r.only(t)
-		c.Condemn(hooks.ReasonReset)
+		c.Evict(hooks.ReasonReset)
 		if err := r.Ping(bg).Err(); err != nil {
-			t.Errorf("a caller who came upon a condemned connection: %v", err)
+			t.Errorf("a caller who came upon an evicted connection: %v", err)
 		}
 		r.events.wantClosed(t, c.ID(), hooks.ReasonReset)
 		if r.tracker.Len() != 1 {
@@ -234,7 +234,7 @@ func TestTheGuardOverTLSWithACacheIsTheFirstWriteAndFailsUnsent(t *testing.T) {
 	r := newRig(t, opt, conntrack.Config{})
 	r.fill(t, 1)
 	c := r.only(t)
-	c.Condemn(hooks.ReasonReset)
+	c.Evict(hooks.ReasonReset)
 	err := r.Incr(bg, "n").Err()
 	if why, ok := conntrack.RefusedFor(err); !ok || why != hooks.ReasonReset {
 		t.Errorf("got %v, want a refusal for %q", err, hooks.ReasonReset)
@@ -305,7 +305,7 @@ func TestAWakeSendsAPlainPing(t *testing.T) {
 		r.fill(t, 3)
 		wakes.Store(0)
 		for _, c := range r.conns() {
-			c.Wake()
+			c.Validate()
 		}
 		for range 3 {
 			if _, removed, err := r.visit(hooks.PoolMain); removed || err != nil {
@@ -351,7 +351,7 @@ func TestTheTokenNeverLeavesTheProcess(t *testing.T) {
 	}
 	for i, c := range r.conns() {
 		if i%2 == 0 {
-			c.Wake()
+			c.Validate()
 		}
 	}
 	for range 6 {
@@ -363,7 +363,7 @@ func TestTheTokenNeverLeavesTheProcess(t *testing.T) {
 	if err := conntrack.Undo(conn, c); err != nil {
 		t.Error(err)
 	}
-	conntrack.End(conn, c, hooks.ReasonDiscarded)
+	conntrack.Discard(conn, c, hooks.ReasonDiscarded)
 	_ = conn.Close()
 	if n := leaked.Load(); n > 0 {
 		t.Errorf("the token was sent to the server %d times", n)
@@ -386,7 +386,7 @@ func TestAServerThatForbidsPingIsAlive(t *testing.T) {
 			}
 		}
 		c := r.only(t)
-		c.Wake()
+		c.Validate()
 		if _, removed, err := r.visit(hooks.PoolMain); removed || err != nil {
 			t.Errorf("RESP%d: a wake that gets NOPERM: removed %v, %v, want the connection kept", protocol, removed, err)
 		}
@@ -412,11 +412,11 @@ func TestAWakeOnADeadPeerEndsTheConnectionWithinItsPatience(t *testing.T) {
 		opt := s.Options()
 		opt.Addr = p.Addr()
 		opt.ReadTimeout = timeout
-		r := newRig(t, opt, conntrack.Config{WakeTimeout: 100 * time.Millisecond})
+		r := newRig(t, opt, conntrack.Config{ValidateTimeout: 100 * time.Millisecond})
 		r.fill(t, 2)
 		p.StallExisting()
 		first := r.conns()[0]
-		first.Wake()
+		first.Validate()
 		start := time.Now()
 		hang(t, "a visit with a wake", func() {
 			if _, removed, err := r.visit(hooks.PoolMain); !removed || err == nil {
@@ -443,7 +443,7 @@ func TestTheDeadlineOfAWakeEndsWithIt(t *testing.T) {
 	for _, timeout := range []time.Duration{0, -1, -2} {
 		opt := s.Options()
 		opt.ReadTimeout = timeout
-		r := newRig(t, opt, conntrack.Config{WakeTimeout: 80 * time.Millisecond})
+		r := newRig(t, opt, conntrack.Config{ValidateTimeout: 80 * time.Millisecond})
 		r.fill(t, 1)
 		r.tracker.SetValidateAfter(0)
 		conn, _ := r.lease(t)
@@ -452,7 +452,7 @@ func TestTheDeadlineOfAWakeEndsWithIt(t *testing.T) {
 			t.Errorf("ReadTimeout %v: a command of 200 ms after a wake of at most 80 ms: %v", timeout, err)
 		}
 		_ = conn.Close()
-		r.only(t).Wake()
+		r.only(t).Validate()
 		if _, _, err := r.visit(hooks.PoolMain); err != nil {
 			t.Error(err)
 		}
@@ -470,11 +470,11 @@ func TestADiscardCostsOneConnectionEvenWithRetriesOn(t *testing.T) {
 	r := newRig(t, opt, conntrack.Config{})
 	r.fill(t, 5)
 	for _, c := range r.conns() {
-		c.Retire(hooks.ReasonIdle)
+		c.EvictIdle(hooks.ReasonIdle)
 	}
 	_, removed, err := r.visit(hooks.PoolMain)
 	if !removed || r.tracker.Len() != 4 {
-		t.Errorf("one visit of five retired connections left %d (%v)", r.tracker.Len(), err)
+		t.Errorf("one visit of five connections to be evicted left %d (%v)", r.tracker.Len(), err)
 	}
 	if errors.Is(err, io.EOF) || errors.Unwrap(err) != nil {
 		t.Errorf("a refusal must be plain, got %#v", err)
@@ -492,27 +492,27 @@ func refusalText(t *testing.T, r *rig) string {
 	t.Helper()
 	_, _, err := r.visit(hooks.PoolMain)
 	if err == nil {
-		t.Fatal("the second retired connection was not refused")
+		t.Fatal("the second connection was not refused")
 	}
 	return err.Error()
 }
 
-// A retired connection may still be used by a caller who comes first.
+// An idle connection that is to be evicted may still be used by a caller who comes first.
 func TestARetiredConnectionStillServesCallers(t *testing.T) {
 	s := redistest.Start(t)
 	r := newRig(t, s.Options(), conntrack.Config{})
 	r.fill(t, 1)
 	c := r.only(t)
-	c.Retire(hooks.ReasonIdle)
+	c.EvictIdle(hooks.ReasonIdle)
 	for range 3 {
 		if err := r.Ping(bg).Err(); err != nil {
 			t.Fatal(err)
 		}
 	}
 	if r.only(t) != c {
-		t.Error("a caller ended a retired connection")
+		t.Error("a caller ended one that is to be evicted when idle")
 	}
-	c.Spare()
+	c.CancelOrder()
 	if _, removed, err := r.visit(hooks.PoolMain); removed || err != nil {
 		t.Errorf("a visit of a connection that was spared: removed %v, %v", removed, err)
 	}
@@ -621,7 +621,7 @@ func TestTransactionsAndWatchLeaveAConnectionClean(t *testing.T) {
 		conn.Do(bg, "DISCARD")
 		_ = conn.Close()
 	}
-	if dirty, _ := c.Dirty(); dirty || r.only(t) != c {
+	if dirty, _ := c.HasSessionState(); dirty || r.only(t) != c {
 		t.Error("the connection counts as dirty after transactions that were ended")
 	}
 }
@@ -635,13 +635,13 @@ func TestUndoEndsTransactionsAndWatches(t *testing.T) {
 		for _, cmd := range left {
 			conn.Do(bg, cmd...)
 		}
-		if dirty, undoable := c.Dirty(); !dirty || !undoable {
+		if dirty, undoable := c.HasSessionState(); !dirty || !undoable {
 			t.Errorf("after %v: dirty %v, undoable %v", left, dirty, undoable)
 		}
 		if err := conntrack.Undo(conn, c); err != nil {
 			t.Errorf("undo of %v: %v", left, err)
 		}
-		if dirty, _ := c.Dirty(); dirty {
+		if dirty, _ := c.HasSessionState(); dirty {
 			t.Errorf("still dirty after the undo of %v", left)
 		}
 		_ = conn.Close()
@@ -682,7 +682,7 @@ func TestOnlyACheckoutIsGuarded(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer nc.Close()
-		r.only(t).Condemn(hooks.ReasonReset)
+		r.only(t).Evict(hooks.ReasonReset)
 		look := func() error {
 			raw, err := nc.(syscall.Conn).SyscallConn()
 			if err != nil {
@@ -699,11 +699,11 @@ func TestOnlyACheckoutIsGuarded(t *testing.T) {
 		}
 		_ = nc.SetReadDeadline(time.Time{})
 		if err := look(); err != nil {
-			t.Errorf("TLS %v: a look at a condemned connection in use: %v, want the socket", secure, err)
+			t.Errorf("TLS %v: a look at an evicted connection in use: %v, want the socket", secure, err)
 		}
 		_ = nc.SetDeadline(time.Time{})
 		if err := look(); !refused(err) {
-			t.Errorf("TLS %v: a checkout of a condemned connection: %v, want a refusal", secure, err)
+			t.Errorf("TLS %v: a checkout of an evicted connection: %v, want a refusal", secure, err)
 		}
 		if err := look(); err != nil {
 			t.Errorf("TLS %v: a second look after the checkout: %v, want the socket", secure, err)

@@ -25,7 +25,7 @@ func (n *Node) Gone() bool {
 }
 
 // Visit visits one idle connection of the main or the pipeline pool and lets it
-// obey its orders; a real PING may take patience, 0 for Config.WakeTimeout. It
+// obey its orders; a real PING may take patience, 0 for Config.ValidateTimeout. It
 // returns the connection it met (nil if none was free), and whether go-redis
 // removed it.
 func (n *Node) Visit(pool hooks.Pool, patience time.Duration) (met *Conn, removed bool, err error) {

@@ -56,7 +56,7 @@ func (u *detection) candidate(n *Node, but map[*conntrack.Conn]bool) (last *conn
 // eachIdle calls f for the connections of the node that nobody uses.
 func (n *Node) eachIdle(f func(*conntrack.Conn, conntrack.View)) {
 	n.Tracked.Range(func(c *conntrack.Conn) bool {
-		if v := c.View(); v.Ready && !v.PubSub && !v.Leased && !v.Awaiting && !c.Leaving() {
+		if v := c.View(); v.Ready && !v.PubSub && !v.Leased && !v.Awaiting && !c.Evicting() {
 			f(c, v)
 		}
 		return true
@@ -111,7 +111,7 @@ func (u *detection) compare(n *Node, c *conntrack.Conn) (dead bool) {
 		u.dead.Store(&deadSibling{heard, tracker.Elapsed()})
 		n.eachIdle(func(x *conntrack.Conn, v conntrack.View) {
 			if v.Heard <= heard {
-				x.Condemn(hooks.ReasonSuspected)
+				x.Evict(hooks.ReasonSuspected)
 			}
 		})
 		return true
@@ -124,7 +124,7 @@ func (n *Node) killAsked(from, to time.Duration) (heard time.Duration, killed bo
 	n.Tracked.Range(func(c *conntrack.Conn) bool {
 		v := c.View()
 		if v.Asked && from <= v.LastUsed && v.LastUsed <= to &&
-			c.KillSilent(v.LastUsed, hooks.ReasonSuspected, errHalfOpen{"it did not answer a PING, while a fresh connection did"}) {
+			c.KillUnanswered(v.LastUsed, hooks.ReasonSuspected, errHalfOpen{"it did not answer a PING, while a fresh connection did"}) {
 			heard, killed = v.Heard, true
 		}
 		return !killed
@@ -137,7 +137,7 @@ func (u *detection) ask(n *Node) error {
 	ctx, cancel := context.WithTimeout(n.k.ctx, n.k.cfg.Detection.Patience)
 	defer cancel()
 	began := n.k.tracker.Elapsed()
-	err := n.Tracked.Fresh(ctx)
+	err := n.Tracked.PingNew(ctx)
 	if err == nil {
 		n.Tracked.SetAnswering()
 		u.answered.Store(int64(n.k.tracker.Elapsed()))

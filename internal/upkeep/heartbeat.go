@@ -45,7 +45,7 @@ func (p *pings) answered(n *Node, met *conntrack.Conn, removed bool, err error, 
 		if p.deaths.Add(1) == pingDeaths {
 			p.since.Store(max(int64(n.k.tracker.Elapsed()), 1))
 			n.Tracked.Range(func(c *conntrack.Conn) bool {
-				c.Unwake()
+				c.CancelValidate()
 				return true
 			})
 			n.k.cfg.Logger.Warn("lifeguard: connections are closed when they get a PING: no heartbeats for an hour; is there a proxy that does not know PING?",

@@ -85,7 +85,7 @@ func (n *Node) learn(now time.Duration) time.Duration {
 		timeout = time.Duration(seconds) * time.Second
 	}
 	n.automatic.Store(int64(timeout * 3 / 4))
-	n.Tracked.SetSilence(timeout)
+	n.Tracked.SetServerTimeout(timeout)
 	if timeout > 0 {
 		return tickPause
 	}

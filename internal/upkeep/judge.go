@@ -44,7 +44,7 @@ func (u *detection) judge(n *Node, l *survey) (next time.Duration, wanted bool) 
 				x = unackeds{written: v.LastUsed, begin: l.now, tries: -1}
 			}
 			if x.dead(k, time.Duration(u.answered.Load()), l.now) {
-				c.KillSilent(v.LastUsed, hooks.ReasonUnacked, errHalfOpen{fmt.Sprintf("sent again %d times in %v and nothing was acknowledged, while a fresh connection is answered",
+				c.KillUnanswered(v.LastUsed, hooks.ReasonUnacked, errHalfOpen{fmt.Sprintf("sent again %d times in %v and nothing was acknowledged, while a fresh connection is answered",
 					k.Tries, min(k.Silence, l.now-v.LastUsed).Round(time.Millisecond))})
 				n.suspectIdle(l, v.LastUsed)
 				continue
@@ -61,7 +61,7 @@ func (u *detection) judge(n *Node, l *survey) (next time.Duration, wanted bool) 
 			continue
 		}
 		if d := u.dead.Load(); d != nil && v.Ready && v.Heard <= d.heard && v.LastUsed <= d.found {
-			c.KillSilent(v.LastUsed, hooks.ReasonSuspected, errHalfOpen{"another connection, heard from no earlier, did not answer a PING, while a new one did"})
+			c.KillUnanswered(v.LastUsed, hooks.ReasonSuspected, errHalfOpen{"another connection, heard from no earlier, did not answer a PING, while a new one did"})
 			continue
 		}
 		// Each time that its age has doubled.

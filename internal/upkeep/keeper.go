@@ -46,7 +46,7 @@ func New(cfg Config) *Keeper {
 	k := &Keeper{cfg: cfg, ctx: cfg.Context, tracker: cfg.Tracker, nodes: map[*conntrack.Node]*Node{}}
 	k.tracker.OnDial(func(conn *conntrack.Conn) { k.used(conn.Node()) })
 	k.tracker.OnUse(k.used)
-	k.tracker.OnFull(k.makeRoom)
+	k.tracker.OnConnLimit(k.makeRoom)
 	k.tracker.OnFailure(k.failed)
 	return k
 }
@@ -140,7 +140,7 @@ func (k *Keeper) Reset(ctx context.Context) int {
 	n := 0
 	k.tracker.Range(func(conn *conntrack.Conn) bool {
 		if !conn.View().PubSub {
-			conn.Condemn(hooks.ReasonReset)
+			conn.Evict(hooks.ReasonReset)
 			n++
 		}
 		return true
@@ -153,9 +153,9 @@ func (k *Keeper) Reset(ctx context.Context) int {
 // EvictIdle closes the connections that are idle now and returns how many it closed.
 // ctx bounds it.
 func (k *Keeper) EvictIdle(ctx context.Context) int {
-	before := k.tracker.Ended()[hooks.ReasonReset]
+	before := k.tracker.CloseReasons()[hooks.ReasonReset]
 	k.each(func(n *Node) { n.evictIdle(ctx) })
-	return int(k.tracker.Ended()[hooks.ReasonReset] - before)
+	return int(k.tracker.CloseReasons()[hooks.ReasonReset] - before)
 }
 
 // each calls f for all nodes, side by side: none waits for the server of another.

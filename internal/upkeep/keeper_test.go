@@ -77,7 +77,7 @@ func TestConnectionsThatAreTooOldAreClosedWithNobodyCalling(t *testing.T) {
 	r.open(t, 3)
 	r.keeper.SetMaxAge(50 * time.Millisecond)
 	redistest.Eventually(t, "all are closed", soon, func() bool { return r.node.Tracked.Len() == 0 })
-	require.Equal(t, map[hooks.Reason]uint64{hooks.ReasonAge: 3}, r.tracker.Ended())
+	require.Equal(t, map[hooks.Reason]uint64{hooks.ReasonAge: 3}, r.tracker.CloseReasons())
 }
 
 func TestEvictIdleClosesWhatIsIdleAndLeavesWhatSomebodyHolds(t *testing.T) {

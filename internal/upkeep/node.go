@@ -153,7 +153,7 @@ func (n *Node) askAgain(now time.Duration) time.Duration {
 	n.retryDialed = now
 	ctx, cancel := context.WithTimeout(n.k.ctx, every)
 	defer cancel()
-	if n.Tracked.Fresh(ctx) == nil {
+	if n.Tracked.PingNew(ctx) == nil {
 		return 0
 	}
 	return every

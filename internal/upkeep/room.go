@@ -24,13 +24,13 @@ func (k *Keeper) makeRoom() {
 			return
 		}
 		if idle {
-			c.Retire(hooks.ReasonIdle)
+			c.EvictIdle(hooks.ReasonIdle)
 			if n := k.of(c.Node()); n != nil {
 				n.sweep(k.ctx)
 			}
 		}
 		// One that is in use all the time ends when it is taken the next time.
-		c.Condemn(hooks.ReasonIdle)
+		c.Evict(hooks.ReasonIdle)
 	}()
 }
 
@@ -48,7 +48,7 @@ func (k *Keeper) spared() (spared *conntrack.Conn, idle bool) {
 		if v.PubSub || v.Leased || !v.Ready && (v.Awaiting || v.LastUsed > unused) {
 			return true
 		}
-		if c.Leaving() {
+		if c.Evicting() {
 			// One whose node is not used any more waits for a sweep.
 			leaving, idle = true, !v.Awaiting
 			spared = c

@@ -89,7 +89,7 @@ func (p *poolState) shrink(n *Node, l *survey) time.Duration {
 		if !c.Due() { // else it is counted already
 			l.due[p.pool]++
 		}
-		c.Retire(hooks.ReasonIdle)
+		c.EvictIdle(hooks.ReasonIdle)
 	}
 	return tick
 }

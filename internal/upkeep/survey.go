@@ -57,7 +57,7 @@ func (l *survey) conn(c *conntrack.Conn) bool {
 	if v.Ready && v.Pool == hooks.PoolMain && (v.Leased || v.Awaiting) {
 		l.busy++
 	}
-	if dirty, _ := c.Dirty(); dirty && !v.Leased {
+	if dirty, _ := c.HasSessionState(); dirty && !v.Leased {
 		switch {
 		case v.Awaiting:
 		case v.Pool == hooks.PoolPipeline:
@@ -71,11 +71,11 @@ func (l *survey) conn(c *conntrack.Conn) bool {
 		return true
 	}
 	if l.away {
-		c.Spare()
+		c.CancelOrder()
 	}
 	l.age(c, v)
 	l.silence(c, v)
-	if !c.Leaving() {
+	if !c.Evicting() {
 		l.total[pool]++
 	}
 	if v.Awaiting && (v.Ready || l.n.Inner) {
@@ -86,7 +86,7 @@ func (l *survey) conn(c *conntrack.Conn) bool {
 	} else if c.Due() && !v.Leased {
 		l.due[v.Pool]++ // go-redis says whether it is idle; only a visit can tell
 	}
-	if !v.Leased && !v.Awaiting && !c.Leaving() {
+	if !v.Leased && !v.Awaiting && !c.Evicting() {
 		l.idle[pool] = append(l.idle[pool], c)
 	}
 	return true
@@ -123,7 +123,7 @@ func (l *survey) age(c *conntrack.Conn, v conntrack.View) {
 		l.waiting = true
 	default:
 		l.aged = true
-		c.Retire(hooks.ReasonAge)
+		c.EvictIdle(hooks.ReasonAge)
 	}
 }
 
@@ -135,7 +135,7 @@ func (l *survey) old() {
 	}
 	for _, c := range l.ageing {
 		if !c.Due() {
-			c.Retire(hooks.ReasonAge)
+			c.EvictIdle(hooks.ReasonAge)
 			if v := c.View(); !v.Leased && !v.Awaiting {
 				l.due[max(v.Pool, hooks.PoolMain)]++
 			}
@@ -160,7 +160,7 @@ func (l *survey) silence(c *conntrack.Conn, v conntrack.View) {
 	case l.now < due-l.heartbeat/beatAtOnce:
 		l.at(due)
 	default:
-		c.Wake()
+		c.Validate()
 		l.at(l.now + l.heartbeat) // the next one
 	}
 }

@@ -115,14 +115,14 @@ func (n *Node) evictIdle(ctx context.Context) {
 	var idle []*conntrack.Conn
 	n.Tracked.Range(func(conn *conntrack.Conn) bool {
 		if v := conn.View(); !v.PubSub && !v.Leased && !v.Awaiting {
-			conn.Retire(hooks.ReasonReset)
+			conn.EvictIdle(hooks.ReasonReset)
 			idle = append(idle, conn)
 		}
 		return true
 	})
 	n.sweepLocked(ctx)
 	for _, conn := range idle { // those that were taken meanwhile are not idle
-		conn.Spare()
+		conn.CancelOrder()
 	}
 }
 

@@ -71,7 +71,7 @@ func (n *Node) ReadOnly() {
 	n.Tracked.ForgetWrites()
 	n.Tracked.Range(func(c *conntrack.Conn) bool {
 		if v := c.View(); v.Born < now && !v.PubSub {
-			c.Condemn(hooks.ReasonReadOnly)
+			c.Evict(hooks.ReasonReadOnly)
 		}
 		return true
 	})
