@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net"
-	"runtime"
 	"sync/atomic"
 	"time"
 
@@ -117,7 +116,7 @@ func (u *unit) acquire(ctx context.Context, own *handle, rdb *redis.Client, try 
 		return nil, retry.Ended(wait, err)
 	}
 	l.id = lastLease.Add(1)
-	l.start = u.core.tracker.Now()
+	l.start = l.tracked.Taken()
 	if label, ok := ctx.Value(labelKey{}).(string); ok {
 		l.label = label
 	}
@@ -127,9 +126,8 @@ func (u *unit) acquire(ctx context.Context, own *handle, rdb *redis.Client, try 
 	}
 	l.node.Enter(hooks.PoolMain)
 	l.tracked.SetLeased(true)
-	u.leases.add(l)
 	conn := &Conn{Conn: l.conn, lease: l}
-	runtime.SetFinalizer(conn, forgotten)
+	u.leases.add(l, conn)
 	if u.core.tracker.Observed() {
 		u.core.tracker.Emit(l.event(hooks.Acquired))
 	}
@@ -139,9 +137,6 @@ func (u *unit) acquire(ctx context.Context, own *handle, rdb *redis.Client, try 
 	}
 	return conn, nil
 }
-
-// forgotten runs on the goroutine of all finalizers, which must not wait.
-func forgotten(c *Conn) { go c.lease.collected() }
 
 // takeWaiting is take, but waits for a node that is away, as commands do; without
 // a deadline no longer than for a slot.
@@ -184,10 +179,10 @@ func (u *unit) take(ctx context.Context, rdb *redis.Client, l *lease) error {
 	}
 	const tries = 8 // as the retries of commands
 	for failed, ended := 1, 0; ; {
-		conn := rdb.Conn()
+		conn, plain := u.node.Conn(rdb)
 		tracked, err := u.node.Acquire(ctx, conn, l)
 		if err == nil {
-			l.conn, l.tracked = conn, tracked
+			l.conn, l.tracked, l.plain = conn, tracked, plain
 			return nil
 		}
 		err = conntrack.Reveal(err)

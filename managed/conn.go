@@ -51,7 +51,7 @@ func (c *Conn) Close() error {
 }
 
 func (c *Conn) finish(how uint32) {
-	if c.lease.end(how) {
+	if c.lease.end(how) && c.lease.watched {
 		runtime.SetFinalizer(c, nil)
 	}
 }
@@ -136,10 +136,23 @@ func (l *lease) ended(how uint32) {
 }
 
 // Pipeline is redis.Conn's, bound to the lease.
-func (c *Conn) Pipeline() redis.Pipeliner { return &pipeliner{c.Conn.Pipeline(), c} }
+func (c *Conn) Pipeline() redis.Pipeliner {
+	c.lease.seePipelines()
+	return &pipeliner{c.Conn.Pipeline(), c}
+}
 
 // TxPipeline is redis.Conn's, bound to the lease.
-func (c *Conn) TxPipeline() redis.Pipeliner { return &pipeliner{c.Conn.TxPipeline(), c} }
+func (c *Conn) TxPipeline() redis.Pipeliner {
+	c.lease.seePipelines()
+	return &pipeliner{c.Conn.TxPipeline(), c}
+}
+
+// seePipelines makes the lease be asked about pipelines on its Conn.
+func (l *lease) seePipelines() {
+	if l.plain {
+		l.pipelines.Do(func() { l.node.LeasePipelines(l.conn, l) })
+	}
+}
 
 // Pipelined is redis.Conn's, bound to the lease.
 func (c *Conn) Pipelined(ctx context.Context, fn func(redis.Pipeliner) error) ([]redis.Cmder, error) {
@@ -158,7 +171,11 @@ type pipeliner struct {
 }
 
 func (p *pipeliner) Exec(ctx context.Context) ([]redis.Cmder, error) {
-	return p.Pipeliner.Exec(conntrack.Leased(retry.Bound(ctx), p.conn.lease)) // nothing is repeated on a lease
+	ctx = retry.Bound(ctx) // nothing is repeated on a lease
+	if !p.conn.lease.plain {
+		ctx = conntrack.Leased(ctx, p.conn.lease)
+	}
+	return p.Pipeliner.Exec(ctx)
 }
 
 func (p *pipeliner) Pipelined(ctx context.Context, fn func(redis.Pipeliner) error) ([]redis.Cmder, error) {

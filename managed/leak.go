@@ -2,6 +2,7 @@ package managed
 
 import (
 	"log/slog"
+	"runtime"
 	"runtime/pprof"
 	"time"
 
@@ -31,6 +32,44 @@ func (ll *leaseList) watch(d time.Duration) {
 		ll.timer.Reset(d)
 	}
 }
+
+// youth is how long a lease is held before the runtime is asked to tell when its Conn is
+// dropped. Most have ended by then, and to ask costs as much as all else about a lease.
+const youth = 20 * time.Millisecond
+
+// grow starts the timer for the leases that are young now, unless it runs. The caller
+// holds the lock.
+func (ll *leaseList) grow(d time.Duration) {
+	if ll.growing {
+		return
+	}
+	ll.growing = true
+	if ll.growth == nil {
+		ll.growth = time.AfterFunc(d, ll.grown)
+	} else {
+		ll.growth.Reset(d)
+	}
+}
+
+// grown has every lease watched that was there when it ran last, and runs again if there
+// are younger ones.
+func (ll *leaseList) grown() {
+	ll.mu.Lock()
+	defer ll.mu.Unlock()
+	ll.growing = false
+	for l := ll.last; l != nil && !l.watched; l = l.prev {
+		if !l.grown {
+			l.grown = true
+			ll.grow(youth)
+			continue
+		}
+		runtime.SetFinalizer(l.young, forgotten)
+		l.watched, l.young = true, nil
+	}
+}
+
+// forgotten runs on the goroutine of all finalizers, which must not wait.
+func forgotten(c *Conn) { go c.lease.collected() }
 
 // report tells of every lease that has been held for longer than the threshold,
 // once each (in the log: once for each site of an Acquire), and sees to it that it runs again when the next one may have been.

@@ -16,8 +16,8 @@ import (
 	"github.com/lifeguard-redis/lifeguard/retry"
 )
 
-// lease is the record of one leased connection. The caller's Conn points to it,
-// never the other way round, so that a Conn which is dropped can be collected.
+// lease is the record of one leased connection. The caller's Conn points to it, and not
+// for long the other way round, so that a Conn which is dropped can be collected.
 type lease struct {
 	core     *core
 	id       uint64
@@ -31,13 +31,20 @@ type lease struct {
 	callers  callers
 	profiled bool // it is in the pprof profile
 
+	plain     bool // conn has no hook for pipelines
+	pipelines sync.Once
+
 	state    atomic.Uint32
 	inFlight atomic.Int32
 	reported atomic.Bool
 	settled  atomic.Bool // the connection was given back
 	orphan   atomic.Bool // its Conn was collected and it is still to be taken back
 
-	prev, next *lease // in leaseList
+	// Of leaseList:
+	prev, next *lease
+	young      *Conn // the caller's, until it is watched
+	grown      bool  // it was there when the timer ran
+	watched    bool  // the runtime tells when it is dropped
 }
 
 const (
@@ -64,17 +71,16 @@ func (l *lease) Begin(ctx context.Context) (conntrack.Watch, error) {
 	return w, nil
 }
 
-// interruptAfter interrupts the connection when ctx ends, until the function
-// that it returns is called. That one sees to it that an interruption which has
-// begun is not still to come when the connection belongs to somebody else.
-func (l *lease) interruptAfter(ctx context.Context) func() bool {
-	stop := context.AfterFunc(ctx, func() { l.tracked.Interrupt(ctx.Err()) })
-	return func() bool {
-		if stop() {
-			return true
-		}
+// interruptAfter interrupts the connection when ctx ends, until it is told to stop.
+func (l *lease) interruptAfter(ctx context.Context) (stop func() bool) {
+	return context.AfterFunc(ctx, func() { l.tracked.Interrupt(ctx.Err()) })
+}
+
+// stopped stops an interruption. One that has begun is not still to come when the
+// connection belongs to somebody else.
+func (l *lease) stopped(stop func() bool, ctx context.Context) {
+	if stop != nil && !stop() {
 		l.tracked.Interrupt(ctx.Err())
-		return false
 	}
 }
 
@@ -103,12 +109,8 @@ func (l *lease) usable(ctx context.Context) error {
 
 // End implements conntrack.Holder.
 func (l *lease) End(ctx context.Context, w conntrack.Watch, err error) error {
-	if w.Command != nil {
-		w.Command()
-	}
-	if w.Lease != nil {
-		w.Lease()
-	}
+	l.stopped(w.Command, ctx)
+	l.stopped(w.Lease, l.ctx)
 	l.done()
 	l.Seen(err)
 	if err != nil && errors.Is(err, redis.ErrClosed) && l.state.Load() != held {
@@ -189,9 +191,11 @@ type leaseList struct {
 	n           int
 	timer       *time.Timer // runs only while leases are held
 	ticking     bool
+	growth      *time.Timer // runs only while there are young leases
+	growing     bool
 }
 
-func (ll *leaseList) add(l *lease) {
+func (ll *leaseList) add(l *lease, c *Conn) {
 	ll.mu.Lock()
 	defer ll.mu.Unlock()
 	if l.prev = ll.last; l.prev != nil {
@@ -202,6 +206,8 @@ func (ll *leaseList) add(l *lease) {
 	ll.last = l
 	ll.n++
 	ll.watch(ll.core.set.leakThreshold)
+	l.young = c
+	ll.grow(youth)
 }
 
 func (ll *leaseList) remove(l *lease) {
@@ -217,7 +223,7 @@ func (ll *leaseList) remove(l *lease) {
 	} else {
 		ll.last = l.prev
 	}
-	l.prev, l.next = nil, nil
+	l.prev, l.next, l.young = nil, nil, nil
 	ll.n--
 }
 
@@ -258,8 +264,10 @@ func (ll *leaseList) overdue() (n int) {
 // closed lets go of the leases of a client that was closed.
 func (ll *leaseList) closed() {
 	ll.mu.Lock()
-	if ll.timer != nil {
-		ll.timer.Stop()
+	for _, t := range []*time.Timer{ll.timer, ll.growth} {
+		if t != nil {
+			t.Stop()
+		}
 	}
 	ll.mu.Unlock()
 	leases, _ := ll.oldest(math.MaxInt)

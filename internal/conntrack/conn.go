@@ -42,6 +42,7 @@ type Conn struct {
 	order    atomic.Uint32    // what is to happen to it, see order.go
 	state    atomic.Uint32    // what scan found (command.SessionState), for other goroutines
 	scan     scanner          // owned by the writing side
+	taken    int64            // ns, the last visit that took it or might have; owned by whom go-redis gave it
 	tail     byte             // the last one that was read; owned by the reading side
 	leased   atomic.Bool
 	cause    atomic.Pointer[error] // of an interruption
@@ -52,6 +53,7 @@ type Conn struct {
 	reads    limit
 	seat     func() // gives back its place in the budget of connections
 	closed   atomic.Bool
+	counted  atomic.Bool // in Node.mains
 }
 
 // ending is why a connection ends; the first one counts.
@@ -185,6 +187,9 @@ func (c *Conn) follow(b []byte) {
 	}
 	if uint32(s.state) != c.state.Load() {
 		c.state.Store(uint32(s.state))
+		if s.state&command.PubSub != 0 {
+			c.uncount() // it is never idle
+		}
 	}
 }
 
@@ -236,8 +241,8 @@ func (c *Conn) Read(b []byte) (int, error) {
 		fl := c.flags.Load()
 		if fl&fRead == 0 {
 			c.set(fRead)
-			if c.pool.CompareAndSwap(0, uint32(c.node.poolOf(c.addr, len(b)))) && c.sentinel() {
-				c.seat() // those do not count
+			if c.pool.CompareAndSwap(0, uint32(c.node.poolOf(c.addr, len(b)))) {
+				c.sorted()
 			}
 			if fl&fReady == 0 {
 				c.refuses(b[:n])
@@ -418,6 +423,7 @@ func (c *Conn) Close() error {
 		}
 		return net.ErrClosed
 	}
+	c.uncount()
 	c.shaken(false)
 	if c.ended.Load() == nil && c.order.Load() == orderNone && c.flags.Load()&(fReady|fWrote) == fReady|fWrote {
 		c.node.t.cut.Add(1) // go-redis could not use a reply, perhaps
@@ -428,8 +434,31 @@ func (c *Conn) Close() error {
 	return err
 }
 
+// sorted is called once its pool is known.
+func (c *Conn) sorted() {
+	switch hooks.Pool(c.pool.Load()) {
+	case hooks.PoolSentinel:
+		c.seat() // those do not count
+	case hooks.PoolMain:
+		c.node.mains.Add(1)
+		c.counted.Store(true)
+		if c.closed.Load() {
+			c.uncount()
+		}
+	}
+}
+
+func (c *Conn) uncount() {
+	if c.counted.CompareAndSwap(true, false) {
+		c.node.mains.Add(-1)
+	}
+}
+
 // sentinel reports whether it is a connection to a Sentinel.
 func (c *Conn) sentinel() bool { return hooks.Pool(c.pool.Load()) == hooks.PoolSentinel }
+
+// Taken is when Acquire took the connection; for its holder only.
+func (c *Conn) Taken() time.Time { return c.node.t.wall(c.taken) }
 
 // SetLeased says whether a lease holds the connection.
 func (c *Conn) SetLeased(on bool) { c.leased.Store(on) }

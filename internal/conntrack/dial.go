@@ -58,7 +58,7 @@ var lastID atomic.Uint64
 // one is not installed, for MinIdleConns.
 func (n *Node) dial(ctx context.Context, network, addr string) (net.Conn, error) {
 	c, err := n.open(ctx, network, addr)
-	if err != nil && (isClosed(err) || n.hooked.Load()) {
+	if err != nil && (isClosed(err) || n.installed.Load() != nil) {
 		return nil, err
 	}
 	if err != nil {

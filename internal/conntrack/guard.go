@@ -18,7 +18,8 @@ type guard struct {
 	look func(fd uintptr) bool // go-redis's look at the socket, while in Read
 	call func(fd uintptr)      // runs look; made once
 	peek peeker
-	skip bool // in this checkout nobody need look
+	skip bool  // in this checkout nobody need look
+	at   int64 // when this checkout was, on the tracker's clock; 0: nobody looked
 }
 
 // peeker is where a look at a socket leaves what it saw.
@@ -57,6 +58,7 @@ func (c checkedConn) SyscallConn() (syscall.RawConn, error) {
 		// Refusing here would make the visit dial (TestASweepOfEvictedConnectionsDialsNothing); its own write
 		// looks at the connection instead, and so does any other first write.
 		c.set(fUnchecked)
+		c.guard.at = 0
 		return &c.guard, nil
 	}
 	now, _ := c.node.t.LookAtClocks()
@@ -68,7 +70,7 @@ func (c checkedConn) SyscallConn() (syscall.RawConn, error) {
 		c.end(r, nil)
 		return nil, refuse(r)
 	}
-	c.guard.skip = c.justUsed(int64(now))
+	c.guard.skip, c.guard.at = c.justUsed(int64(now)), int64(now)
 	return &c.guard, nil
 }
 

@@ -58,9 +58,10 @@ type Hook struct {
 // the hooks that run around it, nil for none; Rebuild is to be called when some came in.
 // leases are those that run around commands on leases if users is nil.
 func (h *Hook) Install(c *redis.Client, users, leases *Users) {
-	c.AddHook(&installed{Hook: h, client: c, users: users, leases: leases})
+	in := &installed{Hook: h, client: c, users: users, leases: leases}
+	c.AddHook(in)
 	if h.Node != nil {
-		h.Node.hooked.Store(true)
+		h.Node.installed.CompareAndSwap(nil, in)
 	}
 }
 
@@ -151,23 +152,22 @@ func (s *scope) process(ctx context.Context, cmd redis.Cmder) error {
 // of a transaction, or a handshake for one.
 func (s *scope) run(ctx context.Context, cmd redis.Cmder, watch bool) error {
 	h, n := s.in.Hook, s.in.Node
-	client := s.holder == nil && s.in.commands.areOf(s.in, s.chain)
+	if s.holder != nil {
+		return onLease(ctx, h, s.holder, cmd, s.next)
+	}
+	client := s.in.commands.areOf(s.in, s.chain)
 	work := client || !command.IsHandshake(cmd) // not the handshake of a connection for somebody else's command
 	var start int64
 	if h.Took != nil && work {
 		start = n.t.now()
 		defer func() { h.Took(cmd, time.Duration(n.t.now()-start)) }()
 	}
-	if s.holder != nil {
-		w, err := s.holder.Begin(ctx)
-		if err == nil {
-			err = s.holder.End(ctx, w, Reveal(s.next(ctx, cmd)))
-		}
-		return err
-	}
 	if work && !s.watching {
 		n.main.enter()
 		defer n.main.leave()
+		if !client {
+			n.stray()
+		}
 	}
 	if work && h.Closed != nil && h.Closed() {
 		return redis.ErrClosed
@@ -229,6 +229,13 @@ func tookWrite(cmds []redis.Cmder) bool {
 		}
 	}
 	return false
+}
+
+// stray notes that a Conn is used that is no lease, or a transaction.
+func (n *Node) stray() {
+	if !n.strays.Load() {
+		n.strays.Store(true)
+	}
 }
 
 // since is how long ago start was, 0 if nobody looked at the clock then.
@@ -317,7 +324,7 @@ func (s pipeScope) process(ctx context.Context, cmds []redis.Cmder) error {
 // is on, if it is on one.
 func (s pipeScope) run(ctx context.Context, cmds []redis.Cmder, holder Holder) error {
 	if holder == nil {
-		return s.send(ctx, cmds)
+		return s.send(ctx, cmds, false)
 	}
 	w, err := holder.Begin(ctx)
 	if err != nil {
@@ -326,7 +333,7 @@ func (s pipeScope) run(ctx context.Context, cmds []redis.Cmder, holder Holder) e
 		}
 		return err
 	}
-	if err = s.send(ctx, cmds); err != nil {
+	if err = s.send(ctx, cmds, true); err != nil {
 		for _, cmd := range cmds {
 			holder.Seen(cmd.Err())
 		}
@@ -334,7 +341,7 @@ func (s pipeScope) run(ctx context.Context, cmds []redis.Cmder, holder Holder) e
 	return holder.End(ctx, w, err)
 }
 
-func (s pipeScope) send(ctx context.Context, cmds []redis.Cmder) error {
+func (s pipeScope) send(ctx context.Context, cmds []redis.Cmder, onLease bool) error {
 	in, next := s.in, s.next
 	h, n := in.Hook, in.Node
 	if h.Closed != nil && h.Closed() {
@@ -356,7 +363,7 @@ func (s pipeScope) send(ctx context.Context, cmds []redis.Cmder) error {
 		defer func() { h.Took(first, time.Duration(n.t.now()-start)) }()
 	}
 	own := no
-	if in.pipelines.areOf(in, s.chain) {
+	if !onLease && in.pipelines.areOf(in, s.chain) {
 		own = yes
 		n.pipeline.enter()
 		defer n.pipeline.leave()
@@ -369,6 +376,9 @@ func (s pipeScope) send(ctx context.Context, cmds []redis.Cmder) error {
 	} else { // it has its connection, of the main pool, and the demand for that is counted
 		n.pinned.Add(1)
 		defer n.pinned.Add(-1)
+		if !onLease && len(cmds) > 0 && !command.IsHandshake(cmds[0]) {
+			n.stray()
+		}
 	}
 	var err error
 	if h.Pipeline != nil {

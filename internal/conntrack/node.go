@@ -22,7 +22,6 @@ type Node struct {
 	gate  *gate
 	first *firstHandshake
 
-	hooked   atomic.Bool            // our DialHook is installed
 	unborn   atomic.Int64           // stillborn connections that go-redis has
 	resolves bool                   // its address is found out at each dial, by Sentinels
 	master   atomic.Pointer[string] // the address that was dialed last, then
@@ -35,6 +34,9 @@ type Node struct {
 
 	client atomic.Pointer[redis.Client]
 	maint  atomic.Pointer[redis.Client] // shares the pools, has no hooks and no Limiter
+
+	installed atomic.Pointer[installed]    // our hook on client
+	leasing   atomic.Pointer[redis.Client] // makes the Conns of leases, see Conn
 
 	sweeping atomic.Int32
 	began    atomic.Uint64 // times that maintenance took a slot, for one round trip
@@ -59,8 +61,10 @@ type Node struct {
 	count    atomic.Int64 // of them
 	peakOpen peak         // of count, for the monitor
 	raw      atomic.Int64 // of them, those whose handshake is not over
+	mains    atomic.Int64 // of them, those of the main pool
 	pushes   atomic.Int64 // those over which a push frame has come
 	bornAt   atomic.Int64 // when the youngest was dialed
+	strays   atomic.Bool  // Conns that are no leases have been used: nobody counts for how long
 
 	pinned         atomic.Int64 // pipelines under way on Conns and transactions of callers
 	main, pipeline demand

@@ -180,7 +180,11 @@ func (c *Conn) visited(v *visit, n int) (int, error) {
 	case visitAsk:
 		return c.ask(v, v.why, n)
 	}
-	now := c.node.t.now()
+	now := c.guard.at // a moment ago
+	if c.guard.at = 0; now == 0 {
+		now = c.node.t.now()
+	}
+	c.taken = now
 	r := c.refusal(now)
 	level, why := unpackOrder(c.order.Load())
 	if r == "" && level == orderEvictIdle && v.kind == visitSweep {

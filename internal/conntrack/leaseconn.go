@@ -1,0 +1,110 @@
+package conntrack
+
+import (
+	"context"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/lifeguard-redis/lifeguard/internal/command"
+)
+
+// Conn makes a Conn of c for a lease. For each Conn, go-redis asks every hook of its
+// client for the dials, the commands, the pipelines and the transactions. A lease
+// needs a hook for its commands only, so its Conn comes from a clone of c that has no
+// other (TestContractAConnOfACloneUsesThePoolOfItsClient), unless c has more hooks than
+// ours. Pipelines on such a Conn need LeasePipelines.
+func (n *Node) Conn(c *redis.Client) (conn *redis.Conn, plain bool) {
+	in := n.installed.Load()
+	if in == nil || in.client != c || in.Inner || n.raw.Load() > 0 || !n.first.done.Load() || !in.alone() {
+		return c.Conn(), false
+	}
+	clone := n.leasing.Load()
+	if clone == nil {
+		// Not before the first handshake is over: what that finds out go-redis notes in
+		// the options, which a clone has a copy of.
+		opt := c.Options()
+		clone = c.WithTimeout(opt.ReadTimeout)
+		clone.Options().WriteTimeout = opt.WriteTimeout
+		clone.AddHook(leaseHook{in: in})
+		if !n.leasing.CompareAndSwap(nil, clone) {
+			clone = n.leasing.Load()
+		}
+	}
+	return clone.Conn(), true
+}
+
+// LeasePipelines makes holder be asked about the pipelines on conn, which Conn has made
+// without a hook for them and Acquire has leased. Once for each conn.
+func (n *Node) LeasePipelines(conn *redis.Conn, holder Holder) {
+	conn.AddHook(leaseHook{in: n.installed.Load(), holder: holder})
+}
+
+// alone reports whether the client has no hook but ours: whenever one is added, go-redis
+// makes a new chain.
+func (in *installed) alone() bool {
+	const first = 1
+	in.commands.areOf(in, in.chains.Load()) // sees to it that one is up to date
+	return in.commands.one.Load() == first
+}
+
+// leaseHook is the hook on Conns of leases.
+type leaseHook struct {
+	in     *installed
+	holder Holder // of the pipelines; nil: none are seen
+}
+
+// DialHook implements redis.Hook. A Conn dials by the hooks of its client.
+func (leaseHook) DialHook(redis.DialHook) redis.DialHook { return nil }
+
+// ProcessHook implements redis.Hook.
+func (h leaseHook) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	s := &leaseScope{in: h.in, next: next, holder: h.holder}
+	return s.process
+}
+
+// ProcessPipelineHook implements redis.Hook.
+func (h leaseHook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	if h.holder == nil {
+		return nil
+	}
+	s := pipeScope{in: h.in, next: next}
+	return func(ctx context.Context, cmds []redis.Cmder) error { return s.run(ctx, cmds, h.holder) }
+}
+
+// leaseScope is the hook on one Conn. Without a holder it lets all pass by: handshakes,
+// and what an inner one is asked about.
+type leaseScope struct {
+	in     *installed
+	next   redis.ProcessHook
+	holder Holder // set by the visit that leases the Conn, before anybody else has it
+}
+
+func (s *leaseScope) process(ctx context.Context, cmd redis.Cmder) error {
+	if v := visitOf(cmd); v != nil {
+		if v.kind == visitAcquire {
+			s.holder = v.holder
+		}
+		return s.next(ctx, cmd)
+	}
+	ctx = unhurried(ctx)
+	if s.holder == nil {
+		return s.next(ctx, cmd)
+	}
+	return onLease(ctx, s.in.Hook, s.holder, cmd, s.next)
+}
+
+// onLease runs a command on a lease.
+func onLease(ctx context.Context, h *Hook, holder Holder, cmd redis.Cmder, next redis.ProcessHook) error {
+	w, err := holder.Begin(ctx)
+	if err != nil {
+		return err
+	}
+	if h.Took == nil || command.IsHandshake(cmd) {
+		return holder.End(ctx, w, Reveal(next(ctx, cmd)))
+	}
+	start := h.Node.t.now()
+	err = holder.End(ctx, w, Reveal(next(ctx, cmd)))
+	h.Took(cmd, time.Duration(h.Node.t.now()-start))
+	return err
+}
