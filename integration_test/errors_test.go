@@ -126,8 +126,7 @@ func TestCallersSeeTheRealErrorAndWhetherItMayHaveHappened(t *testing.T) {
 }
 
 // A hook of the user's sees each call once, with the error that the caller gets. One on
-// the client inside sees each attempt, with the error as go-redis has it: of a lost reply
-// that is one which go-redis cannot recognise, with the same text.
+// the client inside sees each attempt, with that attempt's error.
 func TestUserHooksSeeEachCallOnceAndThoseOfTheClientInsideEachAttempt(t *testing.T) {
 	s := redistest.Start(t)
 	proxy := redistest.NewProxy(t, s.Addr())
@@ -157,7 +156,7 @@ func TestUserHooksSeeEachCallOnceAndThoseOfTheClientInsideEachAttempt(t *testing
 		t.Fatalf("the hook of the client inside saw %v", attempts)
 	}
 	for _, err := range attempts[:2] {
-		if errors.Is(err, io.EOF) || !errors.Is(conntrack.Reveal(err), io.EOF) || err.Error() != conntrack.Reveal(err).Error() {
+		if !errors.Is(err, io.EOF) {
 			t.Errorf("%#v", err)
 		}
 	}
