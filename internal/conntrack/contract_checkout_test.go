@@ -173,7 +173,7 @@ func TestContractTheCacheTakesASyscallConnForUnbuffered(t *testing.T) {
 			return hide && reads > 0 || !hide && looks >= 3
 		})
 		if !hide && reads > 0 {
-			t.Error("go-redis reads from an idle connection that shows its socket: it no longer takes a syscall.Conn for unbuffered, so client-side caching over TLS (tlsConn in guard.go) has to be looked at again")
+			t.Error("go-redis reads from an idle connection that shows its socket: it no longer takes a syscall.Conn for unbuffered, so client-side caching over TLS (tlsConn in checkoutguard.go) has to be looked at again")
 		}
 	}
 }
