@@ -29,7 +29,7 @@ var (
 // known are failures that are being mended: they are counted and do not fail.
 var known = []string{
 	"unknown-unsent of adaptive",                      // its ctx ends while its batch waits for a handshake
-	"killed-healthy of suspected: an idle connection", // without the kernel's word one that its server does not read is like a dead one
+	"killed-healthy of suspected: another connection", // without the kernel's word one that its server does not read is like a dead one
 	"numbers of cluster",                              // a node that left the cluster while its server was down
 }
 
