@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// Backoff returns how long to wait before the retry of the given number, which
-// starts at 1. It is called by several goroutines at a time.
+// Backoff returns how long to wait before a retry. Retries are numbered from 1. It may be called by
+// several goroutines at once.
 type Backoff func(retry int) time.Duration
 
 const (
@@ -19,9 +19,9 @@ func DefaultBackoff(retry int) time.Duration {
 	return jitter(defaultBackoffBase, defaultBackoffMax, retry)
 }
 
-// FullJitter waits for a random time between 0 and a limit that is base for the
-// first retry and doubles with each further one, up to limit. Negative values
-// are taken for 0, and a limit below base for base.
+// FullJitter waits for a random time between 0 and a cap. The cap is base for the first retry,
+// doubles with each further one, and never exceeds limit. Negative values count as 0; a limit below
+// base counts as base.
 func FullJitter(base, limit time.Duration) Backoff {
 	base = max(base, 0)
 	limit = max(limit, base)

@@ -11,26 +11,25 @@ import (
 )
 
 const (
-	// DefaultBreakerAfter is how long a node must have failed for its breaker to open.
+	// DefaultBreakerAfter is how long a node must have been failing before its breaker opens.
 	DefaultBreakerAfter = 5 * time.Second
-	// DefaultBreakerProbe is how long a breaker stays open before one call tries the node.
+	// DefaultBreakerProbe is how long a breaker stays open before one call probes the node.
 	DefaultBreakerProbe = time.Second
 
-	// breakerFailures is the least number of failures in a row: with little
-	// traffic, two of them can lie far apart.
+	// breakerFailures is the least number of consecutive failures: under light traffic, two
+	// failures can be far apart.
 	breakerFailures = 3
 )
 
-// BreakerPolicy says when to stop trying a node. Only failures of connections
-// count: to dial, to write, to read in time. Replies, errors among them, do not,
-// nor do pool timeouts and what the caller's own context ended.
+// BreakerPolicy says when to stop sending to a node. Only connection failures count: a dial, a
+// write, or a read that fails or times out. Replies, including error replies, do not count; nor do
+// pool timeouts or calls that ended because the caller's own context ended.
 type BreakerPolicy struct {
-	// After is how long a node must have failed, without one success in between,
-	// for its breaker to open; shorter outages are waited for. Zero means 5 s,
-	// negative switches the breaker off.
+	// After is how long a node must have been failing, without one success, before its breaker
+	// opens; calls wait out shorter outages. Zero means 5 s, negative disables the breaker.
 	After time.Duration
-	// Probe is how long the breaker stays open before one call is let through to
-	// see whether the node is back. Zero means 1 s; negative is refused.
+	// Probe is how long the breaker stays open before one call is let through to probe the node.
+	// Zero means 1 s; negative is an error.
 	Probe time.Duration
 }
 
@@ -41,8 +40,8 @@ func (p BreakerPolicy) validate() error {
 	return nil
 }
 
-// breaker keeps the clock of failures; gobreaker keeps the states. While nothing
-// fails, a call reads one flag.
+// breaker records when failures began; gobreaker holds the states. While nothing fails, a call
+// reads one flag only.
 type breaker struct {
 	node    string
 	after   time.Duration
@@ -53,11 +52,11 @@ type breaker struct {
 
 	mu       sync.Mutex
 	cb       *gobreaker.TwoStepCircuitBreaker[struct{}]
-	since    time.Time // of the first failure in a row
+	since    time.Time // time of the first failure in the current run
 	failures int
 	opened   time.Time
 	cause    error
-	moves    []move // changes of state that changed is still to be told of
+	moves    []move // state changes that have not been reported to changed yet
 }
 
 type move struct {
@@ -65,7 +64,7 @@ type move struct {
 	cause    error
 }
 
-// errNeither ends a probe that has learned nothing about the node.
+// errNeither ends a probe that showed nothing about the node.
 var errNeither = errors.New("neither")
 
 func newBreaker(node string, p BreakerPolicy, changed func(node string, m move)) *breaker {
@@ -95,8 +94,8 @@ func newBreaker(node string, p BreakerPolicy, changed func(node string, m move))
 	return b
 }
 
-// unlock unlocks mu and tells of the changes that were made under it. Nobody else's
-// code runs under the lock: a logger may use the same client.
+// unlock unlocks mu, then reports the changes that were made under it. No callback runs under the
+// lock: a logger may use this same client.
 func (b *breaker) unlock() {
 	moves := b.moves
 	b.moves = nil
@@ -112,7 +111,7 @@ func (b *breaker) unlock() {
 // clean reports whether nothing has failed since the last success.
 func (b *breaker) clean() bool { return b == nil || !b.dirty.Load() }
 
-// open reports whether it lets nothing through, or one probe at most.
+// open reports whether the breaker lets nothing through, or only one probe.
 func (b *breaker) open() bool {
 	if b.clean() {
 		return false
@@ -122,8 +121,8 @@ func (b *breaker) open() bool {
 	return b.cb.State() != gobreaker.StateClosed
 }
 
-// allow lets a call through or refuses it. If end is not nil, the call is the
-// probe, and end must be called with what came of it.
+// allow lets a call through or refuses it. If end is not nil, the call is the probe, and end must
+// be called with its result.
 func (b *breaker) allow() (end func(failure), err error) {
 	if b.clean() {
 		return nil, nil
@@ -157,9 +156,9 @@ func (b *breaker) refusal() error {
 	return &BreakerOpenError{Node: b.node, Since: b.opened, Cause: b.cause}
 }
 
-// stillOpen is what a call gets that has opened the breaker, or failed as its
-// probe, with nothing sent: the same as all others meanwhile. If it went on, it
-// would be the next probe, and so on. Otherwise it is nil.
+// stillOpen returns the error for a call that opened the breaker, or that failed as its probe, with
+// nothing sent: the same error that all other calls get meanwhile. If such a call went on, it would
+// become the next probe, again and again. It returns nil in all other cases.
 func (b *breaker) stillOpen(f failure) error {
 	if b == nil || !f.node || f.outcome != NotSent {
 		return nil
@@ -172,7 +171,7 @@ func (b *breaker) stillOpen(f failure) error {
 	return b.refusal()
 }
 
-// record takes note of a call that was not the probe.
+// record records the result of a call that was not the probe.
 func (b *breaker) record(f failure) {
 	if b == nil {
 		return
@@ -183,7 +182,7 @@ func (b *breaker) record(f failure) {
 	case f.outcome == Answered && b.dirty.Load():
 		b.mu.Lock()
 		defer b.unlock()
-		if b.cb.State() == gobreaker.StateClosed { // else only the probe's word counts
+		if b.cb.State() == gobreaker.StateClosed { // otherwise only the probe's result counts
 			b.reset()
 		}
 	}
@@ -193,7 +192,7 @@ func (b *breaker) failed(err error) {
 	b.mu.Lock()
 	defer b.unlock()
 	if b.cb.State() != gobreaker.StateClosed {
-		return // a call from before it opened
+		return // a call that started before the breaker opened
 	}
 	if b.failures == 0 {
 		b.since = time.Now()
@@ -216,8 +215,8 @@ func (b *breaker) reset() {
 	b.dirty.Store(false)
 }
 
-// remaining is how long it takes until the breaker can open, 0 if it may any time or
-// there is none.
+// remaining returns how long it takes at least until the breaker can open: 0 if it may open at any
+// time, or if there is no breaker.
 func (b *breaker) remaining() time.Duration {
 	if b.clean() {
 		return 0

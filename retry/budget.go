@@ -10,17 +10,17 @@ import (
 const (
 	// DefaultBudgetRatio is the share of calls that may be retries.
 	DefaultBudgetRatio = 0.2
-	// DefaultBudgetReserve is how many retries a second are allowed on top.
+	// DefaultBudgetReserve is how many retries a second are allowed on top of that share.
 	DefaultBudgetReserve = 10
 
 	unit     = 1000        // one retry
-	maxSaved = 1000 * unit // what quiet times may save up
+	maxSaved = 1000 * unit // the most that quiet periods can save up
 )
 
-// Budget limits retries, so that they do not bury a server that is struggling:
-// each call pays in a fraction of a retry, each retry takes out a whole one.
-// When it is spent, and the reserve of this second too, calls get their first
-// error. Waiting for an unreachable node takes nothing, as nothing is sent.
+// Budget limits retries so that they do not overload a struggling server: each call deposits a
+// fraction of a retry, and each retry withdraws a whole one. When the savings and this second's
+// reserve are both spent, calls return their first error. Waiting for an unreachable node costs
+// nothing, because nothing is sent.
 //
 // One Budget may serve several hooks; it is safe for concurrent use. A nil
 // *Budget allows everything.
@@ -36,10 +36,9 @@ type Budget struct {
 	filled time.Time
 }
 
-// NewBudget allows ratio retries per call, up to 1000 of them saved, and
-// perSecond more each second whatever the number of calls. Zero for either means
-// none of that kind. A negative ratio means no limit. A ratio above 1 is taken
-// for 1, a negative perSecond for 0.
+// NewBudget allows ratio retries per call, of which up to 1000 can be saved up, plus perSecond
+// retries each second regardless of the number of calls. Zero disables either part. A negative
+// ratio means no limit. A ratio above 1 counts as 1, a negative perSecond as 0.
 func NewBudget(ratio, perSecond float64) *Budget {
 	return &Budget{
 		ratio:   int64(min(ratio, 1) * unit),
@@ -57,15 +56,15 @@ func (b *Budget) String() string {
 	return fmt.Sprintf("%g of calls and %g/s", float64(b.ratio)/unit, b.reserve)
 }
 
-// deposit pays in for n calls.
+// deposit deposits for n calls.
 func (b *Budget) deposit(n int) {
 	if b == nil || b.ratio <= 0 || b.saved.Load() >= maxSaved {
-		return // full is the usual case, and costs no write to shared memory
+		return // the usual case: full, and no write to shared memory
 	}
 	b.saved.Add(b.ratio * int64(n))
 }
 
-// take takes out n retries, or nothing if there are not as many.
+// take withdraws n retries, or none if fewer than n are left.
 func (b *Budget) take(n int) bool {
 	if b == nil || b.free {
 		return true
@@ -87,8 +86,8 @@ func (b *Budget) take(n int) bool {
 		b.tokens = min(b.reserve, b.tokens+now.Sub(b.filled).Seconds()*b.reserve)
 	}
 	b.filled = now
-	// A pipeline may be larger than a whole second's reserve: a full one is
-	// enough for it then.
+	// A pipeline may be larger than a whole second's reserve. For such a pipeline a full reserve
+	// is enough.
 	if need := min(float64(n), max(b.reserve, 1)); b.tokens >= need {
 		b.tokens -= need
 		return true

@@ -8,15 +8,15 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// handshake marks the failure of a connection that was not ready yet. CLIENT is
-// a command of callers as well; only what go-redis sends by itself is marked.
+// handshake marks the failure of a connection whose handshake was not complete. Callers use CLIENT
+// too; only the forms that go-redis sends by itself are marked.
 func handshake(cmd redis.Cmder, err error) error {
 	if err == nil {
 		return nil
 	}
 	var e early
 	if errors.As(err, &e) {
-		return err // of another connection's handshake, inside
+		return err // of a nested handshake, of another connection
 	}
 	err = reveal(err)
 	if strings.HasPrefix(err.Error(), textNewClient) {
@@ -40,7 +40,7 @@ func allHandshake(cmds []redis.Cmder) bool {
 	return true
 }
 
-// handshakePipeline is handshake for a pipeline that came back with err.
+// handshakePipeline does the same for a pipeline that returned err.
 func handshakePipeline(cmds []redis.Cmder, err error) error {
 	for _, cmd := range cmds {
 		if e := cmd.Err(); e != nil {

@@ -13,9 +13,9 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// Hook repeats commands according to a Policy. It should be the first hook of
-// its client, so that the others see each attempt. It is safe for concurrent use
-// and starts no goroutine. Make it with NewHook or Attach.
+// Hook repeats commands according to a Policy. Add it before all other hooks of the client, so that
+// they see each attempt. It is safe for concurrent use and starts no goroutine. Make it with
+// NewHook or Attach.
 type Hook struct {
 	policy  Policy
 	invalid error
@@ -23,22 +23,21 @@ type Hook struct {
 	node    string
 	count   counters
 	breaker *breaker
-	// onBreaker hears of changes, nil: they are logged.
+	// onBreaker is called when a breaker changes state; nil: changes are logged.
 	onBreaker func(node string, open bool, cause error)
-	// fanout: the client sends to several nodes, each of which has a hook of Node.
+	// fanout: the client sends to several nodes, each of which has a hook from Node.
 	fanout  atomic.Bool
 	cluster bool // it follows MOVED and ASK
 
-	cut   *atomic.Uint64 // see WithFacts; nil: not known
+	cut   *atomic.Uint64 // see WithFacts; nil: unknown
 	nodes func() int
 }
 
 var _ redis.Hook = (*Hook)(nil)
 
-// NewHook returns a hook for a Client, FailoverClient or Conn; for a
-// ClusterClient or Ring see [Hook.Node], or use [Attach], which knows them all.
-// With a policy that does not pass [Policy.Validate] every command fails with
-// the error of that.
+// NewHook returns a hook for a Client, FailoverClient or Conn. For a ClusterClient or Ring see
+// [Hook.Node], or use [Attach], which handles all of them. If the policy does not pass
+// [Policy.Validate], every command fails with the error of Validate.
 func NewHook(policy Policy, opts ...Option) *Hook {
 	h := &Hook{policy: policy.withDefaults(), invalid: policy.Validate()}
 	for _, opt := range opts {
@@ -50,10 +49,10 @@ func NewHook(policy Policy, opts ...Option) *Hook {
 	return h
 }
 
-// Stats returns the hook's counters as they are now. Those of its nodes are in them.
+// Stats returns the hook's current counters. They include those of its nodes.
 func (h *Hook) Stats() Stats { return h.count.snapshot() }
 
-// DialHook marks failures to dial, so that nothing is taken for sent that was not.
+// DialHook marks dial failures, so that an unsent command is never taken for a sent one.
 func (h *Hook) DialHook(next redis.DialHook) redis.DialHook { return markDial(next) }
 
 func markDial(next redis.DialHook) redis.DialHook {
@@ -71,8 +70,7 @@ func (h *Hook) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	return func(ctx context.Context, cmd redis.Cmder) error { return h.Process(ctx, cmd, next) }
 }
 
-// Process does what the hook of ProcessHook does, for hooks that have this one
-// inside.
+// Process does the work of ProcessHook, for hooks that contain this one.
 func (h *Hook) Process(ctx context.Context, cmd redis.Cmder, next redis.ProcessHook) error {
 	if command.IsHandshake(cmd) {
 		return handshake(cmd, next(ctx, cmd))
@@ -88,7 +86,7 @@ func (h *Hook) Process(ctx context.Context, cmd redis.Cmder, next redis.ProcessH
 		return h.process(a.Context, cmd, next, f)
 	}
 	if err := ctx.Err(); err != nil {
-		return err // before anything was sent, so it is no unknown outcome
+		return err // nothing was sent, so the outcome is not unknown
 	}
 	h.count.calls.Add(1)
 	h.policy.Budget.deposit(1)
@@ -98,7 +96,7 @@ func (h *Hook) Process(ctx context.Context, cmd redis.Cmder, next redis.ProcessH
 	if h.policy.PerAttempt > 0 || !h.breaker.clean() {
 		return h.process(ctx, cmd, next, h.once(ctx, cmd, next))
 	}
-	// The usual way allocates nothing.
+	// The common path allocates nothing.
 	cut := h.cutSoFar()
 	err := h.errOf(cmd, next(ctx, cmd))
 	if err == nil || err == redis.Nil {
@@ -115,9 +113,8 @@ func (h *Hook) Process(ctx context.Context, cmd redis.Cmder, next redis.ProcessH
 	return h.process(ctx, cmd, next, f)
 }
 
-// ProcessHarmless is Process for what changes nothing on the server that outlives
-// its connection, as a WATCH: it is repeated as a read is, and its outcome is never
-// unknown.
+// ProcessHarmless is Process for a command that changes nothing on the server beyond its
+// connection, such as WATCH: it is repeated like a read, and its outcome is never unknown.
 func (h *Hook) ProcessHarmless(ctx context.Context, cmd redis.Cmder, next redis.ProcessHook) error {
 	return h.Process(with(ctx, markHarmless), cmd, next)
 }
@@ -126,20 +123,20 @@ func (h *Hook) ProcessHarmless(ctx context.Context, cmd redis.Cmder, next redis.
 type progress struct {
 	tries int // attempts
 	sent  int // attempts in which something was sent
-	idle  int // attempts in a row in which nothing was
+	idle  int // consecutive attempts in which nothing was sent
 	since time.Time
 
-	evicted int // those of them whose connection was closed for its age and the like
+	evicted int // of those: attempts whose connection was evicted, for its age and the like
 }
 
-// process goes on after the first attempt until there is an end.
+// process continues after the first attempt until the call is over.
 func (h *Hook) process(ctx context.Context, cmd redis.Cmder, next redis.ProcessHook, f failure) error {
 	if f.outcome == Answered && f.kind == final {
 		return f.err
 	}
 	p := progress{tries: 1}
 	marks := marksOf(ctx)
-	var unsure error // of an earlier attempt that may have been carried out
+	var unsure error // error of an earlier attempt that may have been executed
 	for f.kind != final && h.mayGoOn(ctx, cmd, f, marks) {
 		a := Attempt{Command: command.DisplayName(cmd), Commands: 1, Safety: h.safety(cmd)}
 		if ok, err := h.pause(ctx, &p, f, a); !ok {
@@ -154,8 +151,8 @@ func (h *Hook) process(ctx context.Context, cmd redis.Cmder, next redis.ProcessH
 		last := f
 		f = h.once(ctx, cmd, next)
 		if f.err == errUnanswered || unused(f, last) {
-			// The next hook does not send again: the full-duplex auto-pipeline only
-			// waits for what was sent before, and a Conn is not used after a failure.
+			// The next hook cannot send again: the full-duplex auto-pipeline only waits for what
+			// was sent before, and a Conn cannot be used after a failure.
 			f = last
 			break
 		}
@@ -168,7 +165,7 @@ func (h *Hook) process(ctx context.Context, cmd redis.Cmder, next redis.ProcessH
 		}
 	case unsure == nil && f.outcome != Unknown:
 	case command.NameOf(cmd) == "shutdown" && errors.Is(err, io.EOF):
-		err = io.EOF // a server that obeys does not answer: go-redis's methods make it a success
+		err = io.EOF // a server that obeys sends no reply; go-redis's methods turn EOF into success
 	default:
 		err = h.unknown(ctx, cmd, err, p.tries)
 	}
@@ -204,8 +201,8 @@ func (h *Hook) once(ctx context.Context, cmd redis.Cmder, next redis.ProcessHook
 	return f
 }
 
-// errOf is err, or the error left in the command: ClusterClient.DBSize,
-// ScriptLoad and a few more return none.
+// errOf returns err, or else the error left in the command: ClusterClient.DBSize, ScriptLoad and a
+// few more return none.
 func (h *Hook) errOf(cmd redis.Cmder, err error) error {
 	if err == nil && h.fanout.Load() {
 		if e := cmd.Err(); e != errUnanswered {
@@ -215,10 +212,10 @@ func (h *Hook) errOf(cmd redis.Cmder, err error) error {
 	return err
 }
 
-// admit asks the breaker. Its end may be called twice; the first call counts.
+// admit checks the breaker. end may be called twice; the first call counts.
 func (h *Hook) admit() (end func(failure), err error) {
 	if h.fanout.Load() {
-		return nil, nil // the nodes have their own
+		return nil, nil // each node has its own breaker
 	}
 	return h.ask(h.breaker)
 }
@@ -263,9 +260,9 @@ func (h *Hook) judge(ctx context.Context, err error, cut uint64) failure {
 		f.outcome = Unknown // go-redis closes a connection on which a command fails
 	}
 	if f.node && h.nodes != nil && hasNoNodes(f.err) && h.nodes() == 0 {
-		f.kind, f.node = final, false // none was given: waiting brings none
+		f.kind, f.node = final, false // the client was given no nodes, and waiting brings none
 	}
-	if f.outcome != Answered && f.kind != final && expired(ctx) && marksOf(ctx)&markFirst == 0 { // a batch's is nobody's own
+	if f.outcome != Answered && f.kind != final && expired(ctx) && marksOf(ctx)&markFirst == 0 { // a batch belongs to no single caller
 		f.err = Ended(ctx, f.err)
 		if f.outcome == Unknown {
 			f.node = false // the caller's own limit says nothing about the node
@@ -303,8 +300,8 @@ func (h *Hook) understand(ctx context.Context, cmd redis.Cmder, err error, cut u
 	return f
 }
 
-// understandFan: a command that goes to several nodes may have been carried out
-// by some although the error of another one says that it was not.
+// understandFan handles a command that goes to several nodes: some may have executed it even if the
+// error of another node says that it did not.
 func (h *Hook) understandFan(cmd redis.Cmder, f failure) failure {
 	if f.outcome == Answered && f.kind == final {
 		return f
@@ -340,7 +337,7 @@ func (h *Hook) mayGoOn(ctx context.Context, cmd redis.Cmder, f failure, m mark) 
 	return h.mayRepeat(cmd, m)
 }
 
-// mayRepeat: it may have been carried out.
+// mayRepeat decides for a command that may have been executed.
 func (h *Hook) mayRepeat(cmd redis.Cmder, m mark) bool {
 	if m&markNever != 0 || cmd.NoRetry() {
 		return false
@@ -369,7 +366,7 @@ func (h *Hook) mayAskAgain(cmd redis.Cmder, f failure, m mark) bool {
 		return false
 	}
 	if f.reason == ReasonMoved && !h.cluster {
-		return false // a client of one server does not follow it
+		return false // a client of one server does not follow redirections
 	}
 	n := command.NameOf(cmd)
 	switch {
@@ -390,7 +387,7 @@ func (h *Hook) tellsLess(cmd redis.Cmder, err error, m mark, mixed bool) bool {
 		(mixed || !command.ClassOf(cmd).Proof.Given(cmd, err))
 }
 
-// safety is what the policy's Classifier says. What it may not say is Unsafe.
+// safety returns the class from the policy's Classifier. An invalid class counts as Unsafe.
 func (h *Hook) safety(cmd redis.Cmder) Safety {
 	s := h.policy.Classify(cmd)
 	if s < ReadOnly || s > Unsafe {

@@ -2,7 +2,7 @@ package retry
 
 import "context"
 
-// mark is what a context says about the commands that are sent with it.
+// mark holds what a context says about the commands sent with it.
 type mark uint8
 
 const (
@@ -26,26 +26,23 @@ func marksOf(ctx context.Context) mark {
 	return m
 }
 
-// Idempotent says that repeating what is sent with the returned context is
-// harmless, whatever its class. Commands that are bound to their connection
-// (MULTI, WATCH, SUBSCRIBE, CLIENT ...) are not repeated all the same. [Never]
-// is stronger.
+// Idempotent declares that repeating what is sent with the returned context is harmless, whatever
+// its class. Commands that are bound to their connection (MULTI, WATCH, SUBSCRIBE, CLIENT ...) are
+// still not repeated. [Never] takes precedence.
 func Idempotent(ctx context.Context) context.Context { return with(ctx, markIdempotent) }
 
-// Never says that what is sent with the returned context is sent once. It is not sent again, whatever its
-// class and its error. What was not sent is still tried again.
+// Never declares that what is sent with the returned context must be sent only once. It is not sent
+// again, whatever its class and its error. What was not sent is still tried again.
 func Never(ctx context.Context) context.Context { return with(ctx, markNever) }
 
-// Bound says that the commands sent with the returned context belong to one
-// connection, as those between WATCH and EXEC do. Nothing is tried again, not
-// even what was not sent: the next attempt could be on another connection.
-// A plain redis.Conn and redis.Tx need no mark, as go-redis does not use them
-// again after a failure.
+// Bound declares that the commands sent with the returned context belong to one connection, like
+// those between WATCH and EXEC. Nothing is tried again, not even what was not sent: the next
+// attempt could use another connection. A plain redis.Conn and redis.Tx need no mark, because
+// go-redis does not use them again after a failure.
 func Bound(ctx context.Context) context.Context { return with(ctx, markBound) }
 
-// Alone says that no outer hook sees what is sent with the returned context to a node of
-// a ClusterClient or Ring, as the commands of a redis.Conn or redis.Tx of a node: the
-// hook of [Hook.Node] then returns the error that the caller is to see, instead of one
-// that only the outer hook understands. WATCH is not to be sent with it, because a
-// ClusterClient repeats that.
+// Alone declares that no outer hook sees what is sent with the returned context to a node of a
+// ClusterClient or Ring, for example by a redis.Conn or redis.Tx of a node. The hook from
+// [Hook.Node] then returns the error meant for the caller, instead of one that only the outer hook
+// understands. Do not send WATCH with it, because a ClusterClient repeats WATCH.
 func Alone(ctx context.Context) context.Context { return with(ctx, markAlone) }

@@ -10,12 +10,11 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// Attach adds a new hook to a client, as its last one so far, so it should be
-// called before hooks are added that are to see each attempt. On a ClusterClient
-// or Ring the clients of the nodes get theirs, see [Hook.Node].
+// Attach adds a new hook to a client. It runs inside the hooks that were added before, so call it
+// before adding hooks that are to see each attempt. On a ClusterClient or Ring the node clients get
+// their own hooks, see [Hook.Node].
 //
-// It refuses a policy that is not valid, a client whose own retries are on, and
-// clients of other types.
+// It refuses an invalid policy, a client whose own retries are on, and clients of other types.
 func Attach(rdb redis.UniversalClient, policy Policy, opts ...Option) (*Hook, error) {
 	if err := policy.Validate(); err != nil {
 		return nil, err
@@ -53,15 +52,14 @@ func noRetries(n int) error {
 	return fmt.Errorf("lifeguard/retry: MaxRetries of the client is %d: go-redis would repeat writes; set it to -1", n)
 }
 
-// Node returns a hook for the client of one node of a ClusterClient or Ring, of
-// which h is the hook of the whole. It holds the node's breaker, marks failures
-// to dial, tells answered commands of a pipeline from others, and keeps the
-// cluster from sending a node's pipeline again by itself; it repeats nothing.
-// For the last of these a PING is added to pipelines of several commands or of a script: go-redis
-// sends all of them again if the first is answered by, say, TRYAGAIN, except if
-// one among them must not be repeated, as a command that streams its reply.
+// Node returns a hook for the client of one node of a ClusterClient or Ring whose whole-client hook
+// is h. It holds the node's breaker, marks dial failures, separates the answered commands of a
+// pipeline from the others, and keeps the cluster from resending a node's pipeline by itself; it
+// repeats nothing. To prevent the resending, it adds a PING to pipelines of several commands or of
+// a script: go-redis resends all of them if the first is answered by, say, TRYAGAIN, unless one
+// among them must not be repeated, such as a command that streams its reply.
 //
-// name is for errors and logs. Add the hooks in OnNewNode, before the first use:
+// name is used in errors and logs. Add the hooks in OnNewNode, before the first use:
 //
 //	cluster.OnNewNode(func(c *redis.Client) { c.AddHook(hook.Node(c.Options().Addr)) })
 //	cluster.AddHook(hook)
@@ -70,9 +68,9 @@ func (h *Hook) Node(name string) redis.Hook {
 	return &nodeHook{h: h, breaker: newBreaker(name, h.policy.Breaker, h.breakerChanged)}
 }
 
-// BreakerOpen reports whether the breaker of the client's one node is open: nothing
-// is let through, or one call at most that tries the node. Those of several nodes are
-// asked by the same method of what [Hook.Node] returns. Safe for concurrent use.
+// BreakerOpen reports whether the breaker of a single-node client is open: it lets nothing through,
+// or only one call that probes the node. For several nodes, use the same method of what [Hook.Node]
+// returns. Safe for concurrent use.
 func (h *Hook) BreakerOpen() bool { return h.breaker.open() }
 
 // BreakerOpen reports whether the node's breaker is open.
@@ -123,8 +121,7 @@ func (n *nodeHook) process(ctx context.Context, cmd redis.Cmder, next redis.Proc
 	return n.hide(ctx, cmd, hideScript(ctx, cmd, err))
 }
 
-// finalOne is the error that the caller of a command is to see which no outer hook has
-// sent.
+// finalOne returns the error that the caller is to see for a command that no outer hook has sent.
 func (n *nodeHook) finalOne(ctx context.Context, cmd redis.Cmder, err error) error {
 	f := judge(err)
 	if f.outcome != Answered {
@@ -136,9 +133,9 @@ func (n *nodeHook) finalOne(ctx context.Context, cmd redis.Cmder, err error) err
 	return f.err
 }
 
-// hideScript keeps a cluster from taking what a script replies by itself for the
-// server's word, and from running the script again. Only what the outer hook sends is
-// marked, so that it is put back there.
+// hideScript keeps a cluster from mistaking a script's own reply for one of the server, and from
+// running the script again. It hides only the errors of commands that the outer hook sent, because
+// the outer hook restores them.
 func hideScript(ctx context.Context, cmd redis.Cmder, err error) error {
 	if err == nil || err == redis.Nil || marksOf(ctx)&markScript == 0 || !isAnswer(err) {
 		return err
@@ -149,7 +146,7 @@ func hideScript(ctx context.Context, cmd redis.Cmder, err error) error {
 	return &nodeError{real: err, script: true}
 }
 
-// hide keeps a hidden error hidden, and says what it means.
+// hide keeps a hidden error hidden and preserves its meaning.
 func (n *nodeHook) hide(ctx context.Context, cmd redis.Cmder, err error) error {
 	if err == nil || err == redis.Nil {
 		return err
@@ -169,8 +166,8 @@ func (n *nodeHook) hide(ctx context.Context, cmd redis.Cmder, err error) error {
 	return &nodeError{real: Ended(ctx, real), unknown: OutcomeOf(real) == Unknown && n.h.safety(cmd) != ReadOnly}
 }
 
-// asksForMap reports whether cmd is one with which a cluster learns where its slots
-// are, before it sends what it was asked to.
+// asksForMap reports whether cmd is one that a cluster sends to load its slot map, before it sends
+// the caller's command.
 func asksForMap(cmd redis.Cmder) bool { return command.Args(cmd.Args()).Is(0, "cluster") }
 
 func (n *nodeHook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
@@ -201,7 +198,7 @@ func (n *nodeHook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Pro
 		}
 		f := worst(ctx, cmds)
 		if g := judge(err); g.node || tx && g.outcome != Answered {
-			f = g // a cluster gives the commands of a transaction their errors later
+			f = g // a cluster sets the errors of a transaction's commands later
 		}
 		if end != nil {
 			end(f)
@@ -224,7 +221,7 @@ func (n *nodeHook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Pro
 		if err == context.Canceled || err == context.DeadlineExceeded {
 			err = asEarly(err)
 		}
-		if !outer && !command.Args(cmds[0].Args()).Is(0, "asking") { // a cluster sends that one ahead
+		if !outer && !command.Args(cmds[0].Args()).Is(0, "asking") { // a cluster sends ASKING ahead of the pipeline
 			return n.final(ctx, cmds, tx, err)
 		}
 		if len(cmds) == 2 { // after ASKING
@@ -234,8 +231,8 @@ func (n *nodeHook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Pro
 	}
 }
 
-// final gives the commands of a pipeline that no outer hook has sent, as those of a Tx
-// or of the node's own client, the errors that their caller is to see.
+// final sets, on the commands of a pipeline that no outer hook has sent (of a Tx or of the node's
+// own client), the errors that their caller is to see.
 func (n *nodeHook) final(ctx context.Context, cmds []redis.Cmder, tx bool, err error) error {
 	body := cmds
 	if tx {
@@ -275,7 +272,7 @@ func (n *nodeHook) pipeline(ctx context.Context, cmds []redis.Cmder, next redis.
 	err := marked(ctx, send, send, next)
 	err = settle(send, err, n.h.judge(ctx, err, cut).outcome)
 	if guard != nil && err != nil && isAnswer(err) && err == guard.Err() {
-		return firstErr(cmds) // the PING was refused, and is nobody's concern
+		return firstErr(cmds) // the PING was refused, which does not matter
 	}
 	return err
 }

@@ -15,16 +15,16 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// Outcome says what an error tells about the command that got it.
+// Outcome says what an error means for the command that returned it.
 type Outcome int
 
 const (
-	// NotSent: the server has not seen the command. Sending it is always safe.
+	// NotSent: the command did not reach the server. Sending it is always safe.
 	NotSent Outcome = iota
 	// Answered: the server has replied, with a result or with an error.
 	Answered
-	// Unknown: it was sent, or may have been, and there is no reply. It may have
-	// been carried out.
+	// Unknown: the command was sent, or may have been, and no reply came. It may have been
+	// executed.
 	Unknown
 )
 
@@ -41,38 +41,37 @@ func (o Outcome) String() string {
 	return fmt.Sprintf("Outcome(%d)", int(o))
 }
 
-// What this package asks of errors made elsewhere. Each is found with errors.As.
+// Methods that this package looks for in errors of other packages. Each is found with errors.As.
 type (
 	// early is an error from before the command was written: a handshake, a
 	// credentials provider, an OnConnect or a Limiter failed. Early is that error.
 	early interface{ Early() error }
-	// evicted is an error of a connection that was closed for its age, its idleness
-	// and the like instead of being used.
+	// evicted is the error of a connection that was closed instead of being used, for its age,
+	// idle time and the like.
 	evicted interface{ Evicted() bool }
-	// unsent is an error of a connection or of a dial. Unsent is true if no byte
-	// of the command was written, and false if some were.
+	// unsent is an error of a connection or of a dial. Unsent returns true if no byte of the
+	// command was written, and false if some were.
 	unsent interface{ Unsent() bool }
-	// waiter is an error of a node that is known to be unreachable. Wait returns nil when
-	// it may be tried again, and an error when ctx ends first.
+	// waiter is the error of a node that is known to be unreachable. Wait returns nil when the
+	// node may be tried again, and an error if ctx ends first.
 	waiter interface {
 		Wait(ctx context.Context) error
 	}
-	// hidden is an error made unrecognisable, so that go-redis repeats nothing by
-	// itself. Real is the error that the caller is to see.
+	// hidden is an error that go-redis must not recognise, so that it repeats nothing by itself.
+	// Real returns the error that the caller is to see.
 	hidden interface{ Real() error }
 )
 
-// OutcomeOf tells from an error that came through a [Hook] whether the command was
-// carried out.
+// OutcomeOf derives, from an error that came through a [Hook], whether the command was executed.
 //
 //   - Unknown: [ErrUnknownOutcome], an error with Unsent() bool that returns false,
 //     and errors of a connection: end of file, reset, i/o timeout.
 //   - Answered: nil, redis.Nil, replies of the server, and replies that go-redis
 //     could not parse.
-//   - NotSent: everything else: failures to dial, of a handshake and to get a
-//     connection from the pool, the end of a context while waiting for one, and
-//     errors of the caller's own code, such as OnConnect, a Limiter or a hook. What
-//     fails after a byte was written is never one of those: a hook wraps it.
+//   - NotSent: everything else: failures of a dial, of a handshake and to get a connection from the
+//     pool, a context that ends while waiting for one, and errors of the caller's own code, such as
+//     OnConnect, a Limiter or a hook. A failure after a byte was written is never among these: a
+//     hook wraps it.
 //
 // Safe for concurrent use.
 func OutcomeOf(err error) Outcome { return judge(err).outcome }
@@ -92,7 +91,7 @@ const (
 	ReasonMaxClients  Reason = "maxclients"  // max number of clients reached: no connection could be set up
 	ReasonMoved       Reason = "moved"       // MOVED or ASK that go-redis gave up on
 	ReasonNoReplicas  Reason = "noreplicas"  // NOREPLICAS: too few replicas for a write
-	ReasonBusy        Reason = "busy"        // BUSY: a script of somebody's takes too long
+	ReasonBusy        Reason = "busy"        // BUSY: somebody's script is running for too long
 	ReasonUnblocked   Reason = "unblocked"   // UNBLOCKED: the server of a blocking command became a replica
 )
 
@@ -108,38 +107,38 @@ func (r Reason) index() int {
 	return -1
 }
 
-// kind is what may be done about a failure.
+// kind says what can be done about a failure.
 type kind uint8
 
 const (
-	final       kind = iota // nothing: it is the answer, or trying again is no use
+	final       kind = iota // nothing: it is the result, or trying again is useless
 	notReady                // the node is unreachable or not ready: wait, it costs no attempt
-	unwritten               // nothing was written to this connection: take another one
-	lost                    // no reply: only if the command may be repeated
-	notExecuted             // refused for now
+	unwritten               // nothing was written to this connection: use another one
+	lost                    // no reply: repeat only if the command may be repeated
+	notExecuted             // the server refused it for now
 )
 
-// failure is an error, understood.
+// failure is a classified error.
 type failure struct {
 	err     error
 	outcome Outcome
 	kind    kind
 	reason  Reason
-	// node: it is the node that failed, rather than a pool, a context or a command.
+	// node: the node failed, rather than a pool, a context or a command.
 	node bool
-	// evicted: the connection was closed instead of being used, by us.
+	// evicted: we closed the connection instead of using it.
 	evicted bool
-	// foreign: an error that is neither go-redis's nor a connection's. It says
-	// nothing by itself.
+	// foreign: an error that is neither go-redis's nor a connection's. By itself it says nothing
+	// about the outcome.
 	foreign bool
 }
 
-// reveal puts the real error in the place of a hidden one. What a dead Conn wraps
-// is the error of an earlier command, and says nothing about this one.
+// reveal replaces a hidden error with the real one. What the error of a dead Conn wraps is the
+// error of an earlier command, and says nothing about this one.
 func reveal(err error) error {
 	for range 4 {
 		if err == nil || err == redis.Nil || isDead(err) {
-			return err // as most are; errors.As allocates
+			return err // the common case; errors.As allocates
 		}
 		var h hidden
 		if !errors.As(err, &h) {
@@ -154,9 +153,8 @@ func reveal(err error) error {
 	return err
 }
 
-// judge is classify for an error as it comes from go-redis. What failed before the
-// command was written is told from what failed afterwards here, as the two may be
-// the same error.
+// judge is classify for an error as go-redis returns it. It separates failures from before the
+// command was written from later ones, because both can be the same error.
 func judge(err error) failure {
 	if err == nil || err == redis.Nil {
 		return failure{err: err, outcome: Answered}
@@ -171,7 +169,7 @@ func judge(err error) failure {
 		f.err = asEarly(cause)
 	}
 	switch {
-	case f.outcome == Answered && f.kind != final: // refused for now
+	case f.outcome == Answered && f.kind != final: // the server refused it for now
 		f.kind = notReady
 	case f.outcome == Unknown, f.kind == unwritten:
 		f.kind, f.reason, f.node = notReady, ReasonDial, true
@@ -187,11 +185,11 @@ func classify(err error) failure {
 		return f
 	}
 	if errors.Is(err, ErrUnknownOutcome) {
-		return f // decided before
+		return f // classified before
 	}
 	if errors.Is(err, ErrBreakerOpen) ||
 		errors.Is(err, redis.ErrPoolTimeout) || errors.Is(err, redis.ErrPoolExhausted) {
-		f.outcome = NotSent // waited for once, and that was all
+		f.outcome = NotSent // it has been waited for once, and once is enough
 		return f
 	}
 	var refused *refusedError
@@ -207,7 +205,7 @@ func classify(err error) failure {
 		return f
 	}
 	if isDead(err) || errors.Is(err, redis.ErrClosed) {
-		f.outcome = NotSent // and so would be the next
+		f.outcome = NotSent // and the next attempt would fail in the same way
 		return f
 	}
 	var w waiter
@@ -233,8 +231,8 @@ func classify(err error) failure {
 		f.outcome = Answered
 		return f
 	}
-	// go-redis looks at a ctx only while it waits for a connection; on the network
-	// its deadline becomes an i/o timeout (contract_context_test.go).
+	// go-redis checks a ctx only while it waits for a connection; on the network the deadline of
+	// ctx becomes an i/o timeout (contract_context_test.go).
 	f.outcome = NotSent
 	switch {
 	case errors.Is(err, context.DeadlineExceeded):
@@ -246,7 +244,7 @@ func classify(err error) failure {
 	return f
 }
 
-// isParsing recognises a reply that was read and does not fit its command.
+// isParsing recognises the error of a reply that was read but does not fit its command.
 func isParsing(err error) bool {
 	var num *strconv.NumError
 	return strings.HasPrefix(err.Error(), textParse) || errors.As(err, &num)
@@ -261,13 +259,12 @@ const (
 	textParse      = "redis: can't parse "
 )
 
-// isDead recognises the error of a Conn or Tx that failed before: it is never
-// used again.
+// isDead recognises the error of a Conn or Tx that failed before: go-redis never uses it again.
 func isDead(err error) bool { return strings.HasPrefix(err.Error(), textBadConn) }
 
-// unused reports whether f, of an attempt after last, is of a Conn that is not used after a
-// failure. The Conn of an OnConnect has no error of its own for that: it gives the one of
-// its connection again, the same value.
+// unused reports whether f, from an attempt after last, comes from a Conn that cannot be used after
+// a failure. The Conn of an OnConnect has no error of its own for that: it returns the error of its
+// connection again, the same value.
 func unused(f, last failure) bool {
 	if f.err == nil || isDead(f.err) {
 		return f.err != nil
@@ -293,7 +290,7 @@ func hasNoNodes(err error) bool {
 	return s == textNoNodes || s == textShardsDown
 }
 
-// isMisconfigured recognises failures to dial that waiting does not mend.
+// isMisconfigured recognises dial failures that waiting cannot fix.
 func isMisconfigured(err error) bool {
 	var cert *tls.CertificateVerificationError
 	var record tls.RecordHeaderError

@@ -10,13 +10,12 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// errUnanswered marks a command of a pipeline until its reply is read. go-redis
-// gives the error of a pipeline to every command without one, those included
-// that had been answered before the connection was lost
-// (generalProcessPipelineFrom, redis.go); the mark is how they are told apart.
+// errUnanswered marks a command of a pipeline until its reply is read. go-redis assigns the error
+// of a pipeline to every command without one, including those that were answered before the
+// connection was lost (generalProcessPipelineFrom, redis.go); the mark tells the two apart.
 //
-// It has no text, so that hooks which print commands before they are sent print
-// what they print without it.
+// It has no text, so that hooks which print commands before they are sent print the same as without
+// it.
 var errUnanswered = errors.New("")
 
 // ProcessPipelineHook repeats pipelines and transactions.
@@ -24,16 +23,15 @@ func (h *Hook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Process
 	return func(ctx context.Context, cmds []redis.Cmder) error { return h.Pipeline(ctx, cmds, next) }
 }
 
-// Pipeline does what the hook of ProcessPipelineHook does, for hooks that have
-// this one inside.
+// Pipeline does the work of ProcessPipelineHook, for hooks that contain this one.
 func (h *Hook) Pipeline(ctx context.Context, cmds []redis.Cmder, next redis.ProcessPipelineHook) error {
 	return h.PipelineOf(ctx, cmds, next, nil)
 }
 
-// PipelineOf is Pipeline for those who know whose pipeline it is: own is asked after
-// some failures, and reports whether it is one of the client itself, not of a Conn or
-// of a transaction with WATCH. Only then a transaction that the server refused is sent
-// again, as EXEC has undone the WATCH. Nil means not known.
+// PipelineOf is Pipeline for callers that know where the pipeline comes from. own is called after
+// some failures, and reports whether the pipeline belongs to the client itself, not to a Conn or to
+// a transaction with WATCH. Only then is a refused transaction sent again, because EXEC has undone
+// the WATCH. Nil means unknown.
 func (h *Hook) PipelineOf(ctx context.Context, cmds []redis.Cmder, next redis.ProcessPipelineHook, own func() bool) error {
 	if len(cmds) == 0 {
 		return next(ctx, cmds)
@@ -73,11 +71,11 @@ type pipeCall struct {
 	own   func() bool
 	marks mark
 	cut   uint64 // cutSoFar before the attempt
-	reach *reach // of a client of several nodes
+	reach *reach // set for a client of several nodes
 
-	// Both are made at the first failure.
+	// Both are allocated at the first failure.
 	unsure []error   // of an earlier attempt that may have been carried out
-	fails  []failure // by command; the zero value is an answer
+	fails  []failure // by command; the zero value means answered
 }
 
 func (c *pipeCall) run() error {
@@ -143,8 +141,8 @@ func (c *pipeCall) run() error {
 	return c.finish(p.tries)
 }
 
-// once sends cmds, whose part without MULTI and EXEC is body, and leaves the
-// error of each command in it.
+// once sends cmds, whose part without MULTI and EXEC is body, and leaves each command's error in
+// the command.
 func (c *pipeCall) once(cmds, body []redis.Cmder) error {
 	end, err := c.h.admit()
 	if err != nil {
@@ -167,7 +165,7 @@ func (c *pipeCall) once(cmds, body []redis.Cmder) error {
 	if !c.tx && !c.h.fanout.Load() {
 		setAll(body, errUnanswered)
 		if err = marked(ctx, body, cmds, c.next); c.h.fanout.Load() {
-			err = unmark(body, err) // the client's first nodes were made meanwhile; their hooks have settled it
+			err = unmark(body, err) // the client's first nodes were created meanwhile; their hooks have settled it
 		} else {
 			err = settle(body, err, c.h.judge(c.ctx, err, c.cut).outcome)
 		}
@@ -189,8 +187,7 @@ func (c *pipeCall) once(cmds, body []redis.Cmder) error {
 	return err
 }
 
-// worst is the failure that the breaker is to hear of: that of a connection, if
-// there is one.
+// worst returns the failure to report to the breaker: a connection failure if there is one.
 func worst(ctx context.Context, cmds []redis.Cmder) failure {
 	w := failure{outcome: NotSent}
 	for _, cmd := range cmds {
@@ -211,9 +208,9 @@ func setAll(cmds []redis.Cmder, err error) {
 	}
 }
 
-// settle turns marks into what happened, after cmds were sent together over one
-// connection and err was returned, which tells outcome. Replies come in order: what is
-// before the last command that lost its mark was answered.
+// settle replaces the marks with the real results, after cmds were sent together over one
+// connection and returned err with the given outcome. Replies come in order: every command before
+// the last one without a mark was answered.
 func settle(cmds []redis.Cmder, err error, outcome Outcome) error {
 	if outcome != Unknown { // all replies were read, or nothing was sent
 		rest := err
@@ -223,14 +220,14 @@ func settle(cmds []redis.Cmder, err error, outcome Outcome) error {
 		_ = unmark(cmds, rest)
 		return err
 	}
-	first := len(cmds) // the first command that no reply was read for
+	first := len(cmds) // the first command whose reply was not read
 	for i, cmd := range cmds {
 		if cmd.Err() == errUnanswered {
 			first = i
 			break
 		}
 	}
-	broken := -1 // the one during whose reply the connection was lost
+	broken := -1 // the command during whose reply the connection was lost
 	if first > 0 {
 		if e := cmds[first-1].Err(); e != nil && !isAnswer(e) {
 			broken = first - 1
@@ -252,8 +249,8 @@ func settle(cmds []redis.Cmder, err error, outcome Outcome) error {
 	return err
 }
 
-// marked goes on with cmds, of which those in body are marked. A panic leaves no mark:
-// go-redis's AutoPipeliner lives on after one.
+// marked runs next on cmds, of which those in body are marked. A panic leaves no marks behind:
+// go-redis's AutoPipeliner survives a panic.
 func marked(ctx context.Context, body, cmds []redis.Cmder, next redis.ProcessPipelineHook) error {
 	ended := false
 	defer func() {
@@ -266,7 +263,7 @@ func marked(ctx context.Context, body, cmds []redis.Cmder, next redis.ProcessPip
 	return err
 }
 
-// unmark gives the commands that still have the mark an error, and returns it.
+// unmark sets an error on the commands that still have the mark, and returns it.
 func unmark(cmds []redis.Cmder, err error) error {
 	if err == errUnanswered {
 		err = errHidden // a cluster without node hooks
@@ -279,8 +276,8 @@ func unmark(cmds []redis.Cmder, err error) error {
 	return err
 }
 
-// errHidden is the error of commands that a ClusterClient or Ring sent without
-// hooks on its nodes: theirs was lost on the way.
+// errHidden is the error of commands that a ClusterClient or Ring sent without hooks on its nodes:
+// the real error was lost on the way.
 var errHidden = errors.New("lifeguard/retry: a node of the cluster failed; its error is known only with retry.Attach or Hook.Node")
 
 func isAnswer(err error) bool {
@@ -288,8 +285,8 @@ func isAnswer(err error) bool {
 	return errors.As(err, &answer)
 }
 
-// assess notes how each command of body ended; at gives their positions in
-// c.body, nil for all. It reports whether there is a failure at all.
+// assess records how each command of body ended; at holds their positions in c.body, nil means all.
+// It reports whether any of them failed.
 func (c *pipeCall) assess(body []redis.Cmder, at []int) bool {
 	for n, cmd := range body {
 		i := n
@@ -305,7 +302,7 @@ func (c *pipeCall) assess(body []redis.Cmder, at []int) bool {
 		}
 		f := c.h.judge(c.ctx, err, c.cut)
 		if c.h.fanout.Load() {
-			if !c.tx && c.reach.stamped(err) { // a transaction is sent to one node, and whole
+			if !c.tx && c.reach.stamped(err) { // a transaction is sent to one node, as a whole
 				f = failure{err: err, outcome: Unknown}
 			}
 			f = c.h.understandFan(cmd, f)
@@ -324,26 +321,26 @@ func (c *pipeCall) assess(body []redis.Cmder, at []int) bool {
 	return c.fails != nil
 }
 
-// reach notes whether a part of a pipeline was given to a node. A cluster that pauses
-// before it follows a redirection gives the error of a ctx that ends meanwhile to the
-// commands that were answered before, too (processPipeline, osscluster.go).
+// reach records whether a part of a pipeline reached a node. A cluster that pauses before it
+// follows a redirection assigns the error of a ctx that ends during the pause to commands that were
+// already answered, too (processPipeline, osscluster.go).
 type reach struct{ node atomic.Bool }
 
 type reachKey struct{}
 
-// stamped reports whether err may have been given to a command that was sent.
+// stamped reports whether err may have been assigned to a command that was sent.
 func (r *reach) stamped(err error) bool {
 	return r != nil && r.node.Load() && (err == context.Canceled || err == context.DeadlineExceeded)
 }
 
-// failed reports whether command i still has no answer that counts.
+// failed reports whether command i still has no final reply.
 func (c *pipeCall) failed(i int) bool {
 	f := c.fails[i]
 	return f.err != nil && !(f.outcome == Answered && f.kind == final)
 }
 
-// choose picks the commands to send again. It returns the failure that stands
-// for them all: the least certain one.
+// choose picks the commands to send again. It returns the failure that represents all of them: the
+// least certain one.
 func (c *pipeCall) choose() (again []int, f failure, a Attempt) {
 	if c.marks&markBound != 0 {
 		return nil, f, a
@@ -391,8 +388,8 @@ func rank(f failure) int {
 	return 0
 }
 
-// chooseTx: a transaction is sent again whole, or not. On a Ring it is one per
-// shard, so those that were answered stay out of it.
+// chooseTx: a transaction is sent again as a whole, or not at all. A Ring sends one transaction per
+// shard, so those that were answered are left out.
 func (c *pipeCall) chooseTx(lostOnes, unsentOnes, refused []int) []int {
 	if len(refused) > 0 {
 		return merge(c.aborted(), unsentOnes)
@@ -417,11 +414,11 @@ func (c *pipeCall) chooseTx(lostOnes, unsentOnes, refused []int) []int {
 	return all
 }
 
-// aborted are the commands of a transaction that the server refused for now, so that
-// nothing of it was carried out. It says so of the commands that it did not queue,
-// and EXECABORT of the others; or at EXEC, and then of all. What EXEC has carried out
-// is not refused any more, but a script in it may reply by itself: its word alone is
-// one only if it is the server's and nothing else was carried out.
+// aborted returns the commands of a transaction that the server refused for now, so that no part of
+// it was executed. The server says so either for the commands that it did not queue, with EXECABORT
+// for the others; or at EXEC, and then for all of them. What EXEC has executed cannot be refused
+// any more; but a script in it may return any error of its own, so its reply alone counts as a
+// refusal only if it is the server's and nothing else was executed.
 func (c *pipeCall) aborted() []int {
 	var at []int
 	sure, scripts := isAbort(c.cmds[len(c.cmds)-1].Err()), true
@@ -431,9 +428,9 @@ func (c *pipeCall) aborted() []int {
 			continue
 		case isAbort(err) && !command.RunsScript(cmd):
 			sure = true
-		case isAbort(err) && err.Error() == textAborted: // or a script that says so
+		case isAbort(err) && err.Error() == textAborted: // or a script that returns the same text
 		case !c.failed(i):
-			return nil // the reason may be this one
+			return nil // this reply may be the reason
 		case command.RunsScript(cmd):
 			scripts = scripts && c.h.mayAskAgain(cmd, c.fails[i], c.marks)
 		case c.h.mayAskAgain(cmd, c.fails[i], c.marks):
@@ -462,7 +459,7 @@ func isAbort(err error) bool {
 func (c *pipeCall) chooseOpen(lostOnes, unsentOnes, refused []int) []int {
 	for _, cmd := range c.body {
 		if command.IsBound(cmd) && len(unsentOnes) < len(c.body) {
-			return nil // the rest of it is not the same on another connection
+			return nil // the rest would not mean the same on another connection
 		}
 	}
 	var again []int
@@ -487,8 +484,8 @@ func (c *pipeCall) mayRepeatAll(at []int) bool {
 	return c.marks&markIdempotent != 0 || repeatable(c.body, at, c.h.safety)
 }
 
-// inOrder keeps of the commands that were refused for now those that no later
-// command on the same keys has overtaken.
+// inOrder keeps, of the commands that were refused for now, those that no later command on the same
+// keys has overtaken.
 func (c *pipeCall) inOrder(refused, lostOnes []int) []int {
 	if len(refused) == 0 {
 		return nil
@@ -507,7 +504,7 @@ func (c *pipeCall) inOrder(refused, lostOnes []int) []int {
 			done.add(cmd, sc)
 		case c.fails[i].outcome == Answered:
 			if !c.h.mayAskAgain(cmd, c.fails[i], c.marks) || done.touches(cmd, sc) {
-				done.add(cmd, sc) // stays behind, and so do earlier ones on its keys
+				done.add(cmd, sc) // not repeated, and so neither are earlier ones on its keys
 				continue
 			}
 			keep = append(keep, i)
@@ -538,7 +535,7 @@ func merge(a, b []int) []int {
 	return append(append(out, a...), b...)
 }
 
-// finish gives each command its error, and returns the first one.
+// finish sets each command's error, and returns the first one.
 func (c *pipeCall) finish(tries int) error {
 	var first error
 	again := c.writers()
@@ -569,8 +566,8 @@ func (c *pipeCall) finish(tries int) error {
 	return first
 }
 
-// writers counts the writes of each key that were sent again after they may have been
-// carried out.
+// writers counts, for each key, the writes that were sent again although they may have been
+// executed.
 func (c *pipeCall) writers() *writers {
 	w := &writers{keys: map[string]int{}}
 	for i, cmd := range c.body {
@@ -581,7 +578,7 @@ func (c *pipeCall) writers() *writers {
 	return w
 }
 
-// fail gives all commands the same error, and returns it.
+// fail sets the same error on all commands, and returns it.
 func fail(cmds []redis.Cmder, err error) error {
 	setAll(cmds, err)
 	return err

@@ -8,18 +8,18 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// refusal is a reply of the server that means: this was not carried out.
+// refusal is a reply of the server that means: this was not executed.
 type refusal struct {
 	begins string   // how the reply begins
 	words  []string // whole replies, without a "." at the end; see isServersOwn
 	reason Reason
 	kind   kind   // notReady: wait for the node; notExecuted: try again a few times; final: do not
-	source string // in the sources of Redis; Valkey has the same file, or the one in brackets
+	source string // file in the sources of Redis; Valkey has the same file, or the one in brackets
 	what   string // for docs/COMMANDS.md
 }
 
-// refusals is the one list of them. The texts are those of Redis 7.0, 8.0 and 8.6
-// and of Valkey 8.1, whose name stands in place of Redis in some.
+// refusals is the only list of them. The texts are those of Redis 7.0, 8.0 and 8.6 and of Valkey
+// 8.1, some of which say Valkey instead of Redis.
 var refusals = []refusal{
 	{begins: "LOADING ", reason: ReasonLoading, kind: notReady,
 		words:  []string{"LOADING Redis is loading the dataset in memory", "LOADING Valkey is loading the dataset in memory"},
@@ -86,9 +86,9 @@ func refusalOf(s string) *refusal {
 // "ERR Error running script (call to f_<sha>): @user_script:1: -READONLY ...".
 const textOldReadOnly = ": -READONLY You can't write against a read only replica"
 
-// Refusal returns, from an error, why the server did not carry out the command: the
-// reason that a retry for it has. It is "" for other replies and other errors. What
-// a script replies by itself may look like one.
+// Refusal returns why, according to err, the server did not execute the command: the reason that a
+// retry for it has. It is "" for other replies and other errors. A script can return a reply of its
+// own that looks like a refusal.
 func Refusal(err error) Reason {
 	var answer redis.Error
 	if err = reveal(err); err == nil || err == redis.Nil || !errors.As(err, &answer) {
@@ -100,10 +100,9 @@ func Refusal(err error) Reason {
 	return ""
 }
 
-// isServersOwn reports whether a refusal that a script was answered with is the
-// server's own: a script can return an error of any text, after it has written. It
-// must be word for word one of the server's, and must not stand in the script or
-// its arguments.
+// isServersOwn reports whether a refusal in reply to a script comes from the server itself: a
+// script can return an error of any text after it has written. The text must match one of the
+// server's exactly, and must not occur in the script or its arguments.
 //
 // The server says READONLY, NOREPLICAS and the like to a call in the middle of a
 // script as well; then no call before it can have written.
@@ -137,8 +136,8 @@ func (r *refusal) isWord(s string) bool {
 	return false
 }
 
-// misleads reports whether go-redis's cluster client would take a script's reply for
-// the server's word.
+// misleads reports whether go-redis's cluster client would take a script's own reply for one of the
+// server.
 func misleads(s string) bool { return refusalOf(s) != nil || strings.HasPrefix(s, textNewClient) }
 
 // digits reports whether s is a number without a sign.

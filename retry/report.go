@@ -30,8 +30,8 @@ func (h *Hook) tell(ctx context.Context, a Attempt) {
 	h.policy.OnRetry(a)
 }
 
-// unknown makes the error of a command that may have been carried out. A read's
-// outcome is of no concern.
+// unknown makes the error of a command that may have been executed. For a read the outcome does not
+// matter.
 func (h *Hook) unknown(ctx context.Context, cmd redis.Cmder, err error, tries int) error {
 	if h.safety(cmd) == ReadOnly || marksOf(ctx)&markHarmless != 0 {
 		return err
@@ -40,7 +40,7 @@ func (h *Hook) unknown(ctx context.Context, cmd redis.Cmder, err error, tries in
 		return err
 	}
 	h.count.unknown.Add(1)
-	// The caller is told by the error; in an outage there are thousands.
+	// The caller learns it from the error; an outage produces thousands.
 	if h.log != nil {
 		h.log.LogAttrs(ctx, slog.LevelDebug, "lifeguard/retry: outcome unknown",
 			slog.String("command", command.DisplayName(cmd)), slog.Int("attempts", tries), slog.Any("error", err))
@@ -59,8 +59,8 @@ func (h *Hook) replyLost(ctx context.Context, cmd redis.Cmder, cause error, trie
 	return err
 }
 
-// breakerChanged tells of a breaker that opened or closed; that it tries once a second
-// in between is no news.
+// breakerChanged reports a breaker that opened or closed. The probe once a second in between is not
+// reported.
 func (h *Hook) breakerChanged(node string, m move) {
 	switch m.to {
 	case gobreaker.StateOpen:

@@ -8,28 +8,27 @@ import (
 	"github.com/lifeguard-redis/lifeguard/internal/command"
 )
 
-// Safety says what sending a command a second time does, if the server carried
-// out the first one. docs/COMMANDS.md lists every command with its class.
+// Safety says what happens when a command that the server has executed is sent a second time.
+// docs/COMMANDS.md lists every command with its class.
 type Safety int
 
 const (
 	// ReadOnly commands change nothing, however often they run.
 	ReadOnly Safety = iota
-	// IdempotentWrite commands leave the same state behind when they run twice in a
-	// row, and reply the same (SET, MSET, SETRANGE). HSET, ZADD and GEOADD without
-	// flags are among them: their count of new fields may be 0 the second time, but it
-	// is rarely read. Another client's write in between is overwritten: A's SET, B's
-	// SET, A's SET again; see [Policy.NoRepeatWrites].
+	// IdempotentWrite commands leave the same state and give the same reply when they run twice in
+	// a row (SET, MSET, SETRANGE). HSET, ZADD and GEOADD without flags are included: their count
+	// of new fields may be 0 the second time, but it is rarely read. Another client's write in
+	// between is overwritten: A's SET, B's SET, A's SET again; see [Policy.NoRepeatWrites].
 	IdempotentWrite
-	// IdempotentState commands leave the same state behind when they run twice in a
-	// row, but may reply less the second time: a ZREM that said 1 says 0. A repetition
-	// is the answer only if its reply is one that a first execution alone can give
-	// (ZREM of one member: 1). Otherwise the error is an [*UnknownOutcomeError] that is
-	// Applied. See [Policy.IgnoreCounts].
+	// IdempotentState commands leave the same state when they run twice in a row, but the second
+	// reply may say less: a ZREM that returned 1 returns 0. The reply of a repetition is returned
+	// only if it is one that nothing but a first execution can give (ZREM of one member: 1).
+	// Otherwise the error is an [*UnknownOutcomeError] with Applied set. See
+	// [Policy.IgnoreCounts].
 	IdempotentState
-	// Unsafe commands do something again when they run again (INCR, LPUSH), give
-	// away something that is then lost (BLPOP, GETDEL), decide something by their
-	// reply (SET NX), are bound to their connection, or are not known.
+	// Unsafe commands act again when they run again (INCR, LPUSH), remove the value that they
+	// return (BLPOP, GETDEL), decide something by their reply (SET NX), are bound to their
+	// connection, or are unknown.
 	Unsafe
 )
 
@@ -48,17 +47,16 @@ func (s Safety) String() string {
 	return fmt.Sprintf("Safety(%d)", int(s))
 }
 
-// Classifier says how safe a command is to repeat. It is called only after a
-// failure, possibly by several goroutines at a time, and must not keep cmd.
-// [SafetyOf] is the default, and can be called from one's own.
+// Classifier says how safe a command is to repeat. It is called only after a failure, possibly by
+// several goroutines at once, and must not keep cmd. [SafetyOf] is the default; a custom Classifier
+// can call it.
 type Classifier func(cmd redis.Cmder) Safety
 
-// SafetyOf classifies a command by what Redis 8 and Valkey 8 say about it, by a
-// list of writes whose repetition changes nothing, and by its arguments: SET k v
-// is IdempotentWrite, SET k v NX is Unsafe. A command that is not known is Unsafe.
-// It looks at nothing but the arguments and does not change cmd.
+// SafetyOf classifies a command by what Redis 8 and Valkey 8 say about it, by a list of writes that
+// change nothing when repeated, and by its arguments: SET k v is IdempotentWrite, SET k v NX is
+// Unsafe. An unknown command is Unsafe. It reads only the arguments and does not change cmd.
 func SafetyOf(cmd redis.Cmder) Safety { return Safety(command.ClassOf(cmd).Safety) }
 
-// The two have the same values.
+// Both types have the same values.
 var _ = [1]struct{}{}[int(command.ReadOnly)-int(ReadOnly)+int(command.IdempotentWrite)-int(IdempotentWrite)+
 	int(command.IdempotentState)-int(IdempotentState)+int(command.Unsafe)-int(Unsafe)]

@@ -5,16 +5,14 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// A pipeline of commands that may each be repeated must not always be repeated
-// as a whole: after LRANGE k, DEL k has run once, the second LRANGE finds
-// nothing, and what the first one had found is lost without an error. So a
-// command whose reply or effect depends on what is there may be repeated only if
-// nothing that comes after it in the repetition writes to the same keys. Writes
-// of constants depend on nothing, and an earlier write is simply made again
-// first, so nothing else can differ.
+// A pipeline of commands that may each be repeated must not always be repeated as a whole: after
+// LRANGE k, DEL k has run once, the second LRANGE finds nothing, and the result of the first one is
+// lost without an error. So a command whose reply or effect depends on existing data may be
+// repeated only if no later command of the repetition writes to the same keys. Writes of constants
+// depend on nothing, and an earlier write is simply made again first, so nothing else can differ.
 
-// repeatable reports whether the commands at the given positions, all of them
-// individually safe by what classify says, may be sent again together, in this order.
+// repeatable reports whether the commands at the given positions, each of them safe to repeat
+// according to classify, may be sent again together, in this order.
 func repeatable(cmds []redis.Cmder, at []int, classify Classifier) bool {
 	var later keySet
 	for n := len(at) - 1; n >= 0; n-- {
@@ -99,8 +97,8 @@ func (w *writers) add(cmd redis.Cmder) {
 	}
 }
 
-// touch reports whether another write than cmd, which is one of them, may touch the
-// same keys: then what cmd replies the second time depends on that one.
+// touch reports whether a write other than cmd (which is one of them) may touch the same keys: then
+// cmd's second reply depends on that write.
 func (w *writers) touch(cmd redis.Cmder) bool {
 	keys, all := keysIn(cmd)
 	if all {
@@ -117,7 +115,7 @@ func (w *writers) touch(cmd redis.Cmder) bool {
 	return false
 }
 
-// keysIn are the different keys of cmd, or all keys there are.
+// keysIn returns the distinct keys of cmd; all is true if it may touch any key.
 func keysIn(cmd redis.Cmder) (keys map[string]struct{}, all bool) {
 	var s keySet
 	s.add(cmd, command.ClassOf(cmd).Scope)

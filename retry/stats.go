@@ -4,19 +4,18 @@ import "sync/atomic"
 
 // Stats is a snapshot of what a [Hook] has done. It is immutable.
 type Stats struct {
-	Calls   uint64 // commands that were started, those of pipelines one by one
-	Retries uint64 // commands that were sent again, likewise
+	Calls   uint64 // commands started; those of pipelines count one by one
+	Retries uint64 // commands sent again, counted in the same way
 	// RetriesByReason splits Retries. It has an entry for each reason that occurred.
 	RetriesByReason map[Reason]uint64
 	UnknownOutcomes uint64 // commands that ended with ErrUnknownOutcome
-	BudgetRefusals  uint64 // retries that the budget did not allow
+	BudgetRefusals  uint64 // retries that the budget refused
 	BreakerOpened   uint64 // changes of a breaker from closed or half-open to open
 	BreakerClosed   uint64 // changes back to closed
-	BreakerRefusals uint64 // calls that an open breaker did not let through
+	BreakerRefusals uint64 // calls that an open breaker refused
 }
 
-// Attempts is the number of times that commands were sent or tried: calls and
-// retries together.
+// Attempts is how many times commands were sent or tried: calls plus retries.
 func (s Stats) Attempts() uint64 { return s.Calls + s.Retries }
 
 type counters struct {

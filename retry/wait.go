@@ -7,12 +7,12 @@ import (
 )
 
 const (
-	leastPause  = time.Millisecond // between two attempts that a server refuses
-	manyEvicted = 100              // connections that one call may meet and leave without a pause
+	leastPause  = time.Millisecond // minimum between two attempts that a server refuses
+	manyEvicted = 100              // evicted connections that one call may skip without a pause
 )
 
-// pause decides whether there is another attempt, and waits for it. If there is
-// none, it returns the error to end with.
+// pause decides whether there is another attempt, and waits for it. If there is none, it returns
+// the error to end with.
 func (h *Hook) pause(ctx context.Context, p *progress, f failure, a Attempt) (bool, error) {
 	var wait time.Duration
 	deadline, hasDeadline := ctx.Deadline()
@@ -31,14 +31,14 @@ func (h *Hook) pause(ctx context.Context, p *progress, f failure, a Attempt) (bo
 			gate = gateOf(f.err)
 		}
 		switch {
-		case f.evicted: // each costs the pool one; what comes next is younger
+		case f.evicted: // each one leaves the pool; the next connection is younger
 			if p.evicted++; p.evicted > manyEvicted {
 				wait = h.policy.Backoff(p.evicted - manyEvicted)
 			}
 		case p.idle > 0 || f.kind == notReady:
 			wait = h.policy.Backoff(p.idle + 1)
 			p.idle++
-		default: // another connection may do at once
+		default: // another connection may work at once
 			p.idle++
 		}
 	default:
@@ -51,7 +51,7 @@ func (h *Hook) pause(ctx context.Context, p *progress, f failure, a Attempt) (bo
 	}
 	wait = max(wait, 0)
 	if f.kind == notReady && f.outcome == Answered {
-		wait = max(wait, leastPause) // nothing else bounds how often it is asked
+		wait = max(wait, leastPause) // nothing else bounds how often the server is asked
 	}
 	if gate == nil && hasDeadline && time.Until(deadline) <= wait {
 		return false, f.err
@@ -71,10 +71,10 @@ func (h *Hook) pause(ctx context.Context, p *progress, f failure, a Attempt) (bo
 	return sleep(ctx, wait, f.err)
 }
 
-// waitGate waits for the word of whoever watches the node.
+// waitGate waits until the owner of gate reports that the node may be tried again.
 func (h *Hook) waitGate(ctx context.Context, gate waiter, p *progress, f failure, wait time.Duration, hasDeadline bool) (bool, error) {
 	wctx, limit := ctx, time.Duration(0)
-	if h.breaker != nil { // look again when it may open
+	if h.breaker != nil { // check again when the breaker may open
 		switch limit = h.breaker.remaining(); {
 		case limit > 0:
 		case h.breaker.clean():
@@ -101,7 +101,7 @@ func (h *Hook) waitGate(ctx context.Context, gate waiter, p *progress, f failure
 	case ctx.Err() != nil:
 		return false, &waitError{ctx.Err(), f.err}
 	}
-	return sleep(ctx, wait, f.err) // it could not wait
+	return sleep(ctx, wait, f.err) // Wait could not wait
 }
 
 func sleep(ctx context.Context, d time.Duration, last error) (bool, error) {
@@ -121,7 +121,7 @@ func sleep(ctx context.Context, d time.Duration, last error) (bool, error) {
 	}
 }
 
-// gateOf finds who watches the node that is unreachable.
+// gateOf returns the waiter of an unreachable node.
 func gateOf(err error) waiter {
 	var w waiter
 	if errors.As(err, &w) {
