@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// Type is the class that a server puts a connection into.
+// Type is the class that a server assigns to a connection.
 type Type string
 
 // The types of CLIENT LIST TYPE. Connections in MONITOR are normal ones.
@@ -23,11 +23,11 @@ const (
 // Field is a field of CLIENT LIST that this package does not know.
 type Field struct{ Name, Value string }
 
-// Client is a connection as the server sees it: one line of CLIENT LIST. Which
-// fields a line has depends on the server's version; the zero value of a field
-// that it does not have says nothing, see [Client.Has]. Client is a value.
+// Client is a connection as the server sees it: one line of CLIENT LIST. Which fields a line has
+// depends on the server's version; a field that the line does not have is zero, see [Client.Has].
+// Client is a value.
 type Client struct {
-	Node string // address of the node that said it, as go-redis knows it; "" on a *redis.Conn
+	Node string // address of the node that listed it, as go-redis knows it; "" on a *redis.Conn
 
 	ID    int64         // id; unique until the server restarts
 	Addr  string        // addr, the client's end: ip:port, or path:0 for a Unix socket
@@ -44,7 +44,7 @@ type Client struct {
 	Sub   int64 // sub, channels subscribed to
 	PSub  int64 // psub, patterns
 	SSub  int64 // ssub, channels of shards
-	Multi int64 // multi, commands queued in MULTI; -1 outside
+	Multi int64 // multi, commands queued in MULTI; -1 outside of MULTI
 	Watch int64 // watch, keys watched
 
 	QBuf     int64 // qbuf, bytes of the query buffer in use
@@ -74,13 +74,13 @@ type Client struct {
 	AvgPipelineLenSum int64 // avg-pipeline-len-sum
 	AvgPipelineLenCnt int64 // avg-pipeline-len-cnt
 
-	Unknown []Field // what else the line has, in its order
+	Unknown []Field // the line's other fields, in their order
 
 	has uint64 // bit i: the line has columns[i]
 }
 
-// Has reports whether the server's line has the field, by the name that it has
-// in CLIENT LIST ("tot-cmds").
+// Has reports whether the server's line has the field, given by its name in CLIENT LIST
+// ("tot-cmds").
 func (c Client) Has(field string) bool {
 	if i, ok := columnOf[field]; ok {
 		return c.has&(1<<i) != 0
@@ -93,8 +93,8 @@ func (c Client) Has(field string) bool {
 	return false
 }
 
-// Type is the class of the connection, by its flags, as the server's TYPE
-// filter has it.
+// Type returns the class of the connection, derived from its flags like the server's TYPE filter
+// does.
 func (c Client) Type() Type {
 	switch {
 	case strings.ContainsRune(c.Flags, 'M'):
@@ -107,14 +107,14 @@ func (c Client) Type() Type {
 	return TypeNormal
 }
 
-// Blocked reports whether it waits in a command like BLPOP.
+// Blocked reports whether the connection waits in a command like BLPOP.
 func (c Client) Blocked() bool { return strings.ContainsRune(c.Flags, 'b') }
 
-// Monitor reports whether it is in MONITOR.
+// Monitor reports whether the connection is in MONITOR.
 func (c Client) Monitor() bool { return strings.ContainsRune(c.Flags, 'O') }
 
-// OfServers reports whether the connection is no application's: a link of replication,
-// one of a Sentinel (by the names that Sentinels give theirs), one that moves slots
+// OfServers reports whether the connection belongs to no application: a replication link, one of a
+// Sentinel (recognised by the names that Sentinels give their connections), one that moves slots
 // between nodes of a cluster, or one that the server has no user for.
 func (c Client) OfServers() bool {
 	return c.Type() == TypeReplica || c.Type() == TypeMaster || c.User == "(superuser)" ||
@@ -122,7 +122,7 @@ func (c Client) OfServers() bool {
 		glob("sentinel-????????-cmd", c.Name) || glob("sentinel-????????-pubsub", c.Name)
 }
 
-// IP is the address of the client's end, false for a Unix socket.
+// IP returns the address of the client's end, false for a Unix socket.
 func (c Client) IP() (netip.Addr, bool) {
 	ap, err := netip.ParseAddrPort(c.Addr)
 	if err != nil {
@@ -131,13 +131,13 @@ func (c Client) IP() (netip.Addr, bool) {
 	return ap.Addr().Unmap(), true
 }
 
-// String is a short line for a log or a table.
+// String returns a short line for a log or a table.
 func (c Client) String() string {
 	return fmt.Sprintf("client %d %s name=%q user=%q age=%v idle=%v cmd=%q", c.ID, c.Addr, c.Name, c.User, c.Age, c.Idle, c.Cmd)
 }
 
-// MarshalJSON has the fields by the names that the server gives them, those that
-// it gave and no others; age and idle in seconds. Implements [json.Marshaler].
+// MarshalJSON writes the fields that the server's line has, and no others, under the server's names
+// for them; age and idle are in seconds. Implements [json.Marshaler].
 func (c Client) MarshalJSON() ([]byte, error) {
 	m := make(map[string]any, len(columns)+1)
 	for _, f := range c.Unknown {
@@ -160,8 +160,7 @@ func (c Client) MarshalJSON() ([]byte, error) {
 	return json.Marshal(m)
 }
 
-// LogValue is a group with what identifies the connection. Implements
-// [slog.LogValuer].
+// LogValue returns a group that identifies the connection. Implements [slog.LogValuer].
 func (c Client) LogValue() slog.Value {
 	return slog.GroupValue(
 		slog.String("node", c.Node), slog.Int64("id", c.ID), slog.String("addr", c.Addr),

@@ -9,25 +9,25 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// What an error of this package is about, for errors.Is.
+// Sentinels that tell, with errors.Is, what kind of error it is.
 var (
-	// ErrDenied: the server does not let this user do it, or does not offer it (as
-	// managed services do with some commands).
+	// ErrDenied: the server does not allow this user to do it, or does not offer the command (as
+	// with some commands of managed services).
 	ErrDenied = errors.New("denied")
-	// ErrUnreachable: no answer came from the server.
+	// ErrUnreachable: the server sent no reply.
 	ErrUnreachable = errors.New("unreachable")
-	// ErrMalformed: some of the server's reply could not be read. It is the
-	// sentinel of *MalformedError.
+	// ErrMalformed: a part of the server's reply could not be parsed. It is the sentinel of
+	// *MalformedError.
 	ErrMalformed = errors.New("malformed")
-	// ErrLockLost: another reaper has the lock, or it could not be held on to. The
-	// sweep ended early.
+	// ErrLockLost: another reaper has the lock, or the lock could not be extended. The sweep ended
+	// early.
 	ErrLockLost = errors.New("the lock was lost")
 )
 
-// Error is a failure on one node. It matches one of the sentinels above, if one
-// is true, and wraps the cause. It is immutable.
+// Error is a failure on one node. It matches the sentinel that applies, if any, and wraps the
+// cause. It is immutable.
 type Error struct {
-	Op   string // what was done: "list", "kill", "ask for its own id", "lock"
+	Op   string // the operation: "list", "kill", "ask for its own id", "lock"
 	Node string // address of the node, "" if it has none
 	Kind error  // ErrDenied, ErrUnreachable, ErrLockLost or nil
 	Err  error  // the cause
@@ -43,7 +43,7 @@ func (e *Error) Error() string {
 		b.WriteString(": " + e.Kind.Error())
 	}
 	if e.Err != nil {
-		// Servers end some of their errors with a line end.
+		// Servers end some of their errors with a newline.
 		b.WriteString(": " + strings.TrimSpace(e.Err.Error()))
 	}
 	if need := needs[e.Op]; need != "" && e.Kind == ErrDenied {
@@ -58,7 +58,7 @@ var needs = map[string]string{
 	"lock": "SET and GET on its key, EVAL or WATCH to give it back; or WithoutLock",
 }
 
-// Unwrap gives the sentinel and the cause.
+// Unwrap returns the sentinel and the cause.
 func (e *Error) Unwrap() []error {
 	var out []error
 	for _, err := range []error{e.Kind, e.Err} {
@@ -69,7 +69,7 @@ func (e *Error) Unwrap() []error {
 	return out
 }
 
-// fail makes an Error of the error of a command.
+// fail makes an Error from the error of a command.
 func fail(ctx context.Context, op, node string, err error) error {
 	e := &Error{Op: op, Node: node, Err: err}
 	var answer redis.Error
@@ -79,7 +79,7 @@ func fail(ctx context.Context, op, node string, err error) error {
 			e.Kind = ErrDenied
 		}
 	case ctx.Err() != nil:
-		// The caller's own doing says nothing about the server.
+		// The caller caused these; they say nothing about the server.
 	case errors.Is(err, redis.ErrClosed):
 	default:
 		e.Kind = ErrUnreachable
@@ -87,8 +87,8 @@ func fail(ctx context.Context, op, node string, err error) error {
 	return e
 }
 
-// denied reports whether the server's answer means that this user may not, or
-// that this service has no such command.
+// denied reports whether the server's reply means that this user is not allowed to do this, or that
+// this service has no such command.
 func denied(err error) bool {
 	s := err.Error()
 	return redis.IsPermissionError(err) || redis.IsAuthError(err) ||
@@ -96,15 +96,15 @@ func denied(err error) bool {
 		strings.HasPrefix(s, "ERR Unknown subcommand")
 }
 
-// BadLine is a line that could not be read.
+// BadLine is a line that could not be parsed.
 type BadLine struct {
 	Node string
 	Line string // at most 200 bytes of it
 	Why  string
 }
 
-// MalformedError lists lines of CLIENT LIST that could not be read. What is
-// returned with it is right, but incomplete. It is immutable.
+// MalformedError lists the lines of CLIENT LIST that could not be parsed. The results returned with
+// it are correct but incomplete. It is immutable.
 type MalformedError struct {
 	Skipped int       // how many lines were left out
 	Lines   []BadLine // the first 8 of them
@@ -130,7 +130,7 @@ func (e *MalformedError) merge(o *MalformedError, node string) {
 	}
 }
 
-// with joins err and what could not be read, if there is such.
+// with joins err and the malformed lines, if there are any.
 func with(err error, torn *MalformedError) error {
 	switch {
 	case torn.Skipped == 0:
@@ -152,10 +152,10 @@ func (e *MalformedError) Error() string {
 	return s
 }
 
-// Unwrap gives ErrMalformed.
+// Unwrap returns ErrMalformed.
 func (e *MalformedError) Unwrap() error { return ErrMalformed }
 
-// bad is the error of a field of a Filter or a Policy, or of an option.
+// bad makes the error for an invalid field of a Filter or a Policy, or for an invalid option.
 func bad(field string, value any, why string) error {
 	if s, ok := value.(string); ok {
 		return fmt.Errorf("lifeguard/serverside: %s: %q: %s", field, s, why)

@@ -8,9 +8,8 @@ import (
 	"time"
 )
 
-// Filter says which clients are asked for: those that fit all of its fields. The
-// zero value asks for all. Patterns know * (any text), ? (one byte) and \ (the
-// next byte as it is).
+// Filter selects clients: those that match all of its fields. The zero value selects all. In
+// patterns, * matches any text, ? matches one byte, and \ makes the next byte literal.
 type Filter struct {
 	User    string        // name of the ACL user; "" for any
 	Name    string        // pattern of the name; "" for any
@@ -22,7 +21,7 @@ type Filter struct {
 	DB      []int64       // any of these; empty for any, negative is an error
 }
 
-// Validate says which field is wrong, and why.
+// Validate returns an error that names the invalid field and the reason.
 func (f Filter) Validate() error { return f.validate("Filter") }
 
 func (f Filter) validate(of string) error {
@@ -57,15 +56,14 @@ func (f Filter) validate(of string) error {
 	return nil
 }
 
-// Match reports whether the client fits. A filter that is not valid fits nobody.
-// A field that the client's line does not have fits only a filter that does not
-// ask for it.
+// Match reports whether the client matches. An invalid filter matches nothing. A field that the
+// client's line does not have matches only a filter that leaves this field empty.
 func (f Filter) Match(c Client) bool {
 	m, err := f.compile("Filter")
 	return err == nil && m.match(&c)
 }
 
-// matcher is a filter that is known to be valid.
+// matcher is a validated filter.
 type matcher struct {
 	Filter
 	addr addrFilter

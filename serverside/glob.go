@@ -6,7 +6,7 @@ import "errors"
 // path.Match: a name may have slashes and brackets.
 func glob(pattern, s string) bool {
 	p, i := 0, 0
-	star, from := -1, 0 // where to go on after a mismatch: the last *, and what it has eaten
+	star, from := -1, 0 // where to resume after a mismatch: the last *, and how much it has matched
 	for i < len(s) {
 		if p < len(pattern) {
 			switch c := pattern[p]; {

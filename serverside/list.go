@@ -6,15 +6,13 @@ import (
 	"strconv"
 )
 
-// List returns the clients that are connected and fit the filter, in the order
-// in which the server gives them. On clusters it asks every node; see
-// [Client.Node].
+// List returns the connected clients that match the filter, in the server's order. On clusters it
+// queries every node; see [Client.Node].
 //
-// When it could not see everything, it returns what it saw together with an
-// error: a *[MalformedError] for lines that it could not read (after filtering
-// nobody knows whether they would have fit), an *[Error] for each node that did
-// not answer. It sends no field of the filter to the server, so it means the same
-// with every version. Safe for concurrent use.
+// If the result is incomplete, List returns it together with an error: a *[MalformedError] for
+// lines that it could not parse (also if a filter is set: such a line might have matched), an
+// *[Error] for each node that did not reply. It filters on the client side only, so a filter means
+// the same with every server version. Safe for concurrent use.
 func List(ctx context.Context, rdb Commander, f Filter) ([]Client, error) {
 	if err := checkClient(rdb); err != nil {
 		return nil, err
@@ -37,7 +35,7 @@ func List(ctx context.Context, rdb Commander, f Filter) ([]Client, error) {
 	return out, with(err, &torn)
 }
 
-// listNode asks one node, for all or for some ids. Malformed lines go to torn.
+// listNode queries one node, for all clients or for some ids. Malformed lines go to torn.
 func listNode(ctx context.Context, node string, c Commander, ids []int64, torn *MalformedError) ([]Client, error) {
 	args := []any{"CLIENT", "LIST"}
 	if len(ids) > 0 {

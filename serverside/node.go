@@ -9,14 +9,14 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// Commander is what is needed of a client. Every client of go-redis is one:
-// *redis.Client, *redis.ClusterClient, *redis.Ring, *redis.Conn,
-// redis.UniversalClient, and those that embed one.
+// Commander is the part of a client that this package needs. Every client of go-redis is one:
+// *redis.Client, *redis.ClusterClient, *redis.Ring, *redis.Conn, redis.UniversalClient, and types
+// that embed one.
 type Commander interface {
 	Do(ctx context.Context, args ...any) *redis.Cmd
 }
 
-// Capabilities that a Commander may have besides.
+// Optional capabilities of a Commander.
 type (
 	sharded interface {
 		ForEachShard(ctx context.Context, fn func(context.Context, *redis.Client) error) error
@@ -44,7 +44,7 @@ func eachNode(ctx context.Context, rdb Commander, fn func(ctx context.Context, n
 	if !ok {
 		return fn(ctx, nodeOf(rdb), rdb)
 	}
-	// ForEachShard is concurrent, and stops telling after the first error.
+	// ForEachShard is concurrent, and reports nothing after the first error.
 	var mu sync.Mutex
 	var errs []error
 	err := s.ForEachShard(ctx, func(ctx context.Context, c *redis.Client) error {
@@ -73,8 +73,8 @@ func nodeOf(c Commander) string {
 	return ""
 }
 
-// sticky gives one connection of the client, so that SKIPME is about the one
-// that asked.
+// sticky returns one fixed connection of the client, so that SKIPME means the connection that sends
+// the commands.
 func sticky(c Commander) (Commander, func()) {
 	if p, ok := c.(pooled); ok {
 		conn := p.Conn()

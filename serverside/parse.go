@@ -6,13 +6,13 @@ import (
 	"time"
 )
 
-// column says where a field of CLIENT LIST goes. One of str, num and sec is set.
+// column says where a field of CLIENT LIST is stored. One of str, num and sec is set.
 type column struct {
 	name  string
 	str   func(*Client) *string
 	num   func(*Client) *int64
 	sec   func(*Client) *time.Duration
-	below bool // may be below zero
+	below bool // negative values are valid
 }
 
 // columns are the fields of Redis 6.2 to 8 and Valkey 8. At most 64.
@@ -22,7 +22,7 @@ var columns = []column{
 	{name: "laddr", str: func(c *Client) *string { return &c.LAddr }},
 	{name: "fd", num: func(c *Client) *int64 { return &c.FD }, below: true},
 	{name: "name", str: func(c *Client) *string { return &c.Name }},
-	// Below zero after the server's clock was set back.
+	// Negative after the server's clock was set back.
 	{name: "age", sec: func(c *Client) *time.Duration { return &c.Age }, below: true},
 	{name: "idle", sec: func(c *Client) *time.Duration { return &c.Idle }, below: true},
 	{name: "flags", str: func(c *Client) *string { return &c.Flags }},
@@ -67,11 +67,10 @@ var columnOf = func() map[string]int {
 	return m
 }()
 
-// Parse parses a reply of CLIENT LIST or CLIENT INFO. Lines that it cannot read
-// are left out, and told of by a *[MalformedError]; the clients returned with it
-// are good. A line is read whole or not at all: an id that is missing, a number
-// that is none or a field that comes twice makes it malformed. Fields may be
-// missing, in any order, or unknown.
+// Parse parses a reply of CLIENT LIST or CLIENT INFO. Lines that it cannot parse are left out and
+// reported in a *[MalformedError]; the clients returned with it are correct. A line is parsed
+// completely or not at all: a missing id, an invalid number or a duplicate field makes it
+// malformed. Fields may be missing, in any order, or unknown.
 func Parse(reply string) ([]Client, error) {
 	var list []Client
 	var bad MalformedError
@@ -93,7 +92,7 @@ func Parse(reply string) ([]Client, error) {
 	return list, nil
 }
 
-// parseLine returns why it cannot read the line, "" if it can.
+// parseLine returns why the line is malformed, "" if it is not.
 func parseLine(line string) (c Client, why string) {
 	for len(line) > 0 {
 		if line[0] == ' ' {
@@ -174,7 +173,7 @@ func (c *Client) set(name, value string) (why string) {
 	return ""
 }
 
-// number is ParseInt for what a server writes: no plus sign, no leading zeros.
+// number is ParseInt restricted to what a server writes: no plus sign, no leading zeros.
 func number(s string) (int64, bool) {
 	n, err := strconv.ParseInt(s, 10, 64)
 	if err != nil {

@@ -9,59 +9,57 @@ import (
 // Policy.PerSecond says otherwise.
 const DefaultPerSecond = 50
 
-// Policy says which clients a [Reaper] closes: those that User, Name, Library, Addr
-// and Type select, that are too old or idle for too long, and that Spare does not
-// keep. It is copied by NewReaper.
+// Policy says which clients a [Reaper] closes: those that match User, Name, Library, Addr and Type,
+// are too old or idle for too long, and are not kept by Spare. NewReaper copies it.
 type Policy struct {
-	// MaxAge closes clients of at least this age, idle or not. Whole seconds; 0: no
-	// limit; negative is an error. One of MaxAge and MaxIdle has to be given. With
-	// both, a client is closed when either limit is reached.
+	// MaxAge closes clients of at least this age, idle or not. Whole seconds; 0: no limit;
+	// negative is an error. One of MaxAge and MaxIdle must be set. With both, a client is closed
+	// when either limit is reached.
 	MaxAge time.Duration
-	// MaxIdle closes clients that have sent nothing for this long. Whole seconds; 0:
-	// no limit; negative is an error. Clients that wait for the server are not
-	// idle: those blocked in BLPOP and the like, and subscribers, count by MaxAge only
-	// (and so do those in MONITOR, with IncludeServers). A client that wakes up in the moment between the last
-	// look at it and its end loses its connection, as with the server's own timeout.
+	// MaxIdle closes clients that have sent nothing for this long. Whole seconds; 0: no limit;
+	// negative is an error. Clients that wait for the server are not idle: those blocked in BLPOP
+	// and the like, and subscribers, are subject to MaxAge only (and so are those in MONITOR, with
+	// IncludeServers). A client that sends a command between the last check and the CLIENT KILL
+	// loses its connection, as with the server's own timeout.
 	MaxIdle time.Duration
 
-	// Whom it is about; as in Filter. One of User, Name, Library and Addr has to be
-	// given, or Everybody.
+	// Which clients the policy applies to; as in Filter. One of User, Name, Library and Addr must
+	// be set, or Everybody.
 	User    string
 	Name    string
 	Library string
 	Addr    string
-	// Type is TypeNormal (the default, "") or TypePubSub. Links of replication are
-	// never closed: TypeReplica and TypeMaster are errors.
+	// Type is TypeNormal (the default, "") or TypePubSub. Replication links are never closed:
+	// TypeReplica and TypeMaster are errors.
 	Type Type
 	// Everybody makes the policy apply to every user of the server.
 	Everybody bool
-	// IncludeServers makes the policy apply to connections that belong to no application, too:
-	// those of Sentinels and of slot migration (see Client.OfServers), and those in
-	// MONITOR. Without it they are not selected. It needs Name, which says which; links
-	// of replication are not closed even then.
+	// IncludeServers makes the policy apply also to connections that belong to no application:
+	// those of Sentinels and of slot migration (see Client.OfServers), and those in MONITOR.
+	// Without it they are not selected. It requires Name, which selects among them; replication
+	// links are not closed even then.
 	IncludeServers bool
 
-	// Spare keeps a client that would be closed: the live pools of the fleet, above
-	// all. It sees the client as it was at most a second before it would be closed. nil spares
-	// nobody but the reaper's own connection, and that includes the other
-	// connections of the reaper's own client. It is called on the sweep's goroutine,
-	// one call at a time; a panic in it spares the client.
-	// See SpareLive, SpareNames, SpareAddrs, SpareIDs and SpareAny.
+	// Spare keeps a client that would otherwise be closed, above all the connections of the
+	// fleet's live pools. It sees the client as it was at most one second earlier. nil spares only
+	// the reaper's own connection; other connections of the reaper's own client are not spared. It
+	// is called on the sweep's goroutine, one call at a time; a panic in it spares the client. See
+	// SpareLive, SpareNames, SpareAddrs, SpareIDs and SpareAny.
 	Spare func(Client) bool
 
-	// DryRun reports what it would close, and closes nothing. It writes nothing to the
-	// server, so it takes no lock either; whether another reaper has it says Report.Busy.
+	// DryRun reports what would be closed, and closes nothing. It writes nothing to the server, so
+	// it takes no lock either; Report.Busy says whether another reaper has the lock.
 	DryRun bool
 
 	// PerSecond limits how many clients are closed per second, over all nodes. 0:
-	// DefaultPerSecond. Negative: no bound, and then a server that has it (Redis
-	// 7.4, Valkey 8) is asked to close them with one CLIENT KILL MAXAGE, if the policy
-	// asks for nothing that needs a look at each: MaxIdle, Name, Library, Addr, Spare,
-	// DryRun. Then the server says how many it closed, and not which.
+	// DefaultPerSecond. Negative: no limit, and then a server that supports it (Redis 7.4, Valkey
+	// 8) is told to close them with one CLIENT KILL MAXAGE, if the policy has nothing that
+	// requires checking each client: MaxIdle, Name, Library, Addr, Spare, DryRun. The server then
+	// reports how many clients it closed, but not which.
 	PerSecond int
 }
 
-// Validate says which field is wrong, and why.
+// Validate returns an error that names the invalid field and the reason.
 func (p Policy) Validate() error {
 	if err := p.filter().validate("Policy"); err != nil {
 		return err
@@ -101,7 +99,7 @@ func (p Policy) filter() Filter {
 	return Filter{User: p.User, Name: p.Name, Library: p.Library, Addr: p.Addr, Type: p.Type}
 }
 
-// Reason says why a client was due.
+// Reason says why a client was due to be closed.
 type Reason string
 
 // The limits of a Policy.
@@ -110,7 +108,7 @@ const (
 	ReasonIdle Reason = "idle"
 )
 
-// due says why the client is due, "" if it is not.
+// due returns why the client is due, "" if it is not.
 func (p *Policy) due(c *Client) Reason {
 	switch {
 	case p.MaxAge > 0 && c.Has("age") && c.Age >= p.MaxAge:
@@ -122,19 +120,18 @@ func (p *Policy) due(c *Client) Reason {
 	return ""
 }
 
-// selects reports whether the policy is about the client, as far as its filter does not
-// say so.
+// selects checks the parts of the policy that its filter does not cover.
 func (p *Policy) selects(c *Client) bool {
 	return p.IncludeServers || !c.OfServers() && !c.Monitor()
 }
 
-// inBulk reports whether one CLIENT KILL MAXAGE means the same as the policy.
+// inBulk reports whether one CLIENT KILL MAXAGE has the same effect as the policy.
 func (p *Policy) inBulk() bool {
 	return p.PerSecond < 0 && p.MaxAge > 0 && p.MaxIdle == 0 && p.Name == "" && p.Library == "" &&
 		p.Addr == "" && p.Spare == nil && !p.DryRun
 }
 
-// String is the policy in one line.
+// String returns the policy in one line.
 func (p Policy) String() string {
 	s := "clients"
 	for _, f := range []struct{ name, value string }{

@@ -27,21 +27,20 @@ type Reaper struct {
 	lockKey string // "" for no lock
 	lockTTL time.Duration
 
-	turn chan struct{} // holds one token: whose sweep it is
+	turn chan struct{} // holds one token: whoever takes it may sweep
 }
 
 // Option is an option of NewReaper.
 type Option func(*Reaper) error
 
-// WithLock sets the key and the time to live of the lock that has one reaper at
-// work at a time. Reapers with different keys do not know of each other. A reaper
-// that dies keeps the others waiting for ttl (after a sweep of Run: for up to 1.2
-// periods more). It is extended and given back by a script; where EVAL is denied by
-// WATCH, GET and EXEC; where both are, it is not extended, and expires by itself, so
-// that a sweep takes ttl at most, and the next one begins after it. It is as good as
-// a lock in one Redis can be: after a failover there may be two at work for a while,
-// which does little harm (see WithoutLock). Default: DefaultLockKey and DefaultLockTTL. An empty key, or a
-// ttl under a second, is an error.
+// WithLock sets the key and the time to live of the lock that lets only one reaper work at a time.
+// Reapers with different keys do not affect each other. If a reaper dies, the others wait for ttl
+// (after a sweep of Run: for up to 1.2 periods more). The lock is extended and released by a
+// script; where EVAL is denied, by WATCH, GET and EXEC; where both are denied, it is not extended
+// and expires by itself, so that a sweep takes ttl at most, and the next one begins after that. It
+// is as reliable as a lock in a single Redis can be: after a failover two reapers may work for a
+// while, which does little harm (see WithoutLock). Default: DefaultLockKey and DefaultLockTTL. An
+// empty key, or a ttl under a second, is an error.
 func WithLock(key string, ttl time.Duration) Option {
 	return func(r *Reaper) error {
 		if key == "" {
@@ -55,15 +54,15 @@ func WithLock(key string, ttl time.Duration) Option {
 	}
 }
 
-// WithoutLock makes the reaper work without a lock.
-// Several at once do no harm but close more clients per second than each may.
+// WithoutLock makes the reaper work without a lock. Several at once do no harm, except that
+// together they close more clients per second than each may.
 func WithoutLock() Option {
 	return func(r *Reaper) error { r.lockKey = ""; return nil }
 }
 
-// WithKillHandler calls fn with every client that was killed, or would have been in
-// a dry run. It is called on the sweep's goroutine, one call at a time: while it blocks,
-// nothing is killed. A panic in it is logged, and harms nothing. nil: none.
+// WithKillHandler calls fn for every client that was killed, or would have been in a dry run. It is
+// called on the sweep's goroutine, one call at a time: while it blocks, nothing is killed. A panic
+// in it is logged and has no other effect. nil: none.
 func WithKillHandler(fn func(Kill)) Option {
 	return func(r *Reaper) error {
 		r.onKill = fn
@@ -71,8 +70,8 @@ func WithKillHandler(fn func(Kill)) Option {
 	}
 }
 
-// WithSweepHandler calls fn with what each sweep did: the results of Once, also of those that
-// Run makes. It is called as the function of WithKillHandler is. nil: none.
+// WithSweepHandler calls fn with the result of each sweep, as Once returns it, including the sweeps
+// of Run. It is called like the function of WithKillHandler. nil: none.
 func WithSweepHandler(fn func(Report, error)) Option {
 	return func(r *Reaper) error {
 		r.onSweep = fn
@@ -80,8 +79,8 @@ func WithSweepHandler(fn func(Report, error)) Option {
 	}
 }
 
-// WithLogger sets where it logs: every kill at level info, failures at level warn.
-// Default: slog.Default(). nil: the default; for silence give it slog.DiscardHandler.
+// WithLogger sets the logger: every kill at level info, failures at level warn. Default:
+// slog.Default(). nil: the default; for no logs pass slog.DiscardHandler.
 func WithLogger(l *slog.Logger) Option {
 	return func(r *Reaper) error {
 		if l != nil {
@@ -91,8 +90,8 @@ func WithLogger(l *slog.Logger) Option {
 	}
 }
 
-// NewReaper makes a Reaper. It does not talk to the server yet. A policy or an
-// option that is not valid is an error that names it.
+// NewReaper makes a Reaper without contacting the server. An invalid policy or option is an error
+// that names it.
 func NewReaper(rdb Commander, p Policy, opts ...Option) (*Reaper, error) {
 	if err := checkClient(rdb); err != nil {
 		return nil, err
@@ -125,16 +124,16 @@ func NewReaper(rdb Commander, p Policy, opts ...Option) (*Reaper, error) {
 	return r, nil
 }
 
-// Policy is the policy with the defaults filled in.
+// Policy returns the policy with the defaults filled in.
 func (r *Reaper) Policy() Policy { return r.policy }
 
 var errUnmade = errors.New("lifeguard/serverside: this Reaper was not made by NewReaper")
 
-// Once makes one sweep and says what it did. While another reaper has the lock it
-// does nothing, and Report.Busy is set. The report is right when there is an error
-// too; what failed on one node was still done on the others. See the sentinels for
-// what the error can be; lines that could not be read are a *[MalformedError], and
-// their clients are left alone. The lock is given back at the end.
+// Once makes one sweep and reports what it did. While another reaper has the lock it does nothing,
+// and Report.Busy is set. The report is correct also when there is an error; a failure on one node
+// does not stop the sweep of the others. See the sentinels for the possible errors; lines that
+// could not be parsed are reported in a *[MalformedError], and their clients are left alone. The
+// lock is released at the end.
 func (r *Reaper) Once(ctx context.Context) (Report, error) {
 	if r == nil || r.rdb == nil {
 		return Report{}, errUnmade
@@ -149,12 +148,11 @@ func (r *Reaper) Once(ctx context.Context) (Report, error) {
 	return rep, err
 }
 
-// Run makes sweeps until ctx ends, and returns ctx.Err(). The time between two is
-// every, 10 % more or less; the first is made soon, within a tenth of every. Of
-// many reapers with the same lock one makes the sweeps of all, and when it ends,
-// another one takes over: so there is one sweep per period in a fleet. Failures
-// are logged, given to OnSweep and do not end it. Run starts no goroutine of
-// its own. every must be positive.
+// Run makes sweeps until ctx ends, and returns ctx.Err(). The time between two sweeps is every, 10
+// % more or less; the first one starts within a tenth of every. Of several reapers with the same
+// lock, one makes all sweeps, and when it ends another one takes over: a fleet makes one sweep per
+// period. Failures are logged, passed to the function of WithSweepHandler, and do not end Run. Run
+// starts no goroutine of its own. every must be positive.
 func (r *Reaper) Run(ctx context.Context, every time.Duration) error {
 	if r == nil || r.rdb == nil {
 		return errUnmade
@@ -173,24 +171,24 @@ func (r *Reaper) Run(ctx context.Context, every time.Duration) error {
 			return err
 		}
 		rep, err := r.once(ctx, l)
-		_, torn := err.(*MalformedError) // the others would not read it either
+		_, torn := err.(*MalformedError) // the other reapers could not parse it either
 		switch {
 		case l == nil || rep.Busy:
 		case err == nil || torn:
-			// Kept, so that nobody sweeps again before our next turn.
+			// Keep the lock, so that nobody else sweeps before our next sweep.
 			_, err := l.extend(ctx, every+every/5+r.lockTTL)
 			if err != nil && ctx.Err() == nil && !errors.Is(err, errNoCompare) {
 				r.log.WarnContext(ctx, "lifeguard/serverside: the lock could not be kept", "error", err)
 			}
 		default:
-			r.release(ctx, l) // another one may fare better
+			r.release(ctx, l) // another reaper may succeed
 		}
 		r.give()
 		wait = time.Duration((0.9 + 0.2*rand.Float64()) * float64(every))
 	}
 }
 
-// once makes a sweep and tells of it.
+// once makes a sweep and reports it.
 func (r *Reaper) once(ctx context.Context, l *lock) (Report, error) {
 	rep, err := r.sweep(ctx, l)
 	if err != nil && ctx.Err() == nil {
@@ -203,13 +201,13 @@ func (r *Reaper) once(ctx context.Context, l *lock) (Report, error) {
 }
 
 func (r *Reaper) newLock() *lock {
-	if r.lockKey == "" || r.policy.DryRun { // a dry run only looks at it
+	if r.lockKey == "" || r.policy.DryRun { // a dry run only checks whether it is held
 		return nil
 	}
 	return newLock(r.rdb, r.lockKey, r.lockTTL)
 }
 
-// release gives the lock back, also when ctx has ended.
+// release releases the lock, also when ctx has ended.
 func (r *Reaper) release(ctx context.Context, l *lock) {
 	if l == nil || l.until.IsZero() {
 		return

@@ -11,13 +11,13 @@ type Kill struct {
 	Node   string
 	Reason Reason
 	DryRun bool
-	// Client as it was last seen. Of those closed by one CLIENT KILL MAXAGE (see
-	// Policy.PerSecond) only the number is known: then it is zero.
+	// Client as it was last seen. Of clients closed by one CLIENT KILL MAXAGE (see
+	// Policy.PerSecond) only the number is known: then Client is zero.
 	Client Client
-	Count  int // 1, or what CLIENT KILL MAXAGE said
+	Count  int // 1, or the number that CLIENT KILL MAXAGE returned
 }
 
-// LogValue is a group. Implements [slog.LogValuer].
+// LogValue returns a group. Implements [slog.LogValuer].
 func (k Kill) LogValue() slog.Value {
 	attrs := []slog.Attr{slog.String("reason", string(k.Reason)), slog.Bool("dry_run", k.DryRun)}
 	if k.Client.ID == 0 {
@@ -28,31 +28,31 @@ func (k Kill) LogValue() slog.Value {
 	return slog.GroupValue(attrs...)
 }
 
-// Report says what one sweep of a Reaper did. It is a value.
+// Report describes one sweep of a Reaper. It is a value.
 type Report struct {
 	Started time.Time
 	Took    time.Duration
 	DryRun  bool
-	// Busy: another reaper has the lock, and nothing was looked at. In a dry run all the
-	// same: it says which clients the sweep would close if it had the lock. A dry run holds no
-	// lock, so another reaper is any but this one: of another process, or of this one (one
-	// whose Run holds the lock between its sweeps, say).
+	// Busy: another reaper has the lock, and nothing was inspected. A dry run goes on
+	// nevertheless: it reports which clients the sweep would close if it had the lock. A dry run
+	// never holds the lock, so here another reaper is any but this dry run's own: in another
+	// process, or in this one (for example one whose Run keeps the lock between its sweeps).
 	Busy    bool
-	Nodes   int // nodes that were looked at
-	Seen    int // clients listed, the reaper's own connection and malformed lines not counted
-	Due     int // of these, selected by the policy and past a limit: all of the following together
+	Nodes   int // nodes that were inspected
+	Seen    int // clients listed, without the reaper's own connection and malformed lines
+	Due     int // of these, selected by the policy and past a limit: the sum of all of the following
 	Spared  int // kept by Policy.Spare
 	Closed  int // closed by the reaper; 0 in a dry run
-	Gone    int // gone, or in use again, by the time it was their turn
+	Gone    int // gone, or in use again, before they could be closed
 	Refused int // the server refused to close them; the error says why
-	// Unknown is how many may have been closed or not: CLIENT KILL was sent, and no
-	// reply came, or go-redis sent it again because the first reply was lost.
+	// Unknown is how many may or may not have been closed: CLIENT KILL was sent and no reply came,
+	// or go-redis sent it again because the first reply was lost.
 	Unknown int
 	Left    int // not tried: the sweep ended early, or it was a dry run
 	Kills   []Kill
 }
 
-// String is the report in one line.
+// String returns the report in one line.
 func (r Report) String() string {
 	if r.Busy && !r.DryRun {
 		return "another reaper is at work"

@@ -6,17 +6,16 @@ import (
 	"time"
 )
 
-// Fleet knows the connections of those that live; *fleet.Spare of monitor/fleet is
-// one.
+// Fleet knows the connections of the living members; *fleet.Spare of monitor/fleet implements it.
 type Fleet interface {
-	// Live reports whether a connection may be that of a living member, by the
-	// address of the client's end, its name, and its age as the server says it. It is
-	// called as Policy.Spare is.
+	// Live reports whether a connection may belong to a living member, given the address of the
+	// client's end, its name, and its age as the server reports it. It is called like
+	// Policy.Spare.
 	Live(addr, name string, age time.Duration) bool
 }
 
-// SpareLive spares clients that may belong to a living member of the fleet, so that
-// only connections of dead ones are closed. A nil fleet spares everybody.
+// SpareLive spares clients that may belong to a living member of the fleet, so that only
+// connections of dead members are closed. A nil fleet spares everybody.
 //
 //	live, err := fleet.NewSpare(rdb)
 //	r, err := serverside.NewReaper(rdb, serverside.Policy{User: "web", MaxIdle: time.Hour, Spare: serverside.SpareLive(live)})
@@ -27,10 +26,9 @@ func SpareLive(fleet Fleet) func(Client) bool {
 	return func(c Client) bool { return fleet.Live(c.Addr, c.Name, c.Age) }
 }
 
-// SpareNames spares clients whose name fits one of the patterns (as
-// Filter.Name). Names are the most robust way to mark a fleet's pools: they work
-// across hosts, proxies and address translation. A pattern that is not valid
-// spares everybody.
+// SpareNames spares clients whose name matches one of the patterns (as in Filter.Name). Names are
+// the most robust way to mark a fleet's pools: they work across hosts, proxies and address
+// translation. An invalid pattern spares everybody.
 func SpareNames(patterns ...string) func(Client) bool {
 	patterns = slices.Clone(patterns)
 	for _, p := range patterns {
@@ -43,20 +41,20 @@ func SpareNames(patterns ...string) func(Client) bool {
 	}
 }
 
-// SpareIDs spares clients by id, as CLIENT ID gives it. live is asked once for
-// each client. Ids are those of one server: on clusters use names.
+// SpareIDs spares clients by id, as returned by CLIENT ID. live is called once for each client. Ids
+// belong to one server: on clusters use names.
 func SpareIDs(live func() []int64) func(Client) bool {
 	return func(c Client) bool { return slices.Contains(live(), c.ID) }
 }
 
-// SpareAddrs spares clients by the address of their end (ip:port), which is the
-// local address of the connection where nothing translates addresses on the way.
-// live is asked once for each client.
+// SpareAddrs spares clients by the address of their end (ip:port), which equals the local address
+// of the connection unless something translates addresses on the way. live is called once for each
+// client.
 func SpareAddrs(live func() []string) func(Client) bool {
 	return func(c Client) bool { return slices.Contains(live(), c.Addr) }
 }
 
-// SpareAny spares clients that any of the functions spares.
+// SpareAny spares clients that any of the given functions spares.
 func SpareAny(spare ...func(Client) bool) func(Client) bool {
 	spare = slices.Clone(spare)
 	return func(c Client) bool {

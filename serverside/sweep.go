@@ -11,13 +11,13 @@ import (
 )
 
 const (
-	// fresh is how long what was seen of a client is relied on.
+	// fresh is how long the last CLIENT LIST of a client is relied on.
 	fresh = time.Second
-	// batch is how many clients are looked at again at a time.
+	// batch is how many clients are listed again at a time.
 	batch = 100
 )
 
-// sweep is one round over all nodes. One goroutine at a time works on it.
+// sweep is one pass over all nodes. One goroutine at a time works on it.
 type sweep struct {
 	*Reaper
 	lock *lock
@@ -89,8 +89,8 @@ func (s *sweep) node(ctx context.Context, node string, c Commander) error {
 	return k.each(ctx, s.choose(ctx, all), seen)
 }
 
-// ownID is that of the connection; 0 where the server does not let us ask: SKIPME does
-// it as well.
+// ownID returns the id of the connection; 0 where the server does not allow the question: SKIPME
+// protects the connection as well.
 func ownID(ctx context.Context, conn Commander) (int64, error) {
 	id, err := conn.Do(ctx, "CLIENT", "ID").Int64()
 	if err != nil && answered(err) && denied(err) {
@@ -99,7 +99,7 @@ func ownID(ctx context.Context, conn Commander) (int64, error) {
 	return id, err
 }
 
-// choose keeps those that are to be closed, the oldest first.
+// choose returns the clients to be closed, the oldest first.
 func (s *sweep) choose(ctx context.Context, all []Client) []Client {
 	var out []Client
 	for i := range all {
@@ -125,7 +125,7 @@ func (s *sweep) due(c *Client) bool {
 	return s.match.match(c) && s.policy.selects(c) && s.policy.due(c) != ""
 }
 
-// spared asks Policy.Spare; when that panics, the client is spared.
+// spared calls Policy.Spare; if that panics, the client is spared.
 func (s *sweep) spared(ctx context.Context, c Client) (yes bool) {
 	if s.policy.Spare == nil {
 		return false
@@ -141,11 +141,11 @@ type killer struct {
 	node   string
 	conn   Commander
 	own    int64 // id of conn; 0: not known
-	maxAge bool  // the node has MAXAGE, as far as is known
+	maxAge bool  // the node has MAXAGE, as far as known
 	noIDs  bool  // the node has no CLIENT LIST ID
 }
 
-// each closes the clients one by one, by what was seen of them.
+// each closes the clients one by one, based on what was last seen of them.
 func (k *killer) each(ctx context.Context, queue []Client, seen time.Time) error {
 	defer func() { k.rep.Left += len(queue) }()
 	if k.policy.DryRun {
@@ -154,7 +154,7 @@ func (k *killer) each(ctx context.Context, queue []Client, seen time.Time) error
 		}
 		return nil
 	}
-	known := len(queue) // so many at the head of the queue were seen then
+	known := len(queue) // this many at the head of the queue were listed at that time
 	for len(queue) > 0 {
 		if err := k.pace(ctx); err != nil {
 			return err
@@ -169,7 +169,8 @@ func (k *killer) each(ctx context.Context, queue []Client, seen time.Time) error
 			if err != nil {
 				return err
 			}
-			// From the answer on, so that a slow server does not have us look for ever.
+			// Count from the reply on: otherwise a slow server would make us list the clients
+			// for ever.
 			queue, known, seen = append(again, queue[n:]...), len(again), time.Now()
 			continue
 		}
@@ -191,12 +192,12 @@ func (k *killer) each(ctx context.Context, queue []Client, seen time.Time) error
 	return nil
 }
 
-// missed counts clients that CLIENT KILL did not say it closed, and is the error, if
-// there is one.
+// missed counts clients that CLIENT KILL did not report as closed, and returns the error, if there
+// is one.
 func (k *killer) missed(ctx context.Context, n int, err error) error {
 	switch {
 	case err == nil && k.own != 0 && n > 0:
-		// On another connection it was sent a second time: the first reply was lost.
+		// Another connection means that go-redis sent it twice: the first reply was lost.
 		now, idErr := ownID(ctx, k.conn)
 		if idErr != nil || now != k.own {
 			k.own = now
@@ -214,7 +215,7 @@ func (k *killer) missed(ctx context.Context, n int, err error) error {
 	return k.failed(ctx, err)
 }
 
-// again looks at clients anew and keeps those that are still to be closed.
+// again lists the clients once more and returns those that are still to be closed.
 func (k *killer) again(ctx context.Context, old []Client) ([]Client, error) {
 	ids := make([]int64, len(old))
 	for i := range old {
@@ -252,8 +253,8 @@ func (k *killer) again(ctx context.Context, old []Client) ([]Client, error) {
 	return out, nil
 }
 
-// kill closes one client and says how many there were. The id alone is not enough:
-// ids start again when the server does, or when another one takes its address.
+// kill closes one client and returns how many were closed. The id alone is not enough: ids start
+// again when the server restarts, or when another server takes its address.
 func (k *killer) kill(ctx context.Context, c *Client) (int64, error) {
 	args := []any{"CLIENT", "KILL", "ID", strconv.FormatInt(c.ID, 10), "SKIPME", "YES", "TYPE", string(k.policy.Type)}
 	if c.Addr != "" {
@@ -269,7 +270,7 @@ func (k *killer) kill(ctx context.Context, c *Client) (int64, error) {
 	return k.conn.Do(ctx, args...).Int64()
 }
 
-// bulk has the server close them all. It reports false if the server cannot.
+// bulk makes the server close them all. It reports false if the server cannot do that.
 func (k *killer) bulk(ctx context.Context, all []Client) (bool, error) {
 	due := 0
 	for i := range all {
@@ -277,7 +278,7 @@ func (k *killer) bulk(ctx context.Context, all []Client) (bool, error) {
 		case k.due(c):
 			due++
 		case k.match.match(c) && k.policy.due(c) != "":
-			return false, nil // not selected, which the server would not heed
+			return false, nil // the policy does not select them, which the server cannot take into account
 		}
 	}
 	if due == 0 {
@@ -297,7 +298,7 @@ func (k *killer) bulk(ctx context.Context, all []Client) (bool, error) {
 		k.maxAge = !isSyntax(err)
 		return false, nil
 	}
-	k.rep.Due += max(due, int(n)) // somebody may have come of age meanwhile
+	k.rep.Due += max(due, int(n)) // some may have reached the age meanwhile
 	k.rep.Closed += int(n)
 	if n > 0 {
 		k.report(ctx, Kill{Reason: ReasonAge, Count: int(n)})
@@ -330,7 +331,7 @@ func (k *killer) report(ctx context.Context, kill Kill) {
 // pace waits until the next client may be closed.
 func (k *killer) pace(ctx context.Context) error { return sleep(ctx, time.Until(k.next)) }
 
-// hold sees to it that the lock is ours for the time of a command.
+// hold makes sure that we own the lock for the time of a command.
 func (k *killer) hold(ctx context.Context) error {
 	if k.lock == nil {
 		return nil

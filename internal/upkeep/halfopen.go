@@ -9,36 +9,35 @@ import (
 	"github.com/lifeguard-redis/lifeguard/internal/conntrack"
 )
 
-// Detection says how half-open connections are found out. It is filled: nothing in it
-// stands for a default.
+// Detection says how half-open connections are detected. Its defaults are filled in already.
 type Detection struct {
 	Off      bool
-	After    time.Duration // how long a reply may be waited for, negative: for ever
-	Patience time.Duration // how long a PING may take
+	After    time.Duration // how long a reply may be late before evidence is looked for; negative: never
+	Patience time.Duration // how long the reply to a PING may take
 }
 
-// detection is what is suspected of the connections of one node.
+// detection holds what is suspected about the connections of one node.
 type detection struct {
-	broken   atomic.Int64 // a connection failed then: what was used last before is suspect
+	broken   atomic.Int64 // when a connection last failed: connections last used before that are suspect
 	timedOut atomic.Bool  // a caller's command timed out, or a PING of ours
-	silent   atomic.Int64 // a PING of ours timed out then: no more before a fresh connection is answered
-	running  atomic.Bool  // it is being found out who still answers
-	answered atomic.Int64 // a fresh connection was answered then
+	silent   atomic.Int64 // when a PING of ours timed out: no further PING until a fresh connection is answered
+	running  atomic.Bool  // a probe is running
+	answered atomic.Int64 // when a fresh connection was last answered
 	dead     atomic.Pointer[deadSibling]
 
-	asked   time.Duration                // when a question was asked last
-	again   time.Duration                // ask no other one before
-	unacked map[*conntrack.Conn]unackeds // what the kernel has said so far
+	asked   time.Duration                // when the last probe was started
+	again   time.Duration                // no further probe before this time
+	unacked map[*conntrack.Conn]unackeds // what the kernel has reported so far
 }
 
-// deadSibling is an idle connection that was found dead.
+// deadSibling is an idle connection that was found to be dead.
 type deadSibling struct {
-	heard time.Duration // when something came over it last
+	heard time.Duration // when it last received something
 	found time.Duration
 }
 
-// errHalfOpen is why commands on a half-open connection fail before their own
-// timeout. It is a timeout like that, and names the evidence.
+// errHalfOpen is the error of commands on a half-open connection, which fail before their own
+// timeout. It is a timeout as well, and names the evidence.
 type errHalfOpen struct{ evidence string }
 
 func (e errHalfOpen) Error() string { return "half-open: " + e.evidence }
@@ -47,8 +46,8 @@ func (errHalfOpen) Temporary() bool { return true }
 
 var _ net.Error = errHalfOpen{}
 
-// failed hears of every connection that failed by itself, on the goroutine of
-// the caller who met it.
+// failed is called for every connection that failed by itself, on the goroutine of the caller that
+// used it.
 func (k *Keeper) failed(f conntrack.Failure) {
 	n := k.of(f.Conn.Node())
 	if n == nil {
@@ -73,23 +72,21 @@ func (k *Keeper) failed(f conntrack.Failure) {
 	n.wake()
 }
 
-// holdsFor bounds how long visits are held back for want of an answer: where
-// nobody new is let in there never is one.
+// holdsFor bounds how long visits wait because a probe has no answer: if no new connection is
+// accepted, there never will be one.
 const holdsFor = 5 * time.Second
 
-// holds reports whether visits are to wait: it is being found out who answers, or
-// a PING of ours timed out, and the next one would cost another connection of a
-// server that is only slow.
+// holds reports whether visits must wait: a probe is running, or a PING of ours timed out, and the
+// next one would cost another connection to a server that may only be slow.
 func (u *detection) holds(now time.Duration) bool {
 	at := time.Duration(u.silent.Load())
 	return u.running.Load() || at > 0 && now-at < holdsFor
 }
 
-// asks reports whether it is being found out, or will be at once, who still
-// answers: other questions would hold that up.
+// asks reports whether a probe is running or about to start: other requests would delay it.
 func (u *detection) asks(now time.Duration) bool { return u.holds(now) || u.timedOut.Load() }
 
-// overdue notes a connection that waits for a reply.
+// overdue records a connection whose reply is overdue.
 func (l *survey) overdue(c *conntrack.Conn, v conntrack.View) {
 	p := l.n.k.cfg.Detection
 	switch due := v.LastUsed + p.After/2; {
@@ -103,7 +100,7 @@ func (l *survey) overdue(c *conntrack.Conn, v conntrack.View) {
 	}
 }
 
-// look acts on what failed since the last look.
+// look acts on what has failed since the last check.
 func (u *detection) look(n *Node, l *survey) time.Duration {
 	p := n.k.cfg.Detection
 	if p.Off {
@@ -135,14 +132,13 @@ func (u *detection) look(n *Node, l *survey) time.Duration {
 		return min(next, p.After/2)
 	}
 	n.Tracked.TellOfUse()
-	if inUse() { // it may have begun before it could tell
+	if inUse() { // it may have begun before the check could see it
 		return min(next, p.After/2)
 	}
 	return next
 }
 
-// suspectIdle asks the connections that nobody uses and that were used last before
-// a time.
+// suspectIdle probes the unused connections that were last used before the given time.
 func (n *Node) suspectIdle(l *survey, before time.Duration) {
 	for pool, conns := range l.idle {
 		for _, c := range conns {

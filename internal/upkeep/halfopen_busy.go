@@ -8,12 +8,12 @@ import (
 	"github.com/lifeguard-redis/lifeguard/internal/conntrack"
 )
 
-// unackeds is what the kernel has said of one connection since its last write.
+// unackeds holds what the kernel has reported about one connection since its last write.
 type unackeds struct {
 	written time.Duration
-	begin   time.Duration // since when it is looked at
-	tries   int           // there were so many when a fresh connection was answered, -1 before
-	more    time.Duration // when there were more than that, 0 before
+	begin   time.Duration // when monitoring of it began
+	tries   int           // the count when a fresh connection was answered, -1 before that
+	more    time.Duration // when the count rose above that, 0 before
 }
 
 const (
@@ -21,8 +21,8 @@ const (
 	unackedLook = 50 * time.Millisecond
 )
 
-// judge ends those of the connections that wait for a reply which are dead by the
-// evidence there is. wanted means that there may be more for the asking.
+// judge closes those connections with an overdue reply that the evidence proves to be dead. wanted
+// means that a probe may bring more evidence.
 func (u *detection) judge(n *Node, l *survey) (next time.Duration, wanted bool) {
 	after := n.k.cfg.Detection.After
 	next = never
@@ -36,7 +36,7 @@ func (u *detection) judge(n *Node, l *survey) (next time.Duration, wanted bool) 
 		k, _ := c.Unacked()
 		if k.Pending && k.Tries == 0 {
 			next = min(next, after/2)
-			continue // it is on its way
+			continue // the request is on its way
 		}
 		if k.Pending && v.Ready {
 			x, known := seen[c]
@@ -74,8 +74,8 @@ func (u *detection) judge(n *Node, l *survey) (next time.Duration, wanted bool) 
 	return next, wanted
 }
 
-// dead reports whether a connection is dead for what the kernel says: it has
-// tried again after a fresh connection was answered, and nothing was acknowledged.
+// dead reports whether the kernel's report proves that a connection is dead: the kernel has
+// retransmitted after a fresh connection was answered, and nothing was acknowledged.
 func (x *unackeds) dead(k conntrack.Unacked, answered, now time.Duration) bool {
 	switch {
 	case answered <= x.begin:

@@ -10,8 +10,7 @@ import (
 	"github.com/lifeguard-redis/lifeguard/internal/errtext"
 )
 
-// question finds out who still answers. fresh: that a fresh connection is answered
-// is wanted in any case.
+// question finds out whether the node still answers. fresh: ping a fresh connection in any case.
 func (u *detection) question(n *Node, fresh bool) {
 	const atMost = 3
 	if fresh || u.silent.Load() > 0 {
@@ -35,13 +34,13 @@ func (u *detection) question(n *Node, fresh bool) {
 		}
 	}
 	if len(asked) == 0 && n.Inner {
-		_ = u.ask(n) // in a cluster the others know whether another node has taken over
+		_ = u.ask(n) // in a cluster the other nodes know whether another one has taken over
 	}
 }
 
-// candidate is the connection over which something came last, of those that
-// nobody uses and that have been silent for a while: what was silent for longer
-// than that one is dead if it is.
+// candidate returns, of the connections that nobody uses and that had no traffic for a while, the
+// one that received something last: if that one is dead, so are those that have received nothing
+// for longer.
 func (u *detection) candidate(n *Node, but map[*conntrack.Conn]bool) (last *conntrack.Conn) {
 	before := n.k.tracker.Elapsed() - n.k.cfg.Detection.Patience
 	var heard time.Duration
@@ -53,7 +52,7 @@ func (u *detection) candidate(n *Node, but map[*conntrack.Conn]bool) (last *conn
 	return last
 }
 
-// eachIdle calls f for the connections of the node that nobody uses.
+// eachIdle calls f for the node's connections that nobody uses.
 func (n *Node) eachIdle(f func(*conntrack.Conn, conntrack.View)) {
 	n.Tracked.Range(func(c *conntrack.Conn) bool {
 		if v := c.View(); v.Ready && !v.PubSub && !v.Leased && !v.Awaiting && !c.Evicting() {
@@ -63,10 +62,10 @@ func (n *Node) eachIdle(f func(*conntrack.Conn, conntrack.View)) {
 	})
 }
 
-// compare asks a connection that nobody uses and, if that takes long, a fresh one.
-// If the latter is answered, although it asked later, the former is dead, and so
-// are those that nobody uses and that were silent for longer. While neither is, the
-// server is slow or down, and nothing is ended.
+// compare probes a connection that nobody uses and, if the reply is late, a fresh one. If the fresh
+// one is answered although its PING was sent later, the old one is dead, and so are the unused
+// connections that have received nothing for longer. As long as neither is answered, the server is
+// slow or down, and nothing is closed.
 func (u *detection) compare(n *Node, c *conntrack.Conn) (dead bool) {
 	const longest = 30 * time.Second
 	tracker, patience := n.k.tracker, n.k.cfg.Detection.Patience
@@ -118,8 +117,8 @@ func (u *detection) compare(n *Node, c *conntrack.Conn) (dead bool) {
 	}
 }
 
-// killAsked ends the connection that was asked between two times, and says when
-// something came over it last.
+// killAsked closes the connection that was probed between the two times, and returns when it last
+// received something.
 func (n *Node) killAsked(from, to time.Duration) (heard time.Duration, killed bool) {
 	n.Tracked.Range(func(c *conntrack.Conn) bool {
 		v := c.View()
@@ -132,7 +131,7 @@ func (n *Node) killAsked(from, to time.Duration) (heard time.Duration, killed bo
 	return heard, killed
 }
 
-// ask asks a fresh connection.
+// ask probes a fresh connection.
 func (u *detection) ask(n *Node) error {
 	ctx, cancel := context.WithTimeout(n.k.ctx, n.k.cfg.Detection.Patience)
 	defer cancel()
@@ -155,7 +154,8 @@ func (u *detection) ask(n *Node) error {
 	return err
 }
 
-// degraded notes that nobody gets an answer, if nobody has got one since a time.
+// degraded marks the node as answering nobody, unless somebody has got an answer since the given
+// time.
 func (n *Node) degraded(since time.Duration, err error) {
 	heard := false
 	n.Tracked.Range(func(c *conntrack.Conn) bool {

@@ -9,8 +9,7 @@ import (
 	"github.com/lifeguard-redis/lifeguard/internal/errtext"
 )
 
-// heartbeat is the silence after which a connection of the node gets a PING, 0
-// for never.
+// heartbeat returns the idle time after which a connection of the node gets a PING, 0 for never.
 func (n *Node) heartbeat() time.Duration {
 	if n.pings.off(n) {
 		return 0
@@ -21,20 +20,20 @@ func (n *Node) heartbeat() time.Duration {
 	return time.Duration(n.automatic.Load())
 }
 
-// pings finds out whether something between here and the server hangs up on PING, as
-// some proxies do: then heartbeats would end the connections that they are to keep
+// pings detects whether something between this process and the server closes connections on PING,
+// as some proxies do: heartbeats would then close the connections that they are meant to keep
 // (docs/INTERNALS.md).
 type pings struct {
-	deaths atomic.Int32 // connections in a row that were open before a PING and closed after it
-	since  atomic.Int64 // when heartbeats were given up, ns on the tracker's clock; 0: they were not
+	deaths atomic.Int32 // consecutive connections that were open before a PING and closed after it
+	since  atomic.Int64 // when heartbeats were disabled, ns on the tracker's clock; 0: they are enabled
 }
 
 const (
 	pingDeaths = 2
-	pingsAgain = time.Hour // what hangs up may have been replaced
+	pingsAgain = time.Hour // the proxy may have been replaced
 )
 
-// answered takes note of a visit.
+// answered records the result of a visit.
 func (p *pings) answered(n *Node, met *conntrack.Conn, removed bool, err error, from time.Duration) {
 	switch {
 	case !removed:
@@ -54,7 +53,7 @@ func (p *pings) answered(n *Node, met *conntrack.Conn, removed bool, err error, 
 	}
 }
 
-// off reports whether heartbeats are given up for now.
+// off reports whether heartbeats are disabled for now.
 func (p *pings) off(n *Node) bool {
 	since := p.since.Load()
 	if since == 0 {

@@ -11,24 +11,23 @@ import (
 	"github.com/lifeguard-redis/lifeguard/internal/conntrack"
 )
 
-// Config is what a Keeper is made with.
+// Config configures a Keeper.
 type Config struct {
-	Context   context.Context // when it ends, nothing is done any more
+	Context   context.Context // when it ends, the Keeper does nothing any more
 	Tracker   *conntrack.Tracker
 	Logger    *slog.Logger
 	Detection Detection
 	Jitter    float64 // of the maximum age, see conntrack.Tracker.SetMaxAge
 }
 
-// Keeper looks after the connections of one client, on all its nodes. It is safe for
-// concurrent use.
+// Keeper maintains the connections of one client, on all its nodes. It is safe for concurrent use.
 type Keeper struct {
 	cfg       Config
 	ctx       context.Context
 	tracker   *conntrack.Tracker
 	maxIdle   atomic.Int64 // ns, 0: none
 	heartbeat atomic.Int64 // ns, 0: none, negative: automatic
-	asked     atomic.Int64 // when somebody wanted to know the clients of the servers, on the tracker's clock
+	asked     atomic.Int64 // when somebody last wanted the servers' client counts, on the tracker's clock
 
 	mu    sync.Mutex
 	nodes map[*conntrack.Node]*Node
@@ -38,7 +37,7 @@ type Keeper struct {
 	roomAsked atomic.Bool
 }
 
-// never is a time that does not come.
+// never is a time that never comes.
 const never = time.Duration(1<<63 - 1)
 
 // New makes a Keeper without nodes.
@@ -51,7 +50,7 @@ func New(cfg Config) *Keeper {
 	return k
 }
 
-// Add has a node looked after. Its exported fields must not change from now on.
+// Add starts to maintain a node. Its exported fields must not change from now on.
 func (k *Keeper) Add(n *Node) {
 	n.k = k
 	n.visiting, n.inquiring = make(turn, 1), make(turn, 1)
@@ -89,22 +88,22 @@ func (k *Keeper) list() []*Node {
 	return all
 }
 
-// of finds what is known of a node, nil if it is none of the client's.
+// of returns the Node of t, nil if it does not belong to this client.
 func (k *Keeper) of(t *conntrack.Node) *Node {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	return k.nodes[t]
 }
 
-// Wake makes all nodes be looked at now. It never blocks.
+// Wake makes all nodes check their connections now. It never blocks.
 func (k *Keeper) Wake() {
 	for _, n := range k.list() {
 		n.wake()
 	}
 }
 
-// used hears that a node is used again, or for the first time, or not any more; nil:
-// that something has changed for all. It may be called under go-redis's locks.
+// used is called when a node is used again, for the first time, or no longer; nil: something has
+// changed for all nodes. It may be called under go-redis's locks.
 func (k *Keeper) used(t *conntrack.Node) {
 	if t == nil {
 		k.Wake()
@@ -119,23 +118,23 @@ func (k *Keeper) SetMaxAge(d time.Duration) {
 	k.Wake()
 }
 
-// SetMaxIdle sets the time over which the demand decides how many connections are
-// kept. 0 or negative: all are, as at first.
+// SetMaxIdle sets the period over which the demand decides how many connections are kept. 0 or
+// negative: all are kept, which is the default.
 func (k *Keeper) SetMaxIdle(d time.Duration) {
 	k.maxIdle.Store(int64(max(d, 0)))
 	k.Wake()
 }
 
-// SetHeartbeat sets the silence after which a connection gets a PING. 0: none, as at
-// first. Negative: by the server's timeout.
+// SetHeartbeat sets the idle time after which a connection gets a PING. 0: none, which is the
+// default. Negative: derived from the server's timeout.
 func (k *Keeper) SetHeartbeat(d time.Duration) {
 	k.heartbeat.Store(int64(d))
 	k.Wake()
 }
 
-// Reset closes all connections but those of pub/sub, softly: idle ones now, those in
-// use when they come back. It returns how many will end. ctx bounds how long it waits
-// for the idle ones; the rest are closed later.
+// Reset closes all connections except those of pub/sub, gracefully: idle ones now, those in use
+// when they are returned. It returns how many will be closed. ctx bounds how long it waits for the
+// idle ones; the rest are closed later.
 func (k *Keeper) Reset(ctx context.Context) int {
 	n := 0
 	k.tracker.Range(func(conn *conntrack.Conn) bool {
@@ -158,7 +157,7 @@ func (k *Keeper) EvictIdle(ctx context.Context) int {
 	return int(k.tracker.CloseReasons()[hooks.ReasonReset] - before)
 }
 
-// each calls f for all nodes, side by side: none waits for the server of another.
+// each calls f for all nodes concurrently: no node waits for another's server.
 func (k *Keeper) each(f func(*Node)) {
 	var all sync.WaitGroup
 	for _, n := range k.list() {
@@ -167,9 +166,9 @@ func (k *Keeper) each(f func(*Node)) {
 	all.Wait()
 }
 
-// WantClients says that somebody wants to know how many clients the servers have and
-// take. They are asked now and then, until nobody has wanted it for two minutes. It
-// never blocks.
+// WantClients declares that somebody wants to know how many clients the servers have and accept.
+// The servers are then queried now and then, until nobody has wanted it for two minutes. It never
+// blocks.
 func (k *Keeper) WantClients() {
 	now := k.tracker.Elapsed()
 	k.asked.Store(max(int64(now), 1))
@@ -180,18 +179,18 @@ func (k *Keeper) WantClients() {
 	}
 }
 
-// Close ends all schedules: nothing is looked at any more.
+// Close ends all schedules: no further checks are made.
 func (k *Keeper) Close() {
 	for _, n := range k.list() {
 		n.schedule.stop()
 	}
 }
 
-// Around sets a function that is called with each look at a node, by one goroutine at a
-// time. It may block.
+// Around sets a function that is called with each check of a node, by one goroutine at a time. It
+// may block.
 func (k *Keeper) Around(f func()) { k.around.Store(&f) }
 
-// lookAround calls what Around has set, unless it is running.
+// lookAround calls the function set by Around, unless it is running.
 func (k *Keeper) lookAround() {
 	f := k.around.Load()
 	if f == nil || !k.looking.CompareAndSwap(false, true) {

@@ -8,18 +8,18 @@ import (
 	"github.com/lifeguard-redis/lifeguard/internal/conntrack"
 )
 
-// Node is a server whose connections are looked after. Its exported fields are set
-// before it is given to Keeper.Add; all functions may be called from any goroutine.
+// Node is a server whose connections are maintained. Its exported fields are set before it is given
+// to Keeper.Add; all functions may be called from any goroutine.
 type Node struct {
 	Tracked  *conntrack.Node
 	MinIdle  int  // MinIdleConns of its pool
-	Inner    bool // it is one of several, of which the others may know whether it still counts
+	Inner    bool // it is one of several nodes, and the others may know whether it is still a member
 	Blocking bool // it is a second pool, for blocking commands, of a server that has a Node
 
-	Leases     func() int // how many are held: then it is not forgotten
-	Unanswered func()     // hears that it answers nobody, and may block; nil: nobody does
-	MaxClients func(int)  // hears how many clients its server takes; nil: nobody does
-	Dropped    func()     // hears that it has left its cluster and was dropped; nil: nobody does
+	Leases     func() int // how many leases are held: a node with leases is not forgotten
+	Unanswered func()     // called when the node answers nobody; may block; nil: none
+	MaxClients func(int)  // called with the number of clients that the server accepts; nil: none
+	Dropped    func()     // called when the node has left its cluster and was dropped; nil: none
 
 	k        *Keeper
 	schedule schedule
@@ -30,28 +30,28 @@ type Node struct {
 	clients  clients
 
 	lastReadOnly atomic.Int64
-	silentUntil  atomic.Int64 // it is taken for one that answers nobody, ns on the tracker's clock
+	silentUntil  atomic.Int64 // until then the node counts as answering nobody, ns on the tracker's clock
 
-	// The rest belongs to the look under way, but for the atomics.
+	// Except for the atomics, the rest belongs to the check in progress.
 
-	survey   survey        // the last one; its lists are used again
-	looked   time.Duration // when it was made
-	unmet    int           // sweeps in a row that did not meet all that was due
+	survey   survey        // the last survey; its lists are reused
+	looked   time.Duration // when the last survey was made
+	unmet    int           // consecutive sweeps that did not reach everything that was due
 	rest     [3]int        // what the last tick had no time for, by pool
-	turns    [3]int        // how many visits it had left for that
+	turns    [3]int        // how many visits were left for that
 	then     time.Duration // when to come back after that
-	visiting turn          // taken by whoever visits: one idle connection at a time
+	visiting turn          // held during a visit: one idle connection at a time
 
 	learnAgain  atomic.Bool
 	automatic   atomic.Int64  // heartbeat by the server's timeout in ns, 0 none
-	retryDialed time.Duration // when a server that took nobody new was asked last
+	retryDialed time.Duration // when a server that accepted no new connections was last probed
 
-	inquiring turn          // taken by whoever asks the server something; what follows is theirs
-	limit     int           // how many clients the server takes, 0 for not known
-	compared  bool          // MaxClients has been told of it
+	inquiring turn          // held by whoever asks the server something; it guards the fields below
+	limit     int           // how many clients the server accepts, 0 for unknown
+	compared  bool          // MaxClients has been called with it
 	learned   bool          // the server's timeout has been asked for
-	tryAgain  time.Duration // ask for it not before, on the tracker's clock
-	unheard   int           // questions in a row that got no answer
+	tryAgain  time.Duration // no question before that, on the tracker's clock
+	unheard   int           // consecutive questions without a reply
 }
 
 const (
@@ -60,16 +60,15 @@ const (
 	retryPause = 20 * time.Millisecond
 	lookAgain  = 50 * time.Millisecond
 	leftPause  = 5 * time.Second
-	learnPause = 100 * time.Millisecond // until the server can be asked for its timeout
+	learnPause = 100 * time.Millisecond // until the server can be asked for its timeout again
 	frozen     = 3 * time.Second        // a timer later than that means that the process did not run
 )
 
-// wake makes the node be looked at now. It never blocks and may be called under
-// go-redis's locks.
+// wake makes the node check its connections now. It never blocks and may be called under go-redis's
+// locks.
 func (n *Node) wake() { n.schedule.within(0) }
 
-// soon is how long after its first use, or its dial, something may be due on a
-// connection.
+// soon returns how long after its first use, or its dial, something may be due on a connection.
 func (n *Node) soon() time.Duration {
 	d := learnPause
 	part := func(of time.Duration, n time.Duration) {
@@ -84,23 +83,23 @@ func (n *Node) soon() time.Duration {
 	return d
 }
 
-// Look does what is due on the node, at most tickBudget of it, and returns when to come
-// back. late is by how much the timer was. The schedule of the node calls it, never twice
-// at once; of a Keeper that was closed, a test may.
+// Look does what is due on the node, for at most tickBudget, and returns when to come back. late is
+// how late the timer fired. The node's schedule calls it, never twice at once; after the Keeper was
+// closed a test may call it.
 func (n *Node) Look(late time.Duration) time.Duration {
 	t := n.k.tracker
 	if n.k.ctx.Err() != nil {
 		return never
 	}
 	if late > frozen && t.Unverified() < t.Elapsed()-late {
-		t.Distrust() // the process stood still
+		t.Distrust() // the process was suspended
 	}
 	t.LookAtClocks()
 	n.k.lookAround()
 	return n.round()
 }
 
-// round looks at every connection of the node, gives orders, and visits.
+// round checks every connection of the node, gives orders, and visits.
 func (n *Node) round() time.Duration {
 	now := n.k.tracker.Elapsed()
 	if n.Tracked.Len() == 0 {
@@ -110,7 +109,7 @@ func (n *Node) round() time.Duration {
 				n.Dropped()
 			}
 		}
-		return never // the next dial comes here
+		return never // the next dial wakes the node
 	}
 	if n.rest != [3]int{} && now-n.looked < lookAgain && !n.detect.holds(now) {
 		return n.sweepOn(time.Now(), n.rest)
@@ -128,23 +127,23 @@ func (n *Node) round() time.Duration {
 	next = min(next, n.detect.look(n, look))
 	n.looked = now
 	if n.detect.holds(now) {
-		return next // a PING of ours got no answer: it is being found out whether anybody does
+		return next // a PING of ours got no answer: a probe is finding out whether the node answers anybody
 	}
-	if look.due == [3]int{} { // they are commands like any other, and must not meet what is to be verified
+	if look.due == [3]int{} { // a question is a command like any other, and must not get a connection that is to be validated
 		next = min(next, n.inquire(now))
 	}
 	n.then = next
 	return n.sweepOn(start, look.due)
 }
 
-// left reports whether a cluster has closed the client of this node, because it
-// is no member any more.
+// left reports whether a cluster has closed this node's client, because the node is no longer a
+// member.
 func (n *Node) left() bool {
 	return n.Inner && !n.Blocking && n.Leases() == 0 && n.Tracked.Main().Total == 0 && n.Tracked.Gone()
 }
 
-// askAgain asks a server that took nobody new whether it does now: only a new
-// connection can tell, and without callers nobody makes one.
+// askAgain probes a server that accepted no new connections: only a new connection can tell whether
+// it does now, and without callers nobody opens one.
 func (n *Node) askAgain(now time.Duration) time.Duration {
 	const every = time.Second
 	if wait := n.retryDialed + every - now; wait > 0 && n.retryDialed > 0 {

@@ -7,12 +7,11 @@ import (
 	"github.com/lifeguard-redis/lifeguard/internal/conntrack"
 )
 
-// unusedAfter is after what time a connection whose handshake has not begun is
-// taken for an idle one.
+// unusedAfter is how long a connection may be without a handshake before it counts as idle.
 const unusedAfter = 50 * time.Millisecond
 
-// makeRoom gives up the connection that has been idle for the longest. It is
-// called, again and again, while a dial waits for a place.
+// makeRoom closes the connection that has been idle for the longest. It is called, repeatedly,
+// while a dial waits for a place.
 func (k *Keeper) makeRoom() {
 	if !k.roomAsked.CompareAndSwap(false, true) {
 		return
@@ -29,19 +28,19 @@ func (k *Keeper) makeRoom() {
 				n.sweep(k.ctx)
 			}
 		}
-		// One that is in use all the time ends when it is taken the next time.
+		// A connection that is in constant use is closed at its next checkout.
 		c.Evict(hooks.ReasonIdle)
 	}()
 }
 
-// spared chooses the connection to give up: the longest idle one, or, while all
-// are in use, any of the node that has the most. nil while one is on its way out.
+// spared chooses the connection to close: the one that has been idle for the longest, or, while all
+// are in use, any one of the node that has the most. nil while one is already being closed.
 func (k *Keeper) spared() (spared *conntrack.Conn, idle bool) {
 	var oldest time.Duration
 	perNode := map[*conntrack.Node][]*conntrack.Conn{}
 	leaving := false
-	// One that was dialed for a caller who then got another lies in its pool
-	// without a handshake; so does, for a moment, each new one.
+	// A connection that was dialed for a caller who then got another one stays in its pool without
+	// a handshake; for a moment, so does each new one.
 	unused := k.tracker.Elapsed() - unusedAfter
 	k.tracker.Range(func(c *conntrack.Conn) bool {
 		v := c.View()
@@ -49,7 +48,7 @@ func (k *Keeper) spared() (spared *conntrack.Conn, idle bool) {
 			return true
 		}
 		if c.Evicting() {
-			// One whose node is not used any more waits for a sweep.
+			// A connection whose node is not used any more waits for a sweep.
 			leaving, idle = true, !v.Awaiting
 			spared = c
 			return false

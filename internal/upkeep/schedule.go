@@ -5,20 +5,20 @@ import (
 	"time"
 )
 
-// schedule calls look when it is time to, never twice at once. Between two looks
-// there is a timer and no goroutine, and no timer while nothing is due.
+// schedule calls look when it is due, never twice at once. Between two calls there is a timer and
+// no goroutine, and no timer while nothing is due.
 type schedule struct {
 	look func(late time.Duration) (next time.Duration)
 
 	mu      sync.Mutex
 	timer   *time.Timer
-	at      time.Time // of the next look, zero for none
+	at      time.Time // of the next call, zero for none
 	looking bool
 	off     bool
 }
 
-// within asks for a look within d. It waits for nothing that takes long, so it may be
-// called under go-redis's locks.
+// within schedules a call within d. It never blocks for long, so it may be called under go-redis's
+// locks.
 func (c *schedule) within(d time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -28,7 +28,7 @@ func (c *schedule) within(d time.Duration) {
 	}
 }
 
-// plan moves the next look forward. The caller holds the lock.
+// plan moves the next call forward. The caller holds the lock.
 func (c *schedule) plan(d time.Duration) {
 	if d == never {
 		return
@@ -72,7 +72,7 @@ func (c *schedule) run() {
 	c.set()
 }
 
-// stop ends it: no further look begins.
+// stop ends the schedule: look is not called again.
 func (c *schedule) stop() {
 	c.mu.Lock()
 	defer c.mu.Unlock()

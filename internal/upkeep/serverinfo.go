@@ -13,11 +13,11 @@ import (
 	"github.com/lifeguard-redis/lifeguard/internal/errtext"
 )
 
-// inquire asks the server what maintenance wants to know, and returns when to come
-// back. The answer may take long, and the look must not: a hung server is found out by it.
+// inquire asks the server what maintenance wants to know, and returns when to come back. It runs
+// beside the checks, because a reply may take long, and the checks are what detects a hung server.
 func (n *Node) inquire(now time.Duration) time.Duration {
 	if !n.inquiring.try() {
-		return never // it brings us here when it is over
+		return never // the running one wakes us when it is over
 	}
 	wait := n.learnIn(now)
 	clients := n.clientsDue(now)
@@ -39,7 +39,7 @@ func (n *Node) inquire(now time.Duration) time.Duration {
 	return never
 }
 
-// learnIn is how long not to ask for what learn asks for: 0 for now.
+// learnIn returns how long to wait before learn may ask the server: 0 means now.
 func (n *Node) learnIn(now time.Duration) time.Duration {
 	if n.k.heartbeat.Load() >= 0 {
 		return never
@@ -52,16 +52,15 @@ func (n *Node) learnIn(now time.Duration) time.Duration {
 	case n.learned || main.Total == 0:
 		return never
 	case wait > 0 || n.detect.asks(now) || main.Idle == 0:
-		return max(wait, learnPause) // nobody tells when a connection is idle
+		return max(wait, learnPause) // no event says when a connection becomes idle
 	}
 	return 0
 }
 
-// learn asks the server once for its maxclients, and for its `timeout`, the silence
-// after which it closes a connection
-// (https://redis.io/docs/latest/operate/oss_and_stack/management/config/), and again
-// after it has closed an idle one. Where it may not be asked there is no automatic
-// heartbeat. It returns when to come back.
+// learn asks the server once for its maxclients and for its `timeout`, the idle time after which it
+// closes a connection (https://redis.io/docs/latest/operate/oss_and_stack/management/config/), and
+// again after the server has closed an idle one. Where the server does not allow the question there
+// is no automatic heartbeat. It returns when to come back.
 func (n *Node) learn(now time.Duration) time.Duration {
 	if !n.compared {
 		most, err := n.maxClients()
@@ -92,8 +91,8 @@ func (n *Node) learn(now time.Duration) time.Duration {
 	return never
 }
 
-// askLater is when to ask again after a question that found no connection, or got
-// no answer: the latter cost one. 0 if there is nothing to ask again.
+// askLater returns when to ask again after a question that found no connection, or got no reply:
+// the latter has cost a connection. 0 if there is nothing to ask again.
 func (n *Node) askLater(err error) time.Duration {
 	switch {
 	case errors.Is(err, conntrack.ErrWouldWait):
@@ -106,12 +105,12 @@ func (n *Node) askLater(err error) time.Duration {
 	return 0
 }
 
-// clients is how many clients the server has and takes, everybody's. It is asked for now
-// and then while somebody wants to know.
+// clients holds how many clients the server has and accepts, including those of others. It is
+// queried now and then while somebody wants to know.
 type clients struct {
 	most, now atomic.Int64
 	why       atomic.Pointer[string] // why it is not known
-	last      atomic.Int64           // when it was last asked, on the tracker's clock; 0: never
+	last      atomic.Int64           // when it was last queried, on the tracker's clock; 0: never
 }
 
 const (
@@ -124,8 +123,8 @@ func (c *clients) due(now time.Duration) bool {
 	return last == 0 || now-time.Duration(last) >= clientsEvery
 }
 
-// clientsDue reports whether it is time to ask the server for its clients, and there is
-// an idle connection to do it on. It needs no timer: WantClients wakes.
+// clientsDue reports whether it is time to ask the server for its clients, and an idle connection
+// is available for it. It needs no timer: WantClients wakes the node.
 func (n *Node) clientsDue(now time.Duration) bool {
 	asked := n.k.asked.Load()
 	wanted := asked != 0 && now-time.Duration(asked) <= clientsWanted && !n.Blocking
@@ -138,7 +137,7 @@ func (n *Node) askClients(now time.Duration) {
 	c.last.Store(max(int64(now), 1))
 	if err != nil {
 		var reply redis.Error
-		if errors.As(err, &reply) { // else it is not the server that says no
+		if errors.As(err, &reply) { // otherwise the refusal does not come from the server
 			why := err.Error()
 			c.why.Store(&why)
 		}
@@ -158,14 +157,14 @@ func (n *Node) askClients(now time.Duration) {
 			c.most.Store(n)
 		}
 	}
-	if c.most.Load() == 0 { // servers before Redis 6 do not say it there
+	if c.most.Load() == 0 { // servers before Redis 6 do not report it there
 		if most, err := n.maxClients(); err == nil {
 			c.most.Store(int64(most))
 		}
 	}
 }
 
-// maxClients asks the server how many clients it takes, once.
+// maxClients asks the server once how many clients it accepts.
 func (n *Node) maxClients() (int, error) {
 	if n.limit > 0 {
 		return n.limit, nil
@@ -180,8 +179,8 @@ func (n *Node) maxClients() (int, error) {
 	return n.limit, nil
 }
 
-// Clients tells how many clients the server has and takes, everybody's, 0 for not known,
-// and why it refused to say. See Keeper.WantClients.
+// Clients returns how many clients the server has and accepts, including those of others, 0 for
+// unknown, and why the server refused to say. See Keeper.WantClients.
 func (n *Node) Clients() (now, most int, refused string) {
 	c := &n.clients
 	if why := c.why.Load(); why != nil {

@@ -8,13 +8,13 @@ import (
 	"github.com/lifeguard-redis/lifeguard/internal/conntrack"
 )
 
-// poolState decides how many connections one pool keeps, by the peak of its
-// demand over the max-idle time. It cannot go by the idle time of single
-// connections: the pool is a FIFO, which spreads the use over all of them.
+// poolState decides how many connections one pool keeps, by the peak of its demand over the
+// max-idle time. It cannot use the idle time of single connections: the pool is a FIFO, which
+// spreads the use over all of them.
 type poolState struct {
 	pool  hooks.Pool
 	peaks []peak        // of the window, each higher than the next
-	since time.Duration // when a surplus was first seen, 0 if there is none
+	since time.Duration // when excess connections were first seen, 0 if there are none
 }
 
 type peak struct {
@@ -22,7 +22,7 @@ type peak struct {
 	n  int
 }
 
-// note adds the peak since the last look and forgets those that left the window.
+// note adds the peak since the last check and removes those that left the window.
 func (p *poolState) note(now, window time.Duration, n int) int {
 	for len(p.peaks) > 0 && p.peaks[len(p.peaks)-1].n <= n {
 		p.peaks = p.peaks[:len(p.peaks)-1]
@@ -36,10 +36,10 @@ func (p *poolState) note(now, window time.Duration, n int) int {
 
 const maxShrinkTick = 400 * time.Millisecond
 
-// shrink retires the surplus of the pool: what is above the peak of concurrent
-// use in the window plus MinIdleConns. A visit itself makes go-redis refill
-// MinIdleConns, so a pool in use keeps one more, or it would end and dial one in
-// every look (docs/INTERNALS.md); and a surplus must be seen in two looks.
+// shrink evicts the excess connections of the pool: those above the peak of concurrent use in the
+// window plus MinIdleConns. A visit itself makes go-redis refill MinIdleConns, so a pool in use
+// keeps one more, or every check would close one and dial one (docs/INTERNALS.md). Excess must be
+// seen in two checks.
 func (p *poolState) shrink(n *Node, l *survey) time.Duration {
 	window := time.Duration(n.k.maxIdle.Load())
 	total := l.total[p.pool]
@@ -55,7 +55,7 @@ func (p *poolState) shrink(n *Node, l *survey) time.Duration {
 	if demand > 0 || keep > 0 && l.heartbeat > 0 {
 		keep += max(demand, 1)
 	}
-	// What is younger than the window has not had its chance to be needed.
+	// Connections younger than the window may still be needed.
 	idle := make([]*conntrack.Conn, 0, 16)
 	grown := never
 	for _, c := range l.idle[p.pool] {
@@ -86,7 +86,7 @@ func (p *poolState) shrink(n *Node, l *survey) time.Duration {
 	}
 	sort.Slice(idle, func(i, j int) bool { return idle[i].View().LastUsed < idle[j].View().LastUsed })
 	for _, c := range idle[:surplus] {
-		if !c.Due() { // else it is counted already
+		if !c.Due() { // otherwise it is counted already
 			l.due[p.pool]++
 		}
 		c.EvictIdle(hooks.ReasonIdle)
@@ -94,14 +94,14 @@ func (p *poolState) shrink(n *Node, l *survey) time.Duration {
 	return tick
 }
 
-// nextLook is when the pool can have become too large: while it is used the peak
-// has to be looked at often, in silence only when one leaves the window.
+// nextLook returns when the pool can have become too large: while it is used, the peak must be
+// checked often; while it is not, only when a peak leaves the window.
 func (p *poolState) nextLook(now, window time.Duration, recent int) time.Duration {
 	if recent > 0 {
 		return min(max(window/20, 20*time.Millisecond), maxShrinkTick)
 	}
 	if p.peaks[0].n == 0 {
-		return never // empty but for what it keeps; the next dial kicks
+		return never // nothing left but what it keeps; the next dial wakes the node
 	}
 	return max(p.peaks[0].at+window-now, 0) + time.Millisecond
 }

@@ -8,32 +8,32 @@ import (
 )
 
 const (
-	agedAtOnce = 256                    // part of the maximum age within which ends are put together
-	beatAtOnce = 16                     // part of the heartbeat within which PINGs are
-	dirtyPause = 200 * time.Millisecond // between looks for one that came back with state on it
+	agedAtOnce = 256                    // part of the maximum age within which connections are closed together
+	beatAtOnce = 16                     // part of the heartbeat within which PINGs are sent together
+	dirtyPause = 200 * time.Millisecond // between checks for a returned connection with session state
 )
 
-// survey is one look at the connections of a node.
+// survey is one check of the connections of a node.
 type survey struct {
 	n         *Node
 	now       time.Duration
 	heartbeat time.Duration
-	distrust  time.Duration // what was used last before that must answer
-	active    bool          // it was used since the last look
-	away      bool          // the server takes nobody new
-	waiting   bool          // something is not done because of that
+	distrust  time.Duration // connections last used before that must be validated
+	active    bool          // the node was used since the last check
+	away      bool          // the server accepts no new connections
+	waiting   bool          // something is postponed because of that
 	next      time.Duration
 	due       [3]int
-	idle      [3][]*conntrack.Conn // could be ended as surplus
+	idle      [3][]*conntrack.Conn // may be closed as excess
 	total     [3]int
 	stuck     []*conntrack.Conn // a reply is overdue
-	aged      bool              // one is so old that it has to go
-	ageing    []*conntrack.Conn // will be soon
-	stateful  int               // commands left state on them: each ends when it is idle
+	aged      bool              // a connection is so old that it must be closed
+	ageing    []*conntrack.Conn // connections that soon will be
+	stateful  int               // connections with session state: each is closed when it is idle
 	busy      int               // leased, or with a command in flight, in the main pool
 }
 
-// begin starts a look, with the lists of the last one.
+// begin starts a check, and reuses the lists of the last one.
 func (l *survey) begin(n *Node, now time.Duration) {
 	for i := range l.idle {
 		l.idle[i] = l.idle[i][:0]
@@ -61,7 +61,7 @@ func (l *survey) conn(c *conntrack.Conn) bool {
 		switch {
 		case v.Awaiting:
 		case v.Pool == hooks.PoolPipeline:
-			l.due[v.Pool]++ // nobody keeps one of those
+			l.due[v.Pool]++ // no caller holds a pipeline connection
 		default:
 			l.stateful++
 		}
@@ -82,9 +82,9 @@ func (l *survey) conn(c *conntrack.Conn) bool {
 		l.overdue(c, v)
 	}
 	if c.Due() && v.Awaiting && !v.Leased {
-		l.next = min(l.next, 5*retryPause) // it cannot be idle before its reply is there
+		l.next = min(l.next, 5*retryPause) // it cannot be idle before its reply has come
 	} else if c.Due() && !v.Leased {
-		l.due[v.Pool]++ // go-redis says whether it is idle; only a visit can tell
+		l.due[v.Pool]++ // only a visit can tell whether go-redis has it idle
 	}
 	if !v.Leased && !v.Awaiting && !c.Evicting() {
 		l.idle[pool] = append(l.idle[pool], c)
@@ -92,9 +92,9 @@ func (l *survey) conn(c *conntrack.Conn) bool {
 	return true
 }
 
-// dirty sees to the connections on which commands left state. As long as callers may
-// hold them, in a Conn or a Watch, they are left alone, and nobody tells when they are
-// idle again: but then fewer are in use than there are of them.
+// dirty handles the connections with session state. They are left alone as long as callers may hold
+// them, in a Conn or a Watch. No event says when such a connection is idle again, but one of them
+// must be when fewer connections are in use than have session state.
 func (l *survey) dirty() {
 	n := l.stateful
 	if n == 0 {
@@ -106,8 +106,8 @@ func (l *survey) dirty() {
 	}
 }
 
-// age retires connections a little before the age at which they are refused at
-// checkout, so that callers do not meet it.
+// age evicts connections a little before the age at which a checkout refuses them, so that callers
+// do not run into it.
 func (l *survey) age(c *conntrack.Conn, v conntrack.View) {
 	if v.MaxAge <= 0 {
 		return
@@ -127,8 +127,8 @@ func (l *survey) age(c *conntrack.Conn, v conntrack.View) {
 	}
 }
 
-// old retires those that are nearly as old with those that are too old: in a
-// large pool each sweep for one alone would have to meet half of the others.
+// old evicts the connections that are nearly too old together with those that are: in a large pool,
+// a separate sweep for each would have to visit half of the others.
 func (l *survey) old() {
 	if !l.aged {
 		return
@@ -143,11 +143,11 @@ func (l *survey) old() {
 	}
 }
 
-// silence wakes connections without network traffic for the heartbeat's time.
+// silence has connections validated that had no network traffic for the heartbeat's time.
 func (l *survey) silence(c *conntrack.Conn, v conntrack.View) {
 	due := v.LastUsed + l.heartbeat
 	if v.Leased || v.Awaiting {
-		if l.heartbeat > 0 { // nobody tells when it is given back
+		if l.heartbeat > 0 { // no event says when it is returned
 			l.at(max(due, l.now+l.heartbeat/4))
 		}
 		return

@@ -9,19 +9,18 @@ import (
 	"github.com/lifeguard-redis/lifeguard/internal/errtext"
 )
 
-// sweepOn visits what is due for the rest of the tick that began at start. What
-// it has no time for is left to the next one, which does without a look at all
-// connections if that was not long ago.
+// sweepOn visits what is due for the rest of the tick that began at start. The rest is left to the
+// next tick, which skips the survey of all connections if the last one is recent.
 func (n *Node) sweepOn(start time.Time, due [3]int) time.Duration {
 	if !n.visiting.try() {
 		return min(n.then, retryPause)
 	}
 	defer n.visiting.end()
-	// The look is a part of the tick, but each tick gets somewhere.
+	// The survey is a part of the tick, but each tick makes some progress.
 	if spent := time.Since(start); spent > tickBudget*3/4 {
 		start = start.Add(spent - tickBudget*3/4)
 	}
-	// What was dialed and not used yet is in the main pool, or else in the other.
+	// Connections that were dialed but not used yet are in the main pool, or else in the other.
 	either := due[hooks.PoolUnknown]
 	due[hooks.PoolUnknown] = 0
 	due[hooks.PoolMain] += either
@@ -30,7 +29,7 @@ func (n *Node) sweepOn(start time.Time, due [3]int) time.Duration {
 	n.rest = [3]int{}
 	for _, p := range []hooks.Pool{hooks.PoolMain, hooks.PoolPipeline} {
 		if due[p] > rest[p] {
-			n.turns[p] = 0 // some are due that the visits of the last tick may have passed by
+			n.turns[p] = 0 // some are due that the visits of the last tick may have missed
 		}
 		left, done := n.visit(p, due[p], start)
 		if !done {
@@ -50,15 +49,15 @@ func (n *Node) sweepOn(start time.Time, due [3]int) time.Duration {
 		n.unmet = 0
 		return n.then
 	}
-	// Somebody holds some: they may be idle soon, or not for a long time.
+	// Callers hold some: these may be idle soon, or not for a long time.
 	n.unmet++
 	return min(n.then, retryPause<<min(n.unmet-1, 8))
 }
 
-// visit visits idle connections of a pool until those that are due have been met
-// or all have been met twice, and returns how many were not met. When the tick's
-// budget is spent before that, done is false, and the next call goes on from there:
-// it would never come to an end if it began again.
+// visit visits idle connections of a pool until those that are due have been visited or all have
+// been visited twice, and returns how many were not reached. If the tick's budget is spent before
+// that, done is false, and the next call continues from there: starting over each time, it would
+// never finish.
 func (n *Node) visit(pool hooks.Pool, due int, start time.Time) (left int, done bool) {
 	if due == 0 {
 		return 0, true
@@ -79,7 +78,7 @@ func (n *Node) visit(pool hooks.Pool, due int, start time.Time) (left int, done 
 		before, from := time.Now(), n.k.tracker.Elapsed()
 		met, removed, err := n.Tracked.Visit(pool, 0)
 		if met == nil {
-			break // nothing is free now
+			break // no connection is free now
 		}
 		n.pings.answered(n, met, removed, err, from)
 		if removed || met.View().LastUsed >= from { // it was due, not just the next in the queue
@@ -89,7 +88,7 @@ func (n *Node) visit(pool hooks.Pool, due int, start time.Time) (left int, done 
 			start = start.Add(took) // waiting for an answer is not work
 		}
 		if removed && errtext.IsTimeout(err) {
-			return due, false // think again before the next one costs as much
+			return due, false // reconsider before the next one takes as long
 		}
 	}
 	return due, true
@@ -103,10 +102,10 @@ func (n *Node) idle(p hooks.Pool) int {
 }
 
 func (n *Node) evictIdle(ctx context.Context) {
-	if !n.inquiring.take(ctx) { // what maintenance asks a question on is idle, too
+	if !n.inquiring.take(ctx) { // maintenance's questions use idle connections, too
 		return
 	}
-	defer n.wake() // for what was to be asked meanwhile
+	defer n.wake() // for questions that were due meanwhile
 	defer n.inquiring.end()
 	if !n.visiting.take(ctx) {
 		return
@@ -121,7 +120,7 @@ func (n *Node) evictIdle(ctx context.Context) {
 		return true
 	})
 	n.sweepLocked(ctx)
-	for _, conn := range idle { // those that were taken meanwhile are not idle
+	for _, conn := range idle { // those that were checked out meanwhile are not idle
 		conn.CancelOrder()
 	}
 }
@@ -152,7 +151,7 @@ func (n *Node) due(pool hooks.Pool) bool {
 	found := false
 	n.Tracked.Range(func(c *conntrack.Conn) bool {
 		v := c.View()
-		mine := v.Pool == pool || v.Pool == hooks.PoolUnknown // dialed, not used yet: in either
+		mine := v.Pool == pool || v.Pool == hooks.PoolUnknown // dialed, not used yet: may be in either pool
 		found = mine && !v.Leased && !v.PubSub && c.Due()
 		return !found
 	})

@@ -7,10 +7,10 @@ import (
 	"github.com/lifeguard-redis/lifeguard/internal/conntrack"
 )
 
-// A node that does not answer even a fresh connection is slow, or gone. Alone it
-// is waited for; in a cluster the others know whether it still is a master.
+// A node that does not answer even a fresh connection is slow, or gone. A single server is waited
+// for; in a cluster the other nodes know whether it still is a master.
 
-// compareEvery is how long after one comparison the next one may follow.
+// compareEvery returns how long after one comparison the next one may follow.
 func (n *Node) compareEvery() time.Duration {
 	if n.Inner {
 		return 250 * time.Millisecond
@@ -18,13 +18,13 @@ func (n *Node) compareEvery() time.Duration {
 	return time.Second
 }
 
-// unanswered acts on a node that answers nobody.
+// unanswered handles a node that answers nobody.
 func (n *Node) unanswered() {
 	if n.Unanswered == nil {
 		return
 	}
-	// A look at the slot map must not wait for this node while others could tell,
-	// neither for its reply nor for the handshake before it.
+	// A load of the slot map must not wait for this node while others could answer, neither for
+	// its reply nor for the handshake before it.
 	n.silentUntil.Store(int64(n.k.tracker.Elapsed() + silentFor))
 	n.KillAwaiting(n.k.cfg.Detection.After, func(c *conntrack.Conn) bool { return !c.View().Ready || c.LastCommand() == "cluster" })
 	n.Unanswered()
@@ -33,8 +33,8 @@ func (n *Node) unanswered() {
 // silentFor is how long a node that answered nobody is not asked for the slot map.
 const silentFor = 2 * time.Second
 
-// KillAwaiting ends the connections of the node that have waited for a reply for
-// that long.
+// KillAwaiting closes the connections of the node that have waited for a reply for at least that
+// long.
 func (n *Node) KillAwaiting(since time.Duration, which func(*conntrack.Conn) bool) {
 	now := n.k.tracker.Elapsed()
 	n.k.tracker.Range(func(c *conntrack.Conn) bool {
@@ -46,19 +46,19 @@ func (n *Node) KillAwaiting(since time.Duration, which func(*conntrack.Conn) boo
 	})
 }
 
-// errGone is why commands fail that wait for a node which is no master any more.
+// errGone is the error of commands that wait for a node which is no longer a master.
 var errGone = errHalfOpen{"the node answers nobody, and another one has taken over"}
 
-// Silent reports whether it has answered nobody a moment ago.
+// Silent reports whether the node answered nobody a moment ago.
 func (n *Node) Silent() bool {
 	until := n.silentUntil.Load()
 	return until != 0 && int64(n.k.tracker.Elapsed()) <= until
 }
 
-// ReadOnly hears that a node refused a write because it is a replica. If it took
-// writes before, a failover has happened, and its older connections are retired:
-// a name that now leads elsewhere must be resolved again. Once a second at most; the
-// connection that was answered so is closed in any case.
+// ReadOnly is called when a node refused a write because it is a replica. If it accepted writes
+// before, a failover has happened, and its older connections are evicted: a name that now leads to
+// another server must be resolved again. Once a second at most; the connection that got this reply
+// is closed in any case.
 func (n *Node) ReadOnly() {
 	if n.k.cfg.Detection.Off || !n.Tracked.TookWrites() {
 		return

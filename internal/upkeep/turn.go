@@ -2,11 +2,11 @@ package upkeep
 
 import "context"
 
-// turn is a lock that is held over round trips: who waits for it can give up,
-// and waits as one who waits for the network. It has room for one.
+// turn is a lock that is held over round trips: a waiter can give up, and blocks like one that
+// waits for the network. It has room for one.
 type turn chan struct{}
 
-// take waits for the turn; it reports whether it came before ctx ended.
+// take waits for the turn; it reports false if ctx ended first.
 func (t turn) take(ctx context.Context) bool {
 	if t.try() {
 		return true
@@ -19,7 +19,7 @@ func (t turn) take(ctx context.Context) bool {
 	}
 }
 
-// try takes the turn if nobody has it.
+// try takes the turn if it is free.
 func (t turn) try() bool {
 	select {
 	case t <- struct{}{}:
