@@ -8,21 +8,21 @@ import (
 	"time"
 )
 
-// Advice is about the size of the main pool, from what was seen.
+// Advice is a recommendation for the size of the main pool, based on what was observed.
 type Advice struct {
-	Node      string        `json:"node,omitempty"` // the server whose pool is the scarcest; the size is one for all nodes
-	PoolSize  int           `json:"pool_size"`      // now; 0: not known
-	Suggested int           `json:"suggested"`      // the same as PoolSize where there is no reason to change it
-	Seen      time.Duration `json:"seen_ns"`        // how long was looked
-	Peak      int           `json:"peak"`           // most callers that wanted a connection at once
-	// Load is how many connections were in use on average, by Little's law, in the
-	// busiest period: how many a second, times how long each took.
+	Node      string        `json:"node,omitempty"` // the server whose pool is the most strained; one size applies to all nodes
+	PoolSize  int           `json:"pool_size"`      // now; 0: unknown
+	Suggested int           `json:"suggested"`      // same as PoolSize if there is no reason to change it
+	Seen      time.Duration `json:"seen_ns"`        // how long was observed
+	Peak      int           `json:"peak"`           // most callers that wanted a connection at the same time
+	// Load is how many connections were in use on average, by Little's law, in the busiest period:
+	// how many uses a second, times how long each took.
 	Load float64 `json:"load"`
-	// Why is the reasoning in words.
+	// Why explains the recommendation.
 	Why string `json:"why"`
 }
 
-// String is "pool size 10, suggested 14: ...".
+// String returns "pool size 10, suggested 14: ...".
 func (a Advice) String() string {
 	if a.Suggested == a.PoolSize {
 		return fmt.Sprintf("pool size %d: %s", a.PoolSize, a.Why)
@@ -31,14 +31,14 @@ func (a Advice) String() string {
 }
 
 const (
-	enoughUses    = 100                  // fewer say nothing
-	shortWait     = 5 * time.Millisecond // a p99 of waits that nobody need mind
-	longHold      = time.Second          // a mean hold that is the reason itself
-	shrinkPeriods = 10                   // periods to have looked at before less is suggested, and
+	enoughUses    = 100                  // fewer are not significant
+	shortWait     = 5 * time.Millisecond // a p99 of waits that is harmless
+	longHold      = time.Second          // a mean hold that explains the waits by itself
+	shrinkPeriods = 10                   // periods to observe before suggesting less, and
 	shrinkAfter   = 5 * time.Minute      // for how long
 )
 
-// history is what was seen since the Monitor was made. Guarded by Monitor.sampling.
+// history is what was observed since the Monitor was made. Guarded by Monitor.sampling.
 type history struct {
 	since time.Time
 	nodes map[string]*demand
@@ -79,10 +79,9 @@ func (h *history) noteNode(name string, interval time.Duration, now, recent *Num
 	}
 }
 
-// Advice says whether the main pool has the right size, from the peaks, the waits and
-// the times that connections were in use since the Monitor was made. It asks the
-// Source. Until it has seen enough, it says so. In a cluster it is about the
-// node that needs the most.
+// Advice says whether the main pool has the right size, from the peaks, the waits and the times
+// that connections were in use since the Monitor was made. It queries the Source. Until it has
+// observed enough, it says so. In a cluster it is about the node that needs the most.
 func (m *Monitor) Advice() Advice {
 	s := m.Stats()
 	m.sampling.Lock()
@@ -108,8 +107,8 @@ func (m *Monitor) Advice() Advice {
 	return best
 }
 
-// holdersOf are the places that hold leases of a node, those first that have held one
-// for the longest.
+// holdersOf returns the call sites that hold leases of a node, starting with those that have held
+// one the longest.
 func holdersOf(all []Holder, node string) (sites []string) {
 	for _, h := range all {
 		if (node == "" || h.Node == node) && h.Site != "" && !slices.Contains(sites, h.Site) {
@@ -119,7 +118,7 @@ func holdersOf(all []Holder, node string) (sites []string) {
 	return sites
 }
 
-// advise is the rule; mayShrink says whether it was looked for long enough.
+// advise is the rule; mayShrink says whether the observation was long enough.
 func advise(n *Numbers, d demand, sites []string, seen time.Duration, mayShrink bool) Advice {
 	size := n.Main.Size
 	a := Advice{PoolSize: size, Suggested: size, Seen: seen, Peak: d.peak, Load: math.Round(d.load*100) / 100}

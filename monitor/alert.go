@@ -11,19 +11,19 @@ import (
 
 // Alert says that a [Threshold] was passed, or that this is over. It is a value.
 //
-// One cause is one alert: what another alert of the same node explains is not reported
-// by itself. An alert is explained by one of the same metric and a higher level (pool
-// use critical explains pool use warning); LeasesOverdue, Waiting, WaitP99,
-// PoolTimeouts and PoolPeak by PoolUse, whose alert says how many leases are overdue;
-// DialFailures by BreakerOpen; never by an alert of a lower level. When the alert that
-// explains it is over and it goes on, it is reported then.
+// One cause raises one alert: an alert that another alert of the same node explains is not reported
+// separately. An alert is explained by one of the same metric and a higher level (pool use critical
+// explains pool use warning). PoolUse explains LeasesOverdue, Waiting, WaitP99, PoolTimeouts and
+// PoolPeak, and its alert says how many leases are overdue; BreakerOpen explains DialFailures. An
+// alert of a lower level never explains another. If the explaining alert ends and the explained one
+// goes on, it is reported then.
 type Alert struct {
-	Name   string `json:"name"` // of the Threshold
+	Name   string `json:"name"` // name of the Threshold
 	Level  Level  `json:"level"`
 	Metric Metric `json:"metric"`
-	// Node is the server it is about; "" for the whole client.
+	// Node is the server that the alert is about; "" for the whole client.
 	Node string `json:"node,omitempty"`
-	// Active is true on entering, false on leaving.
+	// Active is true when the alert begins, false when it ends.
 	Active bool      `json:"active"`
 	Time   time.Time `json:"time"`
 	// Since is when the value was first seen past the limit.
@@ -31,19 +31,19 @@ type Alert struct {
 	Value float64   `json:"value"` // now
 	Worst float64   `json:"worst"` // since Since
 	Limit float64   `json:"limit"`
-	// Gone says, on leaving, that the node left the client, so that Value is the last
-	// one known.
+	// Gone is set at the end of an alert if the node left the client, so that Value is the last
+	// known one.
 	Gone bool `json:"gone,omitempty"`
 
-	// The facts that may help.
+	// Further facts.
 
 	Pool          string     `json:"pool,omitempty"`           // PoolUse: which pool, "main" or "pipeline"
-	LeasesOverdue int        `json:"leases_overdue,omitempty"` // PoolUse: held for longer than the leak threshold
+	LeasesOverdue int        `json:"leases_overdue,omitempty"` // PoolUse: leases held for longer than the leak threshold
 	Holders       []Holder   `json:"holders,omitempty"`        // LeasesOverdue: only those that are overdue
 	LastDialError *DialError `json:"last_dial_error,omitempty"`
 }
 
-// String says it in one line.
+// String returns the alert in one line.
 func (a Alert) String() string {
 	var b strings.Builder
 	m := metrics[a.Metric]
@@ -85,7 +85,7 @@ func (a Alert) String() string {
 	return b.String()
 }
 
-// LogValue makes a group of the alert's facts.
+// LogValue returns a group of the alert's facts.
 func (a Alert) LogValue() slog.Value {
 	attrs := []slog.Attr{slog.String("name", a.Name), slog.String("level", a.Level.String()), slog.String("metric", string(a.Metric)),
 		slog.Bool("active", a.Active), slog.Float64("value", a.Value), slog.Float64("limit", a.Limit), slog.Time("since", a.Since)}
@@ -95,7 +95,7 @@ func (a Alert) LogValue() slog.Value {
 	return slog.GroupValue(attrs...)
 }
 
-// log writes an alert that nobody listens to.
+// log writes an alert that no callback gets.
 func (a Alert) log(l *slog.Logger) {
 	level := slog.LevelInfo
 	switch {
@@ -107,8 +107,7 @@ func (a Alert) log(l *slog.Logger) {
 	l.Log(context.Background(), level, "lifeguard: "+a.String(), "alert", a)
 }
 
-// watcher decides about alerts, from one Stats to the next. It is not safe for
-// concurrent use.
+// watcher raises and ends alerts, from one Stats to the next. It is not safe for concurrent use.
 type watcher struct {
 	thresholds []Threshold
 	states     map[watchKey]*watchState
@@ -117,13 +116,13 @@ type watcher struct {
 type watchKey struct{ threshold, node string }
 
 type watchState struct {
-	since   time.Time // when the value was first past the limit; zero: it is not
-	samples int       // in a row, past the limit
+	since   time.Time // when the value first passed the limit; zero: it is not past it
+	samples int       // consecutive samples past the limit
 	worst   float64
 	active  bool
-	told    bool      // somebody heard that it is active
+	told    bool      // it was reported as active
 	alert   Alert     // the latest
-	ended   time.Time // the last alert; zero: there was none
+	ended   time.Time // end of the last alert; zero: there was none
 	seen    bool
 }
 
@@ -131,7 +130,7 @@ func newWatcher(ts []Threshold) *watcher {
 	return &watcher{thresholds: ts, states: map[watchKey]*watchState{}}
 }
 
-// look returns the alerts that s brings.
+// look returns the alerts that s causes.
 func (w *watcher) look(s *Stats) (alerts []Alert) {
 	for _, st := range w.states {
 		st.seen = false
@@ -152,7 +151,7 @@ func (w *watcher) look(s *Stats) (alerts []Alert) {
 	return w.raise(w.gone(alerts, s), s)
 }
 
-// raise adds the active alerts that nobody has heard of and no other explains.
+// raise adds the active alerts that have not been reported and that no other explains.
 func (w *watcher) raise(alerts []Alert, s *Stats) []Alert {
 	var fresh []Alert
 	for key, st := range w.states {
@@ -165,13 +164,13 @@ func (w *watcher) raise(alerts []Alert, s *Stats) []Alert {
 	return append(alerts, fresh...)
 }
 
-// consequences has, for a metric, those whose alerts its own explains.
+// consequences lists, for a metric, the metrics whose alerts it explains.
 var consequences = map[Metric][]Metric{
 	PoolUse:     {LeasesOverdue, Waiting, WaitP99, PoolTimeouts, PoolPeak},
 	BreakerOpen: {DialFailures},
 }
 
-// explained reports whether another active alert is about the same cause.
+// explained reports whether another active alert has the same cause.
 func (w *watcher) explained(key watchKey, st *watchState) bool {
 	for k, o := range w.states {
 		if o == st || !o.active || k.node != key.node || o.alert.Level < st.alert.Level {
@@ -192,7 +191,7 @@ func (w *watcher) see(alerts []Alert, t *Threshold, node string, s *Stats, n *Nu
 		w.states[key] = st
 	}
 	st.seen = true
-	if !known { // an alert goes on, nothing begins
+	if !known { // an active alert stays active, none is raised
 		if !st.active {
 			st.since, st.samples = time.Time{}, 0
 		}
@@ -227,7 +226,7 @@ func (w *watcher) see(alerts []Alert, t *Threshold, node string, s *Stats, n *Nu
 	return alerts
 }
 
-// facts puts in what may help, as it is now.
+// facts adds the current facts to the alert.
 func (st *watchState) facts(s *Stats, n *Numbers) {
 	a := &st.alert
 	a.LastDialError, a.Holders = s.LastDialError, nil
@@ -253,7 +252,7 @@ func (st *watchState) note(t *Threshold, v float64) {
 	}
 }
 
-// end ends the alert; told says whether its beginning was told.
+// end ends the alert; told says whether its beginning was reported.
 func (st *watchState) end(s *Stats) (a Alert, told bool) {
 	a, told = st.alert, st.told
 	a.Active, a.Time, a.Worst, a.LastDialError, a.Holders, a.LeasesOverdue = false, s.Time, st.worst, s.LastDialError, nil, 0
@@ -265,7 +264,7 @@ func (st *watchState) end(s *Stats) (a Alert, told bool) {
 	return a, told
 }
 
-// gone ends the alerts of nodes that are no more.
+// gone ends the alerts of nodes that no longer exist.
 func (w *watcher) gone(alerts []Alert, s *Stats) []Alert {
 	var over []Alert
 	for key, st := range w.states {
@@ -284,7 +283,7 @@ func (w *watcher) gone(alerts []Alert, s *Stats) []Alert {
 	return append(alerts, over...)
 }
 
-// active returns the alerts that are not over and that no other explains.
+// active returns the active alerts that no other explains.
 func (w *watcher) active() []Alert {
 	var all []Alert
 	for key, st := range w.states {

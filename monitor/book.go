@@ -7,16 +7,16 @@ import (
 	"time"
 )
 
-// book turns samples into Stats: it knows what the period began with.
+// book turns samples into Stats: it remembers the counters at the beginning of the period.
 type book struct {
-	began time.Time // of the period; zero: none has
+	began time.Time // of the period; zero: no period has begun
 	rest  *entry
 	nodes map[string]*entry
 	left  map[string]*Numbers // counters of nodes that have left
-	lost  Numbers             // counters of nodes that began anew
+	lost  Numbers             // counters of nodes whose counting restarted
 }
 
-// entry is what the book has of one node.
+// entry is what the book holds about one node.
 type entry struct {
 	base          Numbers // when the period began
 	last          Numbers // in the latest sample
@@ -24,7 +24,7 @@ type entry struct {
 	seen          bool    // in the latest sample
 }
 
-// repeat makes a sample of the latest counters.
+// repeat makes a sample from the latest counters.
 func (b *book) repeat() *Sample {
 	s := new(Sample)
 	if b.rest != nil {
@@ -36,7 +36,7 @@ func (b *book) repeat() *Sample {
 	return s
 }
 
-// enter makes a Stats of a sample. If roll, the period is over.
+// enter makes a Stats from a sample. roll means that the period is over.
 func (b *book) enter(raw *Sample, now time.Time, roll bool) Stats {
 	s := Stats{Time: now.Round(0), Holders: raw.holders, LastDialError: raw.LastDialError, Gaps: raw.gaps, Unknown: raw.unknown}
 	if !b.began.IsZero() {
@@ -96,7 +96,7 @@ func (b *book) turn(e *entry, raw *Numbers, compare, roll bool) (now, recent Num
 	e.last = now
 	e.inUse, e.demand = max(e.inUse, now.PeakInUse), max(e.demand, now.PeakDemand)
 	now.PeakInUse, now.PeakDemand = e.inUse, e.demand
-	if compare { // a node without a base is new: all of it is recent
+	if compare { // a node without a base is new: all its counts are recent
 		recent = now.since(&e.base)
 	}
 	if roll {
@@ -105,8 +105,8 @@ func (b *book) turn(e *entry, raw *Numbers, compare, roll bool) (now, recent Num
 	return now, recent
 }
 
-// leave puts the counters of nodes that are not in the latest sample aside, so that
-// the numbers of all together do not fall.
+// leave keeps the counters of nodes that are not in the latest sample, so that the totals do not
+// fall.
 func (b *book) leave() {
 	for name, e := range b.nodes {
 		if !e.seen {
@@ -123,16 +123,16 @@ func (b *book) leave() {
 	}
 }
 
-// maxLeft bounds how many nodes that have left are known by name.
+// maxLeft bounds how many nodes that have left are remembered by name.
 const maxLeft = 256
 
-// comeBack takes a node in that is not in the latest sample. If it was known, it
-// goes on where it was, unless its counters began anew.
+// comeBack adds a node that was not in the latest sample. A known node continues with its old
+// counters, unless its counting restarted.
 func (b *book) comeBack(name string, e *entry) {
 	left := b.left[name]
 	if left == nil {
 		return
 	}
 	delete(b.left, name)
-	e.base, e.last = *left, *left // turn notices if it began anew
+	e.base, e.last = *left, *left // turn notices if the counting restarted
 }

@@ -10,14 +10,14 @@ import (
 const (
 	// slowCallback is how long a callback may take before it is reported.
 	slowCallback = 5 * time.Second
-	// maxPendingStats and maxPendingAlerts bound what a callback that never returns
-	// costs; beyond them the oldest ones are dropped.
+	// maxPendingStats and maxPendingAlerts bound the memory that a callback which never returns
+	// can cost; beyond them the oldest values are dropped.
 	maxPendingStats  = 4
 	maxPendingAlerts = 256
 )
 
-// callback hands values to a function, in order, on a goroutine that lives only
-// while there is something to hand over: whatever the function does delays nobody.
+// callback passes values to a function, in order, on a goroutine that exists only while values are
+// pending: the function never delays anybody, whatever it does.
 type callback[T any] struct {
 	fn    func(T)
 	what  string // "OnStats"
@@ -28,12 +28,12 @@ type callback[T any] struct {
 	pending  []T
 	running  bool
 	removed  bool
-	began    time.Time // of the call that runs; zero: none does
+	began    time.Time // start of the running call; zero: none is running
 	slow     bool      // reported
 	panicked bool      // reported
 }
 
-// put hands v over.
+// put queues v for the function.
 func (c *callback[T]) put(v T) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -50,7 +50,7 @@ func (c *callback[T]) put(v T) {
 	}
 }
 
-// remove makes put and what is pending do nothing.
+// remove drops pending values and makes later calls of put do nothing.
 func (c *callback[T]) remove() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -60,7 +60,7 @@ func (c *callback[T]) remove() {
 func (c *callback[T]) drain() {
 	returned := false
 	defer func() {
-		if !returned { // the function ended the goroutine
+		if !returned { // the function ended the goroutine (runtime.Goexit)
 			go c.drain()
 		}
 	}()
@@ -97,7 +97,7 @@ func (c *callback[T]) call(v T) {
 	c.fn(v)
 }
 
-// check reports a call that takes too long, once.
+// check reports, once, a call that takes too long.
 func (c *callback[T]) check(now time.Time) {
 	c.mu.Lock()
 	report := !c.slow && !c.removed && !c.began.IsZero() && now.Sub(c.began) >= slowCallback
@@ -125,7 +125,7 @@ func (cs *callbacks[T]) add(c *callback[T]) (remove func()) {
 	if cs.closed {
 		return func() {}
 	}
-	// A new slice each time: put goes through the old one without the lock.
+	// A new slice each time: put iterates over the old one without the lock.
 	cs.list = append(cs.list[:len(cs.list):len(cs.list)], c)
 	return func() {
 		c.remove()

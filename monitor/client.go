@@ -14,13 +14,13 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// Client is a [Source] of a plain go-redis client. It is safe for concurrent use.
+// Client is a [Source] for a plain go-redis client. It is safe for concurrent use.
 type Client struct {
 	rdb redis.UniversalClient
 	err error
 
 	mu      sync.Mutex
-	known   []*redis.Client // the nodes when they were last asked for
+	known   []*redis.Client // the nodes, as last queried
 	widened map[*redis.Client]*PoolCounters
 
 	hooked       atomic.Bool
@@ -29,18 +29,16 @@ type Client struct {
 	lastDialFail atomic.Pointer[DialError]
 }
 
-// FromClient makes a Source of a *redis.Client, *redis.ClusterClient or *redis.Ring,
-// or of what embeds one. It does not change the client. A nil client is an error of
-// [New].
+// FromClient makes a Source for a *redis.Client, *redis.ClusterClient or *redis.Ring, or for a type
+// that embeds one. It does not change the client. A nil client makes [New] return an error.
 //
-// go-redis tells its users neither how long its commands took nor why a connection was closed;
-// add the hook for some of it:
+// go-redis does not report how long its commands took nor why a connection was closed. The hook
+// adds some of this:
 //
 //	src := monitor.FromClient(rdb)
 //	rdb.AddHook(src.Hook())
 //
-// Of a cluster, every sample asks for the nodes, with a CLUSTER SLOTS that may take
-// one second.
+// On a cluster, every sample queries the nodes with CLUSTER SLOTS, for up to one second.
 func FromClient(rdb redis.UniversalClient) *Client {
 	c := &Client{rdb: rdb, widened: map[*redis.Client]*PoolCounters{}}
 	if v := reflect.ValueOf(rdb); rdb == nil || v.Kind() == reflect.Pointer && v.IsNil() {
@@ -63,7 +61,7 @@ type oneNode interface{ Options() *redis.Options }
 
 func (c *Client) validate() error { return c.err }
 
-// nodesTimeout bounds the question for the nodes of a cluster.
+// nodesTimeout bounds the query for the nodes of a cluster.
 const nodesTimeout = time.Second
 
 // Sample implements [Source].
@@ -105,8 +103,7 @@ func (c *Client) Sample(s *Sample) {
 	}
 }
 
-// askNodes finds out which nodes there are. If it cannot, those from before go on
-// being counted.
+// askNodes queries the nodes of the cluster. If that fails, the ones known before are used.
 func (c *Client) askNodes(many manyNodes, s *Sample) {
 	ctx, cancel := context.WithTimeout(context.Background(), nodesTimeout)
 	defer cancel()
@@ -120,7 +117,7 @@ func (c *Client) askNodes(many manyNodes, s *Sample) {
 	})
 	if err != nil {
 		var fields []string
-		if c.known == nil { // nothing is known of any node
+		if c.known == nil { // no node is known
 			fields = Fields()
 		}
 		s.Gap("nodes that have come or gone meanwhile: "+err.Error(), fields...)
@@ -134,7 +131,7 @@ func (c *Client) askNodes(many manyNodes, s *Sample) {
 	}
 }
 
-// sample adds one node. go-redis's own numbers of it are corrected.
+// sample adds one node, with go-redis's numbers corrected.
 func (c *Client) sample(s *Sample, of *redis.Client, opt *redis.Options, ps *redis.PoolStats) {
 	p := c.widened[of]
 	if p == nil {
@@ -146,10 +143,10 @@ func (c *Client) sample(s *Sample, of *redis.Client, opt *redis.Options, ps *red
 	s.Nodes = append(s.Nodes, n)
 }
 
-// Hook returns a hook that times commands, pipelines and dials and counts what is
-// wanted at once, at about 200 ns a command. Give it to the client's AddHook, once.
-// Dials that were made before, as those for MinIdleConns, are not timed, nor are
-// those of a cluster or ring, whose nodes it does not reach.
+// Hook returns a hook that times commands, pipelines and dials, and counts how many connections are
+// wanted at once, for about 200 ns a command. Pass it to the client's AddHook, once. Earlier dials,
+// such as those for MinIdleConns, are not timed; nor are the dials of a cluster or ring, because
+// the hook does not reach their nodes.
 func (c *Client) Hook() redis.Hook {
 	c.hooked.Store(true)
 	return clientHook{c}
@@ -192,7 +189,7 @@ func (h clientHook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Pr
 	}
 }
 
-// begin counts a command or a pipeline until end.
+// begin counts a command or a pipeline until end is called.
 func (c *Client) begin() (start time.Time) {
 	c.rec.Use.Enter()
 	return time.Now()

@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// Distribution is what a [Histogram] had counted at one moment, or between two.
-// The zero value is that of nothing. It is immutable, and it is a value.
+// Distribution holds what a [Histogram] has counted up to one moment, or between two. The zero
+// value is empty. It is immutable, and it is a value.
 type Distribution struct {
 	Count uint64
 	Sum   time.Duration
@@ -19,7 +19,7 @@ type Distribution struct {
 	P99   time.Duration
 
 	first  int      // bucket of counts[0]
-	counts []uint64 // never written to once it is here; neither end is 0
+	counts []uint64 // never modified once set; neither end is 0
 }
 
 func newDistribution(first int, counts []uint64, sum, longest time.Duration) Distribution {
@@ -40,8 +40,8 @@ func newDistribution(first int, counts []uint64, sum, longest time.Duration) Dis
 	return d
 }
 
-// Quantile returns a duration that the share q of all values does not pass, 0 if
-// there are none. q below 0 is taken for 0, above 1 for 1, NaN for 1.
+// Quantile returns a duration that the share q of all values does not exceed, 0 if there are none.
+// q below 0 counts as 0, above 1 as 1, NaN as 1.
 func (d Distribution) Quantile(q float64) time.Duration {
 	if d.Count == 0 {
 		return 0
@@ -67,9 +67,9 @@ func (d Distribution) Mean() time.Duration {
 	return time.Duration(float64(d.Sum) / float64(d.Count))
 }
 
-// Below returns how many values were not longer than limit. Values within 12.5 %
-// of it may be counted on the wrong side. It never falls when limit rises, as
-// cumulative buckets of an exporter have to be.
+// Below returns how many values do not exceed limit. Values within 12.5 % of it may be counted on
+// the wrong side. The result never falls when limit rises, which cumulative buckets of an exporter
+// require.
 func (d Distribution) Below(limit time.Duration) uint64 {
 	var n uint64
 	for i, c := range d.counts {
@@ -81,8 +81,8 @@ func (d Distribution) Below(limit time.Duration) uint64 {
 	return n
 }
 
-// Buckets yields how many values there are of about each duration, the shortest first. A
-// value is within 6.25 % of the duration that stands for it.
+// Buckets yields the number of values of about each duration, in ascending order. Each value is
+// within 6.25 % of the duration yielded for it.
 func (d Distribution) Buckets() iter.Seq2[time.Duration, uint64] {
 	return func(yield func(time.Duration, uint64) bool) {
 		for i, n := range d.counts {
@@ -112,9 +112,9 @@ func (d Distribution) Merge(o Distribution) Distribution {
 	return newDistribution(first, counts, d.Sum+o.Sum, max(d.Max, o.Max))
 }
 
-// Sub returns the distribution of the values that have come since earlier, a
-// snapshot of the same Histogram. If it cannot be one, for it has values that d has
-// not, the Histogram was a new one: then d itself is returned.
+// Sub returns the distribution of the values that were added after earlier, a snapshot of the same
+// Histogram. If earlier has values that d does not have, the Histogram is a new one: then Sub
+// returns d.
 func (d Distribution) Sub(earlier Distribution) Distribution {
 	if earlier.Count == 0 {
 		return d
@@ -141,13 +141,13 @@ func (d Distribution) Sub(earlier Distribution) Distribution {
 		return Distribution{}
 	}
 	longest := d.Max
-	if longest == earlier.Max { // then it may be of an earlier value
+	if longest == earlier.Max { // then the maximum may be an earlier value
 		longest = min(longest, middle(d.first+top))
 	}
 	return newDistribution(d.first, counts, d.Sum-earlier.Sum, longest)
 }
 
-// String is a short line: "n=812 p50=1.2ms p95=4ms p99=9ms max=31ms".
+// String returns a short line: "n=812 p50=1.2ms p95=4ms p99=9ms max=31ms".
 func (d Distribution) String() string {
 	if d.Count == 0 {
 		return "none"
@@ -164,8 +164,8 @@ func short(d time.Duration) time.Duration {
 	}
 }
 
-// distributionJSON has durations in nanoseconds. The quantiles are there for the
-// reader; the counts are what is read back.
+// distributionJSON has durations in nanoseconds. The quantiles are for the reader; the counts are
+// what is read back.
 type distributionJSON struct {
 	Count  uint64   `json:"count"`
 	Sum    int64    `json:"sum_ns"`
@@ -177,15 +177,15 @@ type distributionJSON struct {
 	Counts []uint64 `json:"buckets,omitempty"`
 }
 
-// MarshalJSON writes everything, so that what is read back can be merged and
-// subtracted. Durations are in nanoseconds.
+// MarshalJSON writes everything, so that the value can be merged and subtracted after it is read
+// back. Durations are in nanoseconds.
 func (d Distribution) MarshalJSON() ([]byte, error) {
 	return json.Marshal(distributionJSON{Count: d.Count, Sum: int64(d.Sum), Max: int64(d.Max), P50: int64(d.P50),
 		P95: int64(d.P95), P99: int64(d.P99), First: d.first, Counts: d.counts})
 }
 
-// UnmarshalJSON reads what MarshalJSON wrote. What cannot have been written by it
-// is an error; the quantiles are computed anew.
+// UnmarshalJSON reads what MarshalJSON wrote. Anything else is an error; the quantiles are
+// recomputed.
 func (d *Distribution) UnmarshalJSON(b []byte) error {
 	var j distributionJSON
 	if err := json.Unmarshal(b, &j); err != nil {

@@ -7,16 +7,16 @@ import (
 	"sync"
 )
 
-// ofNodes stands before the name of a field that is known of the whole client only.
+// ofNodes is the prefix of a field that is known for the whole client only.
 const ofNodes = "nodes."
 
-// Known reports whether a field means something. The field is one of [Fields], for
-// the client as a whole; with "nodes." before it, for each node.
+// Known reports whether a field has a meaningful value. field is one of [Fields], for the client as
+// a whole; with the prefix "nodes.", for each node.
 func (s Stats) Known(field string) bool {
 	return !slices.Contains(s.Unknown, field) && !slices.Contains(s.Unknown, strings.TrimPrefix(field, ofNodes))
 }
 
-// Fields returns the names in JSON of the fields of [Numbers].
+// Fields returns the JSON names of the fields of [Numbers].
 func Fields() []string { return slices.Clone(fieldNames()) }
 
 var fieldNames = sync.OnceValue(func() (names []string) {

@@ -15,27 +15,25 @@ const (
 	buckets = subs + (maxExp-subBits+1)*subs
 )
 
-// Histogram counts durations. The zero value is ready for use. Record takes no
-// lock and allocates nothing; a quantile read from a Histogram is within 6.25 % of
-// the true one, up to 39 hours. Its size is fixed (less than 3 KiB). It is safe for
-// concurrent use and must not be copied.
+// Histogram counts durations. The zero value is ready for use. Record takes no lock and allocates
+// nothing; a quantile read from a Histogram is within 6.25 % of the true one, up to 39 hours. Its
+// size is fixed (less than 3 KiB). It is safe for concurrent use and must not be copied.
 type Histogram struct {
 	max    atomic.Int64
 	sum    atomic.Int64
 	counts [buckets]atomic.Uint64
 }
 
-// Record counts d. A negative d, which a clock that was set back can give, counts
-// as 0.
+// Record counts d. A negative d, possible after a clock was set back, counts as 0.
 func (h *Histogram) Record(d time.Duration) { h.RecordN(d, 1) }
 
-// RecordN counts d n times, as for n values of which only the mean is known.
+// RecordN counts d n times, for n values of which only the mean is known.
 func (h *Histogram) RecordN(d time.Duration, n uint32) {
 	if n == 0 {
 		return
 	}
 	v := max(int64(d), 0)
-	// The maximum first: who sees a value in its bucket sees the maximum, too.
+	// The maximum first: a reader who sees a value in its bucket also sees the maximum.
 	for m := h.max.Load(); v > m && !h.max.CompareAndSwap(m, v); {
 		m = h.max.Load()
 	}
@@ -43,8 +41,8 @@ func (h *Histogram) RecordN(d time.Duration, n uint32) {
 	h.counts[bucketOf(v)].Add(uint64(n))
 }
 
-// Snapshot returns what has been counted so far. Values that are being recorded
-// meanwhile are in it or not.
+// Snapshot returns what has been counted so far. It may or may not include values that are recorded
+// at the same time.
 func (h *Histogram) Snapshot() Distribution {
 	var all [buckets]uint64
 	first, last := buckets, -1
@@ -62,7 +60,7 @@ func (h *Histogram) Snapshot() Distribution {
 	return newDistribution(first, counts, time.Duration(h.sum.Load()), time.Duration(h.max.Load()))
 }
 
-// bucketOf is the bucket of v >= 0.
+// bucketOf returns the bucket of v >= 0.
 func bucketOf(v int64) int {
 	if v < subs {
 		return int(v)
@@ -74,7 +72,7 @@ func bucketOf(v int64) int {
 	return subs + (e-subBits)*subs + int(v>>(e-subBits))&(subs-1)
 }
 
-// bounds are the least value of a bucket and that of the next one.
+// bounds returns the least value of a bucket and that of the next one.
 func bounds(bucket int) (low, next int64) {
 	if bucket < subs {
 		return int64(bucket), int64(bucket) + 1
@@ -84,7 +82,7 @@ func bounds(bucket int) (low, next int64) {
 	return low, low + 1<<e
 }
 
-// middle is the value that stands for those of a bucket.
+// middle returns the value that represents a bucket.
 func middle(bucket int) time.Duration {
 	low, next := bounds(bucket)
 	return time.Duration(low + (next-low)/2)

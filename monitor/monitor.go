@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// Monitor takes samples of a Source and reports them. It is safe for concurrent
-// use; its methods may be called from its callbacks.
+// Monitor takes samples of a Source and reports them. It is safe for concurrent use; its callbacks
+// may call its methods.
 type Monitor struct {
 	src   Source
 	every time.Duration
@@ -20,21 +20,21 @@ type Monitor struct {
 	onStats callbacks[Stats]
 	onAlert callbacks[Alert]
 
-	life    sync.Mutex // started and closed
+	life    sync.Mutex // guards start and close
 	started bool
 	closed  bool
 	stop    chan struct{}
 	done    chan struct{} // closed when the goroutine has ended
 
-	sampling sync.Mutex // the Source is asked by one at a time
+	sampling sync.Mutex // held while the Source is queried, by one goroutine at a time
 	book     book
 	watch    *watcher
 	past     history
 }
 
-// New makes a Monitor of a Source. It does nothing by itself, and starts no
-// goroutine, until a callback is registered, a [Threshold] is given, or Start is
-// called; Close it then. An error names the option that is not valid.
+// New makes a Monitor for a Source. It starts no goroutine and takes no samples until a callback is
+// registered, a [Threshold] is given, or Start is called; from then on it must be closed. An
+// invalid option is an error that names it.
 func New(src Source, opts ...Option) (*Monitor, error) {
 	if v := reflect.ValueOf(src); src == nil || v.Kind() == reflect.Pointer && v.IsNil() {
 		return nil, errors.New("lifeguard/monitor: New: the Source is nil")
@@ -67,7 +67,7 @@ func New(src Source, opts ...Option) (*Monitor, error) {
 	return m, nil
 }
 
-// all are the user's thresholds, and the defaults that they do not replace.
+// all returns the user's thresholds, and the defaults that they do not replace.
 func (s *settings) all() []Threshold {
 	ts := s.thresholds
 	if s.noDefaults {
@@ -81,9 +81,9 @@ func (s *settings) all() []Threshold {
 	return ts
 }
 
-// Start takes samples from now on, even if nobody is to be told: so that peaks,
-// Recent and Advice are of periods and not of the time between two calls of Stats,
-// and so that alerts are logged. Calls after the first, and after Close, do nothing.
+// Start takes samples from now on, even without callbacks: peaks, Recent and Advice then cover
+// periods instead of the time between two calls of Stats, and alerts are logged. Calls after the
+// first, and after Close, do nothing.
 func (m *Monitor) Start() {
 	m.life.Lock()
 	defer m.life.Unlock()
@@ -94,9 +94,9 @@ func (m *Monitor) Start() {
 	go m.run()
 }
 
-// Close stops the Monitor's goroutines, and waits for them. Callbacks get nothing any
-// more; one that is running is not waited for. Stats goes on working. Calls after
-// the first do nothing. It returns nil.
+// Close stops the Monitor's goroutines and waits for them. Callbacks are not called any more; a
+// running callback is not waited for. Stats still works. Calls after the first do nothing. It
+// returns nil.
 func (m *Monitor) Close() error {
 	m.life.Lock()
 	first := !m.closed
@@ -114,18 +114,18 @@ func (m *Monitor) Close() error {
 	return nil
 }
 
-// OnStats calls fn with a Stats every period, from the next one on, until remove is
-// called. Calls of one fn follow one another, in order; if it is too slow, it misses
-// some. It runs on a goroutine of its own: it delays nobody, and if it panics, that
-// is logged, once, and it is called again next time. After remove has returned, only
-// a call that was under way goes on. A nil fn is not registered, and that is logged.
+// OnStats calls fn with a Stats every period, starting with the next one, until remove is called.
+// Calls of one fn never overlap and are in order; if fn is too slow, it misses some. It runs on its
+// own goroutine and delays nobody; a panic in it is logged, once, and it is called again next time.
+// After remove has returned, fn is not called again; a call in progress goes on. A nil fn is not
+// registered, which is logged.
 func (m *Monitor) OnStats(fn func(Stats)) (remove func()) {
 	return register(m, &m.onStats, &callback[Stats]{fn: fn, what: "OnStats", limit: maxPendingStats, log: m.log}, fn == nil)
 }
 
-// OnAlert calls fn with each Alert, under the terms of OnStats, but that an fn
-// which is too slow gets them later; only beyond 256 waiting ones does it miss the
-// oldest. While no fn is registered, alerts are logged.
+// OnAlert calls fn with each Alert, like OnStats; but if fn is too slow it gets alerts late, and
+// only beyond 256 pending ones does it miss the oldest. While no fn is registered, alerts are
+// logged.
 func (m *Monitor) OnAlert(fn func(Alert)) (remove func()) {
 	return register(m, &m.onAlert, &callback[Alert]{fn: fn, what: "OnAlert", limit: maxPendingAlerts, log: m.log}, fn == nil)
 }
@@ -140,17 +140,17 @@ func register[T any](m *Monitor, cs *callbacks[T], c *callback[T], isNil bool) (
 	return remove
 }
 
-// Stats returns the current numbers. Recent, Rates and peaks are those since the last
-// sample at a period, so calling Stats takes nothing away from anybody. Where
-// nothing runs (see New), the period is at least that of WithInterval, counted from
-// one call to another.
+// Stats returns the current numbers. Recent, Rates and peaks cover the time since the last periodic
+// sample, so calling Stats takes nothing away from other readers. While no periodic samples are
+// taken (see New), the period lasts at least as long as WithInterval says, from one call to
+// another.
 func (m *Monitor) Stats() Stats {
 	s, _ := m.sample(false)
 	return s
 }
 
-// Alerts returns the alerts that are not over and that no other explains (see
-// [Alert]), with the facts of the latest sample, the critical ones first.
+// Alerts returns the active alerts that no other explains (see [Alert]), with the facts of the
+// latest sample, the critical ones first.
 func (m *Monitor) Alerts() []Alert {
 	m.sampling.Lock()
 	defer m.sampling.Unlock()
@@ -160,7 +160,7 @@ func (m *Monitor) Alerts() []Alert {
 // run takes a sample every period.
 func (m *Monitor) run() {
 	defer close(m.done)
-	m.sample(true) // what the first period begins with
+	m.sample(true) // the base of the first period
 	ticker := time.NewTicker(m.every)
 	defer ticker.Stop()
 	for {
@@ -198,8 +198,8 @@ func (m *Monitor) tick() {
 	}
 }
 
-// sample asks the Source. At the end of a period it is what the next one begins
-// with, and thresholds are looked at.
+// sample queries the Source. A sample at the end of a period becomes the base of the next one, and
+// thresholds are checked.
 func (m *Monitor) sample(period bool) (Stats, []Alert) {
 	m.life.Lock()
 	alone := !m.started || m.closed
@@ -217,8 +217,8 @@ func (m *Monitor) sample(period bool) (Stats, []Alert) {
 	return stats, m.watch.look(&stats)
 }
 
-// ask asks the Source. If it panics, the sample has the counters of the one before,
-// and no gauges.
+// ask queries the Source. If the Source panics, the sample has the previous counters, and no
+// gauges.
 func (m *Monitor) ask() (s *Sample, failed bool) {
 	s = new(Sample)
 	defer func() {

@@ -5,18 +5,18 @@ import (
 	"time"
 )
 
-// Pool is one of the pools of a node at one moment.
+// Pool describes one of a node's pools at one moment.
 type Pool struct {
 	Size    int `json:"size"`               // connections that callers can use at once; 0: there is no such pool
 	Open    int `json:"open"`               // connections in the pool
 	Idle    int `json:"idle"`               // of these, free
 	InUse   int `json:"in_use"`             // of these, taken by a caller
-	Waiting int `json:"waiting"`            // callers that wait for one, or for it to be dialed
-	MinIdle int `json:"min_idle,omitempty"` // idle ones that are kept ready
-	MaxIdle int `json:"max_idle,omitempty"` // idle ones beyond which one is closed; 0: not known
+	Waiting int `json:"waiting"`            // callers waiting for a connection or for its dial
+	MinIdle int `json:"min_idle,omitempty"` // idle connections that are kept ready
+	MaxIdle int `json:"max_idle,omitempty"` // idle connections beyond which one is closed; 0: unknown
 }
 
-// Use is the share of the pool's size that is in use, 0 if it has none.
+// Use returns the share of the pool's size that is in use, 0 if it has none.
 func (p Pool) Use() float64 {
 	if p.Size <= 0 {
 		return 0
@@ -30,15 +30,13 @@ func (p Pool) plus(o Pool) Pool {
 
 // Numbers are the numbers of a node, or of a whole client.
 //
-// Gauges are of the moment. Counters count since the client was made and never
-// fall; in [Stats].Recent they count since the last sample. The maps have an entry
-// for each reason that has occurred. Numbers that are read out of a Stats are not
-// to be changed.
+// Gauges are current values. Counters count since the client was made and never fall; in
+// [Stats].Recent they count since the last sample. The maps have an entry for each reason that has
+// occurred. Numbers that come from a Stats must not be changed.
 type Numbers struct {
-	// Gauges of all pools together, which the Monitor computes: a Source need not
-	// set them.
+	// Gauges of all pools together, which the Monitor computes: a Source need not set them.
 
-	Open    int `json:"open"` // Subscribed ones as well: what the server's CLIENT LIST shows
+	Open    int `json:"open"` // including subscribed ones: what the server's CLIENT LIST shows
 	Idle    int `json:"idle"`
 	InUse   int `json:"in_use"`
 	Waiting int `json:"waiting"`
@@ -48,25 +46,25 @@ type Numbers struct {
 	Main          Pool `json:"main"`           // single commands, transactions, leases
 	Pipeline      Pool `json:"pipeline"`       // pipelines
 	Subscribed    int  `json:"subscribed"`     // pub/sub connections, which belong to no pool
-	Dialing       int  `json:"dialing"`        // dials under way
+	Dialing       int  `json:"dialing"`        // dials in progress
 	Leases        int  `json:"leases"`         // connections that callers hold by Acquire
 	LeasesOverdue int  `json:"leases_overdue"` // of these, held for longer than the leak threshold
-	PeakInUse     int  `json:"peak_in_use"`    // highest InUse since the last sample; of several nodes: the sum of their peaks
-	PeakDemand    int  `json:"peak_demand"`    // the same with the callers that waited
-	BreakersOpen  int  `json:"breakers_open"`  // breakers that let nothing through
-	MaxClients    int  `json:"max_clients"`    // the server's maxclients; 0: not known
-	ServerClients int  `json:"server_clients"` // clients the server has, everybody's; 0: not known
+	PeakInUse     int  `json:"peak_in_use"`    // highest InUse since the last sample; for several nodes: the sum of their peaks
+	PeakDemand    int  `json:"peak_demand"`    // the same including the callers that waited
+	BreakersOpen  int  `json:"breakers_open"`  // breakers that are open
+	MaxClients    int  `json:"max_clients"`    // the server's maxclients; 0: unknown
+	ServerClients int  `json:"server_clients"` // all clients that the server has, including those of others; 0: unknown
 	Instances     int  `json:"instances"`      // of a fleet: instances that live
-	InstancesLost int  `json:"instances_lost"` // of a fleet: instances that have been silent for too long
+	InstancesLost int  `json:"instances_lost"` // of a fleet: instances not heard from for too long
 
 	// Counters.
 
-	Hits            uint64            `json:"hits"`              // a connection was wanted and an idle one was there
+	Hits            uint64            `json:"hits"`              // a connection was wanted and an idle one was available
 	Misses          uint64            `json:"misses"`            // a connection was wanted and none was idle
-	Waits           uint64            `json:"waits"`             // a connection was wanted and had to be waited for; those that got none, too
-	WaitTime        time.Duration     `json:"wait_time_ns"`      // all Waits together
+	Waits           uint64            `json:"waits"`             // a connection was wanted and had to be waited for, in vain or not
+	WaitTime        time.Duration     `json:"wait_time_ns"`      // total time of all Waits
 	PoolTimeouts    uint64            `json:"pool_timeouts"`     // Waits that got no connection
-	PoolTimeoutsCtx uint64            `json:"pool_timeouts_ctx"` // of these, the ones whose ctx ended before PoolTimeout
+	PoolTimeoutsCtx uint64            `json:"pool_timeouts_ctx"` // of these, those whose ctx ended before PoolTimeout
 	Dialed          uint64            `json:"dialed"`            // connections opened
 	DialErrors      uint64            `json:"dial_errors"`       // dials that failed
 	Closed          map[string]uint64 `json:"closed"`            // connections closed, by reason
@@ -81,20 +79,20 @@ type Numbers struct {
 
 	// Distributions.
 
-	Dial    Distribution `json:"dial"`    // how long dials took, failed ones as well
-	Wait    Distribution `json:"wait"`    // how long a connection was waited for, by those that got none as well
+	Dial    Distribution `json:"dial"`    // how long dials took, including failed ones
+	Wait    Distribution `json:"wait"`    // how long callers waited for a connection, in vain or not
 	Hold    Distribution `json:"hold"`    // how long leases were held
-	Command Distribution `json:"command"` // how long commands and pipelines took, failed ones and waits as well
+	Command Distribution `json:"command"` // how long commands and pipelines took, including failed ones and waits
 }
 
-// ClosedAll is the number of connections closed, for whatever reason.
+// ClosedAll returns the number of connections closed, for whatever reason.
 func (n Numbers) ClosedAll() uint64 { return total(n.Closed) }
 
-// RetriesAll is the number of commands sent again, for whatever reason.
+// RetriesAll returns the number of commands sent again, for whatever reason.
 func (n Numbers) RetriesAll() uint64 { return total(n.Retries) }
 
-// PoolUse is the use of the fuller one of the two pools, as a share of its size,
-// and which one that is ("main", "pipeline"). It is 0 where no size is known.
+// PoolUse returns the use of the fuller one of the two pools, as a share of its size, and which one
+// that is ("main", "pipeline"). It is 0 if no size is known.
 func (n Numbers) PoolUse() (share float64, pool string) {
 	if m, p := n.Main.Use(), n.Pipeline.Use(); p > m {
 		return p, "pipeline"
@@ -103,8 +101,8 @@ func (n Numbers) PoolUse() (share float64, pool string) {
 	}
 }
 
-// HitRatio is the share of connections that were wanted and found idle, of all that
-// were wanted. Where none was wanted, known is false.
+// HitRatio returns which share of the wanted connections was idle when wanted. known is false if
+// none was wanted.
 func (n Numbers) HitRatio() (ratio float64, known bool) {
 	if n.Hits+n.Misses == 0 {
 		return 0, false
@@ -119,8 +117,8 @@ func total(m map[string]uint64) (sum uint64) {
 	return sum
 }
 
-// complete computes the gauges of all pools together, and corrects peaks that are lower
-// than what is in use now, or higher than the pools are large.
+// complete computes the gauges of all pools together, and corrects peaks that are lower than what
+// is in use now, or higher than the size of the pools.
 func (n *Numbers) complete() {
 	all := n.Main.plus(n.Pipeline)
 	n.Open, n.Idle, n.InUse, n.Waiting = all.Open+n.Subscribed, all.Idle, all.InUse, all.Waiting
@@ -131,13 +129,13 @@ func (n *Numbers) complete() {
 	n.PeakDemand = max(n.PeakDemand, n.PeakInUse, n.InUse+n.Waiting)
 }
 
-// Add adds gauges, counters and distributions of another part of the same node, or of
-// another node; MaxClients and ServerClients become those of the fuller server. It
-// changes n's maps: they must belong to n alone.
+// Add adds gauges, counters and distributions of another part of the same node, or of another node;
+// MaxClients and ServerClients become those of the fuller server. It changes n's maps: they must
+// belong to n alone.
 func (n *Numbers) Add(o *Numbers) { n.add(o) }
 
-// Counters returns n without its gauges, as what is left of a part that is gone; its
-// maps are its own.
+// Counters returns n without its gauges, for a part that no longer exists; the result has its own
+// maps.
 func (n Numbers) Counters() Numbers { return n.countersOnly() }
 
 // countersOnly returns n without its gauges.
@@ -147,15 +145,15 @@ func (n Numbers) countersOnly() Numbers {
 	return c
 }
 
-// own makes the maps n's own, so that the Source may go on using its maps.
+// own copies the maps, so that the Source may keep using its own.
 func (n *Numbers) own() {
 	for _, m := range n.maps() {
 		*m = maps.Clone(*m)
 	}
 }
 
-// add adds gauges, counters and distributions of another node. MaxClients and
-// ServerClients are those of the fullest server.
+// add adds gauges, counters and distributions of another node. MaxClients and ServerClients are
+// those of the fullest server.
 func (n *Numbers) add(o *Numbers) {
 	if share(o) > share(n) {
 		n.MaxClients, n.ServerClients = o.MaxClients, o.ServerClients
@@ -222,8 +220,8 @@ func addMap(to *map[string]uint64, from map[string]uint64) {
 	}
 }
 
-// since returns n with counters and distributions of what has come since earlier. A
-// counter that has fallen began anew: all of it is recent.
+// since returns n with the counters and distributions of the time since earlier. If a counter has
+// fallen, counting has restarted: all of it is recent.
 func (n *Numbers) since(earlier *Numbers) Numbers {
 	d := *n
 	now, then := d.scalars(), earlier.scalars()

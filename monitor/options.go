@@ -30,8 +30,8 @@ const (
 	MinInterval = 10 * time.Millisecond
 )
 
-// WithInterval sets the period of samples: how often callbacks get a Stats and thresholds
-// are looked at. Default 10 s. Less than 10 ms, zero and negative are refused.
+// WithInterval sets the period of samples: how often callbacks get a Stats and thresholds are
+// checked. Default 10 s. Less than 10 ms, zero and negative are errors.
 func WithInterval(d time.Duration) Option {
 	return optionFunc(func(s *settings) error {
 		if d < MinInterval {
@@ -42,13 +42,13 @@ func WithInterval(d time.Duration) Option {
 	})
 }
 
-// WithoutDefaults leaves out the [DefaultThresholds].
+// WithoutDefaults omits the [DefaultThresholds].
 func WithoutDefaults() Option {
 	return optionFunc(func(s *settings) error { s.noDefaults = true; return nil })
 }
 
-// WithLogger sets where alerts go that no callback gets, and where it is reported
-// that a callback panics or blocks. Default: slog.Default(). nil: the default.
+// WithLogger sets the logger for alerts that no callback gets, and for callbacks that panic or
+// block. Default: slog.Default(). nil: the default.
 func WithLogger(l *slog.Logger) Option {
 	return optionFunc(func(s *settings) error {
 		if l != nil {

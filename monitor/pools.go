@@ -10,20 +10,19 @@ import (
 // defaultPipelinePool is go-redis's default for Options.PipelinePoolSize.
 const defaultPipelinePool = 10
 
-// PoolCounters corrects what go-redis tells of the pools of one client: its counters
-// wrap around at 32 bits, waits that got no connection are left out of them, and a
-// gauge may underflow. The zero value is ready for use, from the client's birth on.
-// It is not safe for concurrent use.
+// PoolCounters corrects the numbers that go-redis reports for the pools of one client: its counters
+// wrap around at 32 bits and leave out waits that got no connection, and a gauge may underflow. The
+// zero value is ready for use with a new client. It is not safe for concurrent use.
 type PoolCounters struct {
 	main, pipeline           widePool
 	subscribed, unsubscribed counter
 }
 
-// Fill puts into n what ps, just read, tells of a client with the options opt (of
-// redis.Client.Options, where defaults are filled in): the pools, subscriptions,
-// hits, misses, waits and timeouts. Connections that ended are counted in Closed as
-// "removed", those that were opened in Dialed, for want of better. It is to be called
-// at least once in 2^32 commands.
+// Fill sets in n what ps, which must have just been read, reports about a client with the options
+// opt (from redis.Client.Options, which has the defaults filled in): the pools, subscriptions,
+// hits, misses, waits and timeouts. Because go-redis reports nothing better, connections that ended
+// count in Closed as "removed", and connections that were opened in Dialed. Call it at least once
+// in 2^32 commands.
 func (w *PoolCounters) Fill(n *Numbers, opt *redis.Options, ps *redis.PoolStats) {
 	n.Main = poolOf(ps, opt.PoolSize)
 	if opt.MaxActiveConns > 0 && opt.MaxActiveConns < n.Main.Size {
@@ -49,8 +48,8 @@ func (w *PoolCounters) Fill(n *Numbers, opt *redis.Options, ps *redis.PoolStats)
 	closed(n, w.unsubscribed.sum)
 }
 
-// poolOf corrects the gauges: IdleConns may be less than nothing for a moment, which
-// go-redis gives as 4294967295.
+// poolOf corrects the gauges: IdleConns may be negative for a moment, which go-redis reports as
+// 4294967295.
 func poolOf(ps *redis.PoolStats, size int) Pool {
 	p := Pool{Size: size, Open: int(ps.TotalConns), Waiting: max(int(int32(ps.PendingRequests)), 0)}
 	p.Idle = min(max(int(int32(ps.IdleConns)), 0), p.Open)
@@ -63,7 +62,7 @@ type widePool struct {
 	dialed                                 uint64
 }
 
-// counter adds up a number that wraps around.
+// counter extends a counter that wraps around.
 type counter struct {
 	last uint32
 	sum  uint64
@@ -74,8 +73,8 @@ func (c *counter) add(now uint32) {
 	c.last = now
 }
 
-// reasonRemoved is the reason of all connections that go-redis closed: it does not
-// tell them apart.
+// reasonRemoved is the reason for all connections that go-redis closed: it does not distinguish
+// them.
 const reasonRemoved = "removed"
 
 // add adds the counters of one pool to n.
@@ -85,8 +84,8 @@ func (w *widePool) add(n *Numbers, ps *redis.PoolStats, poolTimeout time.Duratio
 	w.timeouts.add(ps.Timeouts)
 	w.waits.add(ps.WaitCount)
 	w.removed.add(ps.StaleConns)
-	// A connection that was opened is still there or was removed. The two are read
-	// one after the other.
+	// A connection that was opened is either still open or was removed. The two are read one after
+	// the other.
 	w.dialed = max(w.dialed, uint64(ps.TotalConns)+w.removed.sum)
 	n.Hits += w.hits.sum
 	n.Misses += w.misses.sum
@@ -97,7 +96,7 @@ func (w *widePool) add(n *Numbers, ps *redis.PoolStats, poolTimeout time.Duratio
 	closed(n, w.removed.sum)
 }
 
-// closed counts connections that were closed for a reason nobody knows.
+// closed counts connections that were closed for an unknown reason.
 func closed(n *Numbers, count uint64) {
 	if count > 0 {
 		addMap(&n.Closed, map[string]uint64{reasonRemoved: count})

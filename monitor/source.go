@@ -7,28 +7,26 @@ import (
 	"time"
 )
 
-// Source gives the numbers that a [Monitor] tells of. A managed client is one;
-// [FromClient] makes one of a plain client.
+// Source provides the numbers that a [Monitor] reports. A managed client has one; [FromClient]
+// makes one for a plain client.
 type Source interface {
-	// Sample fills s, which is empty. It is called whenever somebody asks for the
-	// Stats and at every period, never twice at a time. It must not block for long
-	// and must not call the Monitor. Counters are those since the client was made;
-	// peaks are those since the last call of Sample, so that a Source can serve one
-	// Monitor only. What it puts into s is read before the next call; maps are
-	// copied. What it cannot know it names with [Sample.Gap]. If it panics, the
-	// Stats say so.
+	// Sample fills s, which is empty. It is called on every request for the Stats and at every
+	// period, never concurrently. It must not block for long and must not call the Monitor.
+	// Counters count since the client was made; peaks cover the time since the last call of
+	// Sample, so a Source can serve only one Monitor. The Monitor reads s before the next call,
+	// and copies its maps. Report unknown values with [Sample.Gap]. If Sample panics, the Stats
+	// say so.
 	Sample(s *Sample)
 }
 
 // Sample is what a Source knows at one moment.
 type Sample struct {
-	// Rest has the numbers of the client that belong to no single node: those of
-	// its retries, say. The numbers in all are Rest and Nodes together.
+	// Rest has the numbers that belong to no single node, for example those of the client's
+	// retries. The totals are Rest and Nodes together.
 	Rest Numbers
-	// Nodes has the numbers of each server, each with a name that no other has.
+	// Nodes has the numbers of each server, each under a unique name.
 	Nodes []Node
-	// LastDialError is the last dial that failed, unless a later one succeeded; nil:
-	// none.
+	// LastDialError is the last dial that failed, unless a later one succeeded; nil: none.
 	LastDialError *DialError
 
 	holders []Holder
@@ -45,14 +43,14 @@ type Node struct {
 // Holder is a caller that holds a connection now.
 type Holder struct {
 	Node    string        `json:"node,omitempty"`    // the server of the connection
-	Site    string        `json:"site,omitempty"`    // file:line that took it; "": not known
+	Site    string        `json:"site,omitempty"`    // file:line of the call that took it; "": unknown
 	Label   string        `json:"label,omitempty"`   // its name, given by the caller
 	Command string        `json:"command,omitempty"` // name of the last command, without arguments
 	For     time.Duration `json:"for_ns"`            // how long it has been held
 	Overdue bool          `json:"overdue,omitempty"` // it is a lease held for longer than the leak threshold
 }
 
-// String is a short line: "web.go:31 (report) for 3.2s, last command blpop".
+// String returns a short line: "web.go:31 (report) for 3.2s, last command blpop".
 func (h Holder) String() string {
 	s := h.Site
 	if s == "" {
@@ -78,8 +76,8 @@ type DialError struct {
 // MaxHolders is how many holders a Sample keeps: those that have held a connection the longest.
 const MaxHolders = 5
 
-// AddHolder adds somebody who holds a connection. All may be added, in any order: the
-// [MaxHolders] that have held theirs the longest are kept, and cost no memory beyond that.
+// AddHolder adds a caller that holds a connection. Add all of them, in any order: only the
+// [MaxHolders] that have held theirs the longest are kept and use memory.
 func (s *Sample) AddHolder(h Holder) {
 	i := len(s.holders)
 	if i == MaxHolders {
@@ -95,16 +93,15 @@ func (s *Sample) AddHolder(h Holder) {
 	}
 }
 
-// Holds reports whether a holder since that long would be kept, so that a Source
-// need not look up the Site of the others.
+// Holds reports whether AddHolder would keep a holder with that duration, so that a Source need not
+// look up the Site of the others.
 func (s *Sample) Holds(since time.Duration) bool {
 	return len(s.holders) < MaxHolders || since > s.holders[MaxHolders-1].For
 }
 
-// Gap says what the Source cannot know, in a few words; the same words are kept
-// once. fields are the numbers that mean nothing for that reason, so that exporters
-// leave them out: see [Stats].Unknown for their names. A name that does not exist is
-// named as a gap itself.
+// Gap says, in a few words, what the Source does not know; the same words are kept only once.
+// fields are the numbers that have no meaning for that reason, so that exporters omit them: see
+// [Stats].Unknown for their names. A field name that does not exist is itself reported as a gap.
 func (s *Sample) Gap(what string, fields ...string) {
 	if !slices.Contains(s.gaps, what) {
 		s.gaps = append(s.gaps, what)

@@ -9,39 +9,36 @@ import (
 	"time"
 )
 
-// Stats is a snapshot. It is immutable: several receivers have the same one, and
-// none may change what is in its maps and slices.
+// Stats is a snapshot. It is immutable: several receivers share it, and none may change its maps
+// and slices.
 //
-// As JSON, durations are in nanoseconds, times in RFC 3339, and what was written can
-// be read back.
+// In JSON, durations are in nanoseconds and times in RFC 3339; the JSON can be read back.
 type Stats struct {
 	Time time.Time `json:"time"`
-	// Interval is what Recent and Rates cover: the time since the last sample. It
-	// is 0 in the first Stats, which have nothing to be compared with; then Recent
-	// and Rates are zero.
+	// Interval is what Recent and Rates cover: the time since the last sample. It is 0 in the
+	// first Stats, which have nothing to compare with; then Recent and Rates are zero.
 	Interval time.Duration `json:"interval_ns"`
 
-	// The numbers of all nodes together. Counters do not fall when a node leaves.
+	// The totals of all nodes. Counters do not fall when a node leaves.
 	Numbers
-	// Recent has the counters and distributions of the Interval, and the gauges of
-	// now.
+	// Recent has the counters and distributions of the Interval, and the current gauges.
 	Recent Numbers `json:"recent"`
 	Rates  Rates   `json:"rates"`
-	// Nodes are in the order of their names.
+	// Nodes are sorted by name.
 	Nodes []NodeStats `json:"nodes,omitempty"`
-	// Rest are the numbers that belong to no single node: Numbers without those of
-	// Nodes and of nodes that have left.
+	// Rest has the numbers that belong to no single node: Numbers without those of Nodes and of
+	// nodes that have left.
 	Rest Numbers `json:"rest"`
 
-	// Holders have held a connection the longest, the longest first; at most
+	// Holders are the callers that have held a connection the longest, the longest first; at most
 	// MaxHolders.
 	Holders       []Holder   `json:"holders,omitempty"`
 	LastDialError *DialError `json:"last_dial_error,omitempty"`
-	// Gaps say what could not be found out: what is zero for that reason.
+	// Gaps say what is unknown, and is zero for that reason.
 	Gaps []string `json:"gaps,omitempty"`
-	// Unknown names the fields of Numbers that mean nothing because of a gap, as they
-	// are named in JSON. "nodes." before a name: the field is known of the whole
-	// client (it is in Rest), not of each node. See Known.
+	// Unknown lists the fields of Numbers that have no meaning because of a gap, by their JSON
+	// names. With the prefix "nodes." a field is known for the whole client (it is in Rest), but
+	// not for each node. See Known.
 	Unknown []string `json:"unknown,omitempty"`
 }
 
@@ -74,7 +71,7 @@ func ratesOf(n *Numbers, interval time.Duration) Rates {
 		Retries: per(n.RetriesAll()), Waits: per(n.Waits), PoolTimeouts: per(n.PoolTimeouts)}
 }
 
-// String is one line with what matters most.
+// String returns one line with the most important numbers.
 func (s Stats) String() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "open=%d idle=%d in_use=%d", s.Open, s.Idle, s.InUse)
@@ -102,7 +99,7 @@ func (s Stats) String() string {
 	return b.String()
 }
 
-// reasons is "12(age=10,error=2)".
+// reasons returns "12(age=10,error=2)".
 func reasons(m map[string]uint64) string {
 	s := fmt.Sprint(total(m))
 	if len(m) == 0 {
@@ -115,7 +112,7 @@ func reasons(m map[string]uint64) string {
 	return s + "(" + strings.Join(parts, ",") + ")"
 }
 
-// LogValue makes a group of the numbers that matter most.
+// LogValue returns a group of the most important numbers.
 func (s Stats) LogValue() slog.Value {
 	return slog.GroupValue(
 		slog.Int("open", s.Open), slog.Int("idle", s.Idle), slog.Int("in_use", s.InUse), slog.Int("peak_in_use", s.PeakInUse),

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// Level is how bad an alert is.
+// Level is the severity of an alert.
 type Level int
 
 const (
@@ -44,11 +44,11 @@ func (l *Level) UnmarshalText(b []byte) error {
 	return fmt.Errorf("lifeguard/monitor: there is no level %q", b)
 }
 
-// Metric is what a Threshold looks at.
+// Metric is the value that a Threshold watches.
 type Metric string
 
 const (
-	// Of each node by itself, for a full one hides behind those that are not.
+	// Evaluated for each node separately, because totals would hide a full one.
 
 	PoolUse      Metric = "pool_use"      // share of the fuller pool that is in use, now: 0 to 1
 	PoolPeak     Metric = "pool_peak"     // share of the pools' size that was in use at the peak since the last sample: 0 to 1
@@ -58,20 +58,20 @@ const (
 	HitRatio     Metric = "hit_ratio"     // share of connections that were wanted and found idle, since the last sample: 0 to 1; low is bad
 	PoolTimeouts Metric = "pool_timeouts" // callers that got no connection, since the last sample
 	DialFailures Metric = "dial_failures" // dials that failed, since the last sample
-	MaxClients   Metric = "max_clients"   // share of the server's maxclients that is taken, by everybody if known, or by this client: 0 to 1
+	MaxClients   Metric = "max_clients"   // share of the server's maxclients in use, by all clients if known, else by this client: 0 to 1
 
 	LeasesOverdue Metric = "leases_overdue" // leases held for longer than the leak threshold, now
 	BreakerOpen   Metric = "breaker_open"   // breakers that are open, now
 
-	// Of the whole client.
+	// Evaluated for the whole client.
 
 	Churn           Metric = "churn"            // connections closed per second since the last sample
 	UnknownOutcomes Metric = "unknown_outcomes" // commands with an unknown outcome, since the last sample
 	InstancesLost   Metric = "instances_lost"   // of a fleet: instances that are lost, now
-	Leaks           Metric = "leaks"            // leases found to be leaked, since the last sample: it is back at 0 in the next one, though they are still held
+	Leaks           Metric = "leaks"            // leases found to be leaked, since the last sample: back to 0 in the next one, even if they are still held
 )
 
-// unit says how to write a value, and what it may be.
+// unit says how to write a value, and which values are valid.
 type unit int
 
 const (
@@ -84,9 +84,9 @@ const (
 type metricInfo struct {
 	unit    unit
 	words   string
-	one     string // of a count: the words for one
+	one     string // for a count: the words for one
 	perNode bool
-	of      string // the field that it is made of, as Stats.Known wants it
+	of      string // the field it is computed from, as Stats.Known expects it
 	value   func(now, recent *Numbers, interval time.Duration) (v float64, known bool)
 }
 
@@ -105,7 +105,7 @@ var metrics = map[Metric]metricInfo{
 	}},
 	Waiting: {count, "waiting callers", "waiting caller", true, "waiting", func(now, _ *Numbers, _ time.Duration) (float64, bool) { return float64(now.Waiting), true }},
 	WaitP99: {seconds, "p99 of waits for a connection", "", true, "wait", func(_, recent *Numbers, _ time.Duration) (float64, bool) {
-		return recent.Wait.P99.Seconds(), recent.Wait.Count > 0 || recent.Waits == 0 // else they were not timed
+		return recent.Wait.P99.Seconds(), recent.Wait.Count > 0 || recent.Waits == 0 // otherwise waits were not timed
 	}},
 	CommandP99: {seconds, "p99 of commands", "", true, "command", func(_, recent *Numbers, _ time.Duration) (float64, bool) {
 		return recent.Command.P99.Seconds(), true
@@ -130,7 +130,7 @@ var metrics = map[Metric]metricInfo{
 	BreakerOpen: {count, "open breakers", "open breaker", true, "breakers_open", func(now, _ *Numbers, _ time.Duration) (float64, bool) { return float64(now.BreakersOpen), true }},
 }
 
-// says writes a value with what it is: "pool use is 90 %", "4 waiting callers".
+// says writes a value with its metric: "pool use is 90 %", "4 waiting callers".
 func (m *metricInfo) says(v float64, pool string) string {
 	words := m.words
 	if pool != "" {
@@ -158,49 +158,46 @@ func (u unit) write(v float64) string {
 	return fmt.Sprintf("%.6g", v)
 }
 
-// Threshold says when to raise an alert. It is an [Option] of [New]: giving one
-// starts the Monitor. One with the name of a default threshold replaces it.
+// Threshold says when to raise an alert. It is an [Option] of [New], and starts the Monitor. One
+// with the name of a default threshold replaces it.
 //
 //	monitor.Threshold{Metric: monitor.PoolUse, Limit: 0.7, For: time.Minute}
 type Threshold struct {
-	// Name must be different for each. Default: metric and level, as in
-	// "pool_use_warning".
+	// Name must be unique. Default: metric and level, as in "pool_use_warning".
 	Name string
 	// Level is Warning (the default) or Critical.
 	Level  Level
 	Metric Metric
-	// Limit is the value from which on it is too much; for HitRatio, the one from
-	// which on downwards it is too little. Its unit is that of the Metric. Shares
-	// are above 0 and at most 1 (HitRatio: below 1); the others are above 0.
+	// Limit is the lowest value that is past the limit; for HitRatio, the highest one. Its unit is
+	// that of the Metric. Shares are above 0 and at most 1 (HitRatio: below 1); the others are
+	// above 0.
 	Limit float64
-	// For is how long the value must have been past the limit, in every sample.
-	// Default 0: at once. Negative is refused.
+	// For is how long the value must have been past the limit, in every sample. Default 0: at
+	// once. Negative is an error.
 	For time.Duration
-	// Samples is in how many samples in a row the value must have been past the
-	// limit; For has to be over, too. Default 0, which is the same as 1. Negative is
-	// refused.
+	// Samples is the number of consecutive samples in which the value must have been past the
+	// limit, in addition to For. Default 0, which is the same as 1. Negative is an error.
 	Samples int
-	// Hysteresis is how far the value must come back for the alert to end, as a
-	// share of the limit: with a limit of 0.8 and 0.1, below 0.72. For HitRatio it is
-	// a share of what the limit leaves to 1. Default 0: 0.1. Negative: none, the
-	// limit itself. 1 and more is refused.
+	// Hysteresis is how far the value must recover for the alert to end, as a share of the limit:
+	// with a limit of 0.8 and 0.1, below 0.72. For HitRatio it is a share of the distance from the
+	// limit to 1. Default 0: 0.1. Negative: none, the limit itself. 1 and more is an error.
 	Hysteresis float64
-	// CoolDown is how long after its end the alert does not come again. Default 0:
-	// one minute. Negative: it may come at once.
+	// CoolDown is how long after its end the alert is not raised again. Default 0: one minute.
+	// Negative: no cool-down.
 	CoolDown time.Duration
 }
 
 const (
-	// DefaultHysteresis is that of a Threshold which says nothing of it.
+	// DefaultHysteresis is the Hysteresis of a Threshold that does not set it.
 	DefaultHysteresis = 0.1
-	// DefaultCoolDown is that of a Threshold which says nothing of it.
+	// DefaultCoolDown is the CoolDown of a Threshold that does not set it.
 	DefaultCoolDown = time.Minute
 )
 
-// DefaultThresholds are those a Monitor has unless [WithoutDefaults] is given: pool
-// use (warning from 0.8, critical from 0.95 in 3 samples in a row), overdue leases
-// (warning from 1), dial failures (warning from 1, in 3 samples in a row), open
-// breakers (critical from 1).
+// DefaultThresholds returns the thresholds that a Monitor has unless [WithoutDefaults] is given:
+// pool use (warning from 0.8, critical from 0.95 in 3 consecutive samples), overdue leases (warning
+// from 1), dial failures (warning from 1, in 3 consecutive samples), open breakers (critical from
+// 1).
 func DefaultThresholds() []Threshold {
 	return []Threshold{
 		{Name: "pool_use_warning", Level: Warning, Metric: PoolUse, Limit: 0.8},
@@ -225,7 +222,7 @@ func (t Threshold) apply(s *settings) error {
 	return nil
 }
 
-// fill puts in what was left out, but for Hysteresis and CoolDown.
+// fill sets the defaults, except for Hysteresis and CoolDown.
 func (t *Threshold) fill() {
 	if t.Level == 0 {
 		t.Level = Warning
@@ -274,7 +271,7 @@ func (t *Threshold) past(v float64) bool {
 // rounding keeps 0.72 from being less than 0.8 * 0.9.
 const rounding = 1e-9
 
-// back reports whether a value has come back far enough for the alert to end.
+// back reports whether a value has recovered far enough for the alert to end.
 func (t *Threshold) back(v float64) bool {
 	h := t.Hysteresis
 	switch {

@@ -9,16 +9,16 @@ import (
 //
 //	expvar.Publish("redis", m.Var())
 //
-// Its String is the Stats of the moment as JSON. It is not of a type of expvar, for
-// that package serves /debug/vars from the default mux as soon as it is imported;
-// whether it is, is up to the program.
+// Its String method returns the current Stats as JSON. It does not use a type of package expvar,
+// because importing that package serves /debug/vars on the default mux; importing it is up to the
+// program.
 func (m *Monitor) Var() fmt.Stringer { return variable{m} }
 
 type variable struct{ m *Monitor }
 
 func (v variable) String() string {
 	b, err := json.Marshal(v.m.Stats())
-	if err != nil { // it has no type that cannot be written
+	if err != nil { // not possible: every type in it can be written
 		b, _ = json.Marshal(err.Error())
 	}
 	return string(b)
