@@ -1,7 +1,6 @@
-// Package fleet makes one picture of all instances that use a Redis: each publishes
-// the numbers of its pools there, and anyone can read every instance and the sums:
-// how many connections there are in total, how many of them are active and idle,
-// and how many were disconnected.
+// Package fleet gives one picture of all instances that use a Redis: each instance publishes the
+// numbers of its pools there, and anyone can read every instance and the totals: how many
+// connections there are, how many of them are active and idle, and how many were closed.
 //
 //	p, err := fleet.Publish(m, rdb, fleet.WithService("web")) // m is a *monitor.Monitor
 //	if err != nil {
@@ -16,33 +15,33 @@
 //
 // # In Redis
 //
-// An instance is a hash, which expires, and a member of a sorted set, the index. All
-// keys of a fleet begin with "lifeguard:{fleet:NAME}:", so they are in one slot. An
-// instance writes both in one transaction and one round trip per period, a period
-// being 10 % longer or shorter each time, so that a fleet does not write all at
-// once. Everything it writes may be repeated. The index says when it was begun and for
-// how long an instance may be silent, so that its loss does not go unnoticed; it has
-// at most [MaxInstances] entries.
+// An instance is a hash, which expires, and a member of a sorted set, the index. All keys of a
+// fleet begin with "lifeguard:{fleet:NAME}:", so they are in one slot. An instance writes both in
+// one transaction and one round trip per period. Each period is up to 10 % longer or shorter, so
+// that the instances of a fleet do not all write at the same time. Everything an instance writes
+// may be repeated. The index records when it was created and the longest time that an instance may
+// go without publishing, so that a loss of the index is noticed; it has at most [MaxInstances]
+// entries.
 //
-// 300 instances that publish every 10 s took 0.3 % of one core, their own processors' time
-// and the server's together, and 1.4 KB of its memory each, with ten connections each
+// 300 instances that publish every 10 s, with ten connections each, took 0.3 % of one core, the
+// instances' and the server's CPU time together, and 1.4 KB of the server's memory each
 // (BenchmarkPublish); an instance on a cluster publishes each node, and takes more.
 //
 // # Who is alive
 //
-// How long ago an instance wrote is told by the time to live that its hash has left:
-// by the server's clock alone. The clocks of hosts may be as wrong as they like. An
-// instance that has said nothing for [WithLostAfter] is lost: [Read] lists it with its
-// last numbers until [WithRetention] is over, and counts it apart from those that live.
-// [Publisher.Close] removes an instance at once.
+// The remaining time to live of an instance's hash shows how long ago it published: only the
+// server's clock is used, so the clocks of the hosts may be wrong. An instance that has not
+// published for [WithLostAfter] is lost: [Read] lists it with its last numbers until
+// [WithRetention] has passed, and counts it separately from the living ones. [Publisher.Close]
+// removes an instance at once.
 //
-// Who is not there may have been lost, by FLUSHALL, an eviction or a failover: Gaps say
-// when instances may be missing, and a [Spare] spares everybody then.
+// An instance that is not listed may still exist: its entry can be lost by FLUSHALL, an eviction or
+// a failover. Gaps say when instances may be missing, and a [Spare] then spares everybody.
 //
 // # Alerts
 //
-// A [Source] makes a fleet something that a monitor.Monitor can watch, with its
-// thresholds, callbacks and exporters:
+// A [Source] makes a fleet a source for a monitor.Monitor, with its thresholds, callbacks and
+// exporters:
 //
 //	src, err := fleet.NewSource(rdb)
 //	m, err := monitor.New(src, monitor.WithoutDefaults(),
@@ -51,10 +50,10 @@
 //
 // # Rights
 //
-// Publishing needs HGET, HSET, PEXPIRE, ZADD, ZSCORE, ZREMRANGEBYSCORE and
-// ZREMRANGEBYRANK, and DEL and ZREM for Close; MULTI and EXEC, without which it takes two
-// round trips; PTTL and PEXPIRETIME or TIME, without which the index is not pruned by this instance;
-// CLIENT INFO, without which a [Spare] cannot tell its connections by their
-// addresses; and INFO, without which one server may be seen as several. Reading needs
-// ZRANGE, HGETALL and PTTL, and PEXPIRETIME or TIME. It works from Redis 6.2 on.
+// Publishing needs HGET, HSET, PEXPIRE, ZADD, ZSCORE, ZREMRANGEBYSCORE and ZREMRANGEBYRANK, and DEL
+// and ZREM for Close; MULTI and EXEC, without which it takes two round trips; PTTL and PEXPIRETIME
+// or TIME, without which this instance does not prune the index; CLIENT INFO, without which a
+// [Spare] cannot recognise this instance's connections by their addresses; and INFO, without which
+// one server may appear as several. Reading needs ZRANGE, HGETALL and PTTL, and PEXPIRETIME or
+// TIME. It works from Redis 6.2 on.
 package fleet

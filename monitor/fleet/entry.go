@@ -11,20 +11,20 @@ import (
 	"time"
 )
 
-// version is that of the hash's fields. A reader leaves others alone.
+// version is the version of the hash's fields. A reader ignores other versions.
 const version = 1
 
-// maxAddrs is how many addresses an instance publishes at most; one with more
-// connections is told by ClientNames only.
+// maxAddrs is how many addresses an instance publishes at most; connections of an instance that has
+// more are recognised by ClientNames only.
 const maxAddrs = 1000
 
-// data is what only programs read of an instance, in one field: a field of its own costs
-// the server more than what is in it. Zeros are left out.
+// data is the part of an instance that only programs read, in a single field: a separate field
+// costs the server more than its content. Zeros are left out.
 type data struct {
 	Every       int64               `json:"every_ms"`
 	LostAfter   int64               `json:"lost_ms"`
 	Keep        int64               `json:"keep_ms"`
-	Rest        packed              `json:"rest,omitzero"` // what belongs to no node
+	Rest        packed              `json:"rest,omitzero"` // numbers that belong to no node
 	Nodes       []packedNode        `json:"nodes,omitempty"`
 	Unknown     bool                `json:"unknown,omitempty"`
 	Gaps        []string            `json:"gaps,omitempty"`
@@ -60,8 +60,8 @@ type packed struct {
 	Leaks           uint64 `json:"leaks,omitempty"`
 }
 
-// fields writes an instance as the fields of a hash: always all of them, so that
-// none is left from earlier.
+// fields returns an instance as the fields of a hash: always all of them, so that no old value
+// remains.
 func (c *config) fields(i *Instance) []any {
 	d := data{Every: i.Every.Milliseconds(), LostAfter: i.LostAfter.Milliseconds(), Keep: c.keep.Milliseconds(), Rest: packed(i.rest),
 		Unknown: i.Unknown, Gaps: i.Gaps, ClientNames: i.ClientNames}
@@ -77,7 +77,7 @@ func (c *config) fields(i *Instance) []any {
 		}
 	}
 	text, err := json.Marshal(d)
-	if err != nil { // of plain numbers and strings: it cannot be
+	if err != nil { // not possible: it holds plain numbers and strings
 		text = []byte("null")
 	}
 	return []any{
@@ -86,7 +86,7 @@ func (c *config) fields(i *Instance) []any {
 	}
 }
 
-// parse reads what fields wrote. ttl is what the hash has left of its time to live.
+// parse reads what fields wrote. ttl is the hash's remaining time to live.
 func parse(id string, h map[string]string, ttl time.Duration) (Instance, error) {
 	r := reader{h: h}
 	if v := r.int("v", 1, math.MaxInt32); r.err == nil && v != version {
@@ -110,7 +110,7 @@ func parse(id string, h map[string]string, ttl time.Duration) (Instance, error) 
 		return Instance{}, r.err
 	}
 	i.Numbers = i.rest
-	seen := map[string]bool{"": true} // a node has a name
+	seen := map[string]bool{"": true} // a node must have a name
 	for _, n := range d.Nodes {
 		one := Node{Name: n.Name, Numbers: Numbers(n.packed), MaxClients: n.MaxClients, RunID: n.RunID}
 		r.numbers(&one.Numbers)
@@ -133,7 +133,7 @@ func parse(id string, h map[string]string, ttl time.Duration) (Instance, error) 
 		}
 	}
 	slices.Sort(i.Addrs)
-	// For those who look with redis-cli, and a check.
+	// These fields are for readers who use redis-cli; here they serve as a check.
 	for name, n := range map[string]int{"total": i.Total, "active": i.Active, "idle": i.Idle} {
 		if int64(n) != r.int(name, 0, math.MaxInt32) {
 			r.fail(name, errors.New("data says otherwise"))
@@ -151,16 +151,16 @@ func parse(id string, h map[string]string, ttl time.Duration) (Instance, error) 
 }
 
 const (
-	// maxCount is what a counter may be: no tool on the way spoils it, as those do that
-	// have only float64, and the sum of MaxInstances of them is an uint64.
+	// maxCount is the largest valid counter: it survives tools that have only float64, and the sum
+	// of MaxInstances of them fits into a uint64.
 	maxCount = 1 << 50
-	// lastTime is the end of the year 9999, beyond which JSON has no times.
+	// lastTime is the end of the year 9999; JSON cannot represent later times.
 	lastTime = 253402300799999
-	// maxText is how long a name may be, in bytes.
+	// maxText is the maximum length of a name, in bytes.
 	maxText = 1000
 )
 
-// reader takes fields of a hash, and keeps the first error.
+// reader reads fields of a hash, and keeps the first error.
 type reader struct {
 	h   map[string]string
 	err error

@@ -8,16 +8,16 @@ import (
 	"github.com/lifeguard-redis/lifeguard/monitor"
 )
 
-// Numbers are the numbers of a node, an instance, or a fleet. Gauges are of the
-// moment of publishing, counters count since the instances' clients were made.
+// Numbers are the numbers of a node, an instance, or a fleet. Gauges are from the time of
+// publishing; counters count since the instances' clients were made.
 type Numbers struct {
-	Total        int    `json:"total"`        // connections that are open: active ones, idle ones, and those being set up
-	Active       int    `json:"active"`       // of these, in use; subscribers as well
+	Total        int    `json:"total"`        // open connections: active ones, idle ones, and those being set up
+	Active       int    `json:"active"`       // of these, in use; includes subscribers
 	Idle         int    `json:"idle"`         // of these, free
 	Disconnected uint64 `json:"disconnected"` // connections closed so far, for whatever reason
 
 	Subscribed int `json:"subscribed"` // of Active, those of pub/sub
-	Size       int `json:"size"`       // connections that the pools may have; 0: not known
+	Size       int `json:"size"`       // maximum number of connections in the pools; 0: unknown
 	Waiting    int `json:"waiting"`    // callers that wait for a connection
 	Leases     int `json:"leases"`     // connections that callers hold by Acquire
 
@@ -34,7 +34,7 @@ type Numbers struct {
 
 func numbersOf(n *monitor.Numbers) Numbers {
 	return Numbers{
-		// They may have been counted one after the other.
+		// The source may have counted them one after the other.
 		Total: max(n.Open, n.InUse+n.Subscribed+n.Idle), Active: n.InUse + n.Subscribed, Idle: n.Idle, Disconnected: n.ClosedAll(),
 		Subscribed: n.Subscribed, Size: n.Main.Size + n.Pipeline.Size, Waiting: n.Waiting, Leases: n.Leases,
 		Dialed: n.Dialed, DialErrors: n.DialErrors, Hits: n.Hits, Misses: n.Misses, Waits: n.Waits, PoolTimeouts: n.PoolTimeouts,
@@ -66,8 +66,7 @@ func (n *Numbers) addCounters(o Numbers) {
 	}
 }
 
-// since returns the counters of what has come since earlier. One that has fallen
-// began anew.
+// since returns the counts added after earlier. If a counter has fallen, counting has restarted.
 func (n Numbers) since(earlier Numbers) (d Numbers) {
 	d.addCounters(n)
 	a, b := d.counters(), earlier.counters()
@@ -79,18 +78,19 @@ func (n Numbers) since(earlier Numbers) (d Numbers) {
 	return d
 }
 
-// String is "total=12 active=3 idle=9 disconnected=40".
+// String returns "total=12 active=3 idle=9 disconnected=40".
 func (n Numbers) String() string {
 	return fmt.Sprintf("total=%d active=%d idle=%d disconnected=%d", n.Total, n.Active, n.Idle, n.Disconnected)
 }
 
-// Node are the connections to one server. Of instances that may ask the server who it
-// is (INFO) it is one, however they spell its address; of others, each address is.
+// Node describes the connections to one server. For instances that may ask the server for its
+// identity (INFO), a server is one node, regardless of how they spell its address; for others, each
+// address is a node.
 type Node struct {
 	Name string `json:"name"` // its address, as the instances know it
 	Numbers
 	MaxClients int      `json:"max_clients,omitempty"` // its maxclients, if the instances know it; else 0
-	RunID      string   `json:"run_id,omitempty"`      // the server's own name, until it restarts; "": not known
+	RunID      string   `json:"run_id,omitempty"`      // the server's run id, which changes at a restart; "": unknown
 	Names      []string `json:"names,omitempty"`       // all addresses, if there are several
 }
 
@@ -102,30 +102,30 @@ type Instance struct {
 	PID     int       `json:"pid"`
 	Started time.Time `json:"started"` // of the process, by its own clock
 
-	// Lost is true if it has said nothing for longer than LostAfter: it is dead, or
-	// does not reach Redis. Its numbers are the last ones.
+	// Lost is true if the instance has not published for longer than LostAfter: it is dead, or
+	// cannot reach Redis. Its numbers are the last ones.
 	Lost      bool          `json:"lost"`
-	Age       time.Duration `json:"age_ns"` // since it last published, by the server's clock
+	Age       time.Duration `json:"age_ns"` // time since it last published, by the server's clock
 	Every     time.Duration `json:"every_ns"`
 	LostAfter time.Duration `json:"lost_after_ns"`
 
 	Numbers
 	Nodes []Node `json:"nodes,omitempty"`
-	// Unknown is true if its Monitor could not find out how many connections it has;
-	// Gaps say why. Its gauges are zero then, and those of the sums are too low.
+	// Unknown is true if its Monitor does not know how many connections it has; Gaps say why. Its
+	// gauges are zero then, and those of the totals are too low.
 	Unknown bool     `json:"unknown,omitempty"`
 	Gaps    []string `json:"gaps,omitempty"` // as in monitor.Stats
 
-	// How its connections can be told on the server.
+	// How its connections can be recognised on the server.
 	ClientNames []string `json:"client_names,omitempty"`
-	Addrs       []string `json:"addrs,omitempty"` // their own ends, if the server sees them as they are
+	Addrs       []string `json:"addrs,omitempty"` // their own addresses, if the server sees the same ones
 
 	rest Numbers       // counters that belong to no node
-	rev  uint64        // counts what it has published; it never falls
-	left time.Duration // until its entry expires
+	rev  uint64        // counts its publications; it never falls
+	left time.Duration // time until its entry expires
 }
 
-// String is "web on host-1 (pid 812): total=12 ...".
+// String returns "web on host-1 (pid 812): total=12 ...".
 func (i Instance) String() string {
 	s := fmt.Sprintf("%s on %s (pid %d)", i.Service, i.Host, i.PID)
 	if i.Lost {
@@ -137,36 +137,36 @@ func (i Instance) String() string {
 	return s + ": " + i.Numbers.String()
 }
 
-// Fleet is what [Read] found. It is a value.
+// Fleet is the result of [Read]. It is a value.
 type Fleet struct {
 	Name string    `json:"name"`
-	Time time.Time `json:"time"` // of reading, by our clock
-	// Instances are all of them, lost ones too, by service, host and pid.
+	Time time.Time `json:"time"` // when it was read, by our clock
+	// Instances are all of them, including lost ones, sorted by service, host and pid.
 	Instances []Instance `json:"instances"`
-	Alive     int        `json:"alive"` // how many of them live
+	Alive     int        `json:"alive"` // how many of them are alive
 	Lost      int        `json:"lost"`  // how many are lost
-	// Sum is that of the instances that live.
+	// Sum is the sum of the living instances.
 	Sum Numbers `json:"sum"`
-	// LostSum is that of the lost ones, with the last numbers of each. Connections
-	// of a dead process are closed by its system; if that is dead or cut off, too, the
-	// server may still have them.
+	// LostSum is the sum of the lost ones, with the last numbers of each. The operating system
+	// closes the connections of a dead process; if the host is dead or disconnected, the server
+	// may still have them.
 	LostSum Numbers `json:"lost_sum"`
-	// Disconnected is how many connections all instances have closed since the fleet
-	// began, those included that have left or are lost: it does not fall when they go.
-	// It begins anew when the fleet's keys are lost (see Gaps).
+	// Disconnected is how many connections all instances have closed since the fleet was created,
+	// including instances that have left or are lost: it does not fall when they leave. It
+	// restarts when the fleet's keys are lost (see Gaps).
 	Disconnected uint64 `json:"disconnected"`
 	// Nodes are the servers that the living instances are connected to, by name.
 	Nodes []Node `json:"nodes,omitempty"`
-	// Gaps say what could not be read, so that it is missing in the above.
+	// Gaps say what could not be read, and is missing in the above.
 	Gaps []string `json:"gaps,omitempty"`
 
-	runOf      map[string]string // run ids of addresses; "": there are several
+	runOf      map[string]string // run ids by address; "": there are several
 	index      *index
-	unreadable []string // instances that are there and cannot be read, and why
-	missing    []string // instances of the index without an entry
+	unreadable []string // instances that exist but cannot be read, and why
+	missing    []string // instances in the index without an entry
 }
 
-// String is one line: "default: 20 instances, 1 lost: total=...".
+// String returns one line: "default: 20 instances, 1 lost: total=...".
 func (f Fleet) String() string {
 	s := fmt.Sprintf("%s: %d instances", f.Name, f.Alive)
 	if f.Lost > 0 {
@@ -179,7 +179,7 @@ func (f Fleet) String() string {
 	return s
 }
 
-// LogValue makes a group of the sums.
+// LogValue returns a group of the sums.
 func (f Fleet) LogValue() slog.Value {
 	return slog.GroupValue(slog.String("name", f.Name), slog.Int("alive", f.Alive), slog.Int("lost", f.Lost),
 		slog.Int("total", f.Sum.Total), slog.Int("active", f.Sum.Active), slog.Int("idle", f.Sum.Idle),

@@ -10,39 +10,38 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// The index is a sorted set. Its members are the ids of the instances, each with the
-// time when its hash expires, by the server's clock in milliseconds, and these:
+// The index is a sorted set. Its members are the ids of the instances, each with the time when its
+// hash expires, by the server's clock in milliseconds, and the following marks:
 const (
-	// beganMember says when the index was begun. It is written only where it is not
-	// there yet, so an index that was lost and made anew has another one. Scores of
-	// marks are negative: pruning leaves them alone.
+	// beganMember records when the index was created. It is written only if it does not exist, so
+	// an index that was lost and created again has a different one. Scores of marks are negative:
+	// pruning leaves them alone.
 	beganMember = "@began"
-	// longestMember has the longest LostAfter of any instance that was ever here. A
-	// Publisher remembers it, and writes it again when the index was lost.
+	// longestMember has the longest LostAfter of any instance that was ever in the fleet. A
+	// Publisher remembers it, and writes it again if the index was lost.
 	longestMember = "@longest"
-	// closedMember has how many connections all instances ended that were ever here, with
-	// a minus before it.
+	// closedMember has how many connections all instances that were ever in the fleet have closed,
+	// as a negative number.
 	closedMember = "@closed"
-	// marks is how many of these there are.
+	// marks is the number of these marks.
 	marks = 3
-	// goodbyePrefix is before the id of an instance that said goodbye, so that nobody
-	// takes it for one whose entry was lost. It is pruned when its Keep is over.
+	// goodbyePrefix precedes the id of an instance that left the fleet, so that its missing entry
+	// is not taken for a lost one. It is pruned when its retention is over.
 	goodbyePrefix = "@goodbye:"
 )
 
-// MaxInstances is how many entries the index of a fleet has at most: those that
-// expire first are dropped. With as many nobody knows who is missing, so [Read] has a
-// gap, and a [Spare] spares everybody.
+// MaxInstances is how many entries the index of a fleet has at most: those that expire first are
+// dropped. When the index is full, it is unknown which instances are missing, so [Read] has a gap,
+// and a [Spare] spares everybody.
 const MaxInstances = 10000
 
-// began is what the index is known by, from its mark: another one means that it was
-// lost meanwhile. Where the server's time is not known it is a small number of no
-// meaning.
+// began identifies the index, by its mark: a different value means that the index was lost
+// meanwhile. Where the server's time is unknown it is a small number without meaning.
 type began float64
 
 const leastTime = began(1e11) // in 1973
 
-// index is what the sorted set says.
+// index is the content of the sorted set.
 type index struct {
 	ids     []string
 	over    []time.Time // when their hashes expire
@@ -60,7 +59,7 @@ func (x *index) age() (time.Duration, bool) {
 	return x.now.Sub(time.UnixMilli(int64(x.began))), true
 }
 
-// readIndex asks for the index, in one round trip.
+// readIndex reads the index, in one round trip.
 func (c *config) readIndex(ctx context.Context, rdb redis.UniversalClient) (*index, error) {
 	var all *redis.ZSliceCmd
 	var clock clockCmds
@@ -96,14 +95,13 @@ func (c *config) readIndex(ctx context.Context, rdb redis.UniversalClient) (*ind
 	return x, nil
 }
 
-// longestOf is what the score of longestMember says.
+// longestOf decodes the score of longestMember.
 func longestOf(score float64) time.Duration {
 	return time.Duration(max(0, min(-score, float64(MaxRetention.Milliseconds())))) * time.Millisecond
 }
 
-// clockCmds ask for the clock of the server that has a key: by the key's time to live
-// (PEXPIRETIME, since Redis 7.0), else by TIME, which on a cluster may be that of
-// another node.
+// clockCmds read the clock of the server that has a key: through the key's time to live
+// (PEXPIRETIME, since Redis 7.0), else with TIME, which on a cluster may be that of another node.
 type clockCmds struct {
 	at, left *redis.DurationCmd
 	time     *redis.TimeCmd
@@ -113,7 +111,7 @@ func (q *clockCmds) ask(ctx context.Context, p redis.Pipeliner, key string) {
 	q.at, q.left, q.time = p.PExpireTime(ctx, key), p.PTTL(ctx, key), p.Time(ctx)
 }
 
-// read is zero if the server does not tell.
+// read returns zero if the server does not report it.
 func (q *clockCmds) read() time.Time {
 	at, left := q.at.Val(), q.left.Val()
 	if q.at.Err() == nil && q.left.Err() == nil && at > 0 && left > 0 {
@@ -122,8 +120,8 @@ func (q *clockCmds) read() time.Time {
 	return q.time.Val()
 }
 
-// ofHandshake is err if it is one of a handshake that failed: of that only the
-// pipeline knows, and not its commands.
+// ofHandshake returns err if it comes from a failed handshake: only the pipeline has that error,
+// not its commands.
 func ofHandshake(cmds []redis.Cmder, err error) error {
 	if err == nil || slices.ContainsFunc(cmds, func(cmd redis.Cmder) bool { return cmd.Err() != nil }) {
 		return nil
@@ -131,8 +129,8 @@ func ofHandshake(cmds []redis.Cmder, err error) error {
 	return err
 }
 
-// mayBeSilent is for how long an instance that lives may have said nothing, of all
-// that are known. Whoever lives has an entry when nothing was lost for that long.
+// mayBeSilent returns for how long a living instance may go without publishing, over all known
+// instances. If nothing was lost for that long, every living instance has an entry.
 func (f *Fleet) mayBeSilent() time.Duration {
 	d := f.index.longest
 	for i := range f.Instances {
@@ -141,7 +139,7 @@ func (f *Fleet) mayBeSilent() time.Duration {
 	return d
 }
 
-// doubts say why instances may be missing, by what was read.
+// doubts returns why instances may be missing, according to what was read.
 func (f *Fleet) doubts() (all []string) {
 	x := f.index
 	switch {
@@ -163,8 +161,8 @@ func (f *Fleet) doubts() (all []string) {
 	return all
 }
 
-// young says whether the index is so new that those who published before it was
-// made, if there are any, may not be back yet.
+// young returns a reason if the index is so new that instances which published before it was
+// created may not have published again yet.
 func (f *Fleet) young() string {
 	if f.index.began == 0 {
 		return ""

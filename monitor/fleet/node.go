@@ -12,19 +12,19 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// sumNodes adds up the nodes of the living instances, one for each server. Which one
-// that is they know by its run id; who does not goes by the address.
+// sumNodes adds up the nodes of the living instances, one for each server. Instances that know a
+// server's run id are matched by it; others by the address.
 func (f *Fleet) sumNodes() []Node {
 	f.runOf = map[string]string{}
 	f.each(func(n *Node) {
 		if known, ok := f.runOf[n.Name]; n.RunID != "" && (!ok || known == n.RunID) {
 			f.runOf[n.Name] = n.RunID
 		} else if n.RunID != "" {
-			f.runOf[n.Name] = "" // two servers at one address, as localhost is
+			f.runOf[n.Name] = "" // two servers at one address, such as localhost
 		}
 	})
 	all := map[string]*Node{}
-	names := map[string]map[string]int{} // how many use each
+	names := map[string]map[string]int{} // how many instances use each name
 	f.each(func(n *Node) {
 		key := f.server(n)
 		to := all[key]
@@ -60,7 +60,7 @@ func (f *Fleet) sumNodes() []Node {
 	return out
 }
 
-// server says which server a node of an instance is.
+// server identifies the server of an instance's node.
 func (f *Fleet) server(n *Node) string {
 	if run := cmp.Or(n.RunID, f.runOf[n.Name]); run != "" {
 		return "run " + run
@@ -80,8 +80,8 @@ func (f *Fleet) each(fn func(*Node)) {
 	}
 }
 
-// ask gives the nodes their run ids. The servers are asked when there are connections
-// that are new since: another server may be at the address.
+// ask sets the run ids of the nodes. It queries the servers again after new connections were made:
+// another server may be at the address now.
 func (p *Publisher) ask(ctx context.Context, i *Instance) {
 	if i.Dialed != p.dialed && !p.noInfo {
 		p.dialed = i.Dialed
@@ -92,7 +92,8 @@ func (p *Publisher) ask(ctx context.Context, i *Instance) {
 	}
 }
 
-// who asks the servers of our client for their run ids. Who does not say is missing.
+// who queries the servers of our client for their run ids. A server that does not answer is missing
+// in the result.
 func (p *Publisher) who(ctx context.Context) map[string]string {
 	var mu sync.Mutex
 	out := map[string]string{}

@@ -16,7 +16,7 @@ import (
 )
 
 const (
-	// DefaultName is the fleet without [WithName].
+	// DefaultName is the fleet's name without [WithName].
 	DefaultName = "default"
 	// DefaultInterval is the period without [WithInterval].
 	DefaultInterval = 10 * time.Second
@@ -26,19 +26,19 @@ const (
 	DefaultRetention = time.Hour
 	// MaxRetention is the longest retention.
 	MaxRetention = 24 * time.Hour
-	// DefaultTimeout bounds an exchange with Redis without [WithTimeout].
+	// DefaultTimeout bounds a round trip to Redis without [WithTimeout].
 	DefaultTimeout = time.Second
 )
 
-// Option is a setting of [Publish], [Read], [NewSource] or [NewSpare]. Each says for
-// which of them it is; where it has no meaning it is refused.
+// Option is a setting of [Publish], [Read], [NewSource] or [NewSpare]. Each option says which of
+// them accept it; the others return an error.
 type Option struct {
 	name  string
 	of    user
 	apply func(*config) error
 }
 
-// user is who takes an option.
+// user says which functions accept an option.
 type user uint8
 
 const (
@@ -61,9 +61,9 @@ type config struct {
 	log                    *slog.Logger
 }
 
-// WithName sets the name of the fleet, for all functions. Fleets with different names
-// know nothing of each other. Default [DefaultName]. It is part of the keys: letters,
-// digits and ._:/- only, at most 100 of them.
+// WithName sets the name of the fleet, for all functions. Fleets with different names are
+// independent. Default [DefaultName]. The name is part of the keys: letters, digits and ._:/- only,
+// at most 100 characters.
 func WithName(fleet string) Option {
 	return Option{"WithName", ofPublish | ofRead | ofSource | ofSpare, func(c *config) error {
 		c.fleet = fleet
@@ -79,14 +79,14 @@ func WithName(fleet string) Option {
 	}}
 }
 
-// WithService sets what Publish calls this program. Default: the name of its file.
-// Printable text of at most 200 bytes.
+// WithService sets the name under which Publish lists this program. Default: the name of its
+// executable file. Printable text of at most 200 bytes.
 func WithService(name string) Option {
 	return Option{"WithService", ofPublish, func(c *config) error { c.service = name; return printable(name) }}
 }
 
-// WithHost sets what Publish calls this machine. Default: os.Hostname. Printable text of
-// at most 200 bytes.
+// WithHost sets the name under which Publish lists this machine. Default: os.Hostname. Printable
+// text of at most 200 bytes.
 func WithHost(name string) Option {
 	return Option{"WithHost", ofPublish, func(c *config) error { c.host = name; return printable(name) }}
 }
@@ -103,8 +103,8 @@ func printable(s string) error {
 	return nil
 }
 
-// WithInterval sets how often Publish writes, 10 % more or less. Default 10 s. Less than
-// 100 ms, zero and negative are refused.
+// WithInterval sets how often Publish writes, 10 % more or less. Default 10 s. Less than 100 ms,
+// zero and negative are errors.
 func WithInterval(d time.Duration) Option {
 	return Option{"WithInterval", ofPublish, func(c *config) error {
 		c.every = d
@@ -115,8 +115,8 @@ func WithInterval(d time.Duration) Option {
 	}}
 }
 
-// WithLostAfter sets for how long this instance may say nothing before it is lost.
-// Default: 3 periods. Less than 2 periods is refused.
+// WithLostAfter sets how long this instance may go without publishing before it counts as lost.
+// Default: 3 periods. Less than 2 periods is an error.
 func WithLostAfter(d time.Duration) Option {
 	return Option{"WithLostAfter", ofPublish, func(c *config) error {
 		c.lostAfter = d
@@ -127,9 +127,9 @@ func WithLostAfter(d time.Duration) Option {
 	}}
 }
 
-// WithRetention sets how long after it last published this instance is listed, as lost. Default
-// 1 h, or twice LostAfter if that is longer. LostAfter and less is refused, and so is
-// more than 24 h.
+// WithRetention sets for how long after its last publication this instance is listed, as lost.
+// Default 1 h, or twice LostAfter if that is longer. LostAfter or less is an error, and so is more
+// than 24 h.
 func WithRetention(d time.Duration) Option {
 	return Option{"WithRetention", ofPublish, func(c *config) error {
 		c.keep = d
@@ -140,9 +140,9 @@ func WithRetention(d time.Duration) Option {
 	}}
 }
 
-// WithTimeout bounds what is waited for: of Publish one exchange with Redis, and
-// [Publisher.Close]; of NewSource each sample; of NewSpare each look at the fleet.
-// Default 1 s. Zero and negative are refused.
+// WithTimeout bounds the waiting: for Publish, one round trip to Redis, and [Publisher.Close]; for
+// NewSource, each sample; for NewSpare, each read of the fleet. Default 1 s. Zero and negative are
+// errors.
 func WithTimeout(d time.Duration) Option {
 	return Option{"WithTimeout", ofPublish | ofSource | ofSpare, func(c *config) error {
 		c.timeout = d
@@ -153,13 +153,12 @@ func WithTimeout(d time.Duration) Option {
 	}}
 }
 
-// WithClientNames tells Publish by which names (redis.Options.ClientName) the server
-// knows this instance's connections, so that a [Spare] knows them, too. Default: it
-// goes by their addresses. Connections of others with these names are spared as well,
-// so a name that no other process has is best. So are those
-// without a name, unless the addresses are known as well: go-redis gives a
-// connection that it opens for MinIdleConns its name when that is first used. Empty names, and those with spaces,
-// which no server takes, are refused.
+// WithClientNames tells Publish under which names (redis.Options.ClientName) the server lists this
+// instance's connections, so that a [Spare] can recognise them. Default: they are recognised by
+// their addresses. Connections of other processes with these names are spared as well, so a name
+// that no other process has is best. Connections without a name are spared, too, unless the
+// addresses are known as well: go-redis gives a connection that it opens for MinIdleConns its name
+// only at its first use. Empty names, and names with spaces, which no server accepts, are errors.
 func WithClientNames(names ...string) Option {
 	names = slices.Clone(names)
 	return Option{"WithClientNames", ofPublish, func(c *config) error {
@@ -176,9 +175,8 @@ func WithClientNames(names ...string) Option {
 	}}
 }
 
-// WithMaxClients tells NewSource the maxclients of a server, by the name that it has in
-// [Fleet].Nodes. It comes before what the server says. Default: the server is asked.
-// n must be positive.
+// WithMaxClients tells NewSource the maxclients of a server, given by its name in [Fleet].Nodes. It
+// takes precedence over the server's own value. Default: the server is asked. n must be positive.
 func WithMaxClients(node string, n int) Option {
 	return Option{"WithMaxClients", ofSource, func(c *config) error {
 		if node == "" || n <= 0 {
@@ -192,9 +190,9 @@ func WithMaxClients(node string, n int) Option {
 	}}
 }
 
-// WithLogger sets where Publish tells that its numbers do not reach the fleet, once
-// until they do again, and where NewSpare tells that it has to spare everybody.
-// Default: slog.Default(). nil: the default.
+// WithLogger sets the logger. Publish logs, once until it works again, that its numbers do not
+// reach the fleet, and NewSpare logs that it has to spare everybody. Default: slog.Default(). nil:
+// the default.
 func WithLogger(l *slog.Logger) Option {
 	return Option{"WithLogger", ofPublish | ofSpare, func(c *config) error {
 		if l != nil {
@@ -251,7 +249,7 @@ func configure(of user, opts []Option) (*config, error) {
 	return c, nil
 }
 
-// clean makes a name of the system's printable.
+// clean makes a name from the operating system printable.
 func clean(s string) string {
 	s = strings.Map(func(r rune) rune {
 		if !unicode.IsPrint(r) || r == utf8.RuneError {
@@ -272,6 +270,6 @@ func checkClient(of user, rdb any) error {
 	return nil
 }
 
-// The keys of a fleet have one hash tag.
+// The keys of a fleet share one hash tag.
 func (c *config) index() string          { return "lifeguard:{fleet:" + c.fleet + "}:instances" }
 func (c *config) entry(id string) string { return "lifeguard:{fleet:" + c.fleet + "}:instance:" + id }

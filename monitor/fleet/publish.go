@@ -21,19 +21,19 @@ import (
 	"github.com/lifeguard-redis/lifeguard/monitor/internal/refusal"
 )
 
-// started is about when the process was.
+// started is approximately when the process started.
 var started = time.Now()
 
 const (
-	// indexTTL outlasts every instance's Keep. It is also how long after the end of its
-	// Keep an instance goes from the index: a server's clock that jumps so far that it
-	// prunes the living ends the index, too, and that does not go unnoticed.
+	// indexTTL is longer than every instance's retention. It is also how long after its retention
+	// an instance is removed from the index: if the server's clock jumps so far that living
+	// instances are pruned, the index expires too, and that is noticed.
 	indexTTL = MaxRetention + time.Hour
-	// upkeepEvery is how often a Publisher prunes the index and has it expire later: each
-	// time if it publishes more seldom.
+	// upkeepEvery is how often a Publisher prunes the index and extends its expiry: at every
+	// publication if those are rarer.
 	upkeepEvery = time.Minute
-	// introduceEvery is how often a Publisher asks for the server's time and how
-	// the server sees it.
+	// introduceEvery is how often a Publisher asks for the server's time and for the address under
+	// which the server sees it.
 	introduceEvery = 10 * time.Minute
 )
 
@@ -54,46 +54,46 @@ type Publisher struct {
 	mu     sync.Mutex
 	status Status
 
-	// Of the goroutine.
+	// Used only by the goroutine.
 	written bool          // something may be in Redis
-	rev     uint64        // of the latest word
-	acked   uint64        // of the latest word that is known to have been written; 0: none
-	kept    time.Time     // when the index was last seen to; zero: not yet
-	counted uint64        // ended connections of ours that are in the fleet's sum
-	unsure  uint64        // a word that may have arrived; 0: none
-	told    uint64        // ended connections that it told of
-	lost    bool          // words of ours were lost: the index has to begin anew
-	longest time.Duration // the longest LostAfter that the index ever told of
+	rev     uint64        // of the latest publication
+	acked   uint64        // of the latest publication known to be written; 0: none
+	kept    time.Time     // when the index was last maintained; zero: not yet
+	counted uint64        // closed connections of ours that are in the fleet's sum
+	unsure  uint64        // a publication that may have arrived; 0: none
+	told    uint64        // closed connections that it reported
+	lost    bool          // publications of ours were lost: the index must be created anew
+	longest time.Duration // the longest LostAfter that the index ever had
 	met     time.Time     // when introduce succeeded; zero: it has not
-	ahead   time.Time     // the server's clock at met; zero: not known
-	seen    string        // our address as the server saw it then; "": not known
-	direct  bool          // it is an address that one of our connections has
+	ahead   time.Time     // the server's clock at met; zero: unknown
+	seen    string        // our address as the server saw it then; "": unknown
+	direct  bool          // the address belongs to one of our connections
 	apart   bool          // MULTI is denied
 	noInfo  bool          // INFO is denied
-	dialed  uint64        // how many connections there had been when the servers were asked who they are
+	dialed  uint64        // number of connections dialed when the servers were last queried for their run ids
 	runIDs  map[string]string
 }
 
-// Status is how publishing goes. It is a value.
+// Status describes how publishing is going. It is a value.
 type Status struct {
-	Published uint64    `json:"published"`      // how often
-	Failed    uint64    `json:"failed"`         // how often it did not work
-	Last      time.Time `json:"last"`           // when it last worked; zero: never
-	Err       error     `json:"-"`              // why it does not work now; nil: it does
-	Gaps      []string  `json:"gaps,omitempty"` // what else the server does not let us do
+	Published uint64    `json:"published"`      // how often it succeeded
+	Failed    uint64    `json:"failed"`         // how often it failed
+	Last      time.Time `json:"last"`           // when it last succeeded; zero: never
+	Err       error     `json:"-"`              // why it currently fails; nil: it does not
+	Gaps      []string  `json:"gaps,omitempty"` // what the server does not allow us besides
 }
 
-// Publish begins to publish what the Monitor says, at once and then every period,
-// on a goroutine of its own, until Close. The application is never delayed: if Redis
-// is unreachable, slow or full, or forbids it, that is counted (see [Publisher.Status]),
-// logged once until it works again, and tried again a period later.
+// Publish starts to publish the Monitor's numbers, at once and then every period, on its own
+// goroutine, until Close. It never delays the application: if Redis is unreachable, slow or full,
+// or refuses the commands, that is counted (see [Publisher.Status]), logged once until it works
+// again, and tried again a period later.
 //
-// rdb may be the client that the Monitor watches; but while its pool is exhausted
-// nothing is published, and after [WithLostAfter] the instance is lost. Another client, of
-// one connection, does not have that, and needs [WithClientNames] if there is a [Spare].
-// Several clients of one process are several instances. Errors are about the arguments: Redis is not
-// asked. Options: [WithName], [WithService], [WithHost], [WithInterval], [WithLostAfter], [WithRetention], [WithTimeout],
-// [WithClientNames], [WithLogger].
+// rdb may be the client that the Monitor watches; but while its pool is exhausted nothing is
+// published, and after [WithLostAfter] the instance counts as lost. A separate client with one
+// connection avoids that; it needs [WithClientNames] if there is a [Spare]. Several clients of one
+// process are several instances. Errors are about the arguments: Redis is not contacted. Options:
+// [WithName], [WithService], [WithHost], [WithInterval], [WithLostAfter], [WithRetention],
+// [WithTimeout], [WithClientNames], [WithLogger].
 func Publish(m *monitor.Monitor, rdb redis.UniversalClient, opts ...Option) (*Publisher, error) {
 	if m == nil {
 		return nil, errors.New("lifeguard/monitor/fleet: Publish: the Monitor is nil")
@@ -111,10 +111,10 @@ func Publish(m *monitor.Monitor, rdb redis.UniversalClient, opts ...Option) (*Pu
 	return p, nil
 }
 
-// ID is the ID of this instance in [Fleet].Instances.
+// ID returns the ID of this instance in [Fleet].Instances.
 func (p *Publisher) ID() string { return p.id }
 
-// Status returns how publishing goes.
+// Status returns how publishing is going.
 func (p *Publisher) Status() Status {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -123,8 +123,8 @@ func (p *Publisher) Status() Status {
 	return s
 }
 
-// Now publishes now, besides the periods, and returns whether that worked. After
-// Close it is an error.
+// Now publishes once, in addition to the periods, and returns whether that succeeded. After Close
+// it returns an error.
 func (p *Publisher) Now(ctx context.Context) error {
 	reply := make(chan error, 1)
 	select {
@@ -144,10 +144,10 @@ func (p *Publisher) Now(ctx context.Context) error {
 
 var errClosed = errors.New("lifeguard/monitor/fleet: the Publisher is closed")
 
-// Close stops publishing and removes the instance from the fleet. It
-// waits for that for the [WithTimeout] at most, and an error means that it is not known to
-// have worked: then the instance will be listed as lost until its retention (WithRetention) is over. Call it
-// before closing the client. Calls after the first do nothing, and return the same.
+// Close stops publishing and removes the instance from the fleet. It waits at most [WithTimeout]
+// for that. An error means that the removal may have failed: then the instance is listed as lost
+// until its retention (WithRetention) is over. Call it before closing the client. Calls after the
+// first do nothing, and return the same error.
 func (p *Publisher) Close() error {
 	p.close.Do(func() {
 		p.cancel()
@@ -186,7 +186,7 @@ func (p *Publisher) run() {
 	}
 }
 
-// publish writes once, and notes how that went.
+// publish writes once, and records the result.
 func (p *Publisher) publish() error {
 	ctx, cancel := context.WithTimeout(p.ctx, p.c.timeout)
 	defer cancel()
@@ -195,7 +195,7 @@ func (p *Publisher) publish() error {
 		err = p.write(ctx)
 	}
 	if err != nil && p.ctx.Err() != nil {
-		return errClosed // Close interrupted it: no failure
+		return errClosed // Close interrupted it: not a failure
 	}
 	err = refusal.Cause(p.rdb, err)
 	p.mu.Lock()
@@ -217,11 +217,11 @@ func (p *Publisher) publish() error {
 	return err
 }
 
-// introduce asks for the server's time, which the index is pruned by, and for how the
-// server sees us. What it forbids is a gap.
+// introduce asks for the server's time, which is needed to prune the index, and for the address
+// under which the server sees us. What the server refuses is a gap.
 func (p *Publisher) introduce(ctx context.Context) error {
 	again := introduceEvery
-	if !p.direct { // the connection that was looked for may have been closed just then
+	if !p.direct { // the connection that was compared may have been closed just then
 		again = min(again, 10*p.c.every)
 	}
 	if !p.met.IsZero() && time.Since(p.met) < again {
@@ -239,7 +239,7 @@ func (p *Publisher) introduce(ctx context.Context) error {
 		return p.c.failed("Publish: the time", "", err)
 	}
 	if clock.time.Err() != nil && clock.at.Err() == nil && clock.at.Val() < 0 {
-		// Our entry's time to live will tell, once it is there.
+		// The time to live of our entry will show the clock, once the entry exists.
 		p.written = true
 		cmds, err = p.rdb.Pipelined(ctx, func(pipe redis.Pipeliner) error {
 			pipe.HSet(ctx, key, "rev", 0)
@@ -280,7 +280,7 @@ func (p *Publisher) introduce(ctx context.Context) error {
 	return nil
 }
 
-// unanswered is err if it is more than an answer to one of the commands.
+// unanswered returns err unless it is only a reply to one of the commands.
 func unanswered(cmds []redis.Cmder, err error) error {
 	if err == nil || answered(err) && !refused(err) && ofHandshake(cmds, err) == nil {
 		return nil
@@ -288,7 +288,7 @@ func unanswered(cmds []redis.Cmder, err error) error {
 	return err
 }
 
-// plain is an ip:port in one way of writing it; "" if it is none.
+// plain returns an ip:port in canonical form; "" if it is not one.
 func plain(addr string) string {
 	a, err := netip.ParseAddrPort(addr)
 	if err != nil {
@@ -297,7 +297,7 @@ func plain(addr string) string {
 	return netip.AddrPortFrom(a.Addr().Unmap(), a.Port()).String()
 }
 
-// write puts the numbers into Redis, all of them or nothing.
+// write writes the numbers to Redis, all of them or nothing.
 func (p *Publisher) write(ctx context.Context) error {
 	if err := p.settle(ctx); err != nil {
 		return err
@@ -308,7 +308,7 @@ func (p *Publisher) write(ctx context.Context) error {
 	i.rev = p.rev
 	fields := p.c.fields(i)
 	score, pruned := math.Inf(1), ""
-	start := -float64(1 + mathrand.IntN(1e9)) // of no meaning: began tells
+	start := -float64(1 + mathrand.IntN(1e9)) // not a time, see began
 	if !p.ahead.IsZero() {
 		server := p.serverTime()
 		score = float64(server.Add(p.c.keep).UnixMilli())
@@ -361,15 +361,15 @@ func (p *Publisher) write(ctx context.Context) error {
 	p.lost = !begun && (p.acked > 0 && before < p.acked || longest.Val() == 0) // or the index was, with its marks
 	p.acked = p.rev
 	if p.lost {
-		// What we wrote is gone: by FLUSHALL, an eviction, a failover. So may be what
-		// others wrote.
+		// Our entry is gone: by FLUSHALL, an eviction or a failover. Entries of others may be
+		// gone, too.
 		return p.write(ctx)
 	}
 	return nil
 }
 
-// settle finds out whether a word arrived whose reply was lost: what it has added to the
-// fleet's sum is not added again.
+// settle finds out whether a publication arrived whose reply was lost: what it has added to the
+// fleet's sum must not be added again.
 func (p *Publisher) settle(ctx context.Context) error {
 	if p.unsure == 0 {
 		return nil
@@ -385,9 +385,8 @@ func (p *Publisher) settle(ctx context.Context) error {
 	return nil
 }
 
-// atOnce executes commands in one transaction. Where MULTI is denied it does without,
-// the first ones before the others: an instance that could not write its numbers must
-// not seem to have.
+// atOnce executes commands in one transaction. Where MULTI is denied it uses none, and sends first
+// before others: an instance that could not write its numbers must not appear in the index.
 func (p *Publisher) atOnce(ctx context.Context, first, others func(redis.Pipeliner) error) error {
 	if !p.apart {
 		cmds, err := p.rdb.TxPipelined(ctx, func(pipe redis.Pipeliner) error {
@@ -397,8 +396,8 @@ func (p *Publisher) atOnce(ctx context.Context, first, others func(redis.Pipelin
 		if err == nil || !redis.IsPermissionError(err) || !strings.Contains(strings.ToLower(err.Error()), "'multi'") {
 			return err
 		}
-		// After that go-redis may have to close the connection: it is not tried again
-		// before introduce.
+		// go-redis may have to close the connection after that: MULTI is not tried again before
+		// the next introduce.
 		p.apart = true
 		p.gap(fmt.Sprintf("it takes two round trips: MULTI: %v", err))
 	}
@@ -411,11 +410,11 @@ func (p *Publisher) atOnce(ctx context.Context, first, others func(redis.Pipelin
 	return nil
 }
 
-// serverTime is the server's clock now, by the monotonic one of ours.
+// serverTime returns the server's current clock, extrapolated with our monotonic clock.
 func (p *Publisher) serverTime() time.Time { return p.ahead.Add(time.Since(p.met)) }
 
-// failure is what made a transaction fail. That something was not there is no failure,
-// and one that was not executed failed because of a command.
+// failure returns why a transaction failed. A missing key is no failure, and if the transaction was
+// not executed, the cause is the error of a command.
 func failure(cmds []redis.Cmder, err error) error {
 	if !errors.Is(err, redis.Nil) && !redis.IsExecAbortError(err) {
 		return err
@@ -431,7 +430,7 @@ func failure(cmds []redis.Cmder, err error) error {
 	return err
 }
 
-// instance is this one as it is now.
+// instance returns this instance as it is now.
 func (p *Publisher) instance() *Instance {
 	s := p.m.Stats()
 	i := &Instance{
@@ -451,14 +450,14 @@ func (p *Publisher) instance() *Instance {
 				i.Addrs = append(i.Addrs, a)
 			}
 		}
-		if len(i.Addrs) < len(all) { // one without an address that the server knows
+		if len(i.Addrs) < len(all) { // one has no address that the server knows
 			i.Addrs = nil
 		}
 	}
 	return i
 }
 
-// goodbye removes the instance.
+// goodbye removes the instance from the fleet.
 func (p *Publisher) goodbye() {
 	if !p.written {
 		return
@@ -467,7 +466,7 @@ func (p *Publisher) goodbye() {
 	defer cancel()
 	until := math.Inf(1)
 	if !p.ahead.IsZero() {
-		until = float64(p.serverTime().Add(p.c.keep - indexTTL).UnixMilli()) // it is pruned when its Keep is over
+		until = float64(p.serverTime().Add(p.c.keep - indexTTL).UnixMilli()) // it is pruned when its retention is over
 	}
 	more := uint64(0)
 	if n := p.instance().Disconnected; n > p.counted && p.unsure == 0 {
@@ -501,5 +500,5 @@ func answered(err error) bool {
 	return errors.As(err, &answer)
 }
 
-// refused reports whether the server did not take the connection at all.
+// refused reports whether the server did not accept the connection at all.
 func refused(err error) bool { return redis.IsAuthError(err) || redis.IsMaxClientsError(err) }

@@ -18,16 +18,15 @@ import (
 // batch is how many instances are read in one round trip.
 const batch = 500
 
-// Read reads all instances of a fleet, and adds them up. It takes two round trips up
-// to 500 instances, and one more for each further 500, and changes nothing in Redis.
-// A fleet that nobody belongs to is empty; that is no error, but a gap: who is not
-// there may have been lost. As long as instances may be missing, Gaps say so, in a
-// line that begins with "incomplete": after FLUSHALL, say, until everybody has had the
-// time to publish again, and so for a fleet that has only begun.
+// Read reads all instances of a fleet, and adds them up. It takes two round trips for up to 500
+// instances, and one more for each further 500, and changes nothing in Redis. A fleet without
+// instances is empty, which is not an error but a gap: entries may have been lost. As long as
+// instances may be missing, Gaps contain a line that begins with "incomplete": for example after
+// FLUSHALL, until all instances have had time to publish again, and also for a new fleet.
 //
-// An error means that nothing is known: there was no answer, or not a valid one. An instance
-// that cannot be read is left out and named in Gaps, and so is one whose numbers are
-// not known. Options: [WithName]. Safe for concurrent use.
+// An error means that nothing is known: there was no reply, or not a valid one. An instance that
+// cannot be read is left out and named in Gaps, and so is one whose numbers are unknown. Options:
+// [WithName]. Safe for concurrent use.
 func Read(ctx context.Context, rdb redis.UniversalClient, opts ...Option) (Fleet, error) {
 	if err := checkClient(ofRead, rdb); err != nil {
 		return Fleet{}, err
@@ -77,7 +76,7 @@ func (c *config) look(ctx context.Context, rdb redis.UniversalClient) (Fleet, er
 			}
 		}
 	}
-	if len(f.missing) > 0 { // they may just have said goodbye
+	if len(f.missing) > 0 { // these may just have left the fleet
 		now, err := c.readIndex(ctx, rdb)
 		if err != nil {
 			return Fleet{}, c.failed("Read: the index", "ZRANGE, HGETALL and PTTL", err)
@@ -89,7 +88,8 @@ func (c *config) look(ctx context.Context, rdb redis.UniversalClient) (Fleet, er
 	return f, nil
 }
 
-// take adds an instance, if it has a hash. An error is one of all, not of this one.
+// take adds an instance, if its hash exists. It returns an error only if that concerns all
+// instances.
 func (f *Fleet) take(id string, hash *redis.MapStringStringCmd, left *redis.DurationCmd) (there bool, err error) {
 	bad := func(why any) (bool, error) {
 		f.unreadable = append(f.unreadable, fmt.Sprintf("instance %.40q cannot be read: %v", id, why))
@@ -123,7 +123,7 @@ func (f *Fleet) take(id string, hash *redis.MapStringStringCmd, left *redis.Dura
 	return true, nil
 }
 
-// finish sorts and adds up.
+// finish sorts the instances and adds them up.
 func (f *Fleet) finish() {
 	slices.SortFunc(f.Instances, func(a, b Instance) int {
 		return cmp.Or(strings.Compare(a.Service, b.Service), strings.Compare(a.Host, b.Host), cmp.Compare(a.PID, b.PID), strings.Compare(a.ID, b.ID))
@@ -142,12 +142,12 @@ func (f *Fleet) finish() {
 			f.Gaps = append(f.Gaps, fmt.Sprintf("numbers of %s on %s (pid %d): %s", in.Service, in.Host, in.PID, strings.Join(in.Gaps, "; ")))
 		}
 	}
-	// What was lost with the keys is still known by those who are there.
+	// If the total was lost with the keys, the present instances still know their part.
 	f.Disconnected = max(f.index.closed, f.Sum.Disconnected+f.LostSum.Disconnected)
 	f.Nodes = f.sumNodes()
 }
 
-// incomplete puts what may be missing before the other gaps.
+// incomplete puts the gaps about missing instances first.
 func (f *Fleet) incomplete() {
 	gaps := f.doubts()
 	if young := f.young(); young != "" {
@@ -159,7 +159,7 @@ func (f *Fleet) incomplete() {
 	f.Gaps = append(gaps, f.unreadable...)
 }
 
-// failed is the error of an exchange with Redis. It names no key.
+// failed makes the error of a failed round trip to Redis. It names no key.
 func (c *config) failed(what, needs string, err error) error {
 	var answer redis.Error
 	hint := ""

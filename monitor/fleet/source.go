@@ -15,38 +15,38 @@ import (
 	"github.com/lifeguard-redis/lifeguard/monitor/server"
 )
 
-// Source is a [monitor.Source] of a whole fleet: the sums of the living instances, for
-// each server. With it, everything that there is for one client's numbers is there
-// for a fleet's: callbacks, thresholds and alerts, exporters.
+// Source is a [monitor.Source] for a whole fleet: the sums of the living instances, for each
+// server. With it, everything that works on one client's numbers works on a fleet's: callbacks,
+// thresholds and alerts, exporters.
 //
 //	src, err := fleet.NewSource(rdb)
 //	m, err := monitor.New(src, monitor.WithoutDefaults(),
 //		monitor.Threshold{Metric: monitor.MaxClients, Limit: 0.8})
 //
-// monitor.InstancesLost is how many instances are lost: Threshold{Metric:
-// monitor.InstancesLost, Limit: 1} tells of the first one.
+// monitor.InstancesLost is how many instances are lost: Threshold{Metric: monitor.InstancesLost,
+// Limit: 1} raises an alert at the first one.
 //
-// monitor.MaxClients is then the share of a server's maxclients that the fleet's open
-// connections take; connections of others are not counted. It is known for servers
-// that rdb is connected to under the same address as the fleet, for those of which
-// the instances know it, and for those of [WithMaxClients]; of others a gap says so.
+// monitor.MaxClients is then the share of a server's maxclients that the fleet's open connections
+// use; connections of others are not counted. It is known for servers to which rdb is connected
+// under the same address as the fleet, for those whose maxclients the instances know, and for those
+// of [WithMaxClients]; for others a gap says that it is unknown.
 //
-// While the fleet cannot be read, gauges are not known: a gap says why, and an alert
-// about maxclients or the use of pools neither begins nor ends. Counters never
-// fall, also when instances come and go. It is safe for concurrent use.
+// While the fleet cannot be read, gauges are unknown: a gap says why, and an alert about maxclients
+// or the use of pools neither begins nor ends. Counters never fall, also when instances come and
+// go. It is safe for concurrent use.
 type Source struct {
 	rdb redis.UniversalClient
 	c   *config
 
 	mu     sync.Mutex
-	flight chan looked                   // a look under way, if it is not nil
+	flight chan looked                   // a read in progress, if not nil
 	last   map[string]map[string]Numbers // counters by instance and node
-	total  map[string]*Numbers           // the same of all, by node; "": of none
-	nodes  []string                      // in the latest look
+	total  map[string]*Numbers           // the sums over all instances, by node; "": of no node
+	nodes  []string                      // in the latest read
 	names  map[string]string             // of servers, by what Fleet.server says
 }
 
-// NewSource makes a Source. Redis is not asked yet. Options: [WithName], [WithTimeout],
+// NewSource makes a Source, without contacting Redis. Options: [WithName], [WithTimeout],
 // [WithMaxClients].
 func NewSource(rdb redis.UniversalClient, opts ...Option) (*Source, error) {
 	if err := checkClient(ofSource, rdb); err != nil {
@@ -59,7 +59,7 @@ func NewSource(rdb redis.UniversalClient, opts ...Option) (*Source, error) {
 	return &Source{rdb: rdb, c: c, last: map[string]map[string]Numbers{}, total: map[string]*Numbers{}, names: map[string]string{}}, nil
 }
 
-// looked is what a look at Redis brought.
+// looked is the result of reading from Redis.
 type looked struct {
 	fleet   Fleet
 	err     error
@@ -67,7 +67,7 @@ type looked struct {
 	limited error          // why some are missing
 }
 
-// look asks Redis, for as long as that takes: go-redis may not heed ctx.
+// look reads from Redis, however long that takes: go-redis may ignore ctx.
 func (s *Source) look() looked {
 	ctx, cancel := context.WithTimeout(context.Background(), s.c.timeout)
 	defer cancel()
@@ -91,9 +91,9 @@ func (s *Source) look() looked {
 	return l
 }
 
-// await has a look, within the timeout.
+// await returns a result of look, within the timeout.
 func (s *Source) await() looked {
-	if s.flight != nil { // the last one was late: what it brought is old
+	if s.flight != nil { // the previous read was late: its result is old
 		select {
 		case <-s.flight:
 			s.flight = nil
@@ -116,14 +116,14 @@ func (s *Source) await() looked {
 	}
 }
 
-// notPublished are fields that instances do not publish.
+// notPublished lists the fields that instances do not publish.
 var notPublished = []string{"pipeline", "dialing", "leases_overdue", "peak_in_use", "peak_demand", "breakers_open", "server_clients", "wait_time_ns",
 	"budget_refusals", "breaker_opened", "breaker_closed", "breaker_refusals", "dial", "wait", "hold", "command"}
 
-// gauges are the other fields that are no counters.
+// gauges lists the other fields that are not counters.
 var gauges = []string{"open", "idle", "in_use", "waiting", "main", "subscribed", "leases", "max_clients", "instances", "instances_lost"}
 
-// Sample implements [monitor.Source]. It waits for Redis for the [WithTimeout] at most.
+// Sample implements [monitor.Source]. It waits for Redis for at most [WithTimeout].
 func (s *Source) Sample(to *monitor.Sample) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -182,8 +182,8 @@ func (s *Source) Sample(to *monitor.Sample) {
 	}
 }
 
-// call gives each server a name that stays, as long as it is there. After a restart it is
-// another one at the same address, and has the name of the old one.
+// call gives each server a name, which it keeps as long as it exists. A restarted server is a
+// different one at the same address, and inherits the name.
 func (s *Source) call(f *Fleet) {
 	there := map[string]bool{}
 	for i := range f.Nodes {
@@ -211,7 +211,7 @@ func (s *Source) call(f *Fleet) {
 	}
 }
 
-// count adds what instances have counted since the last look.
+// count adds what instances have counted since the last read.
 func (s *Source) count(f *Fleet) {
 	for i := range f.Instances {
 		in := &f.Instances[i]

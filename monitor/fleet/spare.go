@@ -10,63 +10,63 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// Spare knows which connections on the server may be those of living instances, so that
-// who ends connections there leaves them alone: it is what serverside.SpareLive
-// takes. Instances are known by their [WithClientNames], or by the addresses of
-// their connections if their Monitors list these (as those of managed clients do) and
-// the server sees them as they are. It is safe for concurrent use.
+// Spare knows which connections on the server may belong to living instances, so that whoever
+// closes connections there can leave them alone: pass it to serverside.SpareLive. Connections are
+// recognised by their instance's [WithClientNames], or by their addresses, if the instance's
+// Monitor lists these (as those of managed clients do) and the server sees the same addresses. It
+// is safe for concurrent use.
 //
-// Who is not in the fleet may have been lost from it: by FLUSHALL, by an eviction, by a
-// restart or a failover without the last data. So everybody is spared until this Spare
-// has watched the fleet for as long as an instance may say nothing (the longest
-// [WithLostAfter] of any that was ever seen), and nothing was lost from it meanwhile:
-// whoever lives has published by then. [Spare.Wait] waits for that.
+// An instance that is not in the fleet may have been lost from it: by FLUSHALL, an eviction, or a
+// restart or a failover without the last data. So everybody is spared until this Spare has watched
+// the fleet for as long as an instance may go without publishing (the longest [WithLostAfter] of
+// any instance ever seen), and nothing was lost from it meanwhile: by then every living instance
+// has published. [Spare.Wait] waits for that.
 //
-// In doubt everybody is spared, too: while the fleet cannot be read, is empty, has an
-// instance that cannot be read, or one whose connections cannot be told. Of a
-// lost instance nobody knows whether it lives: it is spared until its [WithRetention] is over.
+// In doubt everybody is spared, too: while the fleet cannot be read, is empty, or has an instance
+// that cannot be read or whose connections cannot be recognised. Nobody knows whether a lost
+// instance is alive: it is spared until its [WithRetention] is over.
 type Spare struct {
 	rdb redis.UniversalClient
 	c   *config
 
 	mu sync.Mutex
-	at time.Time // of the latest look; zero: there was none
-	// why everybody is spared; "": not so. after is how long until that is over, if
-	// time is all that is missing.
+	at time.Time // time of the latest read; zero: there was none
+	// why everybody is spared; "": not so. after is how long until that is over, if only time is
+	// missing.
 	why    string
 	after  time.Duration
-	news   string        // why, if it is still to be logged
-	intact time.Time     // nothing was lost since then; zero: it is not watched yet
-	reason string        // why it is watched anew
+	news   string        // why, if it has not been logged yet
+	intact time.Time     // nothing was lost since then; zero: the fleet is not watched yet
+	reason string        // why watching started again
 	began  began         // of the index
 	clock  time.Duration // how far the server's clock is ahead of start's
 	start  time.Time
-	silent time.Duration // the longest that any instance may be silent
+	silent time.Duration // the longest time that any instance may go without publishing
 	known  map[string]remembered
 	addrs  map[string]bool
 	names  map[string]bool // with "", if one is known by names only: go-redis gives a connection its name when it is first used
-	young  time.Duration   // connections up to this age may be too young to have been told of
+	young  time.Duration   // connections up to this age may be too young to have been published
 }
 
-// remembered is an instance that may live.
+// remembered is an instance that may be alive.
 type remembered struct {
 	Instance
-	spoke   time.Time // when it published last
-	until   time.Time // end of its Keep
-	strayed bool      // it vanished without leaving
+	spoke   time.Time // when it last published
+	until   time.Time // end of its retention
+	strayed bool      // it disappeared without leaving
 }
 
 const (
-	// fresh is for how long a look is believed.
+	// fresh is how long a read is relied on.
 	fresh = time.Second
-	// rounding is what the age of a connection may be wrong by, in CLIENT LIST.
+	// rounding is by how much the age of a connection may be wrong in CLIENT LIST.
 	rounding = 2 * time.Second
-	// jump is by how much the server's clock may seem to change from one look to the
-	// next, besides the time that a look may take.
+	// jump is how much the server's clock may seem to change from one read to the next, besides
+	// the time that a read may take.
 	jump = time.Second
 )
 
-// NewSpare makes a Spare. Redis is not asked yet. Options: [WithName], [WithTimeout],
+// NewSpare makes a Spare, without contacting Redis. Options: [WithName], [WithTimeout],
 // [WithLogger].
 func NewSpare(rdb redis.UniversalClient, opts ...Option) (*Spare, error) {
 	if err := checkClient(ofSpare, rdb); err != nil {
@@ -79,10 +79,9 @@ func NewSpare(rdb redis.UniversalClient, opts ...Option) (*Spare, error) {
 	return &Spare{rdb: rdb, c: c, start: time.Now(), known: map[string]remembered{}}, nil
 }
 
-// Live reports whether a connection may be that of a living instance, by the address
-// of the client's end and the name that the server has of it. So may one that is too
-// young for its instance to have told of it: age is that which the server says. It
-// asks Redis, at most once a second.
+// Live reports whether a connection may belong to a living instance, given the address of the
+// client's end, its name on the server, and its age as the server reports it. A connection that is
+// too young to have been published may, too. Live queries Redis at most once a second.
 func (s *Spare) Live(addr, name string, age time.Duration) bool {
 	s.mu.Lock()
 	defer s.warn()
@@ -91,9 +90,9 @@ func (s *Spare) Live(addr, name string, age time.Duration) bool {
 	return s.why != "" || s.names[name] || s.addrs[plain(addr)] || age <= s.young+time.Since(s.at)+rounding
 }
 
-// Wait waits until not everybody is spared any more, because the fleet was watched for
-// long enough. It returns an error that says why everybody is spared if that is not a
-// matter of time, and that of ctx when it ends first.
+// Wait waits until the fleet has been watched for long enough, so that not everybody is spared any
+// more. It returns an error that says why everybody is spared if waiting does not help, and the
+// error of ctx if that ends first.
 func (s *Spare) Wait(ctx context.Context) error {
 	for {
 		s.mu.Lock()
@@ -117,7 +116,7 @@ func (s *Spare) Wait(ctx context.Context) error {
 	}
 }
 
-// look reads the fleet, if it was not read just now.
+// look reads the fleet, unless it was read just now.
 func (s *Spare) look() {
 	if !s.at.IsZero() && time.Since(s.at) <= fresh && (s.after == 0 || time.Since(s.at) < s.after) {
 		return
@@ -134,8 +133,8 @@ func (s *Spare) look() {
 	}
 }
 
-// warn logs that all connections are spared from now on. The lock is not held, for
-// nobody knows what a logger does.
+// warn logs that all connections are spared from now on. The lock is not held, because a logger may
+// do anything.
 func (s *Spare) warn() {
 	s.mu.Lock()
 	news := s.news
@@ -146,7 +145,7 @@ func (s *Spare) warn() {
 	}
 }
 
-// take learns from a look that began then. It says why everybody is spared, and how
+// take processes a read that began at the given time. It returns why everybody is spared, and how
 // long that lasts if nothing else happens.
 func (s *Spare) take(f *Fleet, err error, at time.Time) (why string, after time.Duration) {
 	if err != nil {
@@ -191,8 +190,8 @@ func (s *Spare) take(f *Fleet, err error, at time.Time) (why string, after time.
 	case len(doubts) > 0:
 		return doubts[0], 0
 	case !alive:
-		// Nobody has published for a while: so nobody could, or all that they have
-		// published was lost.
+		// Nobody has published for a while: either nobody could, or everything that was published
+		// was lost.
 		s.intact, s.reason = at, "no instance was alive"
 		return "the fleet is empty, or nobody in it reaches Redis", 0
 	case why != "":
@@ -205,8 +204,8 @@ func (s *Spare) take(f *Fleet, err error, at time.Time) (why string, after time.
 	return "", 0
 }
 
-// lost says what shows that instances may be missing that were there, or have been
-// there when they published; "" if nothing does.
+// lost returns what shows that instances may be missing that were in the fleet, or that published
+// to it; "" if nothing does.
 func (s *Spare) lost(f *Fleet, at time.Time) (what string) {
 	x := f.index
 	if !x.now.IsZero() {
