@@ -16,43 +16,41 @@ import (
 	"github.com/lifeguard-redis/lifeguard/retry"
 )
 
-// ErrSelfDeadlock is returned by an Acquire that could only wait for a lease
-// which its own caller holds.
+// ErrSelfDeadlock is returned by an Acquire that could only wait for a lease that its own caller
+// holds.
 var ErrSelfDeadlock = errors.New("lifeguard/managed: self-deadlock: the pool is full and this caller already holds a lease")
 
-// ErrStreaming is returned by an Acquire and by Warm where
-// Options.StreamingCredentialsProvider is set: go-redis v9.23.0 panics when a Conn is
-// the first to use a connection (its Conn lacks the manager of such credentials).
-// Commands, pipelines and transactions by TxPipeline work. CredentialsProviderContext
-// has no such limit.
+// ErrStreaming is returned by Acquire and Warm if Options.StreamingCredentialsProvider is set:
+// go-redis v9.23.0 panics when a Conn is the first to use a connection (its Conn lacks the manager
+// of such credentials). Commands, pipelines and transactions with TxPipeline work.
+// CredentialsProviderContext has no such limit.
 var ErrStreaming = errors.New("lifeguard/managed: no leases with StreamingCredentialsProvider, for go-redis cannot open their connections: use CredentialsProviderContext")
 
-// Acquire leases a connection: it is taken out of the pool for this caller alone
-// until Release. It waits for a free slot as a command does, at most for
-// Options.PoolTimeout or WithAcquireTimeout. An idle connection costs no network
-// traffic, unless it has been idle for longer than WithValidateAfter.
+// Acquire leases a connection: it is taken out of the pool for this caller alone until Release. It
+// waits for a free slot like a command does, at most for Options.PoolTimeout or WithAcquireTimeout.
+// Taking an idle connection costs no network traffic, unless it has been idle for longer than
+// WithValidateAfter.
 //
 // The lease belongs to ctx: when ctx ends, a command in flight on the lease is
 // interrupted, its connection is discarded, and further commands fail. A ctx
 // given to a single command interrupts that command in the same way. To bound
 // only the wait for a connection, use WithAcquireTimeout.
 //
-// Errors: *ExhaustedError (errors.Is redis.ErrPoolTimeout) if no slot became
-// free, ErrSelfDeadlock, redis.ErrClosed, ctx's, or the error of the dial.
+// Errors: *ExhaustedError (errors.Is redis.ErrPoolTimeout) if no slot became free, ErrSelfDeadlock,
+// redis.ErrClosed, the error of ctx, or the error of the dial.
 func (c *Client) Acquire(ctx context.Context) (*Conn, error) {
 	return c.unit.acquire(ctx, c.own, c.Client, false)
 }
 
-// TryAcquire is Acquire, but never waits for a free slot: if the pool is full
-// it returns an *ExhaustedError at once. It may dial if there is room.
+// TryAcquire is Acquire without waiting for a free slot: if the pool is full it returns an
+// *ExhaustedError at once. It may dial if there is room.
 func (c *Client) TryAcquire(ctx context.Context) (*Conn, error) {
 	return c.unit.acquire(ctx, c.own, c.Client, true)
 }
 
-// AcquireFunc runs fn with a lease and releases it afterwards, also when fn
-// panics. (*Conn).Context() is ctx marked with the lease: an Acquire with it on a
-// full pool fails at once with ErrSelfDeadlock. Returns the error of the Acquire
-// or of fn.
+// AcquireFunc runs fn with a lease and releases it afterwards, also when fn panics.
+// (*Conn).Context() returns ctx marked with the lease: an Acquire with it on a full pool fails at
+// once with ErrSelfDeadlock. It returns the error of the Acquire or of fn.
 func (c *Client) AcquireFunc(ctx context.Context, fn func(*Conn) error) error {
 	conn, err := c.unit.acquire(ctx, c.own, c.Client, false)
 	if err != nil {
@@ -70,9 +68,8 @@ func (c *Conn) run(fn func(*Conn) error) error {
 
 var lastLease atomic.Uint64
 
-// acquire leases a connection of rdb, the unit's client or a clone of it. It is
-// called by the public functions only: it takes its caller's caller for the site
-// of the lease.
+// acquire leases a connection of rdb, the unit's client or a clone of it. Call it only from the
+// public functions: it records its caller's caller as the site of the lease.
 func (u *unit) acquire(ctx context.Context, own *handle, rdb *redis.Client, try bool) (*Conn, error) {
 	if u.core.closed.Load() || own.closed.Load() {
 		return nil, redis.ErrClosed
@@ -131,15 +128,15 @@ func (u *unit) acquire(ctx context.Context, own *handle, rdb *redis.Client, try 
 	if u.core.tracker.Observed() {
 		u.core.tracker.Emit(l.event(hooks.Acquired))
 	}
-	if u.core.closed.Load() { // closed meanwhile: its leases have been let go of
+	if u.core.closed.Load() { // closed meanwhile: its leases have been closed already
 		conn.Release()
 		return nil, redis.ErrClosed
 	}
 	return conn, nil
 }
 
-// takeWaiting is take, but waits for a node that is away, as commands do; without
-// a deadline no longer than for a slot.
+// takeWaiting is take, but waits for an unreachable node, as commands do; without a deadline no
+// longer than for a slot.
 func (u *unit) takeWaiting(ctx context.Context, rdb *redis.Client, l *lease) error {
 	var limit context.Context
 	for {
@@ -161,7 +158,7 @@ func (u *unit) takeWaiting(ctx context.Context, rdb *redis.Client, l *lease) err
 
 func awayOf(err error) *conntrack.GateError {
 	if err == nil {
-		return nil // before away is allocated for errors.As
+		return nil // the common case, without the allocation for errors.As
 	}
 	var away *conntrack.GateError
 	if !errors.As(err, &away) {
@@ -170,14 +167,14 @@ func awayOf(err error) *conntrack.GateError {
 	return away
 }
 
-// take gets a connection for l, waiting for a slot. A connection that turns out
-// to be bad is replaced by the next one: nothing of the caller's was sent. Those
-// that had ended already cost nothing, so that a pool full of them is no failure.
+// take gets a connection for l, waiting for a slot. A connection that turns out to be bad is
+// replaced by the next one: nothing of the caller's was sent. Those that had ended before do not
+// count as tries, so a pool full of them is not a failure.
 func (u *unit) take(ctx context.Context, rdb *redis.Client, l *lease) error {
 	if u.rdb.Options().StreamingCredentialsProvider != nil {
 		return ErrStreaming
 	}
-	const tries = 8 // as the retries of commands
+	const tries = 8 // as for the retries of commands
 	for failed, ended := 1, 0; ; {
 		conn, plain := u.node.Conn(rdb)
 		tracked, err := u.node.Acquire(ctx, conn, l)
@@ -203,9 +200,9 @@ func (u *unit) take(ctx context.Context, rdb *redis.Client, l *lease) error {
 	}
 }
 
-// replaceable reports whether an Acquire failed because of the connection it
-// got, so that the next one may be good. A new one that times out is not: the
-// next would, too.
+// replaceable reports whether an Acquire failed because of the connection it got, so that the next
+// one may be good. A new connection that times out is not replaceable: the next one would time out,
+// too.
 func replaceable(err error) bool {
 	if _, refused := conntrack.RefusedFor(err); refused {
 		return true
@@ -218,12 +215,12 @@ func replaceable(err error) bool {
 	return !ce.Handshake || !ce.Self && !(errors.As(ce.Err, &ne) && ne.Timeout())
 }
 
-// takeNow is take without ever waiting for a slot. Where there is room but no
-// idle connection, go-redis dials one in the background (TestContractACtxWithoutDoneOnceTakesAFreeSlotAndNeverWaits); it waits
-// for that dial alone.
+// takeNow is take without ever waiting for a slot. Where there is room but no idle connection,
+// go-redis dials one in the background
+// (TestContractACtxWithoutDoneOnceTakesAFreeSlotAndNeverWaits); takeNow waits for that dial only.
 func (u *unit) takeNow(ctx context.Context, rdb *redis.Client, l *lease) error {
 	const look = 200 * time.Microsecond
-	if err := ctx.Err(); err != nil { // NoWait does not look at it
+	if err := ctx.Err(); err != nil { // NoWait does not check it
 		return err
 	}
 	var timer *time.Timer
@@ -242,7 +239,7 @@ func (u *unit) takeNow(ctx context.Context, rdb *redis.Client, l *lease) error {
 					return u.node.DialError(f.Err)
 				}
 			}
-			if away := u.node.Unreachable(); away != nil { // no dial is tried meanwhile
+			if away := u.node.Unreachable(); away != nil { // no dial is tried while it is unreachable
 				return u.node.DialError(away)
 			}
 			if u.node.Dialing() == 0 && u.node.Exhausted(u.rdb.Options().PoolSize) {

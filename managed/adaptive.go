@@ -9,43 +9,41 @@ import (
 	"github.com/lifeguard-redis/lifeguard/internal/batch"
 )
 
-// Adaptive returns a redis.UniversalClient on top of this client that sends commands
-// directly while few are in flight, and in batches when many are: then many
-// commands share one write, one read and one connection. Throughput rises by
-// several times, and the latency of all of them falls. It is safe for concurrent
-// use, and starts no goroutine while there is nothing to send.
+// Adaptive returns a redis.UniversalClient on top of this client. It sends commands directly while
+// few are in flight, and in batches when many are: many commands then share one write, one read and
+// one connection. That multiplies the throughput, and lowers the latency of all of them. It is safe
+// for concurrent use, and starts no goroutine while there is nothing to send.
 //
-// Each call waits for its reply, so two calls of one goroutine keep their order.
-// Retry, outcomes, stats, alerts, maximum age, heartbeat and CloseGracefully hold as for
-// direct calls: a batch is the first attempt of each of its commands, and each
-// caller goes on from there for itself, with its own ctx.
+// Each call waits for its reply, so two calls of one goroutine keep their order. Retries, outcomes,
+// stats, alerts, maximum age, heartbeat and CloseGracefully work as for direct calls: a batch is
+// the first attempt of each of its commands, and each caller then continues by itself, with its own
+// ctx.
 //
-//   - A ctx that ends is obeyed at once. What was not sent by then never is, and
-//     the error is that of the ctx, or an *ExhaustedError. Else the batch goes on, the command may still
-//     be carried out, and the error is retry.ErrUnknownOutcome (for a read: that
-//     of the ctx).
-//   - Always sent directly: what can wait in the server, subscriptions, Watch,
-//     pipelines, transactions, scripts, Do and Process, what belongs to one
-//     connection, administration, modules; in a cluster also commands of several
-//     keys; arguments above 8 KiB or of types that go-redis has to marshal; calls
-//     whose ctx carries a mark of package retry, or ends within about four
-//     batches; all, if the client-side cache is on.
-//   - Once a hook has been added, by AddHook or Instrument, all is sent directly, so
-//     that it sees each call once, with its ctx and its error.
-//   - Commands that wait for their batch when CloseGracefully is called are not sent and
-//     get ErrShutdown, as later ones do.
+//   - When a ctx ends, its call returns at once. A command that was not sent by then never is, and
+//     the error is that of the ctx, or an *ExhaustedError. Otherwise the batch goes on, the command
+//     may still be executed, and the error is retry.ErrUnknownOutcome (for a read: that of the
+//     ctx).
+//   - Always sent directly: commands that may block in the server, subscriptions, Watch, pipelines,
+//     transactions, scripts, Do and Process, commands that are bound to one connection,
+//     administration, modules; in a cluster also commands with several keys; arguments above 8 KiB
+//     or of types that go-redis has to marshal; calls whose ctx carries a mark of package retry, or
+//     ends within about four batches; everything, if the client-side cache is on.
+//   - Once a hook has been added, with AddHook or Instrument, everything is sent directly, so that
+//     the hook sees each call once, with its ctx and its error.
+//   - Commands that wait for their batch when CloseGracefully is called are not sent and get
+//     ErrShutdown, like later ones.
 //
-// Close closes the client. The errors of a client that is closed or shutting down
-// are the same as of direct calls. Each call of Adaptive makes a client that counts
-// for itself: use one. Invalid options are a panic that names them, as in
-// NewClient; Batched returns them as an error.
+// Close closes the client. A client that is closed or shutting down returns the same errors as for
+// direct calls. Each call of Adaptive makes a client with its own counts of calls in flight: use
+// one. Invalid options are a panic that names them, as in NewClient; Batched returns them as an
+// error.
 func (c *Client) Adaptive(opts ...BatchOption) redis.UniversalClient {
 	opt := c.Options()
 	return batch.New(batch.Config{Client: c, Settings: mustBatching(opts), PoolSize: opt.PoolSize, Log: c.core.set.log, Retry: c.unit.retry,
 		Users: c.users, Node: batchNode{c.unit}, Direct: batch.Cached(opt)})
 }
 
-// Adaptive is Client.Adaptive for a cluster, with batches for each node.
+// Adaptive is Client.Adaptive for a cluster, with separate batches for each node.
 func (c *ClusterClient) Adaptive(opts ...BatchOption) redis.UniversalClient {
 	return batch.New(batch.Config{Client: c, Settings: mustBatching(opts), PoolSize: c.Options().PoolSize, Log: c.core.set.log, Retry: c.many.retry,
 		Users: &c.users, Owner: c.MasterForKey, NodeOf: c.batchNode})
@@ -68,7 +66,7 @@ func (c *ClusterClient) batchNode(node *redis.Client) (batch.Node, error) {
 	return batchNode{u}, nil
 }
 
-// batchNode is a unit as package batch sees it.
+// batchNode adapts a unit to package batch.
 type batchNode struct{ u *unit }
 
 func (n batchNode) HasIdle() bool              { return n.u.hasIdle() }

@@ -9,15 +9,15 @@ import (
 	"github.com/lifeguard-redis/lifeguard/internal/batch"
 )
 
-// BatchOption changes how Batched and Adaptive put commands together. An invalid
-// value is an error that names the option and the value.
+// BatchOption changes how Batched and Adaptive make batches. An invalid value is an error that
+// names the option and the value.
 type BatchOption func(*batch.Settings) error
 
-// maxBatchDelay is where a delay is surely a mistake: every call waits for it.
+// maxBatchDelay is where a delay is surely a mistake: every call would wait that long.
 const maxBatchDelay = time.Second
 
-// WithBatchSize sets how many commands a batch has at most; Batched may go beyond
-// it while a batch waits for its turn. Default 512. n below 1 is an error.
+// WithBatchSize sets the maximum number of commands in a batch; Batched may exceed it while a batch
+// waits for its turn. Default 512. n below 1 is an error.
 func WithBatchSize(n int) BatchOption {
 	return func(b *batch.Settings) error {
 		if n < 1 {
@@ -28,10 +28,9 @@ func WithBatchSize(n int) BatchOption {
 	}
 }
 
-// WithBatchDelay sets how long a batch that is not full waits for more commands.
-// Default 0: it does not, and what comes while a batch is under way makes the
-// next one. More than 0 adds that to every call, and saves CPU. Negative, and
-// above 1 s, is an error.
+// WithBatchDelay sets how long a batch that is not full waits for more commands. Default 0: it does
+// not wait, and the commands that arrive while a batch is in progress make up the next one. A delay
+// adds latency to every call, and saves CPU. Negative, and above 1 s, is an error.
 func WithBatchDelay(d time.Duration) BatchOption {
 	return func(b *batch.Settings) error {
 		if d < 0 || d > maxBatchDelay {
@@ -42,10 +41,9 @@ func WithBatchDelay(d time.Duration) BatchOption {
 	}
 }
 
-// WithBatchConcurrency sets how many batches may be under way at a time, each on
-// a connection of its own; to each node, in a cluster with Adaptive. Default 1,
-// which gives the largest batches. More is for servers far away. n below 1 is an
-// error.
+// WithBatchConcurrency sets how many batches may be in progress at a time, each on its own
+// connection; with Adaptive on a cluster, to each node. Default 1, which gives the largest batches.
+// Use more for servers far away. n below 1 is an error.
 func WithBatchConcurrency(n int) BatchOption {
 	return func(b *batch.Settings) error {
 		if n < 1 {
@@ -69,15 +67,14 @@ func newBatching(opts []BatchOption) (batch.Settings, error) {
 	return b, nil
 }
 
-// Batched returns go-redis's blocking AutoPipeliner over this client: it sends
-// the commands of concurrent callers together, always. What it sends is managed
-// as a pipeline of the client is: retried, counted, watched, ended with the
-// client. Three things are go-redis's: a ctx that ends is not looked at, a batch
-// is repeated only if all that it lost may be, and commands that come after
-// CloseGracefully get redis.ErrClosed. [Client.Adaptive] has none of the three.
+// Batched returns go-redis's blocking AutoPipeliner over this client: it always combines the
+// commands of concurrent callers. What it sends is managed like a pipeline of the client: retried,
+// counted, watched, and ended with the client. Three things are go-redis's: the end of a ctx is
+// ignored, a batch is repeated only if all of its lost commands may be repeated, and commands after
+// CloseGracefully get redis.ErrClosed. [Client.Adaptive] has none of these limits.
 //
-// go-redis keeps one AutoPipeliner for each client. If there is one with other
-// options, that is an error; Close it first.
+// go-redis keeps one AutoPipeliner per client. If there is one with other options, Batched returns
+// an error; close it first.
 func (c *Client) Batched(opts ...BatchOption) (*redis.AutoPipeliner, error) {
 	if c.own.closed.Load() { // a handle of Shared
 		return nil, redis.ErrClosed
@@ -85,7 +82,7 @@ func (c *Client) Batched(opts ...BatchOption) (*redis.AutoPipeliner, error) {
 	return c.core.batched(c.Client, opts)
 }
 
-// Batched is Client.Batched for a cluster; go-redis makes batches by slots.
+// Batched is Client.Batched for a cluster; go-redis makes the batches by slot.
 func (c *ClusterClient) Batched(opts ...BatchOption) (*redis.AutoPipeliner, error) {
 	return c.core.batched(c.ClusterClient, opts)
 }
@@ -109,7 +106,7 @@ func (c *core) batched(rdb redis.UniversalClient, opts []BatchOption) (*redis.Au
 	return ap, nil
 }
 
-// stopBatched makes go-redis's AutoPipeliners take no more commands, and flush.
+// stopBatched makes go-redis's AutoPipeliners flush and accept no more commands.
 func (c *core) stopBatched() {
 	c.batchers.Range(func(ap, _ any) bool {
 		c.batchers.Delete(ap)

@@ -13,12 +13,10 @@ import (
 	"github.com/lifeguard-redis/lifeguard/internal/conntrack"
 )
 
-// WithBlockingPool gives blocking commands (BLPOP, XREAD BLOCK, WAIT ...) a pool
-// of their own with up to n connections, so that they do not hold those that
-// other commands wait for. Default: none; then a warning is logged when they hold
-// more than half of the pool. It opens nothing before the first blocking command.
-// Pipelines, transactions, leases and Watch stay where they are. n below 1 is an
-// error.
+// WithBlockingPool gives blocking commands (BLPOP, XREAD BLOCK, WAIT ...) a separate pool of up to
+// n connections, so that they do not occupy those that other commands need. Default: none; then a
+// warning is logged when they occupy more than half of the pool. It opens nothing before the first
+// blocking command. Pipelines, transactions, leases and Watch do not use it. n below 1 is an error.
 func WithBlockingPool(n int) Option {
 	return func(s *settings) error {
 		if n < 1 {
@@ -29,25 +27,25 @@ func WithBlockingPool(n int) Option {
 	}
 }
 
-// blockers looks after the blocking commands of one client.
+// blockers handles the blocking commands of one client.
 type blockers struct {
-	unit   atomic.Pointer[unit] // their own pool, nil without WithBlockingPool
+	unit   atomic.Pointer[unit] // their separate pool, nil without WithBlockingPool
 	of     *unit                // whose pool this is, nil for a main one
 	held   atomic.Int64
 	warned atomic.Int64 // ns on the tracker's clock
 }
 
-// main reports whether the unit is no pool for blocking commands.
+// main reports whether the unit is not a pool for blocking commands.
 func (u *unit) main() bool { return u.blocking.of == nil }
 
-// warnEvery keeps the warning about blocking commands from becoming noise.
+// warnEvery limits how often the warning about blocking commands is logged.
 const warnEvery = 10 * time.Minute
 
 // processBlocking runs a blocking command of the client itself.
 func (u *unit) processBlocking(ctx context.Context, cmd redis.Cmder, next redis.ProcessHook) error {
 	b := &u.blocking
 	if own := b.unit.Load(); own != nil {
-		u.node.Leave(hooks.PoolMain) // it is counted there
+		u.node.Leave(hooks.PoolMain) // it is counted there already
 		defer u.node.Enter(hooks.PoolMain)
 		return own.rdb.Process(ctx, cmd)
 	}
@@ -77,15 +75,15 @@ func (u *unit) addBlockingPool(opt redis.Options, n int) error {
 	if err := b.build(opt); err != nil {
 		return err
 	}
-	b.hook.Client = nil      // it would come back here
-	u.blocking.unit.Store(b) // maintenance may look at u already
+	b.hook.Client = nil      // otherwise it would come back here
+	u.blocking.unit.Store(b) // maintenance may read u already
 	if !u.inner {
 		u.core.lookInside() // go-redis's client does not close it
 	}
 	return nil
 }
 
-// addBlockingFailover is addBlockingPool where Sentinels say where the server is.
+// addBlockingFailover is addBlockingPool for a server that is found through Sentinels.
 func (u *unit) addBlockingFailover(opt redis.FailoverOptions, n int) error {
 	opt.PoolSize = n
 	opt.MinIdleConns, opt.MaxIdleConns, opt.MaxActiveConns, opt.MaxConcurrentDials = 0, 0, 0, 0
@@ -106,8 +104,8 @@ func (u *unit) addBlockingFailover(opt redis.FailoverOptions, n int) error {
 	return nil
 }
 
-// blockWithin makes h, which is for a clone with another timeout, use the pool for blocking
-// commands with that timeout.
+// blockWithin makes h, the hook of a clone with another timeout, use the pool for blocking commands
+// with that timeout.
 func (u *unit) blockWithin(h *conntrack.Hook, d time.Duration) {
 	b := u.blocking.unit.Load()
 	if b == nil {
@@ -122,7 +120,7 @@ func (u *unit) blockWithin(h *conntrack.Hook, d time.Duration) {
 		if !command.MayBlock(cmd) {
 			return u.process(ctx, cmd, next)
 		}
-		u.node.Leave(hooks.PoolMain) // it is counted there
+		u.node.Leave(hooks.PoolMain) // it is counted there already
 		defer u.node.Enter(hooks.PoolMain)
 		return clone().Process(ctx, cmd)
 	}

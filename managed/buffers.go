@@ -2,22 +2,21 @@ package managed
 
 import "github.com/redis/go-redis/v9"
 
-// Buffers are the sizes, in bytes, of the buffers that go-redis keeps for every
-// connection as long as it is open. Zero: what the Options say. go-redis's defaults
-// are 32 KiB each for single commands, 512 KiB each for pipelines: an idle pool of
-// 100 holds 6.4 MiB. What is larger than a buffer passes through it in pieces; that
-// costs system calls, not correctness.
+// Buffers are the sizes, in bytes, of the buffers that go-redis keeps for every connection as long
+// as it is open. Zero: the size from the Options. go-redis's defaults are 32 KiB each for single
+// commands, 512 KiB each for pipelines: an idle pool of 100 holds 6.4 MiB. Data larger than a
+// buffer passes through it in pieces; that costs system calls, not correctness.
 type Buffers struct {
 	Read, Write                 int // of connections for single commands, transactions and leases
 	PipelineRead, PipelineWrite int // of connections for pipelines
 }
 
-// minBuffer holds go-redis's own commands of a handshake, mostly.
+// minBuffer is enough for most of go-redis's own commands of a handshake.
 const minBuffer = 512
 
-// WithBuffers sets the sizes of the buffers, in place of those of the Options; for
-// values of a few hundred bytes, 4 KiB lose nothing. Default: the Options. Sizes from
-// 1 to 511 and negative ones are an error.
+// WithBuffers sets the sizes of the buffers, overriding those of the Options; for values of a few
+// hundred bytes, 4 KiB cost no performance. Default: the Options. Sizes from 1 to 511 and negative
+// ones are errors.
 func WithBuffers(b Buffers) Option {
 	return func(s *settings) error {
 		for _, n := range []int{b.Read, b.Write, b.PipelineRead, b.PipelineWrite} {
@@ -30,7 +29,7 @@ func WithBuffers(b Buffers) Option {
 	}
 }
 
-// resize puts the sizes into options that are about to be used.
+// resize sets the sizes in options that are about to be used.
 func (b Buffers) resize(opt *redis.Options) {
 	for _, x := range []struct {
 		size int

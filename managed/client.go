@@ -21,9 +21,9 @@ type Client struct {
 	*core
 	unit  *unit
 	own   *handle
-	users *conntrack.Users // the user's hooks, of this client or clone
+	users *conntrack.Users // the user's hooks on this client or clone
 
-	through *conntrack.Hook // ours on this client or clone
+	through *conntrack.Hook // our hook on this client or clone
 	options *redis.Options  // as given
 }
 
@@ -35,9 +35,8 @@ type handle struct {
 	err    error
 }
 
-// New makes a client. It opens nothing: connections are dialed when they are
-// needed. opt is cloned, never changed. Invalid options give an error that names
-// the option and its value.
+// New makes a client. It opens nothing: connections are dialed when they are needed. opt is cloned,
+// never changed. Invalid options are an error that names the option and its value.
 func New(opt *redis.Options, opts ...Option) (*Client, error) {
 	if err := validate(opt); err != nil {
 		return nil, err
@@ -58,8 +57,7 @@ func New(opt *redis.Options, opts ...Option) (*Client, error) {
 	return &Client{Client: u.rdb, core: core, unit: u, own: &handle{}, users: u.users, through: u.hook, options: asGiven(u.rdb.Options(), opt)}, nil
 }
 
-// NewClient is New for those who replace redis.NewClient: it panics where New
-// returns an error.
+// NewClient is New as a replacement for redis.NewClient: it panics where New returns an error.
 func NewClient(opt *redis.Options, opts ...Option) *Client {
 	c, err := New(opt, opts...)
 	if err != nil {
@@ -68,9 +66,9 @@ func NewClient(opt *redis.Options, opts ...Option) *Client {
 	return c
 }
 
-// Open makes a client from a URL as redis.ParseURL takes it, connects and sends
-// a PING, so that a wrong address or password shows at once. ctx bounds that.
-// Errors name the address, never the password.
+// Open makes a client from a URL in the format of redis.ParseURL, connects and sends a PING, so
+// that a wrong address or password is noticed at once. ctx bounds that. Errors name the address,
+// never the password.
 func Open(ctx context.Context, url string, opts ...Option) (*Client, error) {
 	opt, err := parseURL(url)
 	if err != nil {
@@ -81,30 +79,30 @@ func Open(ctx context.Context, url string, opts ...Option) (*Client, error) {
 		return nil, err
 	}
 	ping := make(chan error, 1)
-	go func() { ping <- c.Ping(retry.Bound(ctx)).Err() }() // no second try: what is wrong shall show at once
+	go func() { ping <- c.Ping(retry.Bound(ctx)).Err() }() // no retry: a mistake should be noticed at once
 	select {
 	case err = <-ping:
-	case <-ctx.Done(): // go-redis does not look at it while it connects
+	case <-ctx.Done(): // go-redis ignores it while it connects
 		err = fmt.Errorf("no answer: %w", ctx.Err())
 	}
 	if err != nil {
 		_ = c.Close()
 		where := " " + c.Options().Addr
 		if strings.Contains(err.Error(), c.Options().Addr) {
-			where = "" // it is named once
+			where = "" // already in the error
 		}
 		return nil, note(err, "lifeguard/managed: open%s", where)
 	}
 	return c, nil
 }
 
-// AddHook adds a hook, as in go-redis: it sees each call once, with the error that the
-// caller gets. Repetitions and waits are inside of it; retry.Policy.OnRetry tells of
-// them. Dials it sees as they are made. It must hand on the ctx that it got, or one that
-// is made from that. It is safe for concurrent use.
+// AddHook adds a hook, as in go-redis: it sees each call once, with the error that the caller gets.
+// Repetitions and waits happen inside it; retry.Policy.OnRetry reports them. It sees dials as they
+// are made. It must pass on the ctx that it got, or one derived from it. It is safe for concurrent
+// use.
 func (c *Client) AddHook(hook redis.Hook) {
 	c.users.Add(hook)
-	c.Client.AddHook(conntrack.DialOnly(hook)) // makes go-redis ask our hook again
+	c.Client.AddHook(conntrack.DialOnly(hook)) // makes go-redis call our hook again
 	if c.Client != c.unit.rdb {
 		if c.own.close != nil { // a handle of Shared
 			c.unit.rdb.AddHook(conntrack.DialOnly(hook))
@@ -116,9 +114,9 @@ func (c *Client) AddHook(hook redis.Hook) {
 	}
 }
 
-// WithTimeout returns a clone with another read and write timeout that shares
-// the pools, and is managed, too. As in go-redis it has none of the hooks that were added
-// to c, and closing it closes c.
+// WithTimeout returns a clone with another read and write timeout. The clone shares the pools, and
+// is managed, too. As in go-redis it has none of the hooks that were added to c, and closing it
+// closes c.
 func (c *Client) WithTimeout(d time.Duration) *Client {
 	clone, users := c.Client.WithTimeout(d), &conntrack.Users{}
 	through := *c.through
@@ -129,9 +127,8 @@ func (c *Client) WithTimeout(d time.Duration) *Client {
 	return &Client{Client: clone, core: c.core, unit: c.unit, own: c.own, users: users, through: &through, options: &opt}
 }
 
-// Close closes the client at once, as in go-redis: commands in flight fail, and
-// a second Close returns redis.ErrClosed. Leases that are still held are
-// released; commands on them fail.
+// Close closes the client at once, as in go-redis: commands in flight fail, and a second Close
+// returns redis.ErrClosed. Leases that are still held are released; commands on them fail.
 func (c *Client) Close() error {
 	if c.own.close == nil {
 		return c.closeNow()

@@ -17,8 +17,8 @@ import (
 // ClusterClient is a go-redis cluster client whose connections, on all nodes, are
 // managed. It is a redis.UniversalClient and safe for concurrent use.
 //
-// What the client of a single node sends (in ForEachMaster, ForEachShard ...) is
-// not repeated, and the method Real of an error gives the one of the network behind it.
+// Commands sent on the client of a single node (in ForEachMaster, ForEachShard ...) are not
+// repeated, and the method Real of their errors returns the network error behind them.
 type ClusterClient struct {
 	*redis.ClusterClient
 	*core
@@ -26,8 +26,8 @@ type ClusterClient struct {
 	options *redis.ClusterOptions // as given
 }
 
-// NewCluster makes a cluster client. It opens nothing. opt is cloned, never
-// changed. Invalid options give an error that names the option and its value.
+// NewCluster makes a cluster client. It opens nothing. opt is cloned, never changed. Invalid
+// options are an error that names the option and its value.
 func NewCluster(opt *redis.ClusterOptions, opts ...Option) (*ClusterClient, error) {
 	if opt == nil {
 		return nil, errors.New("lifeguard/managed: ClusterOptions: nil: give at least &redis.ClusterOptions{Addrs: ...}")
@@ -54,8 +54,8 @@ func NewCluster(opt *redis.ClusterOptions, opts ...Option) (*ClusterClient, erro
 	return &ClusterClient{ClusterClient: rdb, core: m.core, many: m, options: clusterGiven(rdb.Options(), opt)}, nil
 }
 
-// NewClusterClient is NewCluster for those who replace redis.NewClusterClient: it
-// panics where NewCluster returns an error.
+// NewClusterClient is NewCluster as a replacement for redis.NewClusterClient: it panics where
+// NewCluster returns an error.
 func NewClusterClient(opt *redis.ClusterOptions, opts ...Option) *ClusterClient {
 	return must(NewCluster(opt, opts...))
 }
@@ -77,7 +77,7 @@ func constructed[T any](construct func() T) (v T, err error) {
 	return construct(), nil
 }
 
-// clusterLike has those of a cluster's options that are validated and taken over.
+// clusterLike returns those of a cluster's options that are validated and used.
 func clusterLike(o *redis.ClusterOptions) *redis.Options {
 	return &redis.Options{PoolSize: o.PoolSize, MinIdleConns: o.MinIdleConns, MaxIdleConns: o.MaxIdleConns,
 		MaxActiveConns: o.MaxActiveConns, MaxRetries: o.MaxRetries, MaxConcurrentDials: o.MaxConcurrentDials,
@@ -87,9 +87,8 @@ func clusterLike(o *redis.ClusterOptions) *redis.Options {
 		ConnMaxIdleTime: o.ConnMaxIdleTime, ConnMaxLifetime: o.ConnMaxLifetime, ConnMaxLifetimeJitter: o.ConnMaxLifetimeJitter}
 }
 
-// Acquire leases a connection to the master that owns key; see Client.Acquire.
-// While that master cannot be reached, it looks for a new one until ctx ends, but
-// no longer than for a slot.
+// Acquire leases a connection to the master that owns key; see Client.Acquire. While that master is
+// unreachable, it looks for a new one until ctx ends, but no longer than it would wait for a slot.
 func (c *ClusterClient) Acquire(ctx context.Context, key string) (*Conn, error) {
 	for a := c.again(ctx); ; {
 		u, err := c.owner(ctx, key)
@@ -105,8 +104,8 @@ func (c *ClusterClient) Acquire(ctx context.Context, key string) (*Conn, error) 
 	}
 }
 
-// TryAcquire is Acquire, but never waits for a free slot or for another master;
-// see Client.TryAcquire.
+// TryAcquire is Acquire without waiting for a free slot or for another master; see
+// Client.TryAcquire.
 func (c *ClusterClient) TryAcquire(ctx context.Context, key string) (*Conn, error) {
 	u, err := c.owner(ctx, key)
 	if err != nil {
@@ -132,7 +131,7 @@ func (c *ClusterClient) AcquireFunc(ctx context.Context, key string, fn func(*Co
 	}
 }
 
-// again is an Acquire that may look for another master.
+// again is the state of an Acquire that may look for another master.
 type again struct {
 	m     *many
 	ctx   context.Context
@@ -141,8 +140,7 @@ type again struct {
 
 func (m *many) again(ctx context.Context) *again { return &again{m: m, ctx: ctx, since: time.Now()} }
 
-// next reports whether to try again after an error, which it waits for a little.
-// u may be nil.
+// next reports whether to try again after an error, after a short wait. u may be nil.
 func (a *again) next(u *unit, err error) bool {
 	const pause = 50 * time.Millisecond
 	var ce *hooks.ConnError
@@ -185,16 +183,15 @@ func (c *ClusterClient) owner(ctx context.Context, key string) (*unit, error) {
 	return c.unit(rdb)
 }
 
-// AddHook adds a hook, as in go-redis: it sees each call once, with the error that the
-// caller gets; see Client.AddHook. Hooks that OnNewNode adds to the client of a node see
-// each attempt there.
+// AddHook adds a hook, as in go-redis: it sees each call once, with the error that the caller gets;
+// see Client.AddHook. Hooks that OnNewNode adds to the client of a node see each attempt there.
 func (c *ClusterClient) AddHook(hook redis.Hook) { c.many.addHook(hook) }
 
 // Close closes the client at once, as in go-redis.
 func (c *ClusterClient) Close() error { return c.core.close() }
 
-// Warm opens connections until each master has n that are ready; see Client.Warm.
-// It returns how many are ready on all of them.
+// Warm opens connections until each master has n that are ready; see Client.Warm. It returns how
+// many are ready on all of them together.
 func (c *ClusterClient) Warm(ctx context.Context, n int) (int, error) {
 	units, err := c.masters(ctx)
 	if err != nil {

@@ -17,8 +17,8 @@ import (
 // ErrReleased is returned by commands on a lease that was given back.
 var ErrReleased = errors.New("lifeguard/managed: the lease was released: acquire a new one")
 
-// Conn is a lease: a connection of the pool that nobody else uses until it is
-// released. All commands of redis.Conn work on it.
+// Conn is a lease: a connection of the pool that nobody else uses until it is released. All
+// commands of redis.Conn work on it.
 //
 // Commands on one lease run one after another; Release and Discard may be called
 // from any goroutine and any number of times. Keep the Conn itself, not the
@@ -34,17 +34,16 @@ type Conn struct {
 // times and from any goroutine; calls after the first do nothing. A command in
 // flight is left to finish.
 //
-// What ran on the lease decides what becomes of the connection: an open MULTI or
-// watched keys are undone (one round trip), after SELECT, AUTH, CLIENT TRACKING,
-// SUBSCRIBE and the like, or after a network error, it is closed; else it is used
-// again.
+// What ran on the lease decides what happens to the connection: an open MULTI or watched keys are
+// undone (one round trip); after SELECT, AUTH, CLIENT TRACKING, SUBSCRIBE and the like, or after a
+// network error, it is closed; otherwise it is used again.
 func (c *Conn) Release() { c.finish(released) }
 
-// Discard closes the connection instead of returning it to the pool. A command in flight
-// fails. Like Release it can be called any number of times.
+// Discard closes the connection instead of returning it to the pool. A command in flight fails.
+// Like Release it can be called any number of times.
 func (c *Conn) Discard() { c.finish(discarded) }
 
-// Close is Release, for those who expect it of a connection. It returns nil.
+// Close is Release under the usual name for connections. It returns nil.
 func (c *Conn) Close() error {
 	c.finish(released)
 	return nil
@@ -59,9 +58,9 @@ func (c *Conn) finish(how uint32) {
 // Info describes the connection of the lease.
 func (c *Conn) Info() hooks.ConnInfo { return c.lease.tracked.Info() }
 
-// Context is the ctx of the Acquire, marked with this lease: an Acquire with it
-// on a full pool fails at once with ErrSelfDeadlock instead of waiting for
-// itself. Inside AcquireFunc use it for everything.
+// Context returns the ctx of the Acquire, marked with this lease: an Acquire with it on a full pool
+// fails at once with ErrSelfDeadlock instead of waiting for itself. Inside AcquireFunc use it for
+// everything.
 func (c *Conn) Context() context.Context {
 	if c.ctx == nil {
 		return context.WithValue(c.lease.ctx, heldKey{c.lease.core}, c.lease)
@@ -72,7 +71,7 @@ func (c *Conn) Context() context.Context {
 // heldKey marks a ctx with a lease of one client.
 type heldKey struct{ core *core }
 
-// end ends the lease once; it reports whether it was this call that did.
+// end ends the lease, once; it reports whether this call did it.
 func (l *lease) end(how uint32) bool {
 	if !l.state.CompareAndSwap(held, how) {
 		return false
@@ -89,8 +88,8 @@ func (l *lease) end(how uint32) bool {
 	return true
 }
 
-// settle gives the connection back once the lease has ended and no command runs
-// on it: closing go-redis's Conn under a command would be a data race there.
+// settle returns the connection once the lease has ended and no command runs on it: closing
+// go-redis's Conn during a command would be a data race.
 func (l *lease) settle() {
 	how := l.state.Load()
 	if how == held || l.inFlight.Load() > 0 || !l.settled.CompareAndSwap(false, true) {
@@ -147,7 +146,7 @@ func (c *Conn) TxPipeline() redis.Pipeliner {
 	return &pipeliner{c.Conn.TxPipeline(), c}
 }
 
-// seePipelines makes the lease be asked about pipelines on its Conn.
+// seePipelines passes pipelines on the Conn to the lease.
 func (l *lease) seePipelines() {
 	if l.plain {
 		l.pipelines.Do(func() { l.node.LeasePipelines(l.conn, l) })
@@ -164,7 +163,7 @@ func (c *Conn) TxPipelined(ctx context.Context, fn func(redis.Pipeliner) error) 
 	return c.TxPipeline().Pipelined(ctx, fn)
 }
 
-// pipeliner is a pipeline of a lease: its Exec obeys the lease and its ctx.
+// pipeliner is a pipeline of a lease: its Exec respects the lease and its ctx.
 type pipeliner struct {
 	redis.Pipeliner
 	conn *Conn // keeps the lease alive
@@ -192,5 +191,5 @@ func (p *pipeliner) TxPipelined(ctx context.Context, fn func(redis.Pipeliner) er
 func (p *pipeliner) Pipeline() redis.Pipeliner   { return p }
 func (p *pipeliner) TxPipeline() redis.Pipeliner { return p }
 
-// since is how long ago t was on the tracker's clock.
+// since returns how long ago t was on the tracker's clock.
 func (l *lease) since() time.Duration { return l.core.tracker.Now().Sub(l.start) }

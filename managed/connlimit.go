@@ -4,15 +4,14 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// WithConnLimit limits how many connections the client has open at once, over all
-// nodes and over main, pipeline, blocking and pub/sub connections; those to
-// Sentinels do not count. A server may need a moment to notice that one is closed.
-// A caller that needs one more waits: the connection that has been idle the longest, of
-// any pool, is closed for it; while all are in use, until one is free or
-// DialTimeout has passed, when the retry policy decides. From 2 on, one of them
-// is kept for the client's own questions, such as whether a server that does not
-// answer is alive. When the pools do not fit into it, that is logged. Default 0:
-// no limit but the pools' own. Negative is an error.
+// WithConnLimit limits how many connections the client has open at once, over all nodes and over
+// main, pipeline, blocking and pub/sub connections; those to Sentinels do not count. A server may
+// need a moment to notice that one is closed. A caller that needs one more waits: the connection
+// that has been idle the longest, of any pool, is closed for it; while all are in use, it waits
+// until one is free or DialTimeout has passed, when the retry policy decides. From 2 on, one
+// connection is reserved for the client's own requests, such as whether a server that does not
+// reply is alive. If the pools do not fit into the limit, that is logged. Default 0: no limit
+// except those of the pools. Negative is an error.
 func WithConnLimit(n int) Option {
 	return func(s *settings) error {
 		if n < 0 {
@@ -23,7 +22,7 @@ func WithConnLimit(n int) Option {
 	}
 }
 
-// warnOfLimit says once when the pools of all nodes cannot fit into the budget.
+// warnOfLimit logs, once, that the pools of all nodes do not fit into the limit.
 func (c *core) warnOfLimit() {
 	limit := c.set.connLimit
 	if limit <= 0 || c.warned.Load() {
@@ -42,7 +41,7 @@ func (c *core) warnOfLimit() {
 	}
 }
 
-// size is how many connections the pools of a unit may open.
+// size returns how many connections the pools of a unit may open.
 func (u *unit) size() int {
 	o := u.rdb.Options()
 	n := o.PoolSize
@@ -54,8 +53,8 @@ func (u *unit) size() int {
 	return n
 }
 
-// fits hears how many clients the server of the unit takes, and says once when the pools
-// of the unit do not fit into that.
+// fits is called with the number of clients that the unit's server accepts, and logs, once, if the
+// pools of the unit do not fit into it.
 func (u *unit) fits(most int) {
 	want := u.size()
 	if b := u.blocking.unit.Load(); b != nil {

@@ -19,20 +19,20 @@ import (
 	"github.com/lifeguard-redis/lifeguard/retry"
 )
 
-// core is what all handles and clones of one client share, whatever kind of client it is.
-// Client, ClusterClient and Ring embed it, for the methods that they have in common.
+// core is what all handles and clones of one client share, whatever kind of client it is. Client,
+// ClusterClient and Ring embed it for their common methods.
 type core struct {
 	set          settings
 	tracker      *conntrack.Tracker
 	keeper       *upkeep.Keeper
 	closer       func() error       // closes go-redis's client
-	insideClosed func() bool        // whether that is closed
-	calls        func() int64       // commands under way outside of nodes, nil for none
-	takenOver    func(*unit)        // acts on a node of a cluster that answers nobody, nil elsewhere
-	redirected   func(*unit, error) // acts on a lease's MOVED, nil elsewhere
-	met          atomic.Bool        // a node
+	insideClosed func() bool        // whether that one is closed
+	calls        func() int64       // commands in progress outside of nodes, nil for none
+	takenOver    func(*unit)        // handles a node of a cluster that answers nobody, nil elsewhere
+	redirected   func(*unit, error) // handles a lease's MOVED, nil elsewhere
+	met          atomic.Bool        // the first node has been used
 	looking      atomic.Bool        // see lookInside
-	warned       atomic.Bool        // that the pools do not fit into the limit
+	warned       atomic.Bool        // it was logged that the pools do not fit into the limit
 	draining     atomic.Bool        // CloseGracefully was called
 	closed       atomic.Bool
 	batchers     sync.Map // go-redis's AutoPipeliners, made by Batched
@@ -42,7 +42,7 @@ type core struct {
 		all []interface{ Close() error }
 	}
 
-	warnedServer atomic.Bool // that they do not fit into the server
+	warnedServer atomic.Bool // it was logged that they do not fit into the server
 	sites        siteLog
 	leaky        leakySites
 
@@ -56,8 +56,8 @@ type core struct {
 	all []*unit
 }
 
-// newCore makes what is no client yet. several: of go-redis's clients of several nodes,
-// which repeat whatever their options say.
+// newCore makes the core of a client, before its go-redis client exists. several: the client has
+// several nodes, and go-redis repeats commands regardless of its options.
 func newCore(opts []Option, opt *redis.Options, several bool) (*core, error) {
 	c := &core{set: defaults()}
 	for _, o := range opts {
@@ -82,7 +82,7 @@ func newCore(opts []Option, opt *redis.Options, several bool) (*core, error) {
 	return c, nil
 }
 
-// add takes in a unit and has it looked after.
+// add adds a unit and starts its maintenance.
 func (c *core) add(u *unit) {
 	c.mu.Lock()
 	c.all = append(c.all, u)
@@ -92,15 +92,15 @@ func (c *core) add(u *unit) {
 	c.warnOfLimit()
 }
 
-// remove forgets a unit.
+// remove removes a unit.
 func (c *core) remove(u *unit) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.all = slices.DeleteFunc(c.all, func(x *unit) bool { return x == u })
 }
 
-// units returns the units of all nodes, in the order in which they came, the pools for
-// blocking commands among them.
+// units returns the units of all nodes, in the order in which they were added, including the pools
+// for blocking commands.
 func (c *core) units() []*unit {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -133,12 +133,11 @@ func (c *core) close() error {
 	return err
 }
 
-// Conns describes every open connection of all nodes, the oldest first: those of the main
-// and of the pipeline pools and those of pub/sub.
+// Conns describes every open connection of all nodes, the oldest first: those of the main and
+// pipeline pools and those of pub/sub.
 func (c *core) Conns() []hooks.ConnInfo { return c.tracker.Conns() }
 
-// Leases describes the leases that are held on all nodes, the oldest first: who holds
-// what, since when, and what for.
+// Leases describes the leases that are held on all nodes, the oldest first.
 func (c *core) Leases() []LeaseInfo {
 	var out []LeaseInfo
 	for _, u := range c.units() {
@@ -151,31 +150,31 @@ func (c *core) Leases() []LeaseInfo {
 // CloseReasons counts the connections closed since the client was made, by reason.
 func (c *core) CloseReasons() map[hooks.Reason]uint64 { return c.tracker.CloseReasons() }
 
-// RetryStats counts what was sent again, and why.
+// RetryStats counts the commands that were sent again, by reason.
 func (c *core) RetryStats() retry.Stats { return c.retries() }
 
 // PoolMonitor returns the client's Monitor: register callbacks for Stats and Alerts with it, or
-// give it to an exporter or the live page. It is closed with the client.
+// pass it to an exporter or the live page. It is closed with the client.
 func (c *core) PoolMonitor() *monitor.Monitor { return c.monitor }
 
 // Stats returns the current numbers, of each node and of all; see monitor.Monitor.Stats.
 func (c *core) Stats() monitor.Stats { return c.monitor.Stats() }
 
-// SetMaxAge changes the maximum age of connections at run time, on all nodes, for open
-// ones too; see WithMaxAge. 0 or negative: none. Effective at once.
+// SetMaxAge changes the maximum age of connections at run time, on all nodes, for open connections
+// too; see WithMaxAge. 0 or negative: none. Effective at once.
 func (c *core) SetMaxAge(d time.Duration) { c.keeper.SetMaxAge(d) }
 
-// SetMaxIdle changes the time over which the demand decides how many connections are
-// kept, on all nodes; see WithMaxIdle. 0 or negative: they are kept. Effective at once.
+// SetMaxIdle changes the period over which the demand decides how many connections are kept, on all
+// nodes; see WithMaxIdle. 0 or negative: all are kept. Effective at once.
 func (c *core) SetMaxIdle(d time.Duration) { c.keeper.SetMaxIdle(d) }
 
-// SetHeartbeat changes the silence after which a connection gets a PING, on all nodes;
-// see WithHeartbeat. 0: none. Negative: automatic. Effective at once.
+// SetHeartbeat changes the idle time after which a connection gets a PING, on all nodes; see
+// WithHeartbeat. 0: none. Negative: automatic. Effective at once.
 func (c *core) SetHeartbeat(d time.Duration) { c.keeper.SetHeartbeat(d) }
 
-// Reset closes all connections, on all nodes, softly: idle ones now, those in use when
-// they come back. Pub/sub connections stay. It returns how many will be closed. ctx bounds how
-// long it waits for the idle ones; the rest are closed later.
+// Reset closes all connections, on all nodes, gracefully: idle ones now, those in use when they are
+// returned. Pub/sub connections stay open. It returns how many will be closed. ctx bounds how long
+// it waits for the idle ones; the rest are closed later.
 func (c *core) Reset(ctx context.Context) int { return c.keeper.Reset(ctx) }
 
 // EvictIdle closes the connections that are idle now, on all nodes, and returns how many

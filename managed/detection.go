@@ -2,15 +2,15 @@ package managed
 
 import "time"
 
-// FailureDetection says what is done to find out whether a connection is half-open:
-// dead although nobody closed it, as behind a cut cable or a firewall that has forgotten it.
-// That a reply is late is no evidence, for no command. The zero value is the default.
+// FailureDetection configures how half-open connections are detected: those that are dead although
+// nobody closed them, because of a cut cable or a firewall that dropped their state, for example. A
+// late reply alone is never evidence, for any command. The zero value is the default.
 type FailureDetection struct {
-	// Off switches it off: each connection fails on its own, when its caller's time
-	// is over.
+	// Off disables the detection: each connection then fails separately, when its caller's timeout
+	// ends.
 	Off bool
-	// After is how long a reply may be waited for before evidence is looked for.
-	// Default 500 ms. Negative: only the caller's own timeout tells.
+	// After is how long a reply may be late before evidence is looked for. Default 500 ms.
+	// Negative: never, only the caller's own timeout ends the wait.
 	After time.Duration
 	// Patience is how long an idle connection, and the fresh one it is compared
 	// with, may take to answer a PING. Default 300 ms.

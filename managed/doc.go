@@ -1,7 +1,7 @@
-// Package managed is the front door of lifeguard: a go-redis client that finds
-// connection leaks, explains pool exhaustion, and retries only what is safe to retry.
-// Replace redis.NewClient by managed.NewClient and the program keeps working;
-// everything that *redis.Client has is still there.
+// Package managed is the main package of lifeguard: a go-redis client that finds connection leaks,
+// explains pool exhaustion, and retries only what is safe to retry. Replace redis.NewClient by
+// managed.NewClient and the program keeps working; everything that *redis.Client has is still
+// there.
 //
 //	rdb := managed.NewClient(&redis.Options{Addr: "localhost:6379"})
 //	defer rdb.Close()
@@ -12,9 +12,9 @@
 //	}
 //	defer conn.Release()
 //
-// Where many goroutines call at a time, [Client.Adaptive] gives the same client with
-// several times the throughput: it sends commands together while many are in
-// flight, and one by one while few are. docs/PERFORMANCE.md says when it does not.
+// If many goroutines make calls at the same time, [Client.Adaptive] gives the same client with
+// several times the throughput: it sends commands in batches while many are in flight, and one by
+// one while few are. docs/PERFORMANCE.md says when it does not help.
 //
 // Everything here is safe for concurrent use unless it says otherwise.
 package managed

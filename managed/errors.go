@@ -6,8 +6,8 @@ import (
 	"github.com/lifeguard-redis/lifeguard/internal/errtext"
 )
 
-// noted is an error with a note in front. Unlike one of fmt.Errorf it is a net.Error by
-// type assertion, too, as the errors of a ctx and of connections are.
+// noted is an error with a prefix. Unlike one of fmt.Errorf it is a net.Error by type assertion,
+// too, as the errors of a ctx and of connections are.
 type noted struct {
 	note string
 	err  error

@@ -12,26 +12,25 @@ import (
 	"github.com/lifeguard-redis/lifeguard/hooks"
 )
 
-// ExhaustedError says that no connection of the pool became free in time, and
-// who holds them: of that node only, and at most five by name. Nothing was sent.
-// errors.Is(err, redis.ErrPoolTimeout) holds; where it was the caller's ctx that
-// ended the wait, errors.Is with its error holds too.
+// ExhaustedError says that no connection of the pool became free in time, and who holds them: on
+// that node only, and at most five by name. Nothing was sent. errors.Is(err, redis.ErrPoolTimeout)
+// is true; if the caller's ctx ended the wait, errors.Is with the error of ctx is true as well.
 type ExhaustedError struct {
 	Addr     string
 	PoolSize int
 	InUse    int           // of PoolSize
-	Waiting  int           // callers waiting for a slot, this one not counted
+	Waiting  int           // callers waiting for a slot, without this one
 	Waited   time.Duration // how long this one waited, 0 if it did not
 
 	Leased  int // connections that are leased
 	Running int // with a command in flight and no lease
-	Other   int // in use without either: held by a Conn(), a Watch or a handshake
+	Other   int // in use otherwise: by a Conn(), a Watch or a handshake
 
 	Leases   []LeaseInfo      // the longest held first
-	InFlight []hooks.ConnInfo // of those without a lease, the longest first
+	InFlight []hooks.ConnInfo // those without a lease, the longest first
 
 	LastDialError error // nil if the last dial succeeded
-	Cause         error // what go-redis or ctx said
+	Cause         error // error of go-redis or of ctx
 }
 
 const shownHolders = 5
@@ -68,17 +67,17 @@ func (e *ExhaustedError) Error() string {
 	return b.String()
 }
 
-// Is makes errors.Is(err, redis.ErrPoolTimeout) hold.
+// Is makes errors.Is(err, redis.ErrPoolTimeout) true.
 func (e *ExhaustedError) Is(target error) bool { return target == redis.ErrPoolTimeout }
 
-// Unwrap gives what go-redis or ctx said.
+// Unwrap returns the error of go-redis or of ctx.
 func (e *ExhaustedError) Unwrap() error { return e.Cause }
 
-// Timeout reports whether the caller's deadline or PoolTimeout passed, as opposed to
-// its ctx being cancelled. It makes the error a net.Error.
+// Timeout reports whether the caller's deadline or PoolTimeout passed, as opposed to the
+// cancellation of its ctx. It makes the error a net.Error.
 func (e *ExhaustedError) Timeout() bool { return !errors.Is(e.Cause, context.Canceled) }
 
-// Temporary is Timeout.
+// Temporary returns the same as Timeout.
 func (e *ExhaustedError) Temporary() bool { return e.Timeout() }
 
 func (u *unit) exhausted(cause error, waited time.Duration) error {

@@ -15,9 +15,9 @@ import (
 )
 
 // NewFailover makes a client of the master that Sentinels name. It is New for
-// redis.FailoverOptions: it opens nothing, and opt is cloned, never changed.
-// Connections to the Sentinels are tracked, and closed with the client, but maintenance
-// neither checks nor closes them.
+// redis.FailoverOptions: it opens nothing, and opt is cloned, never changed. Connections to the
+// Sentinels are tracked, and closed with the client, but maintenance neither checks nor closes
+// them.
 func NewFailover(opt *redis.FailoverOptions, opts ...Option) (*Client, error) {
 	if opt == nil {
 		return nil, errors.New("lifeguard/managed: FailoverOptions: nil: give at least MasterName and SentinelAddrs")
@@ -54,16 +54,15 @@ func NewFailover(opt *redis.FailoverOptions, opts ...Option) (*Client, error) {
 	return &Client{Client: rdb, core: core, unit: u, own: &handle{}, users: u.users, through: u.hook, options: failoverGiven(rdb.Options(), opt)}, nil
 }
 
-// NewFailoverClient is NewFailover for those who replace redis.NewFailoverClient:
-// it panics where NewFailover returns an error.
+// NewFailoverClient is NewFailover as a replacement for redis.NewFailoverClient: it panics where
+// NewFailover returns an error.
 func NewFailoverClient(opt *redis.FailoverOptions, opts ...Option) *Client {
 	return must(NewFailover(opt, opts...))
 }
 
-// NewFailoverCluster makes a client that reads from the replicas that Sentinels
-// name, as redis.NewFailoverClusterClient. It opens nothing, and opt is cloned,
-// never changed. Close ends the subscription
-// to a Sentinel that go-redis leaves behind, and go-redis may log that the
+// NewFailoverCluster makes a client that reads from the replicas that Sentinels name, like
+// redis.NewFailoverClusterClient. It opens nothing, and opt is cloned, never changed. Close ends
+// the subscription to a Sentinel that go-redis leaves open, and go-redis may then log that the
 // Sentinels are closed.
 func NewFailoverCluster(opt *redis.FailoverOptions, opts ...Option) (*ClusterClient, error) {
 	if opt == nil {
@@ -87,7 +86,7 @@ func NewFailoverCluster(opt *redis.FailoverOptions, opts ...Option) (*ClusterCli
 	if err != nil {
 		return nil, err
 	}
-	// go-redis makes the clients of the nodes itself; here they get their units.
+	// go-redis makes the clients of the nodes itself; this attaches their units.
 	rdb.OnNewNode(func(node *redis.Client) {
 		u := &unit{core: m.core, retry: m.retry, inner: true, around: &m.users}
 		u.on(d.node(node.Options().Addr))
@@ -107,9 +106,9 @@ func NewFailoverCluster(opt *redis.FailoverOptions, opts ...Option) (*ClusterCli
 		m.core.tracker.CloseAll()
 		d.sentinels.Close()
 		if d.used.Load() {
-			// go-redis leaves its subscription to a Sentinel behind, with a goroutine that
-			// sends a PING every 3 s (#3999). It ends it when it asks for the master and
-			// that Sentinel does not answer, which here none does any more.
+			// go-redis leaves its subscription to a Sentinel open, with a goroutine that sends a
+			// PING every 3 s (#3999). It ends the subscription when it asks for the master and
+			// that Sentinel does not reply, and here none replies any more.
 			_, _ = rdb.Options().ClusterSlots(context.Background())
 		}
 		return err
@@ -117,8 +116,7 @@ func NewFailoverCluster(opt *redis.FailoverOptions, opts ...Option) (*ClusterCli
 	return &ClusterClient{ClusterClient: rdb, core: m.core, many: m, options: failoverClusterGiven(rdb.Options(), opt)}, nil
 }
 
-// dispatcher is the one Dialer of a failover cluster client, for its nodes and
-// its Sentinels.
+// dispatcher is the single Dialer of a failover cluster client, for its nodes and its Sentinels.
 type dispatcher struct {
 	core       *core
 	like       redis.Options // as the user gave them
@@ -127,7 +125,7 @@ type dispatcher struct {
 	used       atomic.Bool // a Sentinel was dialed
 
 	mu    sync.Mutex
-	nodes map[string]*dispatched // whoever is none of these is a Sentinel
+	nodes map[string]*dispatched // every other address is a Sentinel
 }
 
 type dispatched struct {
@@ -146,8 +144,8 @@ func (d *dispatcher) dial(ctx context.Context, network, addr string) (net.Conn, 
 	return x.dial(ctx, network, addr)
 }
 
-// node makes what a new node of the cluster client needs. go-redis makes one anew
-// when it comes back after it had left.
+// node makes what a new node of the cluster client needs. go-redis makes a new client for a node
+// that comes back after it had left.
 func (d *dispatcher) node(addr string) *conntrack.Node {
 	opt := d.like
 	opt.Addr = addr
@@ -163,21 +161,21 @@ func (d *dispatcher) node(addr string) *conntrack.Node {
 	return x.node
 }
 
-// options are those of a node's client, without what was put into them for it.
+// options returns the options of a node's client, without what was added to them for it.
 func (d *dispatcher) options(node *redis.Client) redis.Options {
 	opt := *node.Options()
 	opt.Dialer, opt.OnConnect = d.like.Dialer, d.like.OnConnect
 	opt.CredentialsProviderContext, opt.PushNotificationProcessor = d.like.CredentialsProviderContext, nil
 	for _, timeout := range []*time.Duration{&opt.ReadTimeout, &opt.WriteTimeout} {
 		if *timeout == 0 {
-			*timeout = -1 // go-redis would take it for the default the second time
+			*timeout = -1 // go-redis would replace 0 by the default the second time
 		}
 	}
 	return opt
 }
 
-// lookForMaster notices that the Sentinels have named another master: what is
-// open to the old one ends, half-open connections and their commands included.
+// lookForMaster notices that the Sentinels have named another master: connections to the old one
+// are closed, including half-open ones and their commands.
 func (m *many) lookForMaster() {
 	cluster := m.client.(*redis.ClusterClient)
 	ctx, cancel := context.WithTimeout(m.core.ctx, m.core.set.detection.Patience)
@@ -207,19 +205,18 @@ func (m *many) lookForMaster() {
 	})
 }
 
-// errDemoted is why commands fail that wait for a node which is master no more.
+// errDemoted is the error of commands that wait for a node which is no longer the master.
 type errDemoted struct{}
 
 func (errDemoted) Error() string { return "the Sentinels have named another master" }
 
-// NewFailoverClusterClient is NewFailoverCluster for those who replace
+// NewFailoverClusterClient is NewFailoverCluster as a replacement for
 // redis.NewFailoverClusterClient: it panics where that returns an error.
 func NewFailoverClusterClient(opt *redis.FailoverOptions, opts ...Option) *ClusterClient {
 	return must(NewFailoverCluster(opt, opts...))
 }
 
-// failoverLike has those of a failover client's options that are validated, taken
-// over or wrapped.
+// failoverLike returns those of a failover client's options that are validated, used or wrapped.
 func failoverLike(o *redis.FailoverOptions) *redis.Options {
 	return &redis.Options{Addr: "FailoverClient", Dialer: o.Dialer, OnConnect: o.OnConnect, TLSConfig: o.TLSConfig,
 		Username: o.Username, Password: o.Password, CredentialsProvider: o.CredentialsProvider,
@@ -234,7 +231,7 @@ func failoverLike(o *redis.FailoverOptions) *redis.Options {
 		ConnMaxIdleTime: o.ConnMaxIdleTime, ConnMaxLifetime: o.ConnMaxLifetime, ConnMaxLifetimeJitter: o.ConnMaxLifetimeJitter}
 }
 
-// withNode copies what a node put into like over to a clone of opt.
+// withNode copies what a node put into like to a clone of opt.
 func withNode(opt *redis.FailoverOptions, like *redis.Options) *redis.FailoverOptions {
 	clone := *opt
 	tame(like)

@@ -10,14 +10,14 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// asGiven is what Options returns: filled, which go-redis has made of its options and ours,
-// with what a user gave in the place of ours. Of what go-redis would have filled in there,
-// it has the defaults.
+// asGiven makes the result of Options: filled, which go-redis has made from its options and ours,
+// with the user's values in place of ours. Where go-redis would have filled in a default, it has
+// that default.
 func asGiven(filled, given *redis.Options) *redis.Options {
 	o := *filled
 	o.OnConnect, o.CredentialsProviderContext, o.Limiter = given.OnConnect, given.CredentialsProviderContext, given.Limiter
 	o.PoolFIFO, o.MinIdleConns = given.PoolFIFO, given.MinIdleConns
-	o.PushNotificationProcessor = given.PushNotificationProcessor // go-redis leaves its own there, which no other client can use
+	o.PushNotificationProcessor = given.PushNotificationProcessor // filled has go-redis's own, which no other client can use
 	o.MaxRetries = orDefault(given.MaxRetries, 3)
 	o.DialerRetries = given.DialerRetries
 	if o.DialerRetries <= 0 {
@@ -38,7 +38,7 @@ func asGiven(filled, given *redis.Options) *redis.Options {
 	}
 	o.PipelineReadBufferSize, o.PipelineWriteBufferSize = given.PipelineReadBufferSize, given.PipelineWriteBufferSize
 	if m := o.MaintNotificationsConfig; m != nil {
-		own := *m // go-redis notes in it what the server can do
+		own := *m // go-redis records in it what the server supports
 		o.MaintNotificationsConfig = &own
 	}
 	if o.Dialer = given.Dialer; o.Dialer == nil {
@@ -47,13 +47,13 @@ func asGiven(filled, given *redis.Options) *redis.Options {
 	return &o
 }
 
-// Of go-redis, which has no names for them outside.
+// Defaults of go-redis that it does not export.
 const (
 	defaultBuffer = 32 << 10
 	minPushBuffer = 128 // with RESP3
 )
 
-// orDefault is an option of go-redis's for which 0 is the default and -1 is 0.
+// orDefault resolves an option of go-redis for which 0 means the default and -1 means 0.
 func orDefault(n, def int) int {
 	switch n {
 	case 0:
@@ -64,8 +64,8 @@ func orDefault(n, def int) int {
 	return n
 }
 
-// failoverGiven has the options of a client that Sentinels name the master of. Its Dialer
-// asks the Sentinels by itself.
+// failoverGiven returns the options of a client whose master Sentinels name. Its Dialer asks the
+// Sentinels by itself.
 func failoverGiven(filled *redis.Options, opt *redis.FailoverOptions) *redis.Options {
 	given := failoverLike(opt)
 	given.PoolFIFO, given.DialerRetries = opt.PoolFIFO, opt.DialerRetries
@@ -84,15 +84,15 @@ func failoverGiven(filled *redis.Options, opt *redis.FailoverOptions) *redis.Opt
 	return asGiven(filled, given)
 }
 
-// Options returns the options that the client was made of, with go-redis's defaults, as
-// go-redis does: read them only. Nothing in them belongs to this client: another one can be
-// made of a copy.
+// Options returns the options that the client was made with, including go-redis's defaults, as
+// go-redis does: do not modify them. Nothing in them belongs to this client: another one can be
+// made from a copy.
 func (c *Client) Options() *redis.Options { return c.options }
 
-// Options returns the options that the client was made of; see Client.Options.
+// Options returns the options that the client was made with; see Client.Options.
 func (c *ClusterClient) Options() *redis.ClusterOptions { return c.options }
 
-// Options returns the options that the client was made of; see Client.Options.
+// Options returns the options that the client was made with; see Client.Options.
 func (r *Ring) Options() *redis.RingOptions { return r.options }
 
 // clusterGiven is asGiven for a cluster.
@@ -107,8 +107,8 @@ func clusterGiven(filled, given *redis.ClusterOptions) *redis.ClusterOptions {
 	return &o
 }
 
-// failoverClusterGiven is the same where Sentinels give the map, which its ClusterSlots
-// asks for still.
+// failoverClusterGiven is the same where Sentinels give the slot map, which its ClusterSlots still
+// asks for.
 func failoverClusterGiven(filled *redis.ClusterOptions, opt *redis.FailoverOptions) *redis.ClusterOptions {
 	o := *filled
 	o.Dialer, o.OnConnect, o.CredentialsProviderContext = opt.Dialer, opt.OnConnect, opt.CredentialsProviderContext
@@ -116,7 +116,7 @@ func failoverClusterGiven(filled *redis.ClusterOptions, opt *redis.FailoverOptio
 	if o.DialerRetries = opt.DialerRetries; o.DialerRetries == 0 {
 		o.DialerRetries = 5
 	}
-	o.MaxRedirects = orDefault(opt.MaxRetries, 3) // go-redis gives it to both
+	o.MaxRedirects = orDefault(opt.MaxRetries, 3) // go-redis sets both from it
 	o.ConnMaxIdleTime, o.ConnMaxLifetime, o.ConnMaxLifetimeJitter = opt.ConnMaxIdleTime, opt.ConnMaxLifetime, opt.ConnMaxLifetimeJitter
 	for _, b := range []struct {
 		into  *int

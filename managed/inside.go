@@ -8,9 +8,9 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// closeIfInsideIs closes everything of ours if somebody who has only go-redis's client has
-// closed that: go-redis does not say so, it can only be asked. It reports whether it did.
-// It does not wait for the end, so that it may be called by what ends.
+// closeIfInsideIs closes everything of ours if somebody who has only go-redis's client has closed
+// that one: go-redis does not report it, so it must be checked. It reports whether it did. It does
+// not wait for the end, so that the goroutines that are being ended may call it.
 func (c *core) closeIfInsideIs() bool {
 	if c.closed.Load() || !c.insideClosed() {
 		return false
@@ -21,8 +21,8 @@ func (c *core) closeIfInsideIs() bool {
 
 const insidePause = time.Second
 
-// lookInside does that now and then, for what is not asked for samples. It is a timer: it holds
-// no goroutine.
+// lookInside makes that check now and then, for clients whose monitor takes no samples. It uses a
+// timer, and no goroutine.
 func (c *core) lookInside() {
 	if c.looking.CompareAndSwap(false, true) {
 		c.lookInsideAgain()
@@ -46,7 +46,7 @@ func (m *many) insideClosed() bool {
 		return errors.Is(err, redis.ErrClosed)
 	}
 	if !m.core.met.Load() {
-		return false // no node was needed yet: asking would make the client of one
+		return false // no node has been used yet: checking would create the client of one
 	}
 	for _, u := range m.core.units() {
 		if u.main() && !u.node.Gone() {

@@ -13,13 +13,13 @@ import (
 //
 //	err := rdb.Instrument(func(target *redis.Client) error { return redisotel.InstrumentTracing(target) })
 //
-// target has the options of this client. It sends nothing: the hooks that fn adds to it run
-// around the calls of this client instead, as those of AddHook do; those that are added
-// after fn has returned do not run. Commands on target fail.
+// target has the options of this client. It sends nothing: the hooks that fn adds to it run around
+// the calls of this client instead, like those of AddHook; hooks that are added after fn has
+// returned do not run. Commands on target fail.
 //
-// What reads numbers of a pool, as redisotel.InstrumentMetrics does, wants the client
-// inside: give it rdb.Client. Returns the error of fn, and then no hook was added.
-// It is safe for concurrent use.
+// For libraries that read the numbers of a pool, such as redisotel.InstrumentMetrics, pass the
+// client inside: rdb.Client. Instrument returns the error of fn; then no hook was added. It is safe
+// for concurrent use.
 func (c *Client) Instrument(fn func(target *redis.Client) error) error {
 	if fn == nil {
 		return errNoInstrument
@@ -35,7 +35,7 @@ func (c *Client) Instrument(fn func(target *redis.Client) error) error {
 	return nil
 }
 
-// stand is what the stand-ins of all kinds of clients have.
+// stand is the common interface of the stand-ins of all kinds of clients.
 type stand interface {
 	AddHook(redis.Hook)
 	Process(context.Context, redis.Cmder) error
@@ -59,23 +59,24 @@ func instrument[T stand](c *core, s *standIn, rdb T, fn func(T) error) error {
 
 var errNoInstrument = errors.New("lifeguard/managed: Instrument: the function is nil")
 
-// standIn is a client of go-redis's that is never dialed. The hooks that somebody has added
-// to it run around the calls of another client: that one puts each call to the stand-in,
-// and the innermost hook there leads back. As a hook it belongs to the other client.
+// standIn is a go-redis client that is never dialed. The hooks added to it run around the calls of
+// another client: that client passes each call to the stand-in, and the stand-in's innermost hook
+// leads back. As a hook it belongs to the other client.
 type standIn struct {
 	process  func(context.Context, redis.Cmder) error
 	pipeline func() redis.Pipeliner
 	dial     func(context.Context, ...string) *redis.PubSub
 }
 
-// The keys of what a call goes on with, in its ctx.
+// Keys of a ctx for what a call continues with.
 type (
 	nextKey     struct{ of *standIn }
 	nextPipeKey struct{ of *standIn }
 	nextDialKey struct{}
 )
 
-// options are those of the client that it stands for, without what would make it act.
+// options returns the options of the client that it stands for, without those that would make it
+// act.
 func (s *standIn) options(of *redis.Options) *redis.Options {
 	opt := *of
 	opt.Dialer = dialNext
@@ -88,15 +89,15 @@ func (s *standIn) options(of *redis.Options) *redis.Options {
 
 var errStandIn = errors.New("lifeguard/managed: the client that Instrument gives is for adding hooks to: it sends nothing; use the managed client. Or a hook went on with a ctx that is not made from the one it was given")
 
-// ProcessHook puts a command to the stand-in.
+// ProcessHook passes a command to the stand-in.
 func (s *standIn) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	return func(ctx context.Context, cmd redis.Cmder) error {
 		return s.process(context.WithValue(ctx, nextKey{s}, next), cmd)
 	}
 }
 
-// ProcessPipelineHook puts a pipeline to the stand-in, or a transaction, in which MULTI and
-// EXEC are already.
+// ProcessPipelineHook passes a pipeline to the stand-in, or a transaction that already contains
+// MULTI and EXEC.
 func (s *standIn) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
 	return func(ctx context.Context, cmds []redis.Cmder) error {
 		p := s.pipeline()
@@ -108,8 +109,8 @@ func (s *standIn) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Proc
 	}
 }
 
-// DialHook puts a dial to the stand-in. go-redis dials with a caller's ctx for a
-// subscription only, so it is one.
+// DialHook passes a dial to the stand-in. go-redis dials with a caller's ctx only for a
+// subscription, so this is one.
 func (s *standIn) DialHook(next redis.DialHook) redis.DialHook {
 	if s.dial == nil {
 		return next
@@ -127,7 +128,7 @@ func (s *standIn) DialHook(next redis.DialHook) redis.DialHook {
 	}
 }
 
-// dialing is a dial that goes through a stand-in.
+// dialing is a dial that passes through a stand-in.
 type dialing struct {
 	next          redis.DialHook
 	network, addr string
@@ -145,7 +146,7 @@ func dialNext(ctx context.Context, _, _ string) (net.Conn, error) {
 	return d.next(ctx, d.network, d.addr)
 }
 
-// arrival is the first hook of a stand-in: it takes a connection that was dialed, and the
+// arrival is the first hook of a stand-in: it takes the connection that was dialed, and the
 // stand-in does not get it.
 type arrival struct{}
 
@@ -163,7 +164,7 @@ func (arrival) DialHook(next redis.DialHook) redis.DialHook {
 func (arrival) ProcessHook(redis.ProcessHook) redis.ProcessHook                         { return nil }
 func (arrival) ProcessPipelineHook(redis.ProcessPipelineHook) redis.ProcessPipelineHook { return nil }
 
-// departure is the last hook of a stand-in: it goes on with the call.
+// departure is the last hook of a stand-in: it continues the call.
 type departure struct{ of *standIn }
 
 func (departure) DialHook(redis.DialHook) redis.DialHook { return nil }

@@ -9,10 +9,10 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// Instrument is for libraries that add hooks to a *redis.ClusterClient; see
-// Client.Instrument. Hooks that fn adds to target run around the calls of this client. What
-// fn registers with target's OnNewNode is called with the clients of the nodes that are met
-// from then on, as go-redis does: hooks which it adds to them see each attempt.
+// Instrument is for libraries that add hooks to a *redis.ClusterClient; see Client.Instrument.
+// Hooks that fn adds to target run around the calls of this client. Functions that fn registers
+// with target's OnNewNode are called with the clients of the nodes that are used from then on, as
+// in go-redis: hooks added to those clients see each attempt.
 func (c *ClusterClient) Instrument(fn func(target *redis.ClusterClient) error) error {
 	if fn == nil {
 		return errNoInstrument
@@ -56,22 +56,22 @@ func (r *Ring) Instrument(fn func(target *redis.Ring) error) error {
 		return err
 	}
 	r.OnNewNode(func(node *redis.Client) { rdb.SetAddrs(nodes.add(node)) })
-	r.core.lookInside() // it has a goroutine
+	r.core.lookInside() // the stand-in has a goroutine
 	r.AddHook(s)
 	return nil
 }
 
-// standInNodes gives a stand-in of a client of several nodes the clients of the real nodes
-// for its own, so that go-redis calls with them what was registered with OnNewNode. They
-// have names instead of addresses there, one for each client.
+// standInNodes gives a stand-in for a client of several nodes the clients of the real nodes, so
+// that go-redis passes them to the functions registered with OnNewNode. There they have names
+// instead of addresses, one for each client.
 type standInNodes struct {
 	mu     sync.Mutex
 	last   int
 	byName map[string]*redis.Client
 }
 
-// add gives a node a name, and returns all of them. Those that are closed have left: the
-// stand-in would keep them for ever, and closes what it is not told of any more.
+// add gives a node a name, and returns all names. Nodes whose clients are closed have left: the
+// stand-in would keep them for ever, but it closes those that are missing in its map.
 func (n *standInNodes) add(node *redis.Client) map[string]string {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -105,10 +105,10 @@ func (n *standInNodes) client(opt *redis.Options) *redis.Client {
 	if c := n.byName[opt.Addr]; c != nil {
 		return c
 	}
-	return redis.NewClient((&standIn{}).options(opt)) // an address of the user's: nobody asks it
+	return redis.NewClient((&standIn{}).options(opt)) // an address of the user's: nobody uses this client
 }
 
-// slots is the map of a cluster of all those nodes.
+// slots returns a cluster map with all those nodes.
 func (n *standInNodes) slots(context.Context) ([]redis.ClusterSlot, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()

@@ -9,8 +9,8 @@ import (
 	"github.com/lifeguard-redis/lifeguard/hooks"
 )
 
-// profile shows the leases that are held whose whole stack was kept, as runtime/pprof
-// profile "lifeguard.leases".
+// profile contains the held leases whose whole stack was kept, as runtime/pprof profile
+// "lifeguard.leases".
 var profile = func() *pprof.Profile {
 	const name = "lifeguard.leases"
 	if p := pprof.Lookup(name); p != nil {
@@ -19,8 +19,8 @@ var profile = func() *pprof.Profile {
 	return pprof.NewProfile(name)
 }()
 
-// watch starts the timer that looks for leases held too long, unless it runs.
-// The caller holds the lock.
+// watch starts the timer that checks for leases held too long, unless it runs. The caller holds the
+// lock.
 func (ll *leaseList) watch(d time.Duration) {
 	if ll.ticking || ll.core.set.leakThreshold <= 0 {
 		return
@@ -33,12 +33,12 @@ func (ll *leaseList) watch(d time.Duration) {
 	}
 }
 
-// youth is how long a lease is held before the runtime is asked to tell when its Conn is
-// dropped. Most have ended by then, and to ask costs as much as all else about a lease.
+// youth is how long a lease is held before the runtime is asked to report when its Conn is dropped.
+// Most leases have ended by then, and asking costs as much as everything else about a lease.
 const youth = 20 * time.Millisecond
 
-// grow starts the timer for the leases that are young now, unless it runs. The caller
-// holds the lock.
+// grow starts the timer for the leases that are young now, unless it runs. The caller holds the
+// lock.
 func (ll *leaseList) grow(d time.Duration) {
 	if ll.growing {
 		return
@@ -51,8 +51,8 @@ func (ll *leaseList) grow(d time.Duration) {
 	}
 }
 
-// grown has every lease watched that was there when it ran last, and runs again if there
-// are younger ones.
+// grown registers every lease that existed at its last run with the runtime, and runs again if
+// there are younger ones.
 func (ll *leaseList) grown() {
 	ll.mu.Lock()
 	defer ll.mu.Unlock()
@@ -68,11 +68,12 @@ func (ll *leaseList) grown() {
 	}
 }
 
-// forgotten runs on the goroutine of all finalizers, which must not wait.
+// forgotten runs on the finalizer goroutine, which must not block.
 func forgotten(c *Conn) { go c.lease.collected() }
 
-// report tells of every lease that has been held for longer than the threshold,
-// once each (in the log: once for each site of an Acquire), and sees to it that it runs again when the next one may have been.
+// report reports every lease that has been held for longer than the threshold, once each (in the
+// log: once for each site of an Acquire), and schedules its next run for when the next lease may
+// exceed it.
 func (ll *leaseList) report() {
 	threshold := ll.core.set.leakThreshold
 	now := ll.core.tracker.Now()
@@ -83,7 +84,7 @@ func (ll *leaseList) report() {
 		age := now.Sub(l.start)
 		if age < threshold {
 			next = threshold - age
-			break // the rest is younger
+			break // the rest are younger
 		}
 		if l.reported.CompareAndSwap(false, true) {
 			l.leaked()
@@ -106,13 +107,13 @@ func (ll *leaseList) report() {
 	}
 }
 
-// leaked notes a leak, and where it comes from.
+// leaked records a leak, and its call site.
 func (l *lease) leaked() {
 	l.unit.meter.leaks.Add(1)
 	l.core.leaky.add(l.callers.site[0])
 }
 
-// tell logs and emits what happened to a lease.
+// tell logs and emits an event of a lease.
 func (l *lease) tell(level slog.Level, kind hooks.EventKind, text string) {
 	i := l.info(l.core.tracker.Now())
 	l.core.sites.tell(level, text, i, 1)
@@ -132,8 +133,8 @@ func (l *lease) event(kind hooks.EventKind) hooks.Event {
 		Took: l.core.tracker.Now().Sub(l.start)}
 }
 
-// collected takes back a lease whose Conn was dropped without Release. A command that
-// is still running on it ends first: it may have been the last use of the Conn.
+// collected reclaims a lease whose Conn was dropped without Release. A command that is still
+// running on it ends first: it may have been the last use of the Conn.
 func (l *lease) collected() {
 	l.orphan.Store(true)
 	if l.inFlight.Load() == 0 {

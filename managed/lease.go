@@ -16,8 +16,8 @@ import (
 	"github.com/lifeguard-redis/lifeguard/retry"
 )
 
-// lease is the record of one leased connection. The caller's Conn points to it, and not
-// for long the other way round, so that a Conn which is dropped can be collected.
+// lease is the record of one leased connection. The caller's Conn points to it; it points back only
+// for a short time, so that a dropped Conn can be collected.
 type lease struct {
 	core     *core
 	id       uint64
@@ -37,14 +37,14 @@ type lease struct {
 	state    atomic.Uint32
 	inFlight atomic.Int32
 	reported atomic.Bool
-	settled  atomic.Bool // the connection was given back
-	orphan   atomic.Bool // its Conn was collected and it is still to be taken back
+	settled  atomic.Bool // the connection was returned
+	orphan   atomic.Bool // its Conn was collected, and the lease is still to be reclaimed
 
 	// Of leaseList:
 	prev, next *lease
 	young      *Conn // the caller's, until it is watched
-	grown      bool  // it was there when the timer ran
-	watched    bool  // the runtime tells when it is dropped
+	grown      bool  // it already existed when the timer last ran
+	watched    bool  // the runtime reports when it is dropped
 }
 
 const (
@@ -122,8 +122,8 @@ func (l *lease) End(ctx context.Context, w conntrack.Watch, err error) error {
 	return err
 }
 
-// Seen implements hooks.Holder: what the node has refused says something about the node,
-// although nothing is repeated here.
+// Seen implements hooks.Holder: a refusal by the node is evidence about the node, even though
+// nothing is repeated here.
 func (l *lease) Seen(err error) {
 	if err == nil || err == redis.Nil {
 		return
@@ -147,23 +147,23 @@ type LeaseInfo struct {
 	InFlight bool // a command is running on it
 	Conn     hooks.ConnInfo
 
-	callers *callers // nil in one that a user made
+	callers *callers // nil in a LeaseInfo made by a user
 }
 
-// Site is the file and line of the Acquire.
+// Site returns the file and line of the Acquire.
 func (i LeaseInfo) Site() string {
 	site, _ := i.callers.resolve()
 	return site
 }
 
-// Stack is the call stack of the Acquire, one frame a line, as much of it as was kept:
-// see StackMode.
+// Stack returns the call stack of the Acquire, one frame per line, as much of it as was kept: see
+// StackMode.
 func (i LeaseInfo) Stack() string {
 	_, stack := i.callers.resolve()
 	return stack
 }
 
-// String is a short line for a log or an error.
+// String returns a short line for a log or an error.
 func (i LeaseInfo) String() string {
 	s := fmt.Sprintf("lease %d held %v", i.ID, i.Age.Round(time.Millisecond))
 	if i.Label != "" {
@@ -183,7 +183,7 @@ func (l *lease) info(now time.Time) LeaseInfo {
 		InFlight: l.inFlight.Load() > 0, Conn: l.tracked.Info(), callers: &l.callers}
 }
 
-// leaseList has the leases that are held on one node, the oldest first.
+// leaseList holds the leases of one node, the oldest first.
 type leaseList struct {
 	core        *core
 	mu          sync.Mutex
@@ -227,8 +227,7 @@ func (ll *leaseList) remove(l *lease) {
 	ll.n--
 }
 
-// oldest returns up to n leases, those that have been held for the longest, and how
-// many there are.
+// oldest returns up to n leases, those held for the longest, and the total number of leases.
 func (ll *leaseList) oldest(n int) (leases []*lease, all int) {
 	ll.mu.Lock()
 	defer ll.mu.Unlock()
@@ -239,14 +238,14 @@ func (ll *leaseList) oldest(n int) (leases []*lease, all int) {
 	return leases, ll.n
 }
 
-// len is how many leases are held.
+// len returns how many leases are held.
 func (ll *leaseList) len() int {
 	ll.mu.Lock()
 	defer ll.mu.Unlock()
 	return ll.n
 }
 
-// overdue is how many leases are held for longer than the leak threshold.
+// overdue returns how many leases are held for longer than the leak threshold.
 func (ll *leaseList) overdue() (n int) {
 	threshold := ll.core.set.leakThreshold
 	if threshold <= 0 {
@@ -256,12 +255,12 @@ func (ll *leaseList) overdue() (n int) {
 	ll.mu.Lock()
 	defer ll.mu.Unlock()
 	for l := ll.first; l != nil && now.Sub(l.start) >= threshold; l = l.next {
-		n++ // the rest is younger
+		n++ // the rest are younger
 	}
 	return n
 }
 
-// closed lets go of the leases of a client that was closed.
+// closed releases the leases of a client that was closed.
 func (ll *leaseList) closed() {
 	ll.mu.Lock()
 	for _, t := range []*time.Timer{ll.timer, ll.growth} {
@@ -289,8 +288,8 @@ func (ll *leaseList) infos(n int) []LeaseInfo {
 
 type labelKey struct{}
 
-// WithLabel names the leases that are acquired with the ctx it returns, for
-// Leases, leak reports and exhaustion errors.
+// WithLabel names the leases that are acquired with the returned ctx, for Leases, leak reports and
+// exhaustion errors.
 func WithLabel(ctx context.Context, label string) context.Context {
 	return context.WithValue(ctx, labelKey{}, label)
 }

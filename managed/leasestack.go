@@ -13,18 +13,18 @@ import (
 type StackMode int
 
 const (
-	// StackAuto keeps file and line. At places that have leaked a lease before it does
-	// what StackFull does.
+	// StackAuto keeps file and line. At call sites that have leaked a lease before it does what
+	// StackFull does.
 	StackAuto StackMode = iota
-	// StackFull keeps up to 24 frames and enters the lease in the runtime/pprof profile
-	// "lifeguard.leases". That takes about as long as all else that Acquire does.
+	// StackFull keeps up to 24 frames and adds the lease to the runtime/pprof profile
+	// "lifeguard.leases". That takes about as long as all the rest of Acquire.
 	StackFull
 	// StackSite keeps file and line only.
 	StackSite
 )
 
-// callers is the call stack of an Acquire. Its frames are resolved when they are asked
-// for: that is too slow for Acquire itself, and for an error that nobody prints.
+// callers is the call stack of an Acquire. Its frames are resolved only on demand: that is too slow
+// for Acquire itself, and for an error that nobody prints.
 type callers struct {
 	site [1]uintptr // the innermost frame
 	all  []uintptr  // the whole stack, nil where only the site was kept
@@ -32,7 +32,7 @@ type callers struct {
 
 const mostFrames = 24
 
-// keep keeps the stack above skip frames, of which this one is the second, as in
+// keep records the stack, skipping skip frames, of which this one is the second, as in
 // runtime.Callers. It reports whether that is the whole stack.
 func (c *callers) keep(skip int, mode StackMode, leaky *leakySites) bool {
 	if mode != StackFull {
@@ -47,7 +47,7 @@ func (c *callers) keep(skip int, mode StackMode, leaky *leakySites) bool {
 	return true
 }
 
-// resolve looks up the frames that were kept.
+// resolve looks up the recorded frames.
 func (c *callers) resolve() (site, all string) {
 	if c == nil || c.site[0] == 0 {
 		return "", ""
@@ -72,11 +72,11 @@ func (c *callers) resolve() (site, all string) {
 	}
 }
 
-// leakySites are the places in the program from which a lease has leaked. Asking costs
-// one load where there are none.
+// leakySites are the call sites at which a lease has leaked. A lookup costs one atomic load if
+// there are none.
 type leakySites struct {
 	mu    sync.Mutex
-	known atomic.Pointer[map[uintptr]struct{}] // never changed once it is here
+	known atomic.Pointer[map[uintptr]struct{}] // never modified once it is set
 }
 
 func (s *leakySites) has(pc uintptr) bool {

@@ -12,33 +12,33 @@ import (
 	"github.com/lifeguard-redis/lifeguard/monitor"
 )
 
-// meter counts, while commands run, what the Monitor tells of one unit. Demand and
-// dials are counted by hooks.
+// meter counts, while commands run, what the Monitor reports about one unit. Hooks count demand and
+// dials.
 type meter struct {
 	Dial, Wait, Hold, Command monitor.Histogram
 
 	leaks   atomic.Uint64
-	givenUp atomic.Uint64 // waits for a connection that a ctx ended
-	lost    atomic.Int64  // how long these were, ns
+	givenUp atomic.Uint64 // waits for a connection that ended with their ctx
+	lost    atomic.Int64  // total duration of these, ns
 
 	crowded atomic.Uint32 // commands that ended while others waited
 
-	looked atomic.Int64 // when the waits were last looked at, on the tracker's clock
+	looked atomic.Int64 // when the waits were last read, on the tracker's clock
 	mu     sync.Mutex
 	pools  [2]waits // main and pipeline
 }
 
-// waits is what go-redis had counted when it was last looked at.
+// waits holds go-redis's counters as last read.
 type waits struct {
 	count, timeouts uint32
 	ns              int64
 }
 
-// took hears of every command that came to its end.
+// took is called for every command that has ended.
 func (u *unit) took(cmd redis.Cmder, d time.Duration) {
 	const long = 100 * time.Millisecond
 	if d > long && command.MayBlock(cmd) {
-		return // it waited because it was told to
+		return // a blocking command: it was meant to wait
 	}
 	u.meter.Command.Record(d)
 	if u.node.InFlight(hooks.PoolMain) >= u.rdb.Options().PoolSize && u.meter.crowded.Add(1)%16 == 0 {
@@ -46,9 +46,8 @@ func (u *unit) took(cmd redis.Cmder, d time.Duration) {
 	}
 }
 
-// waiting is called while callers wait for connections. go-redis tells only how many
-// have waited and for how long together; looked at every few milliseconds, that
-// tells how the waits are distributed.
+// waiting is called while callers wait for connections. go-redis reports only how many have waited
+// and for how long in total; read every few milliseconds, these show how the waits are distributed.
 func (u *unit) waiting() {
 	const often = 5 * time.Millisecond
 	now := int64(u.core.tracker.Elapsed())
@@ -57,8 +56,8 @@ func (u *unit) waiting() {
 	}
 }
 
-// note records the waits since the last look: the mean of them, as often as there
-// were some, and those that got no connection.
+// note records the waits since the last read: their mean, once for each of them, and those that got
+// no connection.
 func (m *meter) note(rdb *redis.Client) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -77,8 +76,8 @@ func (m *meter) note(rdb *redis.Client) {
 	}
 }
 
-// gaveUp counts an Acquire whose ctx ended while it waited for a connection: go-redis
-// does not.
+// gaveUp counts an Acquire whose ctx ended while it waited for a connection; go-redis does not
+// count these.
 func (m *meter) gaveUp(after time.Duration) {
 	m.givenUp.Add(1)
 	m.lost.Add(int64(after))

@@ -12,11 +12,11 @@ import (
 	"github.com/lifeguard-redis/lifeguard/retry"
 )
 
-// WithMonitor makes the client's Monitor with these options and starts it: samples
-// are taken every period (monitor.WithInterval, default 10 s), thresholds are looked at, and
-// alerts that no callback gets are logged. Default: it starts nothing until a
-// callback is registered or its Start is called, but counts, so that Stats can be
-// asked for at any time. What monitor.New refuses is an error.
+// WithMonitor makes the client's Monitor with these options and starts it: samples are taken every
+// period (monitor.WithInterval, default 10 s), thresholds are checked, and alerts that no callback
+// gets are logged. Default: the Monitor is not started until a callback is registered or its Start
+// is called, but it counts, so that Stats can be read at any time. Options that monitor.New refuses
+// are an error.
 func WithMonitor(opts ...monitor.Option) Option {
 	return func(s *settings) error {
 		s.monitor, s.monitored = append(s.monitor, opts...), true
@@ -35,18 +35,18 @@ func (c *core) watch(retries func() retry.Stats) (err error) {
 	return err
 }
 
-// source is what the Monitor asks. Its fields belong to Sample, which is never
-// called twice at a time.
+// source is the Source of the Monitor. Its fields are used only by Sample, which is never called
+// concurrently.
 type source struct {
 	core  *core
 	nodes map[string]*sourceNode
 }
 
-// sourceNode is what is known of one address: usually one unit, more for a moment
-// when a node has left and come back.
+// sourceNode holds the numbers of one address: usually one unit, more for a moment when a node has
+// left and come back.
 type sourceNode struct {
 	units []*sourceUnit
-	past  monitor.Numbers // counters of units that are gone
+	past  monitor.Numbers // counters of units that no longer exist
 }
 
 type sourceUnit struct {
@@ -58,7 +58,7 @@ type sourceUnit struct {
 
 // Sample implements monitor.Source.
 func (s *source) Sample(sample *monitor.Sample) {
-	defer s.core.keeper.WantClients() // in the end, so that a first sample does not count that question
+	defer s.core.keeper.WantClients() // deferred, so that a first sample does not count the query
 	s.core.closeIfInsideIs()
 	s.meet()
 	s.holders(sample)
@@ -104,7 +104,7 @@ func (c *core) addRetries(n *monitor.Numbers) {
 	}
 }
 
-// meet takes in the units that came and marks those that left.
+// meet adds new units and marks those that have left.
 func (s *source) meet() {
 	known := map[*unit]*sourceUnit{}
 	for _, n := range s.nodes {
@@ -132,7 +132,7 @@ func (s *source) meet() {
 	}
 }
 
-// holders tells of those who hold a connection.
+// holders adds those who hold a connection.
 func (s *source) holders(sample *monitor.Sample) {
 	t := s.core.tracker
 	now, threshold := t.Now(), s.core.set.leakThreshold
@@ -160,14 +160,14 @@ func (s *source) holders(sample *monitor.Sample) {
 	})
 }
 
-// fill puts in what is known of one unit.
+// fill adds the numbers of one unit.
 func (u *sourceUnit) fill(n *monitor.Numbers) {
 	node := u.node
 	m := &u.meter
 	m.note(u.rdb)
 	ours := node.HitsOfOurs(func() { u.pools.Fill(n, u.rdb.Options(), u.poolStats()) })
 	u.hits = max(u.hits, n.Hits-min(n.Hits, ours))
-	n.Hits = u.hits // one after the other is read, and it must never fall
+	n.Hits = u.hits // the two are read one after the other, and it must never fall
 	n.PeakDemand = node.TakeSeenPeak(hooks.PoolMain) + node.TakeSeenPeak(hooks.PoolPipeline)
 	n.PeakInUse = min(n.PeakDemand, node.TakePeakOpen())
 	n.Dialing, n.Leases, n.LeasesOverdue = node.Dialing(), u.leases.len(), u.leases.overdue()
@@ -201,7 +201,7 @@ func (s *source) dialError(sample *monitor.Sample, u *sourceUnit) {
 	sample.LastDialError = &monitor.DialError{Time: f.Time.Round(0), Node: u.node.Addr(), Err: f.Err.Error()}
 }
 
-// tellOfServers says when it is not known how many clients a server has and takes.
+// tellOfServers reports gaps where it is unknown how many clients a server has and accepts.
 func (s *source) tellOfServers(sample *monitor.Sample) {
 	known := false
 	var why []string

@@ -13,7 +13,7 @@ import (
 	"github.com/lifeguard-redis/lifeguard/retry"
 )
 
-// many is what a client of several nodes is made of: a unit for each node.
+// many is the common part of clients of several nodes: it has a unit for each node.
 type many struct {
 	core  *core
 	retry *retry.Hook
@@ -25,8 +25,8 @@ type many struct {
 	client redis.UniversalClient
 	slots  slotMap
 	reload func()
-	calls  atomic.Int64           // commands under way
-	master atomic.Pointer[string] // with Sentinels: its address when last looked at
+	calls  atomic.Int64           // commands in progress
+	master atomic.Pointer[string] // with Sentinels: its address at the last check
 	moved  atomic.Pointer[redirect]
 }
 
@@ -45,7 +45,7 @@ func newMany(like *redis.Options, opts []Option, more ...retry.Option) (*many, e
 	return m, nil
 }
 
-// node makes the client of one node. go-redis calls it when it meets a new one.
+// node makes the client of one node. go-redis calls it at the first use of a node.
 func (m *many) node(opt *redis.Options, make func(*redis.Options) *redis.Client) *redis.Client {
 	u := &unit{core: m.core, retry: m.retry, make: make, inner: true, around: &m.users}
 	if err := u.build(*opt); err != nil {
@@ -59,7 +59,7 @@ func (m *many) node(opt *redis.Options, make func(*redis.Options) *redis.Client)
 	return u.rdb
 }
 
-// attach completes it with the client that go-redis made.
+// attach adds the client that go-redis made.
 func (m *many) attach(rdb redis.UniversalClient, reload func()) error {
 	m.client, m.reload = rdb, reload
 	m.core.closer, m.core.insideClosed = rdb.Close, m.insideClosed
@@ -71,9 +71,8 @@ func (m *many) attach(rdb redis.UniversalClient, reload func()) error {
 	return err
 }
 
-// stale asks for a new map of the cluster when a failure says that the old one
-// may be wrong. go-redis does that once a minute, and on MOVED. It
-// does one at a time, 200 ms apart.
+// stale asks for a new slot map when a failure says that the old one may be wrong. go-redis itself
+// does that once a minute, and on MOVED. It loads one map at a time, 200 ms apart.
 func (m *many) stale(r retry.Reason) {
 	switch r {
 	case retry.ReasonDial, retry.ReasonLost, retry.ReasonReadOnly, retry.ReasonClusterDown, retry.ReasonMasterDown, retry.ReasonMoved:
@@ -86,7 +85,7 @@ func (m *many) stale(r retry.Reason) {
 // addHook adds a user's hook to the client of several nodes.
 func (m *many) addHook(h redis.Hook) {
 	m.users.Add(h)
-	m.client.AddHook(conntrack.DialOnly(h)) // makes go-redis ask outer again
+	m.client.AddHook(conntrack.DialOnly(h)) // makes go-redis call outer again
 }
 
 // outer is the outermost hook of a client of several nodes.
@@ -167,12 +166,12 @@ func (o *outer) ProcessPipelineHook(send redis.ProcessPipelineHook) redis.Proces
 	return run
 }
 
-// failed turns an error into what the caller is to see.
+// failed turns an error into the one for the caller.
 func (m *many) failed(err error) error {
 	err = conntrack.Reveal(err)
 	switch {
 	case errors.Is(err, redis.ErrPoolTimeout), errors.Is(err, context.Canceled), errors.Is(err, ErrShutdown):
-		// says nothing about the map, and a look at it would need a connection, too
+		// It says nothing about the map, and loading the map would need a connection, too.
 	case retry.OutcomeOf(err) != retry.Answered:
 		m.stale(retry.ReasonDial)
 	default:
@@ -181,7 +180,7 @@ func (m *many) failed(err error) error {
 	return err
 }
 
-// unit finds the unit of a node's client.
+// unit returns the unit of a node's client.
 func (m *many) unit(rdb *redis.Client) (*unit, error) {
 	for _, u := range m.core.units() {
 		if u.rdb == rdb {
@@ -191,9 +190,9 @@ func (m *many) unit(rdb *redis.Client) (*unit, error) {
 	return nil, errors.New("lifeguard/managed: this node's client is not managed: it was not made by NewClient of the options")
 }
 
-// at finds the unit of an address.
+// at returns the unit of an address.
 func (m *many) at(addr string) (*unit, error) {
-	for _, u := range slices.Backward(m.core.units()) { // the last one, if it left and came back
+	for _, u := range slices.Backward(m.core.units()) { // the newest one, if the node left and came back
 		if u.node.Addr() == addr && u.main() {
 			return u, nil
 		}

@@ -13,8 +13,8 @@ import (
 	"github.com/lifeguard-redis/lifeguard/retry"
 )
 
-// Option changes how a managed client works. An invalid value makes New fail
-// with an error that names the option and the value.
+// Option changes how a managed client works. An invalid value makes New fail with an error that
+// names the option and the value.
 type Option func(*settings) error
 
 type settings struct {
@@ -35,7 +35,7 @@ type settings struct {
 	buffers        Buffers
 	monitor        []monitor.Option
 	monitored      bool             // WithMonitor was given
-	now, wall      func() time.Time // clocks of tests
+	now, wall      func() time.Time // clocks for tests
 }
 
 const unset = time.Duration(-1 << 62)
@@ -53,7 +53,7 @@ func defaults() settings {
 	}
 }
 
-// fill puts in what go-redis's options say where no option of ours was given.
+// fill takes values from go-redis's options where none of our options was given.
 func (s *settings) fill(opt *redis.Options) {
 	if s.maxAge == unset {
 		s.maxAge = opt.ConnMaxLifetime
@@ -78,8 +78,8 @@ func bad(option string, value any, why string) error {
 	return fmt.Errorf("lifeguard/managed: %s(%v): %s", option, value, why)
 }
 
-// WithLogger sets where leaks and other trouble are logged. Default:
-// slog.Default(). nil: the default; for silence, give it slog.DiscardHandler.
+// WithLogger sets the logger for leaks and other problems. Default: slog.Default(). nil: the
+// default; for no logs, pass slog.DiscardHandler.
 func WithLogger(l *slog.Logger) Option {
 	return func(s *settings) error {
 		if l != nil {
@@ -89,11 +89,11 @@ func WithLogger(l *slog.Logger) Option {
 	}
 }
 
-// WithEventHandler sets a function that is called for every connection and lease:
-// opened, failed, leased, released, leaked, reclaimed, closed and why. It is
-// called in order, by one goroutine at a time, never by the caller of a command;
-// it may block and may use the client. If it falls 65536 events behind, further
-// ones are dropped and that is logged. Default: none. nil: none.
+// WithEventHandler sets a function that is called for every event of a connection or lease: opened,
+// failed, leased, released, leaked, reclaimed, and closed, with the reason. It is called in order,
+// by one goroutine at a time, never by the caller of a command; it may block and may use the
+// client. If it falls 65536 events behind, further ones are dropped and that is logged. Default:
+// none. nil: none.
 func WithEventHandler(f func(hooks.Event)) Option {
 	return func(s *settings) error {
 		s.onEvent = f
@@ -101,9 +101,8 @@ func WithEventHandler(f func(hooks.Event)) Option {
 	}
 }
 
-// WithLeakThreshold sets how long a lease may be held before that is reported,
-// once, with the stack of its Acquire; and once more when it comes back. Default
-// 1 minute. 0 or negative: never.
+// WithLeakThreshold sets how long a lease may be held before that is reported, once, with the stack
+// of its Acquire; its later release is reported, too. Default 1 minute. 0 or negative: never.
 func WithLeakThreshold(d time.Duration) Option {
 	return func(s *settings) error { s.leakThreshold = d; return nil }
 }
@@ -120,9 +119,8 @@ func WithLeaseStacks(m StackMode) Option {
 	}
 }
 
-// WithAcquireTimeout bounds how long an Acquire waits for a connection, besides
-// its ctx. Default 0: Options.PoolTimeout of go-redis bounds the wait for a slot.
-// Negative is an error.
+// WithAcquireTimeout bounds how long an Acquire waits for a connection, in addition to its ctx.
+// Default 0: Options.PoolTimeout of go-redis bounds the wait for a slot. Negative is an error.
 func WithAcquireTimeout(d time.Duration) Option {
 	return func(s *settings) error {
 		if d < 0 {
@@ -133,17 +131,17 @@ func WithAcquireTimeout(d time.Duration) Option {
 	}
 }
 
-// WithValidateAfter sets how long a connection may have been idle (no network
-// traffic) for an Acquire to hand it out without a real PING. Default 30 s.
-// 0: every Acquire sends a PING. Negative: none does.
+// WithValidateAfter sets how long a connection may have been idle (no network traffic) for an
+// Acquire to return it without a real PING. Default 30 s. 0: every Acquire sends a PING. Negative:
+// none does.
 func WithValidateAfter(d time.Duration) Option {
 	return func(s *settings) error { s.validateAfter = d; return nil }
 }
 
-// WithMaxAge sets the age at which a connection is closed: it is never given out
-// past it, and when idle it is closed a little before. Default:
-// Options.ConnMaxLifetime, which is none. 0: none. Negative is an error. While
-// the server takes no new connections, none is closed for its age.
+// WithMaxAge sets the age at which a connection is closed: after that it is never used again, and
+// when idle it is closed a little earlier. Default: Options.ConnMaxLifetime, which is none. 0:
+// none. Negative is an error. While the server accepts no new connections, none is closed for its
+// age.
 func WithMaxAge(d time.Duration) Option {
 	return func(s *settings) error {
 		if d < 0 {
@@ -154,10 +152,9 @@ func WithMaxAge(d time.Duration) Option {
 	}
 }
 
-// WithMaxAgeJitter spreads the closing of connections that were opened together:
-// each lives for its maximum age less a random part of this fraction of it, drawn
-// once. Default: Options.ConnMaxLifetimeJitter, else 0.1. 0: none. Outside of 0
-// to 1 is an error.
+// WithMaxAgeJitter spreads the closing of connections that were opened together: each one's maximum
+// age is reduced by a random part of this fraction of it, chosen once. Default:
+// Options.ConnMaxLifetimeJitter, else 0.1. 0: none. Outside of 0 to 1 is an error.
 func WithMaxAgeJitter(fraction float64) Option {
 	return func(s *settings) error {
 		if !(fraction >= 0 && fraction <= 1) {
@@ -168,12 +165,11 @@ func WithMaxAgeJitter(fraction float64) Option {
 	}
 }
 
-// WithMaxIdle sets how long connections are kept that nobody needs: the pool
-// shrinks to the peak of concurrent use over that time plus MinIdleConns, without
-// traffic to MinIdleConns. Where heartbeats are due and MinIdleConns is above 0,
-// one more stays: a heartbeat takes one out of the pool, for which go-redis would
-// dial another each time. Default: Options.ConnMaxIdleTime, which is 30 minutes,
-// negative for never. 0: they are kept. Negative is an error.
+// WithMaxIdle sets how long connections are kept that nobody needs: the pool shrinks to the peak of
+// concurrent use over that time plus MinIdleConns; without traffic, to MinIdleConns. If heartbeats
+// are due and MinIdleConns is above 0, one more is kept: a heartbeat takes one out of the pool, for
+// which go-redis would dial another each time. Default: Options.ConnMaxIdleTime, which is 30
+// minutes, negative for never. 0: all are kept. Negative is an error.
 func WithMaxIdle(d time.Duration) Option {
 	return func(s *settings) error {
 		if d < 0 {
@@ -184,16 +180,15 @@ func WithMaxIdle(d time.Duration) Option {
 	}
 }
 
-// WithHeartbeat sets how long a connection is idle before it gets a real PING,
-// so that neither the server nor a load balancer closes it. Default: automatic,
-// 3/4 of the server's `timeout` where it has one and may be asked for it, else
-// none. 0: none. Negative: automatic.
+// WithHeartbeat sets how long a connection is idle before it gets a real PING, so that neither the
+// server nor a load balancer closes it. Default: automatic, 3/4 of the server's `timeout` if it has
+// one and allows the question, else none. 0: none. Negative: automatic.
 func WithHeartbeat(d time.Duration) Option {
 	return func(s *settings) error { s.heartbeat = max(d, -1); return nil }
 }
 
-// WithFailureDetection sets how half-open connections are found when one connection
-// fails. Default: FailureDetection{}, which is on.
+// WithFailureDetection sets how half-open connections are detected when one connection fails.
+// Default: FailureDetection{}, which is on.
 func WithFailureDetection(p FailureDetection) Option {
 	return func(s *settings) error {
 		s.detection = p

@@ -2,8 +2,8 @@ package managed
 
 import "github.com/redis/go-redis/v9"
 
-// PoolStats is redis.Client's, without the connections that go-redis counts for
-// MinIdleConns although their dial has failed. Safe for concurrent use.
+// PoolStats is redis.Client's, without the connections that go-redis counts for MinIdleConns
+// although their dial has failed. Safe for concurrent use.
 func (c *Client) PoolStats() *redis.PoolStats {
 	ps := c.Client.PoolStats()
 	c.unit.leaveOutUnborn(ps)
@@ -38,7 +38,7 @@ func (u *unit) poolStats() *redis.PoolStats {
 	return ps
 }
 
-// leaveOutUnborn: only those that wait in the pool are there for longer than a moment.
+// leaveOutUnborn: only those that wait in the pool exist for longer than a moment.
 func (u *unit) leaveOutUnborn(ps *redis.PoolStats) {
 	n := min(uint32(max(u.node.Unborn(), 0)), ps.IdleConns, ps.TotalConns)
 	ps.IdleConns -= n

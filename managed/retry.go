@@ -9,10 +9,9 @@ import (
 	"github.com/lifeguard-redis/lifeguard/retry"
 )
 
-// WithRetry sets what is sent again, how often and when. Default: retry.Default()
-// with the limits of Options.MaxRetries, MinRetryBackoff and MaxRetryBackoff.
-// go-redis's own retries are always off: they repeat writes that may have been
-// carried out.
+// WithRetry sets what is sent again, how often and when. Default: retry.Default() with the limits
+// of Options.MaxRetries, MinRetryBackoff and MaxRetryBackoff. go-redis's own retries are always
+// off: they repeat writes that may have been executed.
 func WithRetry(p retry.Policy) Option {
 	return func(s *settings) error {
 		if err := p.Validate(); err != nil {
@@ -23,7 +22,7 @@ func WithRetry(p retry.Policy) Option {
 	}
 }
 
-// retryPolicy takes go-redis's options for our limits.
+// retryPolicy takes our limits from go-redis's options.
 func retryPolicy(opt *redis.Options) retry.Policy {
 	p := retry.Default()
 	switch {
@@ -45,8 +44,8 @@ func retryPolicy(opt *redis.Options) retry.Policy {
 	return p
 }
 
-// retryHook makes the hook that repeats commands. seen hears of each repetition, before
-// the user does.
+// retryHook makes the hook that repeats commands. seen is called for each repetition, before the
+// user's OnRetry.
 func (c *core) retryHook(opt *redis.Options, seen func(retry.Attempt), more ...retry.Option) *retry.Hook {
 	p := retryPolicy(opt)
 	if c.set.retry != nil {
@@ -63,8 +62,8 @@ func (c *core) retryHook(opt *redis.Options, seen func(retry.Attempt), more ...r
 		retry.WithBreakerHandler(c.breakerChanged)}, more...)...)
 }
 
-// breakerChanged hears of a breaker: a node on which all has failed for so long answers
-// nobody, if nothing worse is known of it.
+// breakerChanged is called when a breaker changes: a node that has failed for so long counts as
+// answering nobody, unless something worse is known of it.
 func (c *core) breakerChanged(addr string, open bool, cause error) {
 	for _, u := range c.units() {
 		if c.calls != nil && u.node.Addr() != addr {
@@ -80,4 +79,4 @@ func (c *core) breakerChanged(addr string, open bool, cause error) {
 
 var _ interface {
 	Unsent() bool
-} = (*hooks.ConnError)(nil) // what package retry asks of errors
+} = (*hooks.ConnError)(nil) // the interfaces that package retry looks for in errors

@@ -12,8 +12,8 @@ import (
 	"github.com/lifeguard-redis/lifeguard/internal/errtext"
 )
 
-// Ring is a go-redis ring client whose connections, on all shards, are watched
-// over. It is a redis.UniversalClient and safe for concurrent use.
+// Ring is a go-redis ring client whose connections, on all shards, are managed. It is a
+// redis.UniversalClient and safe for concurrent use.
 type Ring struct {
 	*redis.Ring
 	*core
@@ -21,9 +21,9 @@ type Ring struct {
 	options *redis.RingOptions // as given
 }
 
-// NewRingClient makes a ring client. It opens nothing, but go-redis's own health
-// check of the shards starts at once. opt is cloned, never changed. Invalid
-// options give an error that names the option and its value.
+// NewRingClient makes a ring client. It opens nothing, but go-redis's own health check of the
+// shards starts at once. opt is cloned, never changed. Invalid options are an error that names the
+// option and its value.
 func NewRingClient(opt *redis.RingOptions, opts ...Option) (*Ring, error) {
 	if opt == nil {
 		return nil, errors.New("lifeguard/managed: RingOptions: nil: give at least &redis.RingOptions{Addrs: ...}")
@@ -53,11 +53,11 @@ func NewRingClient(opt *redis.RingOptions, opts ...Option) (*Ring, error) {
 	return &Ring{Ring: rdb, core: m.core, many: m, options: ringGiven(rdb.Options(), opt)}, nil
 }
 
-// NewRing is NewRingClient for those who replace redis.NewRing: it panics where
-// NewRingClient returns an error.
+// NewRing is NewRingClient as a replacement for redis.NewRing: it panics where NewRingClient
+// returns an error.
 func NewRing(opt *redis.RingOptions, opts ...Option) *Ring { return must(NewRingClient(opt, opts...)) }
 
-// ringLike has those of a ring's options that are validated and taken over.
+// ringLike returns those of a ring's options that are validated and used.
 func ringLike(o *redis.RingOptions) *redis.Options {
 	return &redis.Options{PoolSize: o.PoolSize, MinIdleConns: o.MinIdleConns, MaxIdleConns: o.MaxIdleConns,
 		MaxActiveConns: o.MaxActiveConns, MaxRetries: o.MaxRetries, DB: o.DB,
@@ -67,11 +67,11 @@ func ringLike(o *redis.RingOptions) *redis.Options {
 		ConnMaxIdleTime: o.ConnMaxIdleTime, ConnMaxLifetime: o.ConnMaxLifetime, ConnMaxLifetimeJitter: o.ConnMaxLifetimeJitter}
 }
 
-// aliveWithin makes the check of a ring's shards: go-redis gives the keys of one
-// that fails three times to the others. Like its own, a PING, but that sees
-// through our errors, so that a pool without a free connection is no failure, and
-// a connection that breaks under it is none either: the server answers on
-// another one, or does not within the time to the next check.
+// aliveWithin makes the health check of a ring's shards: go-redis moves the keys of a shard that
+// fails three times to the others. Like go-redis's own check it sends a PING, but it sees through
+// our errors: a pool without a free connection is not a failure, and neither is a connection that
+// breaks during the check, because the server then answers on another one, or fails to before the
+// next check.
 func aliveWithin(every time.Duration) func(context.Context, *redis.Client) bool {
 	const tries = 10
 	if every == 0 {
@@ -106,7 +106,7 @@ func (r *Ring) Acquire(ctx context.Context, key string) (*Conn, error) {
 	return u.acquire(ctx, r.own, u.rdb, false)
 }
 
-// TryAcquire is Acquire, but never waits for a free slot; see Client.TryAcquire.
+// TryAcquire is Acquire without waiting for a free slot; see Client.TryAcquire.
 func (r *Ring) TryAcquire(ctx context.Context, key string) (*Conn, error) {
 	u, err := r.owner(key)
 	if err != nil {
@@ -143,8 +143,8 @@ func (r *Ring) owner(key string) (*unit, error) {
 	return r.unit(rdb)
 }
 
-// Warm opens connections until each shard has n that are ready; see Client.Warm.
-// It returns how many are ready on all of them.
+// Warm opens connections until each shard has n that are ready; see Client.Warm. It returns how
+// many are ready on all of them together.
 func (r *Ring) Warm(ctx context.Context, n int) (int, error) {
 	var units []*unit
 	for _, rdb := range r.GetShardClients() {
@@ -157,9 +157,8 @@ func (r *Ring) Warm(ctx context.Context, n int) (int, error) {
 	return r.warm(ctx, units, n)
 }
 
-// AddHook adds a hook, as in go-redis: it sees each call once, with the error that the
-// caller gets; see Client.AddHook. Hooks that OnNewNode adds to the client of a node see
-// each attempt there.
+// AddHook adds a hook, as in go-redis: it sees each call once, with the error that the caller gets;
+// see Client.AddHook. Hooks that OnNewNode adds to the client of a node see each attempt there.
 func (r *Ring) AddHook(hook redis.Hook) { r.many.addHook(hook) }
 
 // Close closes the client at once, as in go-redis.

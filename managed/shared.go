@@ -17,11 +17,10 @@ type sharedClient struct {
 	users  int
 }
 
-// Shared returns a handle on the one client of this process for url, so that
-// packages which do not know of each other share one pool. The first caller
-// makes it, with its options; those of later callers are not looked at. Each
-// handle is to be closed once; the last Close closes the client. Nothing is
-// dialed. URLs are compared as text.
+// Shared returns a handle on the one client of this process for url, so that independent packages
+// share one pool. The first call makes the client, with its options; those of later calls are
+// ignored. Close each handle once; the last Close closes the client. Nothing is dialed. URLs are
+// compared as text.
 func Shared(url string, opts ...Option) (*Client, error) {
 	shared.Lock()
 	defer shared.Unlock()
@@ -48,8 +47,8 @@ func Shared(url string, opts ...Option) (*Client, error) {
 	return &c, nil
 }
 
-// cloneForHandle gives a handle a client of its own over the shared pools, so that it can
-// be closed while others go on.
+// cloneForHandle gives a handle its own client over the shared pools, so that it can be closed
+// while others remain open.
 func (c *Client) cloneForHandle() {
 	opt := c.unit.rdb.Options()
 	c.Client = c.unit.rdb.WithTimeout(opt.ReadTimeout)

@@ -15,8 +15,8 @@ import (
 	"github.com/lifeguard-redis/lifeguard/internal/errtext"
 )
 
-// ErrShutdown is returned by commands that come after CloseGracefully; errors.Is
-// with redis.ErrClosed holds too. They were not sent.
+// ErrShutdown is returned by commands after CloseGracefully was called; errors.Is with
+// redis.ErrClosed is true as well. They were not sent.
 var ErrShutdown error = shutdownError{}
 
 type shutdownError struct{}
@@ -26,10 +26,10 @@ func (shutdownError) Is(target error) bool { return target == redis.ErrClosed }
 
 // HeldError says which leases and commands CloseGracefully interrupted when its ctx ended.
 type HeldError struct {
-	Leases   []LeaseInfo      // that were still held
+	Leases   []LeaseInfo      // leases that were still held
 	InFlight []hooks.ConnInfo // connections with a command in flight and no lease
 	Waiting  int              // further commands and transactions: waiting for a connection, or between attempts
-	Err      error            // ctx's
+	Err      error            // the error of ctx
 }
 
 func (e *HeldError) Error() string {
@@ -48,20 +48,20 @@ func (e *HeldError) Error() string {
 	return b.String()
 }
 
-// Unwrap gives ctx's error.
+// Unwrap returns the error of ctx.
 func (e *HeldError) Unwrap() error { return e.Err }
 
 // Timeout reports whether ctx's deadline passed. It makes the error a net.Error.
 func (e *HeldError) Timeout() bool { return errtext.IsTimeout(e.Err) }
 
-// Temporary is Timeout.
+// Temporary returns the same as Timeout.
 func (e *HeldError) Temporary() bool { return e.Timeout() }
 
-// CloseGracefully closes the client once it is unused: new commands and leases are
-// refused with ErrShutdown, commands in flight, transactions and leases may finish, then the
-// client is closed. When ctx ends first, it is closed all the same and the error
-// is a *HeldError that names who held what. Subscriptions do not hold it up. A
-// second call returns redis.ErrClosed. On a handle of Shared it is Close.
+// CloseGracefully closes the client once it is unused: new commands and leases are refused with
+// ErrShutdown; commands in flight, transactions and leases may finish; then the client is closed.
+// If ctx ends first, it is closed anyway and the error is a *HeldError that names who held what.
+// Subscriptions do not delay it. A second call returns redis.ErrClosed. On a handle of Shared it is
+// Close.
 func (c *Client) CloseGracefully(ctx context.Context) error {
 	if c.own.close != nil {
 		return c.Close()

@@ -10,10 +10,9 @@ import (
 // sitePause is the time between two lines about the same call site.
 const sitePause = time.Minute
 
-// siteLog writes what happens to leases: one line per text and call site a minute,
-// so that a site that leaks five hundred leases does not write five hundred stacks.
-// The first one is written at once; those that follow are counted, and the line of the
-// next minute has their number.
+// siteLog logs events of leases: one line per text and call site a minute, so that a site that
+// leaks five hundred leases does not log five hundred stacks. The first event is logged at once;
+// those that follow are counted, and the next minute's line has their number.
 type siteLog struct {
 	log *slog.Logger
 
@@ -30,7 +29,7 @@ type siteCount struct {
 	longest time.Duration // of these, held
 }
 
-// tell writes or counts n leases of one site, of which l is the oldest.
+// tell logs or counts n leases of one site, of which l is the oldest.
 func (s *siteLog) tell(level slog.Level, text string, l LeaseInfo, n int) {
 	key := siteKey{text, l.Site()}
 	s.mu.Lock()
@@ -52,7 +51,7 @@ func (s *siteLog) tell(level slog.Level, text string, l LeaseInfo, n int) {
 		"connection", l.Conn.ID, "node", l.Conn.Node, "last_command", l.Conn.LastCommand, "stack", l.Stack())
 }
 
-// next begins the next minute.
+// next starts the next minute.
 func (s *siteLog) next() {
 	s.mu.Lock()
 	counted := s.take()
@@ -64,7 +63,7 @@ func (s *siteLog) next() {
 	s.write(counted)
 }
 
-// close writes what was counted.
+// close logs what was counted.
 func (s *siteLog) close() {
 	s.mu.Lock()
 	if s.timer != nil {
@@ -76,8 +75,7 @@ func (s *siteLog) close() {
 	s.write(counted)
 }
 
-// take returns what was counted, and forgets sites of which nothing more has come. The
-// caller holds the lock.
+// take returns the counts, and forgets sites without a new event. The caller holds the lock.
 func (s *siteLog) take() map[siteKey]siteCount {
 	counted := map[siteKey]siteCount{}
 	for key, c := range s.sites {

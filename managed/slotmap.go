@@ -8,9 +8,9 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// slotMap is how a client waits for the first map of its cluster, which go-redis
-// loads with no regard for the ctx of the call that needs it: from servers or
-// Sentinels that are silent that takes many seconds. One call loads it for all.
+// slotMap makes clients wait for the first map of their cluster with their ctx. go-redis loads it
+// without regard for the ctx of the call that needs it: if servers or Sentinels do not reply, that
+// takes many seconds. One call loads it for all.
 type slotMap struct {
 	known atomic.Bool
 	mu    sync.Mutex
@@ -63,7 +63,7 @@ func (m *many) awaitMap(ctx context.Context) error {
 	}
 }
 
-// noMapError is why a command was not sent whose ctx ended before it was known where to.
+// noMapError is the error of a command whose ctx ended before its node was known: it was not sent.
 type noMapError struct{ err error }
 
 func (e *noMapError) Error() string {

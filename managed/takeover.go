@@ -12,14 +12,13 @@ import (
 	"github.com/lifeguard-redis/lifeguard/retry"
 )
 
-// errSilent is why it is not: nothing was sent.
+// errSilent is the error of such a command: nothing was sent.
 type errSilent struct{}
 
 func (errSilent) Error() string { return "lifeguard/managed: the node answers nobody: ask another one" }
 func (errSilent) Unsent() bool  { return true }
 
-// asksSilent reports whether a command asks a node for the slot map that
-// answers nobody.
+// asksSilent reports whether a command asks a node that answers nobody for the slot map.
 func (u *unit) asksSilent(cmd redis.Cmder) bool {
 	if cmd.Name() != "cluster" || !u.keep.Silent() {
 		return false
@@ -28,8 +27,8 @@ func (u *unit) asksSilent(cmd redis.Cmder) bool {
 	return slots
 }
 
-// takenOver asks other nodes whether this one is still a master. If it is not,
-// the slot map is renewed, and what waits for it is ended.
+// takenOver asks other nodes whether this one is still a master. If it is not, the slot map is
+// renewed, and commands that wait for the node are ended.
 func (m *many) takenOver(u *unit) {
 	cluster, ok := m.client.(*redis.ClusterClient)
 	if !ok {
@@ -76,8 +75,8 @@ const (
 	settleFor  = 100 * time.Millisecond
 )
 
-// renew loads the slot map until the node is no master in it, for a little: the
-// others hear of a failover one after the other, and go-redis asks any of them.
+// renew loads the slot map until the node is no longer a master in it, for a short time: the other
+// nodes learn of a failover one after the other, and go-redis asks any of them.
 func (m *many) renew(cluster *redis.ClusterClient, u *unit) {
 	ctx, cancel := context.WithTimeout(m.core.ctx, m.core.set.detection.Patience)
 	defer cancel()
@@ -86,7 +85,7 @@ func (m *many) renew(cluster *redis.ClusterClient, u *unit) {
 		defer close(done)
 		for ctx.Err() == nil {
 			var listed atomic.Bool
-			// It loads the map first.
+			// ForEachMaster loads the map first.
 			err := cluster.ForEachMaster(ctx, func(_ context.Context, c *redis.Client) error {
 				if sameAddr(c.Options().Addr, u.node.Addr()) {
 					listed.Store(true)
@@ -105,9 +104,9 @@ func (m *many) renew(cluster *redis.ClusterClient, u *unit) {
 	}
 }
 
-// elsewhere sees to a master that was taken over until its commands are elsewhere:
-// the errors of those that waited for it have the map loaded by go-redis, too,
-// perhaps from a node that has not heard of it yet. A replica may just be slow.
+// elsewhere watches a master that was taken over until its commands go to another node: the errors
+// of those that waited for it make go-redis load the map, too, perhaps from a node that has not
+// learned of the failover yet. A replica may just be slow.
 func (m *many) elsewhere(cluster *redis.ClusterClient, u *unit) {
 	for range 2 {
 		if !pause(m.core.ctx, settleFor) {
@@ -118,7 +117,7 @@ func (m *many) elsewhere(cluster *redis.ClusterClient, u *unit) {
 	}
 }
 
-// redirect is what a lease was answered: its slot is elsewhere.
+// redirect is the redirection that a lease got: its slot is on another node.
 type redirect struct {
 	from  string // address of the node that said so
 	again bool   // the map may still name it for a moment
@@ -149,11 +148,12 @@ func (m *many) follow(ctx context.Context, cluster *redis.ClusterClient, key str
 	}
 }
 
-// renewFor renews the slot map, and again for a little while it names the node that has
-// sent a lease away: go-redis asks any node, which may not have heard of it yet.
+// renewFor renews the slot map, and repeats that for a short time while the map still names the
+// node that redirected a lease: go-redis asks any node, which may not have learned of the change
+// yet.
 func (m *many) renewFor(ctx context.Context, cluster *redis.ClusterClient, key string, r *redirect) {
 	for range 20 {
-		// It loads the map first.
+		// ForEachMaster loads the map first.
 		if cluster.ForEachMaster(ctx, func(context.Context, *redis.Client) error { return nil }) != nil || !r.again {
 			return
 		}
@@ -164,7 +164,7 @@ func (m *many) renewFor(ctx context.Context, cluster *redis.ClusterClient, key s
 	}
 }
 
-// pause waits; it reports whether the ctx is still alive.
+// pause waits; it reports false if ctx ended first.
 func pause(ctx context.Context, d time.Duration) bool {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
@@ -176,8 +176,7 @@ func pause(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// sameAddr compares an address of the slot map, whose host may be left out, with
-// one that was dialed.
+// sameAddr compares an address of the slot map, whose host may be empty, with one that was dialed.
 func sameAddr(listed, dialed string) bool {
 	if listed == dialed {
 		return true

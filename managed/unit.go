@@ -15,29 +15,29 @@ import (
 	"github.com/lifeguard-redis/lifeguard/retry"
 )
 
-// unit is a go-redis client of one server with everything that hangs on it.
+// unit is a go-redis client of one server with everything that belongs to it.
 type unit struct {
 	core  *core
 	rdb   *redis.Client
 	node  *conntrack.Node
-	keep  upkeep.Node // what maintenance knows of it
+	keep  upkeep.Node // its maintenance
 	hook  *conntrack.Hook
 	retry *retry.Hook
 	make  func(*redis.Options) *redis.Client // nil: redis.NewClient
 	inner bool                               // a node of a cluster or ring: an outer hook repeats
 
-	users  *conntrack.Users // hooks of the user, around what the client does; nil for a node of a cluster or ring
-	around *conntrack.Users // of a node: those of the whole client, around what leases do
+	users  *conntrack.Users // hooks of the user, around calls of the client; nil for a node of a cluster or ring
+	around *conntrack.Users // of a node: the hooks of the whole client, around commands on leases
 
 	leases   leaseList
 	meter    meter
 	breaker  interface{ BreakerOpen() bool }
 	blocking blockers
 
-	wasMaster bool // other nodes of the cluster said so when it last answered nobody
+	wasMaster bool // according to other nodes of the cluster, when it last answered nobody
 }
 
-// newUnit makes a unit of a user's options, which it does not change.
+// newUnit makes a unit from a user's options, which it does not change.
 func (c *core) newUnit(opt *redis.Options) (*unit, error) {
 	u := &unit{core: c, users: &conntrack.Users{}}
 	u.retry = c.retryHook(opt, u.repeating)
@@ -54,8 +54,8 @@ func (c *core) newUnit(opt *redis.Options) (*unit, error) {
 	return u, nil
 }
 
-// build makes the go-redis client. What go-redis does about age, idleness and
-// retries is switched off: it is done here.
+// build makes the go-redis client. go-redis's own handling of age, idle time and retries is
+// disabled: it is done here.
 func (u *unit) build(opt redis.Options) error {
 	minIdle := opt.MinIdleConns
 	tame(&opt)
@@ -76,14 +76,14 @@ func (u *unit) build(opt redis.Options) error {
 	return nil
 }
 
-// on gives the unit its node, before anything is dialed.
+// on sets the unit's node, before anything is dialed.
 func (u *unit) on(node *conntrack.Node) {
 	u.node = node
 	u.leases.core = u.core
 	node.OnDialTook(u.meter.Dial.Record)
 }
 
-// tame switches off what is done here instead.
+// tame disables what is done here instead.
 func tame(opt *redis.Options) {
 	opt.ConnMaxIdleTime, opt.ConnMaxLifetime, opt.ConnMaxLifetimeJitter = -1, 0, 0
 	opt.MaxRetries = -1
@@ -113,18 +113,18 @@ func (u *unit) bind(rdb *redis.Client, minIdle int) {
 	u.core.add(u)
 }
 
-// dropped hears that its node has left the cluster.
+// dropped is called when the node has left the cluster.
 func (u *unit) dropped() {
 	if b := u.blocking.unit.Load(); b != nil {
-		_ = b.rdb.Close() // go-redis knows nothing of it
+		_ = b.rdb.Close() // go-redis does not know of it
 		u.core.keeper.Drop(&b.keep)
 		u.core.remove(b)
 	}
 	u.core.remove(u)
 }
 
-// tablePatience is how long a cluster waits for a connection to ask a node for the table
-// of its commands.
+// tablePatience is how long a cluster waits for a connection on which to ask a node for the command
+// table.
 const tablePatience = 20 * time.Millisecond
 
 // processInner runs a command on a node of a cluster or ring.
@@ -136,9 +136,8 @@ func (u *unit) processInner(ctx context.Context, cmd redis.Cmder, next redis.Pro
 		return errSilent{}
 	}
 	if ctx.Done() == nil && strings.EqualFold(cmd.Name(), "command") {
-		// go-redis asks for the table of commands without the ctx of the command that it
-		// is about to send, which goes without if there is no answer (cmdsInfo,
-		// osscluster.go).
+		// go-redis asks for the command table without the ctx of the command that it is about to
+		// send; without an answer it sends the command anyway (cmdsInfo, osscluster.go).
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, tablePatience)
 		defer cancel()
@@ -146,8 +145,8 @@ func (u *unit) processInner(ctx context.Context, cmd redis.Cmder, next redis.Pro
 	return next(ctx, cmd)
 }
 
-// processAlone runs a command of a Conn or a transaction on such a node. Whatever a
-// transaction returns, go-redis does not repeat; but it does repeat its WATCH.
+// processAlone runs a command of a Conn or a transaction on such a node. go-redis does not repeat a
+// transaction, whatever it returns; but it does repeat its WATCH.
 func processAlone(ctx context.Context, cmd redis.Cmder, next redis.ProcessHook) error {
 	if cmd.Name() != "watch" {
 		ctx = retry.Alone(ctx)
@@ -163,7 +162,7 @@ func (u *unit) process(ctx context.Context, cmd redis.Cmder, next redis.ProcessH
 	return u.retry.Process(ctx, cmd, next)
 }
 
-// failed turns the error of a call that took so long into what the caller is to see.
+// failed turns the error of a call of that duration into the one for the caller.
 func (u *unit) failed(ctx context.Context, err error, after time.Duration) error {
 	switch {
 	case errors.Is(err, redis.ErrPoolTimeout):
@@ -185,17 +184,17 @@ func (u *unit) gaveUpQueueing(ctx context.Context, err error) bool {
 	return cause != nil && errors.Is(err, cause) && retry.OutcomeOf(err) == retry.NotSent && !errors.As(err, &ce) && u.full()
 }
 
-// noneFree makes the error of a caller who got no connection.
+// noneFree makes the error of a caller that got no connection.
 func (u *unit) noneFree(err error, waited time.Duration) error {
 	err = u.exhausted(err, waited)
 	if u.inner {
-		err = conntrack.Hide(err) // a cluster would wait again, and again
+		err = conntrack.Hide(err) // a cluster would wait again and again
 	}
 	return err
 }
 
-// full reports whether every slot of the main pool is taken, or more callers want
-// one than there are. Pipelines that find none in their own pool come here, too.
+// full reports whether every slot of the main pool is taken, or more callers want one than there
+// are. Pipelines that find none in their own pool use the main pool, too.
 func (u *unit) full() bool {
 	opt := u.rdb.Options()
 	n := u.node.Main()
@@ -234,10 +233,10 @@ func pipelinePool(opt *redis.Options) int {
 	return max(opt.PipelinePoolSize, 0)
 }
 
-// repeating hears of each repetition.
+// repeating is called for each repetition.
 func (u *unit) repeating(a retry.Attempt) {
 	if a.Reason == retry.ReasonReadOnly {
-		u.keep.ReadOnly() // the next attempt is to have a new connection
+		u.keep.ReadOnly() // the next attempt must get a new connection
 	}
 }
 

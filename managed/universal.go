@@ -12,7 +12,7 @@ import (
 	"github.com/lifeguard-redis/lifeguard/retry"
 )
 
-// UniversalClient is what all managed clients have: everything of
+// UniversalClient is the common interface of all managed clients: everything of
 // redis.UniversalClient, and the management that does not depend on keys.
 type UniversalClient interface {
 	redis.UniversalClient
@@ -37,9 +37,8 @@ var (
 	_ UniversalClient = (*Ring)(nil)
 )
 
-// NewUniversal makes the client that redis.NewUniversalClient would make of the
-// same options: a ClusterClient, a Client of the master that Sentinels name, or a
-// Client.
+// NewUniversal makes the client that redis.NewUniversalClient would make from the same options: a
+// ClusterClient, a Client of the master that Sentinels name, or a Client.
 func NewUniversal(opt *redis.UniversalOptions, opts ...Option) (UniversalClient, error) {
 	if opt == nil {
 		return nil, errors.New("lifeguard/managed: UniversalOptions: nil: give at least &redis.UniversalOptions{Addrs: ...}")
@@ -62,8 +61,8 @@ func NewUniversal(opt *redis.UniversalOptions, opts ...Option) (UniversalClient,
 	return c, nil
 }
 
-// NewUniversalClient is NewUniversal for those who replace
-// redis.NewUniversalClient: it panics where NewUniversal returns an error.
+// NewUniversalClient is NewUniversal as a replacement for redis.NewUniversalClient: it panics where
+// NewUniversal returns an error.
 func NewUniversalClient(opt *redis.UniversalOptions, opts ...Option) UniversalClient {
 	return must(NewUniversal(opt, opts...))
 }

@@ -10,8 +10,8 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// validate refuses options that are negative or contradict each other, where
-// go-redis would panic later, hang or quietly do something else.
+// validate rejects options that are negative or contradict each other, where go-redis would later
+// panic, hang or silently do something else.
 func validate(o *redis.Options) error {
 	if o == nil {
 		return errors.New("lifeguard/managed: Options: nil: give at least &redis.Options{Addr: ...}")
@@ -65,8 +65,8 @@ func badOption(name string, value any, why string) error {
 	return fmt.Errorf("lifeguard/managed: Options.%s: %v: %s", name, value, why)
 }
 
-// parseURL is redis.ParseURL with errors that never show any part of the URL
-// that could be a password: a badly escaped one ends up in any of them.
+// parseURL is redis.ParseURL with errors that never show any part of the URL that could be a
+// password: with bad escaping, a password can end up in any of them.
 func parseURL(raw string) (*redis.Options, error) {
 	u, err := url.Parse(raw)
 	if err != nil {
@@ -76,7 +76,7 @@ func parseURL(raw string) (*redis.Options, error) {
 	case "redis", "rediss", "unix":
 	case "http", "https", "tcp", "tls", "valkey", "valkeys":
 		return nil, fmt.Errorf("lifeguard/managed: malformed URL: scheme %q: use redis://, rediss:// (TLS) or unix://", u.Scheme)
-	default: // may be a piece of a password
+	default: // it may be a part of a password
 		return nil, errors.New("lifeguard/managed: malformed URL: no scheme that is known: use redis://, rediss:// (TLS) or unix://")
 	}
 	if u.Fragment != "" || u.Scheme == "unix" && u.Host != "" { // a password with # or /: the rest would be taken for an address
@@ -92,7 +92,7 @@ func parseURL(raw string) (*redis.Options, error) {
 		}
 		host := u.Hostname()
 		if strings.Contains(u.Path+u.RawQuery+u.Fragment, "@") {
-			host = "(not shown)" // what looks like the host may be a piece of the password
+			host = "(not shown)" // what looks like the host may be a part of the password
 		}
 		return nil, fmt.Errorf("lifeguard/managed: malformed URL for host %s: %s", host, what)
 	}

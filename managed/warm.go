@@ -14,15 +14,14 @@ import (
 )
 
 const (
-	warmAtOnce = 4 // connections opened side by side by Warm
+	warmAtOnce = 4 // connections that Warm opens concurrently
 	warmPause  = time.Millisecond
 )
 
-// Warm opens connections of the main pool until n are open and ready: TCP, TLS,
-// HELLO and AUTH are done. It opens at most 4 at a time, and returns how many are
-// ready; with fewer than n, why. n above PoolSize is an error. Connections in
-// use count, and it never waits for one. They stay as long as MinIdleConns and
-// the max-idle rule let them.
+// Warm opens connections of the main pool until n are open and ready: TCP, TLS, HELLO and AUTH are
+// done. It opens at most 4 at a time, and returns how many are ready, and an error if they are
+// fewer than n. n above PoolSize is an error. Connections in use count, and it never waits for one.
+// They stay open as long as MinIdleConns and the max-idle rule allow.
 func (c *Client) Warm(ctx context.Context, n int) (int, error) {
 	if c.own.closed.Load() {
 		return 0, redis.ErrClosed
@@ -66,7 +65,7 @@ func (u *unit) warm(ctx context.Context, rdb *redis.Client, n int) (int, error) 
 		if err == nil {
 			err = ctx.Err()
 		}
-		// Those taken here are ready; those in use elsewhere are, too.
+		// The connections taken here are ready, and so are those in use elsewhere.
 		room := min(warmAtOnce, n-len(held), u.rdb.Options().PoolSize-u.node.Main().InUse)
 		if err != nil || u.ready() >= n || room <= 0 {
 			break
@@ -87,7 +86,7 @@ func (u *unit) warm(ctx context.Context, rdb *redis.Client, n int) (int, error) 
 	return got, note(err, "lifeguard/managed: Warm: %d of %d connections are open", got, n)
 }
 
-// ready counts the connections of the main pool whose handshake is over.
+// ready counts the connections of the main pool that have completed their handshake.
 func (u *unit) ready() int {
 	n := 0
 	u.node.Range(func(conn *conntrack.Conn) bool {

@@ -12,9 +12,9 @@ import (
 	"github.com/lifeguard-redis/lifeguard/retry"
 )
 
-// Watch is redis.Client's, and as safe as a command: what fails before fn is entered
-// is retried by the same rules, and it waits for an unreachable server. Once fn
-// was entered nothing is repeated but what fn itself does. CloseGracefully waits for it.
+// Watch is redis.Client's, and as safe as a command: failures before fn is entered are retried by
+// the same rules, and it waits for an unreachable server. After fn was entered, only what fn itself
+// does is repeated. CloseGracefully waits for it.
 func (c *Client) Watch(ctx context.Context, fn func(*redis.Tx) error, keys ...string) error {
 	c.unit.node.Enter(hooks.PoolMain)
 	defer c.unit.node.Leave(hooks.PoolMain)
@@ -52,11 +52,11 @@ func (m *many) watch(ctx context.Context, do watchFunc, fn func(*redis.Tx) error
 		}
 		return err
 	}
-	return watch(ctx, m.retry, nil, counted, fn, keys) // go-redis puts hooks of a cluster around no WATCH
+	return watch(ctx, m.retry, nil, counted, fn, keys) // go-redis runs no hooks of a cluster around a WATCH
 }
 
-// watch runs a transaction by do. WATCH changes nothing that outlives its connection,
-// so it is repeated until fn is entered. Hooks of users run around the WATCH as a whole.
+// watch runs a transaction with do. WATCH changes nothing beyond its connection, so it is repeated
+// until fn is entered. Hooks of users run around the WATCH as a whole.
 func watch(ctx context.Context, r *retry.Hook, users *conntrack.Users, do watchFunc, fn func(*redis.Tx) error, keys []string) error {
 	entered := false
 	var seen *watchSeen
@@ -108,10 +108,9 @@ func watch(ctx context.Context, r *retry.Hook, users *conntrack.Users, do watchF
 	return seen.end(err)
 }
 
-// errSentRound is the error of a WATCH that was redirected until go-redis gave up,
-// while its slot moves: the one asked to take it says MOVED, for go-redis sends no
-// ASKING ahead of a WATCH. ClusterClient.Watch then returns nil without having run its
-// function.
+// errSentRound is the error of a WATCH that was redirected until go-redis gave up, while its slot
+// moves: the node that is taking over the slot replies MOVED, because go-redis sends no ASKING
+// ahead of a WATCH. ClusterClient.Watch then returns nil without having run its function.
 type errSentRound struct{}
 
 func (errSentRound) Error() string {
@@ -121,13 +120,13 @@ func (errSentRound) RedisError() {}
 
 var _ redis.Error = errSentRound{}
 
-// watchSeen are the hooks of users around a WATCH that is tried several times, and after
-// which fn runs before the call is over. They wait, as a coroutine, until its end is known.
+// watchSeen holds the hooks of users around a WATCH that is tried several times, and after which fn
+// runs before the call is over. The hooks wait, as a coroutine, until its result is known.
 type watchSeen struct {
-	ctx  context.Context // that the hooks went on with
+	ctx  context.Context // the ctx that the hooks went on with
 	err  error           // of the WATCH
-	told error           // what the hooks made of it
-	over atomic.Bool     // what follows is seen by them on its own
+	told error           // the error that the hooks returned for it
+	over atomic.Bool     // the hooks see what follows as separate calls
 	next func() (struct{}, bool)
 	stop func()
 }
@@ -156,8 +155,8 @@ func beginWatch(ctx context.Context, cmd redis.Cmder, users *conntrack.Users) (s
 	return w, nil
 }
 
-// end tells the hooks how the WATCH ended, and returns what they make of that. Nil has
-// none.
+// end passes the result of the WATCH to the hooks, and returns the error that they return. A nil
+// watchSeen has no hooks.
 func (w *watchSeen) end(err error) error {
 	if w == nil {
 		return err
