@@ -9,8 +9,8 @@ type FailureDetection struct {
 	// Off disables the detection: each connection then fails separately, when its caller's timeout
 	// ends.
 	Off bool
-	// After is how long a reply may be late before evidence is looked for. Default 500 ms.
-	// Negative: never, only the caller's own timeout ends the wait.
+	// After is how long a reply may take before evidence is looked for. Default 500 ms. Negative:
+	// evidence is looked for only after a caller's own timeout.
 	After time.Duration
 	// Patience is how long an idle connection, and the fresh one it is compared
 	// with, may take to answer a PING. Default 300 ms.

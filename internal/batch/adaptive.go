@@ -16,22 +16,22 @@ import (
 
 //go:generate go run ../../cmd/internal/genadaptive -out adaptive_gen.go
 
-// Config is what an Adaptive is made of.
+// Config configures an Adaptive.
 type Config struct {
 	Client   redis.UniversalClient // sends what is not sent in a batch
 	Settings Settings
-	PoolSize int // connections, to each node
+	PoolSize int // connections to each node
 	Log      *slog.Logger
 	Retry    *retry.Hook
 	Users    *conntrack.Users
 
-	// Node is the server of a client of one; nil for a cluster, where Owner finds the
-	// client of a key's node and NodeOf what is behind it.
+	// Node is the server of a single-node client; nil for a cluster, where Owner returns the
+	// client of a key's node and NodeOf the Node of that client.
 	Node   Node
 	Owner  func(ctx context.Context, key string) (*redis.Client, error)
 	NodeOf func(*redis.Client) (Node, error)
 
-	Direct bool // nothing is sent in a batch
+	Direct bool // nothing is sent in batches
 }
 
 // Adaptive is a redis.UniversalClient that sends each command directly or in a
@@ -40,29 +40,29 @@ type Config struct {
 type Adaptive struct {
 	redis.UniversalClient
 	cfg   Config
-	maker redis.Cmdable   // makes commands, and sends nothing
+	maker redis.Cmdable   // makes commands, but sends nothing
 	ctx   context.Context // of every batch
 
 	one   *batcher // nil in a cluster
 	nodes sync.Map // in a cluster: *redis.Client to *batcher
 	count atomic.Int64
 
-	fixed bool // threshold stays as it is
+	fixed bool // threshold never changes
 
 	inFlight  atomic.Int64
 	batching  atomic.Bool
-	threshold atomic.Int64 // calls in flight that switch batching on; fewer than 3/4 of them switch it off
-	minTime   atomic.Int64 // ns: a ctx that ends sooner is for a direct call
+	threshold atomic.Int64 // calls in flight that start batching; fewer than 3/4 of it stop batching
+	minTime   atomic.Int64 // ns: calls whose ctx ends sooner are sent directly
 	distant   atomic.Bool  // the server is far away
 	sampled   atomic.Int64
 }
 
 const (
 	busy          = 8                // calls in flight from which batches are faster, if the server is near
-	distantRTT    = time.Millisecond // a round trip from which a half-empty batch costs more than it saves
-	sampleEvery   = 4096             // calls, to find out whether it still is
-	leastMinTime  = time.Millisecond // a ctx that ends within it is for a direct call
-	maxKnownNodes = 256              // of a cluster; nodes that are no longer part of it are among them
+	distantRTT    = time.Millisecond // round trip from which a half-empty batch costs more than it saves
+	sampleEvery   = 4096             // calls between measurements of the round trip
+	leastMinTime  = time.Millisecond // calls whose ctx ends within it are sent directly
+	maxKnownNodes = 256              // of a cluster; includes nodes that have left it
 )
 
 // New makes an Adaptive.
@@ -80,13 +80,13 @@ func New(c Config) *Adaptive {
 	return a
 }
 
-// Cached reports whether a client with these options has a client-side cache. go-redis
-// looks into it for direct calls only.
+// Cached reports whether a client with these options has a client-side cache, which go-redis uses
+// for direct calls only.
 func Cached(opt *redis.Options) bool {
 	return opt.ClientSideCache != nil || opt.ClientSideCacheConfig != nil
 }
 
-// learn sets what depends on how long batches take.
+// learn adjusts the settings that depend on how long batches take.
 func (a *Adaptive) learn(t timing) {
 	a.minTime.Store(int64(max(leastMinTime, 4*t.typical) + a.cfg.Settings.Delay))
 	if a.fixed {
@@ -97,9 +97,9 @@ func (a *Adaptive) learn(t timing) {
 	a.threshold.Store(a.enough(distant) * max(a.count.Load(), 1))
 }
 
-// enough is how many calls must be in flight, for one server. As long as a server
-// far away has connections to offer, a call of its own waits for one round trip, and
-// a batch for up to two. Where there are few connections, calls would wait for those.
+// enough returns how many calls must be in flight to one server for batches. As long as a distant
+// server has connections available, a direct call waits for one round trip, and a batch for up to
+// two. If connections are scarce, direct calls would wait for those.
 func (a *Adaptive) enough(distant bool) int64 {
 	size := int64(a.cfg.PoolSize)
 	if distant {
@@ -108,7 +108,7 @@ func (a *Adaptive) enough(distant bool) int64 {
 	return max(min(busy, size+1), 2)
 }
 
-// pick counts a call, and reports whether it is to be sent in a batch.
+// pick counts a call, and reports whether to send it in a batch.
 func (a *Adaptive) pick(ctx context.Context) bool {
 	n, threshold := a.inFlight.Add(1), a.threshold.Load()
 	switch {
@@ -135,8 +135,8 @@ func (a *Adaptive) pickOne(ctx context.Context) bool {
 // finish ends a call that pick has counted.
 func (a *Adaptive) finish() { a.inFlight.Add(-1) }
 
-// batched sends the command that build makes in a batch, or directly. It is made
-// once more when its caller gives up, because the batch goes on with the first one.
+// batched sends the command that build makes in a batch, or directly. If its caller gives up, build
+// makes the command once more, because the batch still uses the first one.
 func batched[C redis.Cmder](ctx context.Context, a *Adaptive, inBatch bool, build func(redis.Cmdable) C) C {
 	defer a.finish()
 	if !inBatch {
@@ -150,8 +150,7 @@ func batched[C redis.Cmder](ctx context.Context, a *Adaptive, inBatch bool, buil
 	return cmd
 }
 
-// allows reports whether ctx leaves the time for a batch, and carries no mark of
-// package retry.
+// allows reports whether ctx leaves enough time for a batch, and carries no mark of package retry.
 func (a *Adaptive) allows(ctx context.Context) bool {
 	if d, ok := ctx.Deadline(); ok && int64(time.Until(d)) < a.minTime.Load() {
 		return false
@@ -159,8 +158,8 @@ func (a *Adaptive) allows(ctx context.Context) bool {
 	return !retry.Marked(ctx)
 }
 
-// send sends a command in a batch and waits for its result. An error says that
-// the caller must not touch cmd any more, because the batch still does.
+// send sends a command in a batch and waits for its result. An error means that the caller must not
+// touch cmd any more, because the batch still uses it.
 func (a *Adaptive) send(ctx context.Context, cmd redis.Cmder) error {
 	b := a.batcher(ctx, cmd)
 	done := ctx.Done()
@@ -192,15 +191,15 @@ func (a *Adaptive) send(ctx context.Context, cmd redis.Cmder) error {
 	return nil
 }
 
-// goOn does what is to be done after a first attempt that failed.
+// goOn continues after a failed first attempt.
 func (a *Adaptive) goOn(ctx context.Context, cmd redis.Cmder, first error) {
 	err := a.Process(conntrack.Quiet(retry.After(ctx, first), nil), cmd)
-	if err != nil && hidesUnknown(first, err) { // refused on the way, by a CloseGracefully
+	if err != nil && hidesUnknown(first, err) { // refused on the way, because of CloseGracefully
 		cmd.SetErr(a.cfg.Retry.Abandoned(ctx, cmd, first))
 	}
 }
 
-// batcher finds the one of the command's node; nil if there is none.
+// batcher returns the batcher of the command's node; nil if there is none.
 func (a *Adaptive) batcher(ctx context.Context, cmd redis.Cmder) *batcher {
 	if a.one != nil {
 		return a.one

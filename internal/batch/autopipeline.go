@@ -6,8 +6,8 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// AutoPipeliner is the client's blocking AutoPipeliner of go-redis with these
-// settings. One with others is an error. Full duplex stays off: a hook cannot guard
+// AutoPipeliner returns the client's blocking AutoPipeliner of go-redis with these settings. If
+// there is one with other settings, that is an error. Full duplex stays off: a hook cannot guard
 // what is already written.
 func AutoPipeliner(rdb redis.UniversalClient, s Settings) (*redis.AutoPipeliner, error) {
 	want := redis.DefaultBlockingAutoPipelineOptions()

@@ -11,24 +11,24 @@ import (
 	"github.com/lifeguard-redis/lifeguard/retry"
 )
 
-// batch is some commands that are sent together. It takes no more of them once it has
-// been taken, under its batcher's lock.
+// batch is a group of commands that are sent together. It accepts no more of them once it has been
+// taken, under its batcher's lock.
 type batch struct {
 	cmds    []redis.Cmder // nil where a caller gave up in time
-	waiting int           // those that are not nil
+	waiting int           // number of those that are not nil
 	taken   bool
 	began   time.Time
 	done    chan struct{}
 
-	ctx    context.Context // from when it is taken
+	ctx    context.Context // set when it is taken
 	cancel context.CancelFunc
 }
 
 const abandonWait = 10 * time.Millisecond // for a batch that ends because its caller has given up
 
-// giveUp is called when the caller of a command that was taken waits no longer. A batch
-// that still waits for a connection ends, unsent; one that was written goes on. It
-// reports whether the command has its result.
+// giveUp is called when the caller of a command in a taken batch stops waiting. A batch that still
+// waits for a connection ends, unsent; one that was written goes on. It reports whether the command
+// has its result.
 func (x *batch) giveUp() bool {
 	x.cancel()
 	patience := time.NewTimer(abandonWait)
@@ -60,8 +60,8 @@ func (e *panicError) Error() string {
 }
 func (e *panicError) Unsent() bool { return false }
 
-// errGivenUp is the error of a command whose batch ended, unsent, when one of its callers
-// gave up. The others go on by themselves.
+// errGivenUp is the error of a command whose batch ended, unsent, because one of its callers gave
+// up. The other callers continue by themselves.
 type errGivenUp struct{}
 
 func (errGivenUp) Error() string {
@@ -77,8 +77,8 @@ func goOnAlone(cmds []redis.Cmder) {
 	}
 }
 
-// hidesUnknown: the first attempt may have been carried out, and err is of one that was
-// not made.
+// hidesUnknown reports that the first attempt may have been executed, while err comes from an
+// attempt that was not made.
 func hidesUnknown(first, err error) bool {
 	return retry.OutcomeOf(first) == retry.Unknown && retry.OutcomeOf(err) == retry.NotSent && !errors.Is(err, retry.ErrUnknownOutcome)
 }

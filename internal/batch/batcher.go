@@ -12,42 +12,41 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// batcher sends commands of several callers together. It has no goroutine while
-// there is nothing to send: the first command starts one, which sends batches
-// until there are none.
+// batcher sends commands of several callers together. While there is nothing to send it has no
+// goroutine: the first command starts one, which sends batches until there are none left.
 type batcher struct {
 	set        Settings
 	ctx        context.Context // of every batch
 	pipe       func() redis.Pipeliner
 	log        *slog.Logger
-	learn      func(timing)  // is told what was observed, now and then
-	stallAfter time.Duration // a batch that takes no longer is not stalled
-	node       Node          // that it sends to
+	learn      func(timing)  // called with measurements now and then
+	stallAfter time.Duration // a batch that takes longer is stalled
+	node       Node          // destination of the batches
 
-	stalled atomic.Int32 // batches that take much longer than others did
+	stalled atomic.Int32 // batches that take much longer than previous ones
 
 	mu      sync.Mutex
-	open    *batch   // still to be filled
-	full    []*batch // before it
+	open    *batch   // accepts more commands
+	full    []*batch // waiting to be sent before it
 	working int      // goroutines
 	idle    []*worker
-	last    int           // size of the batch before
-	typical time.Duration // how long batches take, on average
-	least   time.Duration // the shortest since learn was called
-	seen    int           // batches since then
-	enough  chan struct{} // has one value when a batch is full, for those who wait for that
+	last    int           // size of the previous batch
+	typical time.Duration // average duration of batches
+	least   time.Duration // shortest duration since learn was called
+	seen    int           // number of batches since then
+	enough  chan struct{} // receives a value when a batch is full, for those who wait for that
 }
 
-// timing is how long batches take.
+// timing says how long batches take.
 type timing struct{ typical, least time.Duration }
 
-// worker is what a goroutine that sends batches needs, to be used again. Its flags
-// are under the batcher's lock.
+// worker is the reusable state of a goroutine that sends batches. Its flags are guarded by the
+// batcher's lock.
 type worker struct {
 	pipe  redis.Pipeliner
 	watch *time.Timer
-	slow  bool // it takes too long
-	busy  bool // a batch is under way
+	slow  bool // the batch in progress takes too long
+	busy  bool // a batch is in progress
 }
 
 func (a *Adaptive) newBatcher(node Node) *batcher {
@@ -56,13 +55,13 @@ func (a *Adaptive) newBatcher(node Node) *batcher {
 
 const (
 	stallAfter   = 20 * time.Millisecond
-	maxStalled   = 8                // batches under way while others stall
+	maxStalled   = 8                // batches in progress while others are stalled
 	learnEvery   = 64               // batches
 	patientTurns = 4                // how often a worker lets others run before it takes a small batch
-	roomEvery    = time.Millisecond // how often a worker looks whether a connection is free
+	roomEvery    = time.Millisecond // how often a worker checks whether a connection is free
 )
 
-// add puts a command into the batch that is sent next.
+// add adds a command to the batch that is sent next.
 func (b *batcher) add(cmd redis.Cmder) (*batch, int) {
 	b.mu.Lock()
 	x := b.open
@@ -91,7 +90,7 @@ func (b *batcher) add(cmd redis.Cmder) (*batch, int) {
 	return x, i
 }
 
-// withdraw takes a command back, if it has not been taken yet.
+// withdraw removes a command from a batch that has not been taken yet.
 func (b *batcher) withdraw(x *batch, i int) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -109,7 +108,7 @@ func (b *batcher) withdraw(x *batch, i int) bool {
 	return true
 }
 
-// work sends batches until there are none.
+// work sends batches until there are none left.
 func (b *batcher) work() {
 	w := b.worker()
 	for {
@@ -135,9 +134,9 @@ func (b *batcher) worker() *worker {
 	return w
 }
 
-// take waits a little for the callers of the batch before, who are just being
-// woken, to come back: else they would go on in two groups, each of which waits
-// for the other. It returns nil when the goroutine is to end.
+// take waits a little for the callers of the previous batch, which are just waking up, to come
+// back: otherwise they would form two groups, each of which waits for the other. It returns nil
+// when the goroutine must end.
 func (b *batcher) take(w *worker) *batch {
 	if b.set.Delay > 0 {
 		b.linger()
@@ -183,7 +182,7 @@ func (b *batcher) pop() *batch {
 	return x
 }
 
-// send sends one batch. Each command has its result, or its error, afterwards.
+// send sends one batch. Afterwards each command has its result or its error.
 func (b *batcher) send(w *worker, x *batch) {
 	defer close(x.done)
 	defer x.cancel()
@@ -237,8 +236,8 @@ func (b *batcher) end(w *worker, took time.Duration, ok bool) {
 	}
 }
 
-// stall is called when a batch takes too long: callers go their own way until it
-// ends, and what waits behind it is sent by another goroutine.
+// stall is called when a batch takes too long: until it ends, calls are sent directly, and another
+// goroutine sends the batches behind it.
 func (b *batcher) stall(w *worker) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -253,7 +252,7 @@ func (b *batcher) stall(w *worker) {
 	}
 }
 
-// observe notes how long a batch took. The lock is held.
+// observe records how long a batch took. The lock is held.
 func (b *batcher) observe(took time.Duration) {
 	if b.typical == 0 {
 		b.typical = took

@@ -12,11 +12,11 @@ import (
 	"github.com/redis/go-redis/v9/maintnotifications"
 )
 
-const maxArgument = 8 << 10 // bytes: what is longer would make the others of its batch wait
+const maxArgument = 8 << 10 // bytes: longer arguments would delay the other commands of the batch
 
-// portable reports whether arguments can be sent by another goroutine, whatever
-// their owner does meanwhile, and cannot make go-redis fail while it writes. With
-// clone, bytes are copied, for an owner who may not wait for the end.
+// portable reports whether another goroutine can send the arguments, whatever their owner does
+// meanwhile, without go-redis failing to write them. With clone, bytes are copied, for an owner
+// that may return early.
 func portable(args []any, clone bool) bool {
 	for i, arg := range args {
 		switch v := arg.(type) {
@@ -40,8 +40,8 @@ func portable(args []any, clone bool) bool {
 	return true
 }
 
-// commandMaker is a client that only makes commands: go-redis has no other public
-// way to have them made. It holds no connection and no goroutine.
+// commandMaker is a client that only makes commands: go-redis has no other public way to make them.
+// It holds no connection and no goroutine.
 var commandMaker = sync.OnceValue(func() *redis.Client {
 	c := redis.NewClient(&redis.Options{
 		Addr: "nowhere",

@@ -5,27 +5,27 @@ import (
 	"time"
 )
 
-// Settings say how large batches get, and when they are sent.
+// Settings say how large batches are, and when they are sent.
 type Settings struct {
 	Size        int           // commands at most
 	Delay       time.Duration // how long a batch that is not full waits for more commands
-	Concurrency int           // batches under way at a time
+	Concurrency int           // batches in progress at a time
 }
 
-// Node is a server that batches are sent to, with the pools of connections to it. It
-// is safe for concurrent use.
+// Node is a server that batches are sent to, with its connection pools. It is safe for concurrent
+// use.
 type Node interface {
 	PoolTimeout() time.Duration
 
-	// HasIdle reports whether a pipeline finds an idle connection, and HasRoom whether
-	// it finds a slot for a new one. Connect waits until one has been dialed.
+	// HasIdle reports whether a pipeline would find an idle connection, and HasRoom whether it
+	// would find a slot for a new one. Connect waits until one has been dialed.
 	HasIdle() bool
 	HasRoom() bool
 	Connect() error
 
-	// Unreachable is the error of a command that is not sent because the server cannot
-	// be reached; nil if it can be. NoneFree is that of one that has waited for a
-	// connection, and Failed turns the error of a call into what its caller is to see.
+	// Unreachable returns the error of a command that is not sent because the server is
+	// unreachable; nil if it is not. NoneFree returns that of a command that has waited for a
+	// connection in vain, and Failed turns the error of a call into the one for its caller.
 	Unreachable() error
 	NoneFree(waited time.Duration) error
 	Failed(ctx context.Context, err error, after time.Duration) error

@@ -7,23 +7,23 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// Probe lets the tests of managed see and set what decides about batches. It is not
-// safe while calls are made, except for what says otherwise.
+// Probe lets the tests of managed read and set what decides about batches. It is not safe while
+// calls are made, except where it says otherwise.
 type Probe struct{ a *Adaptive }
 
-// ProbeOf is that of a client that Adaptive made.
+// ProbeOf returns the Probe of a client that Adaptive made.
 func ProbeOf(c redis.UniversalClient) Probe { return Probe{c.(*Adaptive)} }
 
-// Always makes the client send in a batch whatever it may.
+// Always makes the client send everything in batches that it may.
 func (p Probe) Always() {
 	p.a.fixed = true
 	p.a.threshold.Store(0)
 }
 
-// NeverStalled makes the client take no batch for stalled.
+// NeverStalled makes the client treat no batch as stalled.
 func (p Probe) NeverStalled() { p.a.one.stallAfter = time.Hour }
 
-// Queued is how many commands wait for their batch. It is safe at any time.
+// Queued returns how many commands wait for their batch. It is safe at any time.
 func (p Probe) Queued() int {
 	b := p.a.one
 	b.mu.Lock()
@@ -39,8 +39,8 @@ func (p Probe) Queued() int {
 func (p Probe) Pick() bool { return p.a.pick(context.Background()) }
 func (p Probe) Finish()    { p.a.finish() }
 
-// InFlight is how many calls are counted. It is safe at any time.
+// InFlight returns how many calls are counted. It is safe at any time.
 func (p Probe) InFlight() int64 { return p.a.inFlight.Load() }
 
-// Threshold is how many calls must be in flight for batches. It is safe at any time.
+// Threshold returns how many calls must be in flight for batches. It is safe at any time.
 func (p Probe) Threshold() int64 { return p.a.threshold.Load() }

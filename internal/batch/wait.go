@@ -6,12 +6,12 @@ import (
 	"github.com/lifeguard-redis/lifeguard/internal/conntrack"
 )
 
-const connEvery = time.Millisecond // how often a worker looks whether a connection is free
+const connEvery = time.Millisecond // how often a worker checks whether a connection is free
 
-// awaitConnection waits until a batch that is sent finds an idle connection. Until then
-// its callers can still take their commands back: what has been handed to go-redis
-// cannot be. Batches that would wait for a server that is unreachable, or for longer
-// than PoolTimeout, are failed instead, unsent, and each caller goes on for itself.
+// awaitConnection waits until a batch that is to be sent finds an idle connection. Until then its
+// callers can still withdraw their commands, which is impossible once go-redis has them. If a batch
+// would wait for an unreachable server, or for longer than PoolTimeout, it fails instead, unsent,
+// and each caller continues by itself.
 func (b *batcher) awaitConnection() {
 	n := b.node
 	if n.HasIdle() && n.Unreachable() == nil {
@@ -49,7 +49,7 @@ func (b *batcher) awaitConnection() {
 	}
 }
 
-// next is the batch that is sent next, nil if there is none.
+// next returns the batch that is sent next, nil if there is none.
 func (b *batcher) next() *batch {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -59,7 +59,7 @@ func (b *batcher) next() *batch {
 	return b.open
 }
 
-// failNext ends the batch that is next with err.
+// failNext ends the next batch with err.
 func (b *batcher) failNext(err error) {
 	b.mu.Lock()
 	x := b.pop()
@@ -69,7 +69,7 @@ func (b *batcher) failNext(err error) {
 	}
 }
 
-// linger waits until a batch is full, or its time is over.
+// linger waits until a batch is full, or its delay is over.
 func (b *batcher) linger() {
 	t := time.NewTimer(b.set.Delay)
 	defer t.Stop()

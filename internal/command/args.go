@@ -5,12 +5,12 @@ import (
 	"strings"
 )
 
-// Args reads a command's arguments, name included, as go-redis would write
-// them. It never panics, whatever the arguments are.
+// Args reads a command's arguments, including its name, in the form in which go-redis writes them.
+// It never panics, whatever the arguments are.
 type Args []any
 
-// Text returns argument i as the server will see it, and false if there is none
-// or if it takes user code to find out (encoding.BinaryMarshaler).
+// Text returns argument i as the server will see it, and false if there is none or if user code
+// would have to be called for it (encoding.BinaryMarshaler).
 func (a Args) Text(i int) (string, bool) {
 	if i < 0 || i >= len(a) {
 		return "", false
@@ -60,7 +60,7 @@ func (a Args) Text(i int) (string, bool) {
 	return "", false
 }
 
-// lower is Text in lower case, "" if there is none.
+// lower returns Text in lower case, "" if there is none.
 func (a Args) lower(i int) string {
 	s, _ := a.Text(i)
 	return strings.ToLower(s)
@@ -80,8 +80,8 @@ func (a Args) Is(i int, words ...string) bool {
 	return false
 }
 
-// has reports whether one of the arguments from position from on is one of the
-// words, or cannot be read and so might be.
+// has reports whether an argument at or after position from is one of the words, or cannot be read
+// and so might be one.
 func (a Args) has(from int, words ...string) bool {
 	for i := from; i < len(a); i++ {
 		if _, ok := a.Text(i); !ok || a.Is(i, words...) {

@@ -6,7 +6,7 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// Safety says what sending a command a second time does. Its values are those of
+// Safety says what happens when a command is sent a second time. Its values are those of
 // retry.Safety, which documents them.
 type Safety int
 
@@ -17,11 +17,11 @@ const (
 	Unsafe
 )
 
-// Class is what is known about a command as it was called.
+// Class is what is known about a command with its arguments.
 type Class struct {
 	Safety Safety
-	// Constant: a write whose effect does not depend on what was there before. A
-	// sequence of those may be repeated in any company.
+	// Constant: a write whose effect does not depend on existing data. A sequence of such writes
+	// may be repeated together with any other commands.
 	Constant bool
 	Proof    Proof // of IdempotentState
 	Scope    Scope
@@ -31,10 +31,10 @@ var (
 	no       = Class{Safety: Unsafe}
 	read     = Class{Safety: ReadOnly}
 	constant = Class{Safety: IdempotentWrite, Constant: true}
-	again    = Class{Safety: IdempotentWrite} // its effect depends on what was there
+	again    = Class{Safety: IdempotentWrite} // its effect depends on existing data
 )
 
-// less is c for a command that may reply less the second time.
+// less returns c for a command whose second reply may say less.
 func (c Class) less(kind proofKind, n int) Class {
 	if c.Safety == IdempotentWrite {
 		c.Safety, c.Proof = IdempotentState, Proof{kind, n}
@@ -48,7 +48,7 @@ func (c Class) all(n int) Class  { return c.less(proofAll, n) }
 func (c Class) each(n int) Class { return c.less(proofEach, n) }
 func (c Class) never() Class     { return c.less(proofNone, 0) }
 
-// when is c if ok, else no.
+// when returns c if ok, else no.
 func when(ok bool, c Class) Class {
 	if ok {
 		return c
@@ -56,8 +56,8 @@ func when(ok bool, c Class) Class {
 	return no
 }
 
-// ClassOf classifies a command by what Redis and Valkey say about it, by the decisions
-// of this package, and by its arguments. One that is not known is Unsafe.
+// ClassOf classifies a command by what Redis and Valkey say about it, by the decisions of this
+// package, and by its arguments. An unknown command is Unsafe.
 func ClassOf(cmd redis.Cmder) Class {
 	r, name, a := find(cmd)
 	c := no
@@ -74,14 +74,14 @@ func ClassOf(cmd redis.Cmder) Class {
 	return c
 }
 
-// Scope says which data a command may touch.
+// Scope says which keys a command may touch.
 type Scope uint8
 
 const (
 	ScopeAll  Scope = iota // any key
 	ScopeArgs              // keys that are among its arguments
-	ScopeKeys              // the keys that the table points at
-	ScopeNone              // no key at all
+	ScopeKeys              // keys whose positions are in the table
+	ScopeNone              // no keys
 )
 
 func scopeOf(name string, r *row) Scope {
@@ -103,8 +103,7 @@ func scopeOf(name string, r *row) Scope {
 	return ScopeNone
 }
 
-// Keys yields the positions of the arguments that may be keys, for a scope of
-// ScopeArgs or ScopeKeys.
+// Keys yields the positions of the arguments that may be keys, for ScopeArgs and ScopeKeys.
 func (s Scope) Keys(cmd redis.Cmder) func(yield func(int) bool) {
 	first, last, step := 1, len(cmd.Args())-1, 1
 	if s == ScopeKeys {

@@ -1,11 +1,11 @@
 package command
 
-// decision is the class of some commands that are not plain reads by the server's
-// own flags. What is doubtful is no.
+// decision is the class of commands that are not plain reads according to the server's own flags.
+// In doubt it is no.
 type decision struct {
 	names string
 	is    Class
-	rule  func(a Args) Class // in place of is: the class depends on the arguments
+	rule  func(a Args) Class // instead of is: the class depends on the arguments
 	forms string             // with rule: examples for docs/COMMANDS.md, one a line
 	why   string             // for docs/COMMANDS.md
 }
@@ -80,7 +80,7 @@ var decisions = []decision{
 	{names: "hmset", is: constant},
 	{names: "hdel", rule: func(a Args) Class { return constant.all(distinct(a, 2, 1)) }, forms: `HDEL h f1 f2`},
 	{names: "hexpire hexpireat hpexpire hpexpireat", rule: func(a Args) Class {
-		return when(!a.Is(3, "nx", "gt", "lt") && readable(a[:min(4, len(a))], 3), again.each(2)) // 2: deleted, as its time had passed
+		return when(!a.Is(3, "nx", "gt", "lt") && readable(a[:min(4, len(a))], 3), again.each(2)) // 2: deleted, because its time had passed
 	}, forms: `HEXPIRE h 10 FIELDS 1 f
 		HEXPIRE h 10 NX FIELDS 1 f
 		HEXPIREAT h 1900000000 FIELDS 1 f
@@ -194,7 +194,7 @@ var decisions = []decision{
 	{names: "script|exists script|help script|show function|dump function|help function|list function|stats", is: read},
 	{names: "script|debug script|flush script|kill function|delete function|flush function|kill function|restore", is: no, why: whyAdmin},
 
-	// Looking at the server.
+	// Inspecting the server.
 	{names: `ping echo time info role lastsave lolwut
 		command command|count command|docs command|getkeys command|getkeysandflags command|help command|info command|list
 		commandlog|get commandlog|help commandlog|len config|get config|help

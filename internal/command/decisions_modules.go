@@ -2,10 +2,10 @@ package command
 
 import "strings"
 
-// moduleDecisions are about the modules that come with Redis 8 and Valkey: JSON,
-// search, time series and the probabilistic types. Their servers may not have been
-// at hand when the table of commands was made. What is not listed is not known, and
-// so is unsafe: TS.ADD, CF.ADD, TOPK.ADD, CMS.INCRBY, FT.CREATE ...
+// moduleDecisions cover the modules that come with Redis 8 and Valkey: JSON, search, time series
+// and the probabilistic types. The servers that the command table was generated from may not have
+// had them. A command that is not listed is unknown, and so unsafe: TS.ADD, CF.ADD, TOPK.ADD,
+// CMS.INCRBY, FT.CREATE ...
 var moduleDecisions = []decision{
 	{names: `json.get json.mget json.type json.strlen json.arrlen json.arrindex json.objkeys
 		json.objlen json.resp json.debug|memory json.debug|help
@@ -42,8 +42,8 @@ var moduleDecisions = []decision{
 	{names: "json.arrtrim", is: no, why: whyPosition},
 }
 
-// jsonSet: JSON.SET key path value [NX|XX]. It replies nil if there is no such place;
-// the root there always is.
+// jsonSet: JSON.SET key path value [NX|XX]. It replies nil if the path does not exist; the root
+// always exists.
 func jsonSet(a Args) Class {
 	switch {
 	case !steady(a, 2):
@@ -67,8 +67,8 @@ func jsonMSet(a Args) Class {
 	return when(len(a) > 3, constant)
 }
 
-// steady reports whether a JSON path, if argument i is there, names the same
-// place after a first execution: a place in an array need not.
+// steady reports whether the JSON path in argument i, if there is one, still names the same value
+// after a first execution: for a position in an array that may not be so.
 func steady(a Args, i int) bool {
 	if i >= len(a) {
 		return true

@@ -11,12 +11,12 @@ import (
 // Form is a command, or a way to call one, as docs/COMMANDS.md shows it.
 type Form struct {
 	Text   string
-	Why    string // it has its class, or ""
+	Why    string // why it has its class, or ""
 	Proof  string // the replies that prove a first execution
 	Safety Safety
 }
 
-// Forms are all known commands by name.
+// Forms returns all known commands by name.
 func Forms() []Form {
 	var forms []Form
 	for i := 1; i < len(all.rows); i++ {
@@ -56,7 +56,7 @@ func (r *row) form(text string) Form {
 	return f
 }
 
-// String says which replies prove it.
+// String names the replies that prove a first execution.
 func (p Proof) String() string {
 	switch p.kind {
 	case proofValue:
@@ -74,7 +74,7 @@ func (p Proof) String() string {
 	return "none"
 }
 
-// cmdOf is a command of words.
+// cmdOf makes a command from words.
 func cmdOf(line string) redis.Cmder {
 	words := strings.Fields(line)
 	a := make([]any, len(words))
@@ -84,8 +84,8 @@ func cmdOf(line string) redis.Cmder {
 	return redis.NewCmd(context.Background(), a...)
 }
 
-// Known reports whether a command has a class of its own rather than the one of unknown
-// commands: a read by its flags, or anything that was decided by hand.
+// Known reports whether a command has a class of its own rather than the one of unknown commands: a
+// read according to its flags, or anything with a decision.
 func Known(name string) bool {
 	r := lookup(name)
 	if r == nil {
@@ -94,7 +94,7 @@ func Known(name string) bool {
 	return r.decision != nil || r.is&bound != 0 || r.isRead()
 }
 
-// Names are those of all commands that have a class.
+// Names returns the names of all commands that have a class.
 func Names() []string {
 	var names []string
 	for i := 1; i < len(all.rows); i++ {

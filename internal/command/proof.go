@@ -2,13 +2,13 @@ package command
 
 import "github.com/redis/go-redis/v9"
 
-// A write of class IdempotentState is repeated for the state's sake. Whether its
-// second reply may be given to the caller depends on what a repetition, right after
-// a first execution, can reply at all.
+// A write of class IdempotentState is repeated so that its state is certain. Whether its second
+// reply may be returned to the caller depends on which replies a repetition right after a first
+// execution can give.
 
-// Proof says which replies only a first execution can give. Between the two another
-// client may have acted, so a count of several is taken only if it is the highest
-// possible one: ZREM a b that says 1 may have removed the other one before.
+// Proof says which replies only a first execution can give. Another client may act between the two
+// executions, so a count over several elements is accepted only if it is the highest possible one:
+// ZREM a b that returns 1 may have removed the other one before.
 type Proof struct {
 	kind proofKind
 	n    int
@@ -24,8 +24,8 @@ const (
 	proofEach                      // a list in which each is at least 1, and at most n
 )
 
-// Given reports whether the reply that cmd has is one of them. err is what came with
-// it: nil or redis.Nil.
+// Given reports whether the reply in cmd is such a reply. err is the error that came with it: nil
+// or redis.Nil.
 func (p Proof) Given(cmd redis.Cmder, err error) bool {
 	if err != nil {
 		return false
@@ -61,8 +61,8 @@ func (p Proof) element(e any) bool {
 	return false
 }
 
-// replyOf is what cmd was answered: int64, bool, string, a list of those, or nil
-// for no value and for types of commands that have no class of their own.
+// replyOf returns the reply in cmd: int64, bool, string, a list of those, or nil for no value and
+// for command types without a class of their own.
 func replyOf(cmd redis.Cmder) any {
 	switch c := cmd.(type) {
 	case *redis.Cmd:

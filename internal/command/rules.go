@@ -14,8 +14,8 @@ func readable(a Args, from int) bool {
 	return true
 }
 
-// distinct counts the different arguments from position from on, every step-th
-// one. What cannot be read counts as one of its own.
+// distinct counts the distinct arguments at and after position from, looking at every step-th one.
+// One that cannot be read counts as distinct.
 func distinct(a Args, from, step int) int {
 	seen := make(map[string]struct{}, max(len(a)-from, 0)/step)
 	n := 0
@@ -66,9 +66,9 @@ func msetex(a Args) Class {
 	return again
 }
 
-// getex: GETEX key [EX s|PX ms|EXAT t|PXAT t|PERSIST], and HGETEX with FIELDS after
-// it. A time that may have passed by the second time takes the value away: what is
-// shorter than a minute, and what depends on the server's clock.
+// getex: GETEX key [EX s|PX ms|EXAT t|PXAT t|PERSIST], and HGETEX with FIELDS after it. An expiry
+// that may have passed by the second time removes the value: this includes anything shorter than a
+// minute, and anything that depends on the server's clock.
 func getex(a Args) Class {
 	switch a.lower(2) {
 	case "", "fields":
@@ -105,14 +105,14 @@ func hsetex(a Args) Class {
 	return no
 }
 
-// ltrim: a cap may be applied twice, cutting off the head may not.
+// ltrim: limiting the length may be repeated, cutting off the head may not.
 func ltrim(a Args) Class {
 	start, ok1 := a.number(2)
 	stop, ok2 := a.number(3)
 	return when(ok1 && ok2 && (start == 0 && stop >= -1 || start < 0 && stop == -1), again)
 }
 
-// zremrangebyrank: keeping a number of them may be done twice.
+// zremrangebyrank: keeping a fixed number of elements may be repeated.
 func zremrangebyrank(a Args) Class {
 	start, ok1 := a.number(2)
 	stop, ok2 := a.number(3)
@@ -120,7 +120,7 @@ func zremrangebyrank(a Args) Class {
 }
 
 // zadd: ZADD key [NX|XX] [GT|LT] [CH] [INCR] score member ...
-// Without CH it counts what was added, with XX always 0.
+// Without CH it returns how many were added; with XX that is always 0.
 func zadd(a Args) Class {
 	var xx, ordered, ch bool
 	for i := 2; i < len(a); i++ {
@@ -174,8 +174,8 @@ func geoadd(a Args) Class {
 
 // xadd: XADD key [NOMKSTREAM] [KEEPREF|DELREF|ACKED] [IDMPAUTO p|IDMP p i]
 // [MAXLEN|MINID [=|~] n [LIMIT c]] id field value ...
-// With an id of the caller's own a second one is refused by the server, so that one
-// which is not was the first.
+// With an id chosen by the caller, the server refuses a second execution, so one that it accepts
+// was the first.
 func xadd(a Args) Class {
 	for i := 2; i < len(a); i++ {
 		switch a.lower(i) {
@@ -205,8 +205,8 @@ func digits(s string) bool {
 	return s != ""
 }
 
-// xtrim: XTRIM key MAXLEN|MINID [=|~] n [LIMIT c]. With ~ there may be some left to
-// remove for a second one.
+// xtrim: XTRIM key MAXLEN|MINID [=|~] n [LIMIT c]. With ~ a second execution may find more to
+// remove.
 func xtrim(a Args) Class {
 	if a.Is(3, "~") || !readable(a, 2) {
 		return again.never()
@@ -214,7 +214,7 @@ func xtrim(a Args) Class {
 	return again.positive()
 }
 
-// xreadgroup: only a look at what was delivered to this consumer before.
+// xreadgroup: repeatable only if it reads entries that were delivered to this consumer before.
 func xreadgroup(a Args) Class {
 	for i := 4; i < len(a); i++ {
 		switch a.lower(i) {
@@ -239,8 +239,8 @@ func xreadgroup(a Args) Class {
 	return no
 }
 
-// store: dest is written from what the later arguments name. If dest may be one
-// of them, the second result may differ from the first.
+// store: dest is written from the keys in the later arguments. If dest may be one of them, the
+// second result may differ from the first.
 func store(a Args, dest, from int) Class {
 	d, ok := a.Text(dest)
 	if !ok || !readable(a, from) || len(a) <= from {
@@ -268,7 +268,7 @@ func sort_(a Args) Class {
 			i += 2
 		case "store":
 			dest, ok := a.Text(i + 1)
-			// A pattern of BY or GET can name the destination.
+			// A pattern of BY or GET can match the destination.
 			return when(ok && dest != key && !a.has(2, "by", "get"), again)
 		}
 	}

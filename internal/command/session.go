@@ -12,13 +12,13 @@ const (
 	InMulti   SessionState = 1 << iota // a transaction is open: ended by EXEC or DISCARD
 	Watching                           // keys are watched: ended by EXEC, DISCARD or UNWATCH
 	Changed                            // SELECT, AUTH, CLIENT TRACKING and the like: cannot be undone
-	PubSub                             // a subscription or MONITOR: replies come unasked
+	PubSub                             // a subscription or MONITOR: the server sends without being asked
 	ForNext                            // ASKING, CLIENT CACHING: holds for the next command only
-	Untracked                          // the stream of requests could not be followed
+	Untracked                          // the stream of requests could not be parsed
 )
 
-// sessions are the columns of the table about SessionState. They are checked against a
-// live server's commands by a test of internal/conntrack.
+// sessions are the columns of the table about SessionState. A test of internal/conntrack checks
+// them against the commands of a live server.
 var sessions = []struct {
 	names        string
 	leaves, ends SessionState
@@ -35,8 +35,8 @@ var sessions = []struct {
 	{"asking client|caching", ForNext, 0},
 }
 
-// After is the state after a command on a connection that was in state s. name and sub
-// are its first two arguments, in any case.
+// After returns the state after a command on a connection in state s. name and sub are its first
+// two arguments, in any case.
 func (s SessionState) After(name, sub string) SessionState {
 	r := lookup(name)
 	if r != nil && r.is&container != 0 {
@@ -48,8 +48,8 @@ func (s SessionState) After(name, sub string) SessionState {
 	return s&^r.ends | r.leaves
 }
 
-// Stateful are the first arguments, in lower case, of all commands after which the state
-// of a connection may be another one.
+// Stateful returns the first arguments, in lower case, of all commands that may change the state of
+// a connection.
 func Stateful() []string {
 	var names []string
 	for _, x := range sessions {

@@ -9,7 +9,7 @@ import (
 //go:generate go run ../../cmd/internal/gencommands -out table_gen.go localhost:6379 localhost:6380
 //go:generate go test -count=1 -run TestThePageOfCommandsIsThatOfTheCode ../../retry -update
 
-// served is what servers say about a command. Subcommands are named "config|get".
+// served is what servers report about a command. Subcommands are named "config|get".
 type served struct {
 	name              string
 	is                flags
@@ -20,26 +20,26 @@ type served struct {
 type row struct {
 	served
 	decision     *decision    // nil: the class follows from the flags
-	leaves, ends SessionState // what it does to its connection
+	leaves, ends SessionState // how it changes the state of its connection
 
 	next uint16 // of the rows in its slot
 }
 
-// isRead reports whether the servers say that it is a read.
+// isRead reports whether the servers say that it only reads.
 func (r *row) isRead() bool { return r.is&(read_|write) == read_ }
 
-// flags are the columns of the table that are yes or no.
+// flags are the boolean columns of the table.
 type flags uint16
 
 const (
 	read_   flags = 1 << iota // the server says: readonly
 	write                     // the server says: write
-	movable                   // keys are not where first, last and step say
+	movable                   // first, last and step do not give its keys
 	fan                       // a cluster client sends it to several nodes
 	asked                     // a server was asked about it: it is in table_gen.go
 
-	container   // every form of it is a subcommand
-	bound       // what it does, or answers, is not the same on another connection
+	container   // it has only subcommands
+	bound       // its effect, or its reply, differs on another connection
 	handshake   // go-redis sets up a connection with it
 	script      // its reply can be made up by the caller's own code
 	blocks      // may wait in the server
@@ -47,18 +47,18 @@ const (
 	anyKey      // may touch keys that it does not name
 )
 
-// table has the rows, found by their names' length, first and last letter: a command
-// that has nothing of what is asked for is told in one step, without an allocation.
+// table holds the rows, found by their names' length, first and last letter. Whether a command has
+// none of some flags is found out in one step, without an allocation.
 type table struct {
-	rows  []row             // the first one is not used
-	slots [slots]uint16     // the first row of each
-	flags [slots]flags      // of all rows of each
-	index map[string]uint16 // while it is built
+	rows  []row             // row 0 is not used
+	slots [slots]uint16     // index of the first row of each slot
+	flags [slots]flags      // union of the flags of all rows in each slot
+	index map[string]uint16 // used only while the table is built
 }
 
 const slots = 1024
 
-// slot is that of a name, in any case, which is not empty.
+// slot returns the slot of a name, in any case; the name must not be empty.
 func slot(name string) uint {
 	first, last := name[0]|0x20, name[len(name)-1]|0x20
 	return (uint(len(name))*137 + uint(first)*31 + uint(last)*7) % slots
@@ -86,10 +86,9 @@ func has(name string, is flags) bool {
 	return r != nil && r.is&is != 0
 }
 
-// find finds the row of a command, nil if it has none, and its name in lower case, the
-// subcommand included where the server knows one: "get", "config|set". The name is ""
-// for a command without one. A subcommand newer than the table is not taken for its
-// container.
+// find returns the row of a command, nil if it has none, and its name in lower case, including the
+// subcommand if the server knows one: "get", "config|set". The name is "" for a command without
+// one. A subcommand newer than the table is not mistaken for its container.
 func find(cmd redis.Cmder) (*row, string, Args) {
 	a := Args(cmd.Args())
 	name := a.lower(0)
@@ -105,7 +104,7 @@ func find(cmd redis.Cmder) (*row, string, Args) {
 
 var all = build()
 
-// build makes the table of what was asked of servers, and what was decided.
+// build makes the table from what servers report and from the decisions.
 func build() *table {
 	t := &table{rows: make([]row, 1, 800), index: map[string]uint16{}}
 	for _, s := range generated {
@@ -148,7 +147,7 @@ func build() *table {
 	return t
 }
 
-// row is the row of a name, made if there is none.
+// row returns the row of a name, and creates it if there is none.
 func (t *table) row(name string) *row {
 	i, ok := t.index[name]
 	if !ok {

@@ -6,7 +6,7 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// traits are the columns of the table that servers do not tell.
+// traits are the columns of the table that servers do not report.
 var traits = []struct {
 	names string
 	is    flags
@@ -21,7 +21,7 @@ var traits = []struct {
 	{"ft.cursor sentinel", container}, // others have a subcommand in the table
 }
 
-// first is the command's name as it was given.
+// first returns the command's name as given.
 func first(cmd redis.Cmder) string {
 	if a := cmd.Args(); len(a) > 0 {
 		if s, ok := a[0].(string); ok {
@@ -31,13 +31,12 @@ func first(cmd redis.Cmder) string {
 	return cmd.Name()
 }
 
-// IsHandshake recognises the commands with which go-redis sets up a connection. They
-// pass the hooks, too, inside of the command that needs the connection. CLIENT is a
-// command of callers as well; see IsSetup.
+// IsHandshake recognises the commands with which go-redis sets up a connection. They pass through
+// the hooks, too, during the command that needs the connection. Callers use CLIENT as well; see
+// IsSetup.
 func IsHandshake(cmd redis.Cmder) bool { return has(first(cmd), handshake) }
 
-// IsSetup is IsHandshake without those forms of CLIENT that go-redis does not send by
-// itself.
+// IsSetup is IsHandshake without those forms of CLIENT that go-redis does not send by itself.
 func IsSetup(cmd redis.Cmder) bool {
 	if !IsHandshake(cmd) {
 		return false
@@ -46,15 +45,15 @@ func IsSetup(cmd redis.Cmder) bool {
 	return name != "client" && r != nil && r.is&handshake != 0
 }
 
-// IsBound reports whether a command belongs to one connection: what it does, or what it
-// answers, is not the same on another one.
+// IsBound reports whether a command is bound to one connection: its effect, or its reply, differs
+// on another one.
 func IsBound(cmd redis.Cmder) bool { return has(first(cmd), bound) }
 
 // RunsScript reports whether the reply can be made up by the caller's own code.
 func RunsScript(cmd redis.Cmder) bool { return has(first(cmd), script) }
 
-// Writes reports whether a server that has carried the command out takes writes, or
-// most probably does: most scripts write.
+// Writes reports whether a server that has executed the command accepts writes, or most probably
+// does: most scripts write.
 func Writes(cmd redis.Cmder) bool {
 	name := first(cmd)
 	if name == "" || all.flags[slot(name)]&(write|script) == 0 {
@@ -70,7 +69,7 @@ func FansOut(cmd redis.Cmder) bool {
 	return r != nil && r.is&fan != 0
 }
 
-// MayBlock reports whether a command may wait in the server.
+// MayBlock reports whether a command may block in the server.
 func MayBlock(cmd redis.Cmder) bool {
 	name := first(cmd)
 	if !has(name, blocks|blocksAsked) {
@@ -87,21 +86,20 @@ func MayBlock(cmd redis.Cmder) bool {
 	return false
 }
 
-// NameOf is the command's name in lower case, the subcommand included where the server
-// knows one: "get", "config|set". It is "" for a command without one.
+// NameOf returns the command's name in lower case, including the subcommand if the server knows
+// one: "get", "config|set". It is "" for a command without one.
 func NameOf(cmd redis.Cmder) string {
 	_, name, _ := find(cmd)
 	return name
 }
 
-// DisplayName is NameOf for texts: a name that is not known may be a secret in the
-// wrong place.
+// DisplayName is NameOf for logs and errors: an unknown name may be a misplaced secret.
 func DisplayName(cmd redis.Cmder) string {
 	r, name, _ := find(cmd)
 	if r != nil && (r.is&(asked|bound) != 0 || r.decision != nil) {
 		return name
 	}
-	// What looks like a subcommand of a container may be anything.
+	// The text after the name of a container may be anything.
 	if name, _, sub := strings.Cut(name, "|"); sub {
 		return name
 	}

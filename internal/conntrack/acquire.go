@@ -8,12 +8,11 @@ import (
 	"github.com/lifeguard-redis/lifeguard/hooks"
 )
 
-// Acquire takes a connection out of the main pool for conn, a fresh
-// Client.Conn(), by a visit: for real, but without network traffic unless the
-// connection has been idle for longer than SetValidateAfter says. holder, if not nil, is
-// asked about every command on conn from then on. If it fails, it has closed conn, or
-// will: when ctx ends during a handshake or a PING, these go on without the caller, so
-// that a server which is only slow does not lose the connection.
+// Acquire takes a connection out of the main pool for conn, a fresh Client.Conn(), with a visit: a
+// real checkout, but without network traffic unless the connection has been idle for longer than
+// SetValidateAfter says. holder, if not nil, is then called for every command on conn. If Acquire
+// fails, it has closed conn, or will: when ctx ends during a handshake or a PING, these continue
+// without the caller, so that a server which is only slow does not lose the connection.
 func (n *Node) Acquire(ctx context.Context, conn *redis.Conn, holder Holder) (*Conn, error) {
 	caller := unhurried(ctx)
 	if caller.Done() != nil && n.mayWait() {
@@ -40,8 +39,8 @@ func (n *Node) Acquire(ctx context.Context, conn *redis.Conn, holder Holder) (*C
 	return c, nil
 }
 
-// mayWait reports whether the next one who takes a connection may have to open it
-// first, or to ask it at once, as where push frames come.
+// mayWait reports whether the next checkout may have to dial first, or to send a PING at once, as
+// on nodes that send push frames.
 func (n *Node) mayWait() bool {
 	if n.raw.Load() > 0 || n.pushes.Load() > 0 || n.Health() != hooks.Healthy {
 		return true
@@ -53,8 +52,8 @@ func (n *Node) mayWait() bool {
 	return now.Idle == 0 && now.Total < n.Client().Options().PoolSize
 }
 
-// surelyIdle reports whether the main pool certainly has an idle connection. It costs
-// next to nothing, unlike go-redis's own count, and says no where it is close.
+// surelyIdle reports whether the main pool certainly has an idle connection. It costs next to
+// nothing, unlike go-redis's own count, and returns false if it is close.
 func (n *Node) surelyIdle() bool {
 	wanted := n.main.now.Load() + n.pipeline.now.Load() + n.pinned.Load() + int64(n.sweeping.Load())
 	return !n.strays.Load() && n.mains.Load() > wanted

@@ -9,20 +9,19 @@ import (
 	"github.com/lifeguard-redis/lifeguard/hooks"
 )
 
-// guard is what go-redis gets from SyscallConn when it checks a connection that
-// it takes from its idle list: the point at which a connection can be refused
-// without any caller noticing (go-redis closes it and takes the next one).
-// It is a part of its Conn, so that a checkout allocates nothing for it.
+// guard is what go-redis gets from SyscallConn when it checks a connection that it takes from its
+// idle list: there a connection can be refused without any caller noticing (go-redis closes it and
+// takes the next one). It is a part of its Conn, so that a checkout allocates nothing for it.
 type guard struct {
 	c    *Conn
-	look func(fd uintptr) bool // go-redis's look at the socket, while in Read
+	look func(fd uintptr) bool // go-redis's check of the socket, while in Read
 	call func(fd uintptr)      // runs look; made once
 	peek peeker
-	skip bool  // in this checkout nobody need look
-	at   int64 // when this checkout was, on the tracker's clock; 0: nobody looked
+	skip bool  // no check is needed in this checkout
+	at   int64 // when this checkout was, on the tracker's clock; 0: no check was made
 }
 
-// peeker is where a look at a socket leaves what it saw.
+// peeker stores what a check of a socket saw.
 type peeker struct {
 	buf [5]byte
 	n   int
@@ -35,7 +34,7 @@ type peeker struct {
 // caching over TLS, TestContractTheCacheTakesASyscallConnForUnbuffered) is a tlsConn or a plain *Conn instead.
 type checkedConn struct{ *Conn }
 
-// tlsConn shows go-redis's client-side cache the socket below TLS.
+// tlsConn gives go-redis's client-side cache the socket below TLS.
 type tlsConn struct{ *Conn }
 
 // NetConn returns the connection below TLS.
@@ -43,9 +42,9 @@ func (c tlsConn) NetConn() net.Conn { return c.below }
 
 var errNoSocket = errors.New("lifeguard: the connection has no socket to look at")
 
-// SyscallConn implements syscall.Conn. Right after SetDeadline(zero) it is the
-// pool's check at a checkout, at any other time a look for push frames on a
-// connection in use, which must see the real socket (docs/INTERNALS.md).
+// SyscallConn implements syscall.Conn. Right after SetDeadline(zero) it is the pool's check at a
+// checkout; at any other time it is a check for push frames on a connection in use, which must see
+// the real socket (docs/INTERNALS.md).
 func (c checkedConn) SyscallConn() (syscall.RawConn, error) {
 	if !c.has(fCheckout) {
 		if c.raw == nil {
@@ -55,8 +54,8 @@ func (c checkedConn) SyscallConn() (syscall.RawConn, error) {
 	}
 	c.unset(fCheckout)
 	if c.node.sweeping.Load() > 0 {
-		// Refusing here would make the visit dial (TestASweepOfEvictedConnectionsDialsNothing); its own write
-		// looks at the connection instead, and so does any other first write.
+		// Refusing here would make the visit dial (TestASweepOfEvictedConnectionsDialsNothing);
+		// its own write checks the connection instead, and so does any other first write.
 		c.set(fUnchecked)
 		c.guard.at = 0
 		return &c.guard, nil
@@ -64,7 +63,7 @@ func (c checkedConn) SyscallConn() (syscall.RawConn, error) {
 	now, _ := c.node.t.LookAtClocks()
 	r := c.refusal(int64(now))
 	if r == "" && c.doubtful(int64(now)) {
-		r = hooks.ReasonSuspected // nobody can wait for a PING here; maintenance asks the others
+		r = hooks.ReasonSuspected // a checkout cannot wait for a PING; maintenance probes the others
 	}
 	if r != "" {
 		c.end(r, nil)
@@ -74,10 +73,10 @@ func (c checkedConn) SyscallConn() (syscall.RawConn, error) {
 	return &c.guard, nil
 }
 
-// What was used a moment ago, on a node of which no connection has failed for a
-// while, is not looked at: the look is a system call, which costs a busy client
-// several percent of its throughput. A connection may break right after a look,
-// too; what is not noticed here is noticed by the command.
+// A connection that was used a moment ago is not checked if no connection of its node has failed
+// for a while: the check is a system call, which costs a busy client several percent of its
+// throughput. A connection may also break right after a check; what is not noticed here is noticed
+// by the command.
 const (
 	justUsed      = time.Millisecond
 	recentFailure = 5 * time.Second
@@ -87,15 +86,15 @@ func (c *Conn) justUsed(now int64) bool {
 	return now-c.lastUsed.Load() < int64(justUsed) && c.node.noRecentFailure(now)
 }
 
-// noRecentFailure reports whether no connection of the node has failed, or been found dead,
-// for a while; at first nothing is known.
+// noRecentFailure reports whether no connection of the node has failed, or been found dead, for a
+// while; false for a new node.
 func (n *Node) noRecentFailure(now int64) bool { return now-n.failedAt.Load() >= int64(recentFailure) }
 
-// noteFailure ends that.
+// noteFailure records a failure.
 func (n *Node) noteFailure() { n.failedAt.Store(n.t.now()) }
 
-// Read runs go-redis's look at the socket without waiting. Over TLS the bytes on
-// the socket mean nothing to go-redis, so the look is ours.
+// Read runs go-redis's check of the socket without waiting. Over TLS the bytes on the socket mean
+// nothing to go-redis, so our own check is used.
 func (g *guard) Read(look func(fd uintptr) bool) error {
 	c := g.c
 	if g.skip || c.raw == nil || c.has(fUnchecked) {
@@ -138,11 +137,11 @@ const (
 	tlsAlertLen = 0x13
 )
 
-// peek looks at the socket without taking anything from it. pending means that
-// bytes are waiting. A connection without a socket counts as alive.
+// peek checks the socket without consuming anything from it. pending means that bytes are waiting.
+// A connection without a socket counts as alive.
 func (c *Conn) peek() (alive, pending bool) { return c.peekWith(&c.guard.peek) }
 
-// peekWith is for those who do not hold the connection.
+// peekWith is for callers that do not hold the connection.
 func (c *Conn) peekWith(p *peeker) (alive, pending bool) {
 	if c.raw == nil {
 		return true, false
@@ -154,9 +153,9 @@ func (c *Conn) peekWith(p *peeker) (alive, pending bool) {
 	case len(b) == 0:
 		return true, false
 	case c.below != nil:
-		// Redis says goodbye before it closes, so a dead TLS connection does not
-		// show EOF but an alert. Before the first reply other
-		// messages of the handshake may look like one.
+		// Redis sends a close alert before it closes, so a dead TLS connection does not show EOF
+		// but that alert. Before the first reply other messages of the handshake may look like
+		// one.
 		if c.has(fRead) && (b[0] == tlsAlert || len(b) >= 5 && b[0] == tlsData && b[3] == 0 && b[4] == tlsAlertLen) {
 			return false, true
 		}
@@ -164,5 +163,5 @@ func (c *Conn) peekWith(p *peeker) (alive, pending bool) {
 	case b[0] == '>':
 		return true, true
 	}
-	return false, true // a reply that nobody asked for
+	return false, true // a reply that was not requested
 }

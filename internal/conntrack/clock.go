@@ -4,7 +4,7 @@ import (
 	"time"
 )
 
-// now is the time since the tracker was made, in ns. Monotonic.
+// now returns the time since the tracker was made, in ns. Monotonic.
 func (t *Tracker) now() int64 {
 	if t.cfg.Now != nil {
 		return int64(t.cfg.Now().Sub(t.base))
@@ -12,7 +12,7 @@ func (t *Tracker) now() int64 {
 	return int64(time.Since(t.base))
 }
 
-// clocks returns now and by how much the wall clock is ahead of it.
+// clocks returns now and how far the wall clock is ahead of it.
 func (t *Tracker) clocks() (now, offset int64) {
 	if t.cfg.Now == nil && t.cfg.Wall == nil {
 		tm := time.Now()
@@ -27,14 +27,14 @@ func (t *Tracker) clocks() (now, offset int64) {
 	return now, wall().UnixNano() - now
 }
 
-// clockJumped is how far the wall clock must run ahead of the monotonic one to
-// count: the machine was suspended. Smaller steps are corrections of the clock.
+// clockJumped is how far the wall clock must run ahead of the monotonic one to show that the
+// machine was suspended. Smaller steps are corrections of the clock.
 const clockJumped = 2 * time.Second
 
-// LookAtClocks returns now, and notes a jump of the wall clock: every connection
-// that was used last before it must answer a PING before it is used again.
+// LookAtClocks returns now, and detects a jump of the wall clock: every connection last used before
+// the jump must answer a PING before it is used again.
 func (t *Tracker) LookAtClocks() (now time.Duration, jumped bool) {
-	old := t.offset.Load() // before the clocks, or somebody slow would see a jump back and forth
+	old := t.offset.Load() // before the clocks, or a slow reader would see a jump back and forth
 	n, offset := t.clocks()
 	if d := offset - old; d > int64(clockJumped) || d < -int64(clockJumped) {
 		if t.offset.CompareAndSwap(old, offset) && d > 0 {
@@ -45,13 +45,13 @@ func (t *Tracker) LookAtClocks() (now time.Duration, jumped bool) {
 	return time.Duration(n), false
 }
 
-// Unverified is the time, on the tracker's clock, of the last Distrust.
+// Unverified returns the time, on the tracker's clock, of the last Distrust.
 func (t *Tracker) Unverified() time.Duration { return time.Duration(t.unverified.Load()) }
 
 func (t *Tracker) wall(ns int64) time.Time { return t.base.Add(time.Duration(ns)).Round(0) }
 
-// Now is the tracker's clock.
+// Now returns the time on the tracker's clock.
 func (t *Tracker) Now() time.Time { return t.wall(t.now()) }
 
-// Elapsed is the time on the tracker's clock, as in View. Monotonic.
+// Elapsed returns the time on the tracker's clock, as in View. Monotonic.
 func (t *Tracker) Elapsed() time.Duration { return time.Duration(t.now()) }

@@ -14,11 +14,11 @@ import (
 	"github.com/lifeguard-redis/lifeguard/internal/command"
 )
 
-// Conn is a tracked connection: what go-redis gets from the Dialer. All of its
-// state is atomic or owned by the writing side, because writes, reads and
-// deadlines may come from different goroutines at once.
+// Conn is a tracked connection: what go-redis gets from the Dialer. All of its state is atomic or
+// belongs to the writing side, because writes, reads and deadlines may come from different
+// goroutines at once.
 type Conn struct {
-	net.Conn // what was dialed: TCP, TLS, Unix socket or what a user's Dialer made
+	net.Conn // the dialed connection: TCP, TLS, Unix socket or from a user's Dialer
 
 	node    *Node
 	addr    string
@@ -33,30 +33,30 @@ type Conn struct {
 
 	flags    atomic.Uint32
 	lastUsed atomic.Int64 // ns, last write to the network
-	heard    atomic.Int64 // ns, when the last reply began to come
+	heard    atomic.Int64 // ns, when the last reply began to arrive
 	in, out  atomic.Uint64
 	name     [2]atomic.Uint64 // last command
 	pool     atomic.Uint32    // Pool
 	patience atomic.Int64     // ns, of the visit's PING in flight
-	wokenFor atomic.Uint32    // why it was sent, packed as an order
-	order    atomic.Uint32    // what is to happen to it, see order.go
-	state    atomic.Uint32    // what scan found (command.SessionState), for other goroutines
+	wokenFor atomic.Uint32    // why that PING was sent, packed as an order
+	order    atomic.Uint32    // what must happen to it, see order.go
+	state    atomic.Uint32    // session state found by scan, for other goroutines
 	scan     scanner          // owned by the writing side
-	taken    int64            // ns, the last visit that took it or might have; owned by whom go-redis gave it
-	tail     byte             // the last one that was read; owned by the reading side
+	taken    int64            // ns, the last visit that took it or may have; belongs to whoever go-redis gave it to
+	tail     byte             // the last byte that was read; belongs to the reading side
 	leased   atomic.Bool
 	cause    atomic.Pointer[error] // of an interruption
 	ended    atomic.Pointer[ending]
-	first    atomic.Bool  // it makes the first handshake of its node
+	first    atomic.Bool  // its handshake is the first one of its node
 	writeBy  atomic.Int64 // the write deadline that was asked for, as in limit
-	writes   limit        // the one that the connection below has
+	writes   limit        // the write deadline in force on the connection below
 	reads    limit
-	seat     func() // gives back its place in the budget of connections
+	seat     func() // gives back its place in the connection limit
 	closed   atomic.Bool
 	counted  atomic.Bool // in Node.mains
 }
 
-// ending is why a connection ends; the first one counts.
+// ending is why a connection ends; the first reason counts.
 type ending struct {
 	reason hooks.Reason
 	err    error
@@ -66,22 +66,22 @@ const (
 	fCheckout    uint32 = 1 << iota // SetDeadline(zero) was the last call: go-redis took it from its idle list
 	fReadStale                      // that SetDeadline has not been passed on for reads
 	fWrote                          // a byte of the current command was written
-	fOutstanding                    // a reply is owed for it
+	fOutstanding                    // its reply has not been read
 	fReadSet                        // the read deadline of that reply has been set
 	fAwaiting                       // nothing has come back since the last write
-	fCanned                         // a visit's answer is to be read
+	fCanned                         // a visit's reply is waiting to be read
 	fAnswered                       // it has been read: nothing may be read before the next write
 	fUnchecked                      // the guard let it through for a visit
-	fPushSeen                       // the server has sent a push frame: never answer for it
+	fPushSeen                       // the server has sent a push frame: never reply in its place
 	fReady                          // the handshake is over
 	fInterrupted                    // a ctx ended while a command was in flight
 	fWaking                         // a visit's real PING is in flight
 	fRead                           // something was read
-	fChecked                        // the socket was looked at in this checkout
+	fChecked                        // the socket was checked in this checkout
 	fWoken                          // the read deadline is that of a visit's real PING
 	fWriting                        // a Write to the network is running
-	fLongWrite                      // it was seen running, so it takes its time
-	fMany                           // replies of several commands are to come, or may be
+	fLongWrite                      // it was seen running, so it takes long
+	fMany                           // several commands' replies are, or may be, outstanding
 
 	slowWrite = fCheckout | fCanned | fAnswered | fUnchecked | fInterrupted | fWoken
 	slowRead  = fReadStale | fCanned | fAnswered | fInterrupted
@@ -92,7 +92,7 @@ const (
 const longestLook = 60 * time.Millisecond
 
 var (
-	pong = []byte("+K\r\n") // a visit's answer; one letter, since that is a string without an allocation
+	pong = []byte("+K\r\n") // a visit's reply; one letter, because go-redis makes that a string without an allocation
 	ping = []byte("*1\r\n$4\r\nPING\r\n")
 
 	past = time.Unix(1, 0)
@@ -119,10 +119,10 @@ func (c *Conn) change(clear, set uint32) uint32 {
 	}
 }
 
-// ID is unique among all connections of the process.
+// ID returns the connection's id, unique in the process.
 func (c *Conn) ID() uint64 { return c.id }
 
-// Write sends a request, or answers a visit. Implements net.Conn.
+// Write sends a request, or replies to a visit. Implements net.Conn.
 func (c *Conn) Write(b []byte) (int, error) {
 	if c.has(slowWrite) {
 		if err := c.beforeWrite(b); err != nil {
@@ -169,7 +169,7 @@ func (c *Conn) send(b []byte) (int, error) {
 	return n, nil
 }
 
-// follow keeps track of the commands written.
+// follow parses the commands written.
 func (c *Conn) follow(b []byte) {
 	s := &c.scan
 	before := s.begun
@@ -205,8 +205,8 @@ func (c *Conn) beforeWrite(b []byte) error {
 	}
 	c.unset(fCheckout | fAnswered | fUnchecked)
 	if fl&(fCheckout|fUnchecked) != 0 && !(len(b) == visitLen && visitIn(b) != nil) {
-		// The guard had no chance to refuse it (client-side cache over TLS, or a
-		// sweep is on): refuse it now, before anything is sent.
+		// The guard had no chance to refuse it (client-side cache over TLS, or a sweep in
+		// progress): refuse it now, before anything is sent.
 		now := c.node.t.now()
 		r := c.refusal(now)
 		if r == "" && c.doubtful(now) {
@@ -227,7 +227,7 @@ func (c *Conn) beforeWrite(b []byte) error {
 	return nil
 }
 
-// Read gives a reply, or the answer to a visit. Implements net.Conn.
+// Read returns a reply of the server, or the reply to a visit. Implements net.Conn.
 func (c *Conn) Read(b []byte) (int, error) {
 	if c.has(slowRead) {
 		if n, err := c.beforeRead(b); n > 0 || err != nil {
@@ -287,7 +287,7 @@ func (c *Conn) beforeRead(b []byte) (int, error) {
 		}
 		c.set(fAnswered)
 		return copy(b, pong), nil
-	case fl&fAnswered != 0: // somebody wants more than the one answer
+	case fl&fAnswered != 0: // somebody expects more than the one reply
 		c.end(hooks.ReasonError, errDesync)
 		return 0, refuse(hooks.ReasonError)
 	}
@@ -299,22 +299,22 @@ func (c *Conn) beforeRead(b []byte) (int, error) {
 	return 0, nil
 }
 
-// isFull recognises the first reply of a server that takes nobody new: it has
-// reached its maxclients, or the password that we know does not hold any more.
+// isFull recognises the first reply of a server that accepts no new connection: it has reached its
+// maxclients, or our password is no longer valid.
 func isFull(b []byte) bool {
 	return isMaxClients(b) || bytes.HasPrefix(b, []byte("-WRONGPASS")) || bytes.HasPrefix(b, []byte("-NOAUTH"))
 }
 
-// refused is the error of such a reply.
+// refused returns the error for such a reply.
 func refused(b []byte) error {
 	line, _, _ := strings.Cut(string(b), "\r\n")
 	return errors.New(line)
 }
 
-// saysReadOnly recognises what a replica answers to a write; Redis 6 has it in the
-// middle of what it says of a script. go-redis closes the connection after it only
-// when a command was sent alone, although the name that was dialed may lead to another
-// server by now. A value that looks like it costs a new connection, nothing else.
+// saysReadOnly recognises a replica's reply to a write; Redis 6 has it in the middle of the error
+// of a script. go-redis closes the connection after it only when a command was sent alone, although
+// the name that was dialed may lead to another server by now. A value that looks like this reply
+// only costs a new connection.
 func saysReadOnly(b []byte) bool {
 	i := bytes.Index(b, readOnlyCode)
 	if i < 1 || b[i-1] != '-' {
@@ -330,8 +330,8 @@ var (
 	readOnlyScript = []byte("Can not run script with write flag on readonly replica")
 )
 
-// startsPush reports whether b holds the start of a RESP3 push frame. A value
-// that looks like one is taken for one: that costs a real PING, nothing else.
+// startsPush reports whether b holds the start of a RESP3 push frame. A value that looks like one
+// only costs a real PING.
 func startsPush(b []byte) bool {
 	for off := 0; ; {
 		i := bytes.IndexByte(b[off:], '>')
@@ -345,8 +345,8 @@ func startsPush(b []byte) bool {
 	}
 }
 
-// Interrupt makes a command in flight fail at once with cause, usually the error
-// of a ctx. The connection cannot be used afterwards. Safe for concurrent use.
+// Interrupt makes a command in flight fail at once with cause, usually the error of a ctx. The
+// connection cannot be used afterwards. Safe for concurrent use.
 func (c *Conn) Interrupt(cause error) {
 	c.end(hooks.ReasonInterrupted, cause)
 	c.interrupt(cause)
@@ -356,10 +356,10 @@ func (c *Conn) interrupt(cause error) {
 	c.cause.CompareAndSwap(nil, &cause)
 	c.set(fInterrupted)
 	_ = c.Conn.SetDeadline(past)
-	// The server must know now, not when the lease ends: until then it would hand
-	// a BLPOP what is pushed, for nobody to read.
+	// Close the socket now, not when the lease ends: until then the server would deliver pushed
+	// elements to a BLPOP whose reply nobody reads.
 	if c.below != nil {
-		_ = c.below.Close() // TLS would wait for its goodbye
+		_ = c.below.Close() // closing TLS would wait for its close alert
 	} else {
 		_ = c.Conn.Close()
 	}
@@ -381,7 +381,7 @@ func (c *Conn) fail(op string, err error) error {
 	// A look for push frames may time out on a healthy connection.
 	var ne net.Error
 	timeout := errors.As(err, &ne) && ne.Timeout()
-	// A subscriber waits for what may never come.
+	// A subscriber waits for messages that may never come.
 	quiet := command.SessionState(c.state.Load())&command.PubSub != 0
 	if !timeout || op == OpWrite || fl&fOutstanding != 0 && !quiet {
 		why := hooks.ReasonError
@@ -392,7 +392,7 @@ func (c *Conn) fail(op string, err error) error {
 		if !e.Self {
 			c.node.noteFailure()
 		}
-		if !c.sentinel() { // it says nothing about the servers
+		if !c.sentinel() { // a Sentinel's failure says nothing about the servers
 			if e.Handshake && !e.Self {
 				c.node.health.become(hooks.Refusing, err)
 			}
@@ -411,22 +411,22 @@ func (c *Conn) fail(op string, err error) error {
 	return out
 }
 
-// end notes why the connection will end. It does not close it: go-redis does.
+// end records why the connection will end. It does not close it: go-redis does.
 func (c *Conn) end(r hooks.Reason, err error) { c.ended.CompareAndSwap(nil, &ending{r, err}) }
 
-// Close implements net.Conn. It may run under go-redis's pool lock, so it takes
-// no lock of ours that anybody holds while calling go-redis.
+// Close implements net.Conn. It may run under go-redis's pool lock, so it takes none of our locks
+// that may be held during a call of go-redis.
 func (c *Conn) Close() error {
 	if !c.closed.CompareAndSwap(false, true) {
 		if c.sentinel() {
-			return nil // CloseSentinels was first
+			return nil // CloseSentinels has closed it already
 		}
 		return net.ErrClosed
 	}
 	c.uncount()
 	c.shaken(false)
 	if c.ended.Load() == nil && c.order.Load() == orderNone && c.flags.Load()&(fReady|fWrote) == fReady|fWrote {
-		c.node.t.cut.Add(1) // go-redis could not use a reply, perhaps
+		c.node.t.cut.Add(1) // go-redis may have been unable to use a reply
 	}
 	c.node.t.left(c)
 	err := c.Conn.Close()
@@ -457,21 +457,21 @@ func (c *Conn) uncount() {
 // sentinel reports whether it is a connection to a Sentinel.
 func (c *Conn) sentinel() bool { return hooks.Pool(c.pool.Load()) == hooks.PoolSentinel }
 
-// Taken is when Acquire took the connection; for its holder only.
+// Taken returns when Acquire took the connection; for its holder only.
 func (c *Conn) Taken() time.Time { return c.node.t.wall(c.taken) }
 
-// SetLeased says whether a lease holds the connection.
+// SetLeased sets whether a lease holds the connection.
 func (c *Conn) SetLeased(on bool) { c.leased.Store(on) }
 
-// HasSessionState reports whether commands left state on the connection, and whether that
-// state can be undone (an open MULTI, watched keys) by Undo.
+// HasSessionState reports whether commands left state on the connection, and whether Undo can undo
+// that state (an open MULTI, watched keys).
 func (c *Conn) HasSessionState() (has, undoable bool) {
 	d := command.SessionState(c.state.Load())
 	return d != 0, d != 0 && d&^(command.InMulti|command.Watching) == 0
 }
 
-// SawWriting notes that a write was seen running: the time in which a reply is
-// waited for then begins with its end.
+// SawWriting records that a write was seen running: the wait for its reply then counts from the end
+// of the write.
 func (c *Conn) SawWriting() {
 	for fl := c.flags.Load(); fl&fWriting != 0 && !c.flags.CompareAndSwap(fl, fl|fLongWrite); fl = c.flags.Load() {
 	}
@@ -480,22 +480,22 @@ func (c *Conn) SawWriting() {
 // Node returns the node the connection belongs to.
 func (c *Conn) Node() *Node { return c.node }
 
-// View is what maintenance needs to know of a connection, cheaply.
+// View is what maintenance needs to know about a connection, at little cost.
 type View struct {
 	Born     time.Duration // on the tracker's clock
 	LastUsed time.Duration // last write to the network
-	Heard    time.Duration // when the last reply began to come
+	Heard    time.Duration // when the last reply began to arrive
 	MaxAge   time.Duration // its own, 0 for none
 	Pool     hooks.Pool
 	Ready    bool // its handshake is over
 	Awaiting bool // nothing has come back since the last write
 	Writing  bool // a write is running
-	Asked    bool // it is the answer to a PING of ours that is waited for
+	Asked    bool // it waits for the reply to a PING of ours
 	Leased   bool
-	PubSub   bool // subscribed, monitoring or a Sentinel's: never to be touched
+	PubSub   bool // subscribed, monitoring or to a Sentinel: never to be touched
 }
 
-// View is a cheap Info. Safe for concurrent use.
+// View returns a cheap version of Info. Safe for concurrent use.
 func (c *Conn) View() View {
 	fl := c.flags.Load()
 	return View{Born: time.Duration(c.created), LastUsed: time.Duration(c.lastUsed.Load()),
@@ -503,5 +503,5 @@ func (c *Conn) View() View {
 		Awaiting: fl&fAwaiting != 0, Writing: fl&fWriting != 0, Asked: fl&fWaking != 0, Leased: c.leased.Load(), PubSub: command.SessionState(c.state.Load())&command.PubSub != 0 || c.sentinel()}
 }
 
-// LastCommand is the name of the last command written, lower case.
+// LastCommand returns the name of the last command written, in lower case.
 func (c *Conn) LastCommand() string { return unpackName(c.name[0].Load(), c.name[1].Load()) }

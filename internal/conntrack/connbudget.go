@@ -7,11 +7,10 @@ import (
 	"time"
 )
 
-// ErrConnLimit is why a connection was not opened: as many as allowed are open.
+// ErrConnLimit is the error of a connection that was not opened because the limit is reached.
 var ErrConnLimit = errors.New("lifeguard: the limit of open connections is reached")
 
-// seat takes a place in the budget of connections, waiting for one. Who waits
-// first is served first.
+// seat takes a place in the connection limit, waiting for one. Waiters are served in order.
 func (t *Tracker) seat(ctx context.Context) (leave func(), err error) {
 	if t.budget == nil {
 		return func() {}, nil
@@ -34,7 +33,7 @@ func (t *Tracker) seat(ctx context.Context) (leave func(), err error) {
 	}
 }
 
-// askForRoom asks for room until nobody waits for it.
+// askForRoom requests a place until nobody waits for one.
 func (t *Tracker) askForRoom() {
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
@@ -52,9 +51,9 @@ func (t *Tracker) askForRoom() {
 	}
 }
 
-// ownSeat is seat for the questions that maintenance asks on connections of its
-// own. It has one place to itself, or a server that left all others without an
-// answer could not be asked whether it is alive.
+// ownSeat is seat for maintenance's requests on connections of its own. One place is reserved for
+// it: otherwise, if a server left all connections without a reply, nobody could check whether it is
+// alive.
 func (t *Tracker) ownSeat(ctx context.Context) (leave func(), err error) {
 	if t.own == nil {
 		return t.seat(ctx)
@@ -69,6 +68,6 @@ func (t *Tracker) ownSeat(ctx context.Context) (leave func(), err error) {
 
 func unseat(places chan struct{}) func() { return sync.OnceFunc(func() { <-places }) }
 
-// OnConnLimit sets the function that hears, again and again while that lasts, that a
-// connection is wanted and the limit is reached. It must not block.
+// OnConnLimit sets the function that is called, repeatedly while that lasts, when a connection is
+// wanted and the limit is reached. It must not block.
 func (t *Tracker) OnConnLimit(f func()) { t.full.Store(&f) }

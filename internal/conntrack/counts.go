@@ -7,22 +7,21 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// Counts are truthful numbers of a go-redis pool.
+// Counts are corrected numbers of a go-redis pool.
 type Counts struct {
 	Total, Idle, InUse, Waiting int
 }
 
-// Main counts the main pool, Pipeline the pipeline pool.
+// Main returns the counts of the main pool.
 func (n *Node) Main() Counts { return counts(n.Client().PoolStats()) }
 
-// Pipeline counts the pipeline pool; all zero where there is none.
+// Pipeline returns the counts of the pipeline pool; all zero if there is none.
 func (n *Node) Pipeline() Counts {
 	return counts((*redis.PoolStats)(n.Client().PoolStats().PipelineStats))
 }
 
-// counts corrects go-redis's numbers: IdleConns may underflow for a moment, and
-// counts those that are still being dialed for MinIdleConns, which TotalConns
-// does not.
+// counts corrects go-redis's numbers: IdleConns may underflow for a moment, and includes
+// connections that are still being dialed for MinIdleConns, which TotalConns does not.
 func counts(s *redis.PoolStats) Counts {
 	if s == nil {
 		return Counts{}
@@ -35,8 +34,8 @@ func counts(s *redis.PoolStats) Counts {
 	return c
 }
 
-// Exhausted reports whether callers hold all slots of the main pool. What
-// maintenance holds is free again after one round trip and does not count.
+// Exhausted reports whether callers hold all slots of the main pool. Slots held by maintenance do
+// not count, because they are free again after one round trip.
 func (n *Node) Exhausted(size int) bool {
 	over := n.over.Load()
 	if n.began.Load() != over {
@@ -46,8 +45,8 @@ func (n *Node) Exhausted(size int) bool {
 	return c.Idle == 0 && c.InUse >= size && n.began.Load() == over && !n.newborn()
 }
 
-// newborn reports whether a connection was dialed a moment ago and not used yet:
-// go-redis counts it as in use until it has given it to somebody or called it idle.
+// newborn reports whether a connection was dialed a moment ago and not used yet: go-redis counts it
+// as in use until it has given it to a caller or put it in the idle list.
 func (n *Node) newborn() bool {
 	const moment = 10 * time.Millisecond
 	now, found := n.t.now(), false

@@ -6,12 +6,12 @@ import (
 	"github.com/lifeguard-redis/lifeguard/hooks"
 )
 
-// demand counts how many connections of a pool are wanted at once. Commands that
-// wait for a connection count too.
+// demand counts how many connections of a pool are wanted at once. Commands that wait for a
+// connection count, too.
 type demand struct {
 	now  atomic.Int64
 	peak peak
-	seen peak     // the same for who only looks on
+	seen peak     // the same for the second reader
 	_    [40]byte // keep the counters of two pools on different cache lines
 }
 
@@ -41,14 +41,14 @@ func (n *Node) demand(p hooks.Pool) *demand {
 	return &n.main
 }
 
-// Enter counts a caller who wants a connection of a pool; Leave ends that.
+// Enter counts a caller that wants a connection of a pool, until Leave.
 func (n *Node) Enter(p hooks.Pool) { n.demand(p).enter() }
 
-// Leave ends what Enter began.
+// Leave undoes one Enter.
 func (n *Node) Leave(p hooks.Pool) { n.demand(p).leave() }
 
-// InFlight is how many callers want a connection of a pool now, or have one and run
-// a command or pipeline on it.
+// InFlight returns how many callers want a connection of a pool now, or have one and run a command
+// or pipeline on it.
 func (n *Node) InFlight(p hooks.Pool) int {
 	now := n.demand(p).now.Load()
 	if p != hooks.PoolPipeline {
@@ -57,8 +57,8 @@ func (n *Node) InFlight(p hooks.Pool) int {
 	return int(now)
 }
 
-// Pinned is how many pipelines are under way on Conns, leases and transactions, which
-// have their connection already.
+// Pinned returns how many pipelines are in progress on Conns, leases and transactions, which have
+// their connection already.
 func (n *Node) Pinned() int { return int(n.pinned.Load()) }
 
 // TakePeak returns the highest InFlight since the last TakePeak.
@@ -70,7 +70,7 @@ func (n *Node) TakePeak(p hooks.Pool) int {
 // TakePeakOpen returns how many connections were open at most since the last call.
 func (n *Node) TakePeakOpen() int { return n.peakOpen.take(n.count.Load()) }
 
-// TakeSeenPeak does the same for another reader, who takes nothing from the first.
+// TakeSeenPeak is TakePeak for a second reader, independent of the first.
 func (n *Node) TakeSeenPeak(p hooks.Pool) int {
 	d := n.demand(p)
 	return d.seen.take(d.now.Load())

@@ -17,9 +17,9 @@ import (
 
 type dialFunc = func(ctx context.Context, network, addr string) (net.Conn, error)
 
-// baseDialer is what opens connections: the user's own Dialer, else go-redis's,
-// which sets TCP keepalive (TestContractTheDialerOfNewDialerHasKeepalive). TLS is put on top of it here, because
-// go-redis's own TLS dial does not obey its ctx.
+// baseDialer opens connections: the user's own Dialer, else go-redis's, which sets TCP keepalive
+// (TestContractTheDialerOfNewDialerHasKeepalive). TLS is added here, because go-redis's own TLS
+// dial does not obey its ctx.
 func baseDialer(opt *redis.Options) dialFunc {
 	if opt.Dialer != nil {
 		return opt.Dialer
@@ -53,9 +53,9 @@ func baseDialer(opt *redis.Options) dialFunc {
 
 var lastID atomic.Uint64
 
-// dial is the Dialer that go-redis calls. Its errors become stillborn connections in the
-// outermost DialHook, so that the user's own see what happened; and here as long as that
-// one is not installed, for MinIdleConns.
+// dial is the Dialer that go-redis calls. The outermost DialHook turns its errors into stillborn
+// connections, so that the user's own hooks see what happened; as long as that one is not
+// installed, dial does it itself, for MinIdleConns.
 func (n *Node) dial(ctx context.Context, network, addr string) (net.Conn, error) {
 	c, err := n.open(ctx, network, addr)
 	if err != nil && (isClosed(err) || n.installed.Load() != nil) {
@@ -67,7 +67,7 @@ func (n *Node) dial(ctx context.Context, network, addr string) (net.Conn, error)
 	return n.faced(c), nil
 }
 
-// open dials one connection, unless the node is known to be away.
+// open dials one connection, unless the node is known to be unreachable.
 func (n *Node) open(ctx context.Context, network, addr string) (*Conn, error) {
 	if n.t.closed.Load() {
 		return nil, redis.ErrClosed
@@ -81,9 +81,9 @@ func (n *Node) open(ctx context.Context, network, addr string) (*Conn, error) {
 	if err := n.full.check(addr, time.Duration(n.t.now())); err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, n.dialTimeout()) // go-redis bounds the dials of its pools, not those of pub/sub
+	ctx, cancel := context.WithTimeout(ctx, n.dialTimeout()) // go-redis bounds the dials of its pools, but not those of pub/sub
 	defer cancel()
-	defer context.AfterFunc(n.gate.ctx, cancel)() // the end of the client ends its dials
+	defer context.AfterFunc(n.gate.ctx, cancel)() // closing the client ends its dials
 	n.dialing.Add(1)
 	defer n.dialing.Add(-1)
 	leave, err := n.gate.enter(ctx)
@@ -167,8 +167,8 @@ func (n *Node) track(nc net.Conn, addr string, seat func()) *Conn {
 	return c
 }
 
-// faced shows go-redis those methods of the connection that it may see: it finds
-// them by type (TestContractTheCacheTakesASyscallConnForUnbuffered).
+// faced returns the connection with only those methods that go-redis may see: go-redis finds them
+// by type (TestContractTheCacheTakesASyscallConnForUnbuffered).
 func (n *Node) faced(c *Conn) net.Conn {
 	cached := n.opt.Protocol != 2 && (n.opt.ClientSideCache != nil || n.opt.ClientSideCacheConfig != nil)
 	_, socket := c.Conn.(syscall.Conn)

@@ -13,40 +13,40 @@ import (
 	"github.com/lifeguard-redis/lifeguard/internal/errtext"
 )
 
-// gate stands in front of the dials to one node. While the node is unreachable, one
-// prober tries to reach it and every other dial fails at once: go-redis dials
-// without its caller's ctx and keeps a slot of the pool meanwhile (TestContractTheDialerNeverSeesTheCaller), so
-// the waiting is done by the callers, where their ctx is, with GateError.Wait.
+// gate controls the dials to one node. While the node is unreachable, one prober tries to reach it
+// and every other dial fails at once: go-redis dials without its caller's ctx and occupies a slot
+// of the pool meanwhile (TestContractTheDialerNeverSeesTheCaller), so the callers do the waiting,
+// with their own ctx, in GateError.Wait.
 type gate struct {
 	n *Node
 
 	mu    sync.Mutex
-	open  chan struct{}   // closed when the node is back; nil while it can be reached
+	open  chan struct{}   // closed when the node is reachable again; nil while it is reachable
 	since time.Time       // when it became unreachable
-	asked time.Time       // when somebody last wanted a connection
+	asked time.Time       // when a connection was last wanted
 	ctx   context.Context // ends with the node
 	stop  context.CancelFunc
 
-	reopened atomic.Int64 // UnixNano: for a while afterwards dials are paced
+	reopened atomic.Int64 // UnixNano: dials are paced for a while after that
 	pace     chan struct{}
 }
 
 const (
 	probeFirst  = 5 * time.Millisecond
 	probeLast   = time.Second
-	probeGrowth = 100 // a probe every 1/100 of the outage so far: quick at first, once a second in the end
+	probeGrowth = 100 // a probe every 1/100 of the outage so far: frequent at first, once a second in the end
 	probeQuiet  = 30 * time.Second
-	probeWait   = 250 * time.Millisecond // patience of the first probe, doubled up to DialTimeout
+	probeWait   = 250 * time.Millisecond // timeout of the first probe, doubled up to DialTimeout
 
 	pacedFor   = time.Second // after an outage
-	pacedDials = 8           // at most so many at once
+	pacedDials = 8           // maximum number of concurrent dials
 )
 
-// GateError says that a node is unreachable: the dial was not even tried.
+// GateError says that a node is unreachable: the dial was not tried.
 type GateError struct {
 	Node  string
 	Since time.Time // when it became unreachable
-	Err   error     // the last dial's error
+	Err   error     // error of the last dial
 	gate  *gate
 	open  chan struct{}
 }
@@ -64,8 +64,8 @@ func (e *GateError) Unwrap() error { return e.Err }
 // Unsent is always true.
 func (e *GateError) Unsent() bool { return true }
 
-// Wait returns nil when the node may be tried again, or the error of ctx. It is
-// safe for concurrent use.
+// Wait returns nil when the node may be tried again, or the error of ctx. It is safe for concurrent
+// use.
 func (e *GateError) Wait(ctx context.Context) error {
 	e.gate.touch()
 	e.gate.n.health.waiting.Add(1)
@@ -74,7 +74,7 @@ func (e *GateError) Wait(ctx context.Context) error {
 	case <-e.open:
 		return nil
 	case <-e.gate.ctx.Done():
-		return nil // closed: trying again says so
+		return nil // closed: the next attempt returns that error
 	case <-ctx.Done():
 		return ctx.Err()
 	}
@@ -118,8 +118,7 @@ func (g *gate) errLocked() error {
 	return e
 }
 
-// shut notes a failed dial; the first one starts the prober. It returns the error
-// for the caller.
+// shut records a failed dial; the first one starts the prober. It returns the error for the caller.
 func (g *gate) shut(cause error) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -136,8 +135,8 @@ func (g *gate) shut(cause error) error {
 	return g.errLocked()
 }
 
-// probe tries to reach the node until that works, nobody asks any more, or the
-// node is closed.
+// probe tries to reach the node until it succeeds, nobody wants a connection any more, or the node
+// is closed.
 func (g *gate) probe() {
 	start := time.Now()
 	patience := probeWait
@@ -152,7 +151,7 @@ func (g *gate) probe() {
 		limit := min(patience, g.n.dialTimeout())
 		ctx, cancel := context.WithTimeout(g.ctx, limit)
 		leave, err := g.n.t.ownSeat(ctx)
-		if err != nil { // others are being asked
+		if err != nil { // another probe of ours holds the place: try again
 			cancel()
 			timer.Reset(probeFirst)
 			continue
@@ -183,8 +182,8 @@ func (g *gate) probe() {
 	}
 }
 
-// probePause is the pause before the next probe of an outage that has lasted for
-// so long; random is between 0 and 1.
+// probePause returns the pause before the next probe of an outage that has lasted for the given
+// time; random is between 0 and 1.
 func probePause(outage time.Duration, random float64) time.Duration {
 	wait := outage / probeGrowth
 	if wait >= probeLast {
@@ -204,8 +203,8 @@ func (g *gate) reopen() {
 	}
 }
 
-// enter paces dials for a while after an outage, so that everybody who waited
-// does not dial at once. The function it returns must be called after the dial.
+// enter paces dials for a while after an outage, so that callers that waited do not all dial at
+// once. The returned function must be called after the dial.
 func (g *gate) enter(ctx context.Context) (leave func(), err error) {
 	if r := g.reopened.Load(); r == 0 || time.Now().UnixNano()-r > int64(pacedFor) {
 		return func() {}, nil
@@ -218,12 +217,12 @@ func (g *gate) enter(ctx context.Context) (leave func(), err error) {
 	}
 }
 
-// DialError is the error of a caller who was not given a connection because of err.
+// DialError returns the error of a caller that got no connection because of err.
 func (n *Node) DialError(err error) error {
 	return typed(&hooks.ConnError{Op: OpDial, Node: n.addr, Err: err})
 }
 
-// Unreachable returns the error of a node that cannot be reached, nil if it is not known to be so.
+// Unreachable returns the error of a node that is known to be unreachable, else nil.
 func (n *Node) Unreachable() error {
 	n.gate.mu.Lock()
 	defer n.gate.mu.Unlock()

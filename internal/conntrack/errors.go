@@ -11,7 +11,7 @@ import (
 	"github.com/lifeguard-redis/lifeguard/internal/errtext"
 )
 
-// Op... are the values of ConnError.Op.
+// Values of ConnError.Op.
 const (
 	OpDial  = "dial"
 	OpWrite = "write"
@@ -29,13 +29,13 @@ func (e *netConnError) Unwrap() error   { return e.ConnError }
 func (e *netConnError) Timeout() bool   { return e.net.Timeout() }
 func (e *netConnError) Temporary() bool { return e.net.Timeout() }
 
-// plainConnError is a ConnError for any other cause. It exists because go-redis
-// unwraps the error of a failed handshake once: that must not lose the ConnError.
+// plainConnError is a ConnError for any other cause. It exists because go-redis unwraps the error
+// of a failed handshake once, which must not lose the ConnError.
 type plainConnError struct{ *hooks.ConnError }
 
 func (e *plainConnError) Unwrap() error { return e.ConnError }
 
-// typed gives a ConnError the face that its cause has.
+// typed gives a ConnError the interfaces that its cause has.
 func typed(e *hooks.ConnError) error {
 	var ne net.Error
 	if errors.As(e.Err, &ne) {
@@ -53,20 +53,20 @@ type opaqueError struct{ real error }
 func (e *opaqueError) Error() string { return e.real.Error() }
 func (e *opaqueError) Real() error   { return e.real }
 
-// Unsent says of the error behind it whether the command was not sent.
+// Unsent reports whether, according to the error behind it, the command was not sent.
 func (e *opaqueError) Unsent() bool {
 	var u interface{ Unsent() bool }
 	return errors.As(e.real, &u) && u.Unsent()
 }
 
-// Reveal returns the error behind those in err's chain that hide one (that have a
+// Reveal returns the real error behind those errors in err's chain that hide one (that have a
 // method Real), else err itself. Safe for nil.
 //
-// The error of a command on a Conn that has failed before stays one: go-redis
-// wraps the earlier error, and sends nothing.
+// The error of a command on a Conn that has failed before keeps its type: go-redis wraps the
+// earlier error, and sends nothing.
 func Reveal(err error) error {
 	if err == nil || err == redis.Nil {
-		return err // before hidden is allocated for errors.As
+		return err // the common case, without the allocation for errors.As
 	}
 	for range 4 {
 		var hidden interface{ Real() error }
@@ -81,8 +81,7 @@ func Reveal(err error) error {
 	return err
 }
 
-// textBadConn begins go-redis's error of a Conn that has failed before, whose
-// type is internal.
+// textBadConn begins go-redis's error of a Conn that has failed before, whose type is internal.
 const textBadConn = "redis: Conn is in a bad state"
 
 // deadError is that error with the real cause inside.
@@ -94,22 +93,22 @@ type deadError struct {
 func (e *deadError) Error() string { return e.text }
 func (e *deadError) Unwrap() error { return e.cause }
 
-// Unsent is always true: nothing is sent on such a Conn, whatever came of the
-// command that failed.
+// Unsent is always true: nothing is sent on such a Conn, whatever the outcome of the command that
+// failed.
 func (e *deadError) Unsent() bool { return true }
 
 // Timeout reports whether the cause was a timeout. It makes the error a net.Error.
 func (e *deadError) Timeout() bool { return errtext.IsTimeout(e.cause) }
 
-// Temporary is Timeout.
+// Temporary returns the same as Timeout.
 func (e *deadError) Temporary() bool { return e.Timeout() }
 
-// Hide makes err opaque: go-redis repeats nothing because of it. Reveal undoes it.
+// Hide makes err opaque, so that go-redis repeats nothing because of it. Reveal undoes it.
 func Hide(err error) error { return &opaqueError{err} }
 
-// earlyError marks an error of the caller's own code that ran before the command was
-// written: OnConnect, a credentials provider, a Limiter. Unwrap returns a slice because
-// go-redis strips one layer of errors.Unwrap from those of a handshake.
+// earlyError marks an error of the caller's own code that ran before the command was written:
+// OnConnect, a credentials provider, a Limiter. Unwrap returns a slice because go-redis strips one
+// layer of errors.Unwrap from handshake errors.
 type earlyError struct{ err error }
 
 func early(err error) error {
@@ -125,15 +124,14 @@ func (e *earlyError) Early() error    { return e.err }
 func (e *earlyError) Real() error     { return e.err }
 func (e *earlyError) Unsent() bool    { return true }
 
-// limiter marks what a user's Limiter refuses.
+// limiter marks the errors of a user's Limiter.
 type limiter struct{ redis.Limiter }
 
 func (l limiter) Allow() error { return early(l.Limiter.Allow()) }
 
-// refusal is what a visit or the checkout guard answers with when a connection
-// is to end. A plain error: one with Timeout() or Unwrap would be retried by
-// go-redis, and its text becomes a metric label, so there is one constant text
-// per reason (TestContractOnlyAPlainErrorIsNotRetried).
+// refusal is the error of a visit or of the checkout guard when a connection must end. It is a
+// plain error: one with Timeout() or Unwrap would be retried by go-redis. Its text becomes a metric
+// label, so there is one constant text per reason (TestContractOnlyAPlainErrorIsNotRetried).
 type refusal struct{ reason hooks.Reason }
 
 func (e *refusal) Error() string { return "lifeguard: connection closed: " + string(e.reason) }
@@ -141,7 +139,7 @@ func (e *refusal) Error() string { return "lifeguard: connection closed: " + str
 // Unsent is always true: nothing is written to a connection that is refused.
 func (e *refusal) Unsent() bool { return true }
 
-// Evicted is always true: it was we who did not want the connection to be used.
+// Evicted is always true: we decided not to use the connection.
 func (e *refusal) Evicted() bool { return true }
 
 var refusals = func() map[hooks.Reason]*refusal {
@@ -159,8 +157,8 @@ func refuse(r hooks.Reason) error {
 	return refusals[hooks.ReasonReset]
 }
 
-// RefusedFor returns the reason for which a connection was ended instead of
-// being used, if err says so. The command was not sent.
+// RefusedFor returns the reason for which a connection was ended instead of being used, if err says
+// so. The command was not sent.
 func RefusedFor(err error) (hooks.Reason, bool) {
 	var r *refusal
 	if errors.As(err, &r) {

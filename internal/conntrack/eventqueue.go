@@ -9,17 +9,15 @@ import (
 	"github.com/lifeguard-redis/lifeguard/hooks"
 )
 
-// entry is an event and the line for the log that goes with it; either may be
-// missing.
+// entry is an event and its log line; either may be missing.
 type entry struct {
 	hooks.Event
 	line  string
 	level slog.Level
 }
 
-// eventQueue hands events to one handler, in order, on a goroutine that lives
-// only while there is something to hand over. put is called under go-redis's
-// pool lock, so it appends and nothing else.
+// eventQueue passes events to one handler, in order, on a goroutine that exists only while events
+// are pending. put is called under go-redis's pool lock, so it only appends.
 type eventQueue struct {
 	handler func(hooks.Event)
 	log     *slog.Logger

@@ -8,18 +8,17 @@ import (
 	"github.com/redis/go-redis/v9/maintnotifications"
 )
 
-// firstHandshake lets the first handshake of a node finish before others begin.
-// go-redis, by default, tries CLIENT MAINT_NOTIFICATIONS and notes in its options
-// that a server does not know it; two Conns that do so at once race, because each
-// guards those options with a lock of its own (redis.go, initConn, v9.23.0).
-// Maintenance's client has a copy of them: its handshake is not the first one.
+// firstHandshake lets the first handshake of a node finish before others begin. By default go-redis
+// tries CLIENT MAINT_NOTIFICATIONS and records in its options if a server does not know it; two
+// Conns that do so at once race, because each guards those options with a lock of its own
+// (redis.go, initConn, v9.23.0). Maintenance's client has a copy of the options: its handshake is
+// not the first one.
 type firstHandshake struct {
 	done atomic.Bool
 	turn chan struct{} // holds one token
 }
 
-// firstPatience bounds the wait for a first handshake that hangs, where no write
-// deadline does.
+// firstPatience bounds the wait for a first handshake that hangs, if no write deadline does.
 const firstPatience = 5 * time.Second
 
 func newFirstHandshake(opt *redis.Options) *firstHandshake {
@@ -32,9 +31,9 @@ func newFirstHandshake(opt *redis.Options) *firstHandshake {
 	return f
 }
 
-// enter is called before a handshake's first write; it reports whether leave
-// must be called at its end. It waits until the write has to be over, or the
-// client is closed; the write then fails.
+// enter is called before a handshake's first write; it reports whether leave must be called at its
+// end. It waits at most until the write deadline, or until the client is closed; the write then
+// fails.
 func (f *firstHandshake) enter(closed <-chan struct{}, deadline time.Time) bool {
 	if f.done.Load() {
 		return false
@@ -66,7 +65,7 @@ func (f *firstHandshake) leave(ok bool) {
 	f.turn <- struct{}{}
 }
 
-// shaken ends the connection's part in it, once.
+// shaken ends the connection's part in the first handshake, once.
 func (c *Conn) shaken(ok bool) {
 	if c.first.Load() && c.first.CompareAndSwap(true, false) {
 		c.node.first.leave(ok)

@@ -13,29 +13,29 @@ import (
 	"github.com/lifeguard-redis/lifeguard/hooks"
 )
 
-// troubleApart is how far apart in the log the beginnings of two troubles are at
-// least: a node that comes and goes does not fill it.
+// troubleApart is the minimum time between two log lines about the start of trouble: a node that
+// keeps failing and recovering does not fill the log.
 const troubleApart = 10 * time.Second
 
-// health is the record of a node. Reading the state takes no lock.
+// health is the health record of a node. Reading the state takes no lock.
 type health struct {
 	n  *Node
 	is atomic.Uint32 // Health
 
-	waiting atomic.Int64  // calls that wait for the node's return
-	failed  atomic.Uint64 // calls that failed in this trouble
+	waiting atomic.Int64  // calls that wait for the node to recover
+	failed  atomic.Uint64 // calls that failed during this trouble
 
 	changes [hooks.Recovering + 1]atomic.Uint64 // by the state that was entered
 
 	mu     sync.Mutex
 	since  time.Time // when the trouble began
 	cause  error
-	said   hooks.Health // what the log says is wrong, Healthy for nothing
+	said   hooks.Health // the problem that was logged, Healthy for none
 	saidAt time.Time
-	waited int64 // calls that waited when the node came back
+	waited int64 // calls that were waiting when the node recovered
 }
 
-// Health is what is known of the node now. Safe for concurrent use.
+// Health returns the node's current state. Safe for concurrent use.
 func (n *Node) Health() hooks.Health { return hooks.Health(n.health.is.Load()) }
 
 // HealthChanges counts how often each state was entered, by its name.
@@ -52,22 +52,22 @@ func (n *Node) HealthChanges() map[string]uint64 {
 	return m
 }
 
-// SetDegraded notes that the node answers nobody, if nothing worse is known; SetAnswering,
+// SetDegraded records that the node answers nobody, unless something worse is known; SetAnswering
 // that it answers again.
 func (n *Node) SetDegraded(cause error) { n.health.change(hooks.Healthy, hooks.Degraded, cause) }
 
-// SetAnswering ends SetDegraded.
+// SetAnswering undoes SetDegraded.
 func (n *Node) SetAnswering() { n.health.change(hooks.Degraded, hooks.Healthy, nil) }
 
-// become notes a state. It may be called from anywhere: neither logger nor handler
-// run before it has returned.
+// become changes the state. It may be called from anywhere: neither logger nor handler runs before
+// it has returned.
 func (h *health) become(to hooks.Health, cause error) {
 	if from := hooks.Health(h.is.Load()); from != to || to != hooks.Healthy {
-		h.change(from, to, cause) // if another one was quicker, its word stands
+		h.change(from, to, cause) // if another goroutine was faster, its state stands
 	}
 }
 
-// change is become, if the state is from.
+// change is become, if the current state is from.
 func (h *health) change(from, to hooks.Health, cause error) {
 	if hooks.Health(h.is.Load()) != from {
 		return
@@ -113,7 +113,7 @@ func (h *health) change(from, to hooks.Health, cause error) {
 	h.n.t.emit(e)
 }
 
-// begun is the line at the beginning of a trouble, "" if there was one not long ago.
+// begun returns the log line for the beginning of a trouble, "" if there was one not long ago.
 func (h *health) begun(what hooks.Health, now time.Time) string {
 	if h.said == what || !h.saidAt.IsZero() && now.Sub(h.saidAt) < troubleApart {
 		return ""
@@ -122,7 +122,7 @@ func (h *health) begun(what hooks.Health, now time.Time) string {
 	return fmt.Sprintf("lifeguard: redis %s %s: %s", h.n.dialed(), what, innermost(h.cause))
 }
 
-// over is the line at the end of a trouble.
+// over returns the log line for the end of a trouble.
 func (h *health) over(addr string, lasted time.Duration) string {
 	var b strings.Builder
 	what := "reachable again"
@@ -138,7 +138,7 @@ func (h *health) over(addr string, lasted time.Duration) string {
 	return b.String()
 }
 
-// round leaves what somebody wants to read of a duration.
+// round rounds a duration for a reader.
 func round(d time.Duration) time.Duration {
 	switch {
 	case d >= time.Minute:
@@ -149,7 +149,7 @@ func round(d time.Duration) time.Duration {
 	return d.Round(time.Millisecond)
 }
 
-// innermost is the text of what an error comes from: "connection refused".
+// innermost returns the text of the error's root cause: "connection refused".
 func innermost(err error) string {
 	for {
 		inner := errors.Unwrap(err)
@@ -167,15 +167,15 @@ func innermost(err error) string {
 	return err.Error()
 }
 
-// why is what is wrong.
+// why returns what is wrong.
 func (h *health) why() error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.cause
 }
 
-// fail counts a call that failed while the node was in trouble. Those of a cluster or
-// ring may go on elsewhere, and are not counted.
+// fail counts a call that failed while the node was in trouble. Calls of a cluster or ring may
+// continue on another node, and are not counted.
 func (h *health) fail(hook *Hook, err error) {
 	if hooks.Health(h.is.Load()) != hooks.Healthy && !hook.Inner && !isReply(err) {
 		h.failed.Add(1)

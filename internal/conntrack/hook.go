@@ -11,52 +11,52 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// Holder is the owner of a leased connection. It is asked about every command
-// that runs on its redis.Conn.
+// Holder is the owner of a leased connection. It is called for every command that runs on its
+// redis.Conn.
 type Holder interface {
 	// Begin is called before a command; an error means that it is not sent.
 	Begin(ctx context.Context) (Watch, error)
 	// End is called after it and returns the error for the caller.
 	End(ctx context.Context, w Watch, err error) error
-	// Seen hears of the error of each command of a pipeline that failed, before End.
+	// Seen is called with the error of each command of a pipeline that failed, before End.
 	Seen(err error)
 }
 
-// Watch is what a Holder remembers of one command: how to stop watching its ctxs.
+// Watch is what a Holder remembers about one command: how to stop watching its ctxs.
 type Watch struct{ Command, Lease func() bool }
 
-// Hook is the outermost hook of a managed client. It must be the first one that
-// is added, by Install. It lets visits pass by everything else, counts the
-// demand, and asks the Holder of a leased Conn about its commands.
+// Hook is the outermost hook of a managed client. It must be the first one that is added, with
+// Install. It passes visits through, counts the demand, and calls the Holder of a leased Conn for
+// its commands.
 type Hook struct {
 	Node *Node
 	// Process runs a command that belongs to no lease; nil: next runs it.
 	Process func(ctx context.Context, cmd redis.Cmder, next redis.ProcessHook) error
-	// Client does the same for the commands of a client itself, not those of a
-	// Conn or a transaction; nil: Process does.
+	// Client does the same for the commands of a client itself, not those of a Conn or a
+	// transaction; nil: Process does.
 	Client func(ctx context.Context, cmd redis.Cmder, next redis.ProcessHook) error
-	// Pipeline does the same for pipelines and transactions. own reports whether it is
-	// one of the client itself, not of a Conn or of a transaction with WATCH.
+	// Pipeline does the same for pipelines and transactions. own reports whether the pipeline
+	// belongs to the client itself, not to a Conn or to a transaction with WATCH.
 	Pipeline func(ctx context.Context, cmds []redis.Cmder, next redis.ProcessPipelineHook, own func() bool) error
-	// Failed turns the error of a call that took that long into what the caller is to
-	// see; nil: itself. after is 0 without Took.
+	// Failed turns the error of a call of that duration into the one for the caller; nil: no
+	// change. after is 0 without Took.
 	Failed func(ctx context.Context, err error, after time.Duration) error
-	// Took hears how long a command took, waits and all, those on leases as well; of
-	// a pipeline cmd is the first. It must not block. nil: nobody looks at the clock.
+	// Took is called with the duration of each command, including waits, also on leases; for a
+	// pipeline cmd is the first command. It must not block. nil: the time is not measured.
 	Took func(cmd redis.Cmder, d time.Duration)
 
-	// Closed reports whether this client was closed, though the pool is open for others;
-	// nil: no.
+	// Closed reports whether this client was closed, although the pool is open for others; nil:
+	// no.
 	Closed func() bool
 
-	// Inner says that this is the hook of one node of a cluster or ring, and that
-	// there is another one outside which reveals errors.
+	// Inner declares that this is the hook of one node of a cluster or ring, and that an outer one
+	// reveals errors.
 	Inner bool
 }
 
-// Install adds the hook to a client, or to a clone of it, as its first one. users are
-// the hooks that run around it, nil for none; Rebuild is to be called when some came in.
-// leases are those that run around commands on leases if users is nil.
+// Install adds the hook to a client, or to a clone of it, as its first one. users are the hooks
+// that run around it, nil for none; call Rebuild after hooks were added to them. leases are those
+// that run around commands on leases if users is nil.
 func (h *Hook) Install(c *redis.Client, users, leases *Users) {
 	in := &installed{Hook: h, client: c, users: users, leases: leases}
 	c.AddHook(in)
@@ -65,22 +65,22 @@ func (h *Hook) Install(c *redis.Client, users, leases *Users) {
 	}
 }
 
-// DialHook makes stillborn connections of dials that failed, outside of all other hooks.
+// DialHook turns failed dials into stillborn connections, outside of all other hooks.
 func (h *Hook) DialHook(next redis.DialHook) redis.DialHook {
 	if h.Node == nil {
 		return nil
 	}
 	return func(ctx context.Context, network, addr string) (net.Conn, error) {
 		c, err := next(ctx, network, addr)
-		if err == nil || isClosed(err) { // go-redis's goroutines of subscriptions end when they meet that
+		if err == nil || isClosed(err) { // go-redis's goroutines of subscriptions end when they get this error
 			return c, err
 		}
 		return h.Node.stillborn(asDial(err, addr), network, addr), nil
 	}
 }
 
-// ProcessHook is called by go-redis once for every Client and every Conn, and again when
-// a hook is added, so what it returns belongs to one of them.
+// go-redis calls ProcessHook once for every Client and every Conn, and again when a hook is added,
+// so its result belongs to one of them.
 func (in *installed) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	s := &scope{in: in, next: next, chain: in.chains.Add(1)}
 	s.around(in.users)
@@ -148,15 +148,15 @@ func (s *scope) process(ctx context.Context, cmd redis.Cmder) error {
 	return s.users(context.WithValue(ctx, callKey{}, &call{watch: watch}), cmd)
 }
 
-// run does everything that is done about a command. watch: it is the WATCH at the start
-// of a transaction, or a handshake for one.
+// run does all the work around a command. watch: it is the WATCH at the start of a transaction, or
+// a handshake for one.
 func (s *scope) run(ctx context.Context, cmd redis.Cmder, watch bool) error {
 	h, n := s.in.Hook, s.in.Node
 	if s.holder != nil {
 		return onLease(ctx, h, s.holder, cmd, s.next)
 	}
 	client := s.in.commands.areOf(s.in, s.chain)
-	work := client || !command.IsHandshake(cmd) // not the handshake of a connection for somebody else's command
+	work := client || !command.IsHandshake(cmd) // not the handshake of a connection for another command
 	var start int64
 	if h.Took != nil && work {
 		start = n.t.now()
@@ -196,7 +196,7 @@ func (s *scope) run(ctx context.Context, cmd redis.Cmder, watch bool) error {
 		}
 		err = h.fail(ctx, err, n.since(start))
 		if h.Inner && work && !client && cmd.Name() != "watch" {
-			err = Reveal(err) // its caller is the next to see it; a cluster repeats only the WATCH
+			err = Reveal(err) // the next to see it is the caller; a cluster repeats only the WATCH
 		}
 		return err
 	}
@@ -206,8 +206,9 @@ func (s *scope) run(ctx context.Context, cmd redis.Cmder, watch bool) error {
 	return nil
 }
 
-// touch sends the first command of a Conn. go-redis does not use a Conn again that found no
-// connection, so it gets nothing while the node is known to be away: that can be waited for.
+// touch sends the first command of a Conn. go-redis does not use a Conn again that got no
+// connection, so nothing is passed to it while the node is known to be unreachable: the command can
+// wait for the node.
 func (s *scope) touch(ctx context.Context, cmd redis.Cmder) error {
 	if !s.touched.Load() && !command.IsHandshake(cmd) {
 		if err := s.in.Node.Unreachable(); err != nil {
@@ -218,8 +219,8 @@ func (s *scope) touch(ctx context.Context, cmd redis.Cmder) error {
 	return s.next(ctx, cmd)
 }
 
-// errLostContext is for a hook of a user's that goes on with a ctx that is not made from
-// the one it got: what the call needs to know is in that.
+// errLostContext is for a user's hook that goes on with a ctx that is not derived from the one it
+// got: that ctx carries what the call needs.
 var errLostContext = errors.New("lifeguard: a hook went on with another ctx: derive it from the one that the hook was given")
 
 func tookWrite(cmds []redis.Cmder) bool {
@@ -231,14 +232,14 @@ func tookWrite(cmds []redis.Cmder) bool {
 	return false
 }
 
-// stray notes that a Conn is used that is no lease, or a transaction.
+// stray records that a Conn is used that is not a lease, or a transaction.
 func (n *Node) stray() {
 	if !n.strays.Load() {
 		n.strays.Store(true)
 	}
 }
 
-// since is how long ago start was, 0 if nobody looked at the clock then.
+// since returns how long ago start was, 0 if the time was not measured.
 func (n *Node) since(start int64) time.Duration {
 	if start == 0 {
 		return 0
@@ -269,8 +270,8 @@ func (in *installed) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.P
 	return s.process
 }
 
-// pipeScope is the hook on the pipelines, or on the transactions, of one Client or Conn. It
-// is a value, so that a Conn needs no more than a closure for it.
+// pipeScope is the hook on the pipelines, or on the transactions, of one Client or Conn. It is a
+// value, so that a Conn needs only a closure for it.
 type pipeScope struct {
 	in     *installed
 	next   redis.ProcessPipelineHook
@@ -287,7 +288,8 @@ func (s pipeScope) around(u *Users) redis.ProcessPipelineHook {
 	return s.inner(u)
 }
 
-// inner is around where there are hooks. It is apart because its scope is on the heap.
+// inner is around for a client with hooks. It is a separate function because its scope is on the
+// heap.
 func (s pipeScope) inner(u *Users) redis.ProcessPipelineHook {
 	s.inside = true
 	return u.Pipeline(func(ctx context.Context, cmds []redis.Cmder) error {
@@ -320,8 +322,8 @@ func (s pipeScope) process(ctx context.Context, cmds []redis.Cmder) error {
 	return users(context.WithValue(ctx, callKey{}, &call{holder: holder}), cmds)
 }
 
-// run does everything that is done about a pipeline, and asks the holder of the lease it
-// is on, if it is on one.
+// run does all the work around a pipeline, and calls the holder of the lease that it runs on, if
+// any.
 func (s pipeScope) run(ctx context.Context, cmds []redis.Cmder, holder Holder) error {
 	if holder == nil {
 		return s.send(ctx, cmds, false)
@@ -373,7 +375,7 @@ func (s pipeScope) send(ctx context.Context, cmds []redis.Cmder, onLease bool) e
 			}
 			return *err
 		}
-	} else { // it has its connection, of the main pool, and the demand for that is counted
+	} else { // it has its connection, of the main pool, whose demand is counted already
 		n.pinned.Add(1)
 		defer n.pinned.Add(-1)
 		if !onLease && len(cmds) > 0 && !command.IsHandshake(cmds[0]) {
@@ -409,12 +411,12 @@ func (s pipeScope) send(ctx context.Context, cmds []redis.Cmder, onLease bool) e
 	return failed
 }
 
-// These cost no allocation for each Conn, as a closure would.
+// These cost no allocation per Conn, unlike closures.
 func yes() bool { return true }
 func no() bool  { return false }
 
-// TookWrites reports whether the node has executed a write, so that a READONLY
-// means that it changed its role. Forget makes it start anew.
+// TookWrites reports whether the node has executed a write, so that a READONLY means that its role
+// has changed. ForgetWrites resets it.
 func (n *Node) TookWrites() bool { return n.tookWrites.Load() }
 
 // ForgetWrites makes TookWrites false until the next write.

@@ -9,11 +9,11 @@ import (
 	"github.com/lifeguard-redis/lifeguard/internal/command"
 )
 
-// Conn makes a Conn of c for a lease. For each Conn, go-redis asks every hook of its
-// client for the dials, the commands, the pipelines and the transactions. A lease
-// needs a hook for its commands only, so its Conn comes from a clone of c that has no
-// other (TestContractAConnOfACloneUsesThePoolOfItsClient), unless c has more hooks than
-// ours. Pipelines on such a Conn need LeasePipelines.
+// Conn makes a Conn of c for a lease. For each Conn, go-redis calls every hook of its client for
+// the dials, the commands, the pipelines and the transactions. A lease needs a hook for its
+// commands only, so its Conn comes from a clone of c that has no other
+// (TestContractAConnOfACloneUsesThePoolOfItsClient), unless c has more hooks than ours. Pipelines
+// on such a Conn need LeasePipelines.
 func (n *Node) Conn(c *redis.Client) (conn *redis.Conn, plain bool) {
 	in := n.installed.Load()
 	if in == nil || in.client != c || in.Inner || n.raw.Load() > 0 || !n.first.done.Load() || !in.alone() {
@@ -21,8 +21,8 @@ func (n *Node) Conn(c *redis.Client) (conn *redis.Conn, plain bool) {
 	}
 	clone := n.leasing.Load()
 	if clone == nil {
-		// Not before the first handshake is over: what that finds out go-redis notes in
-		// the options, which a clone has a copy of.
+		// Not before the first handshake is over: go-redis records its findings in the options,
+		// of which a clone has a copy.
 		opt := c.Options()
 		clone = c.WithTimeout(opt.ReadTimeout)
 		clone.Options().WriteTimeout = opt.WriteTimeout
@@ -34,17 +34,17 @@ func (n *Node) Conn(c *redis.Client) (conn *redis.Conn, plain bool) {
 	return clone.Conn(), true
 }
 
-// LeasePipelines makes holder be asked about the pipelines on conn, which Conn has made
-// without a hook for them and Acquire has leased. Once for each conn.
+// LeasePipelines makes holder be called for the pipelines on conn, which Conn has made without a
+// hook for them and Acquire has leased. Call it once for each conn.
 func (n *Node) LeasePipelines(conn *redis.Conn, holder Holder) {
 	conn.AddHook(leaseHook{in: n.installed.Load(), holder: holder})
 }
 
-// alone reports whether the client has no hook but ours: whenever one is added, go-redis
-// makes a new chain.
+// alone reports whether the client has no hook but ours: whenever one is added, go-redis makes a
+// new chain.
 func (in *installed) alone() bool {
 	const first = 1
-	in.commands.areOf(in, in.chains.Load()) // sees to it that one is up to date
+	in.commands.areOf(in, in.chains.Load()) // makes sure that a chain is up to date
 	return in.commands.one.Load() == first
 }
 
@@ -72,8 +72,8 @@ func (h leaseHook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Pro
 	return func(ctx context.Context, cmds []redis.Cmder) error { return s.run(ctx, cmds, h.holder) }
 }
 
-// leaseScope is the hook on one Conn. Without a holder it lets all pass by: handshakes,
-// and what an inner one is asked about.
+// leaseScope is the hook on one Conn. Without a holder it passes everything through: handshakes,
+// and calls for an inner one.
 type leaseScope struct {
 	in     *installed
 	next   redis.ProcessHook

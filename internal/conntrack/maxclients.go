@@ -12,15 +12,15 @@ import (
 	"github.com/lifeguard-redis/lifeguard/hooks"
 )
 
-// full remembers that the server turned a connection away because of its maxclients.
-// Until it takes one again, one dial at a time tries; the others get the reply that the
-// server gave last, so that callers who retry do not keep a full server busy.
+// full remembers that the server refused a connection because of its maxclients. Until it accepts
+// one again, one dial at a time tries; the others get the server's last reply, so that callers who
+// retry do not add load to a full server.
 type full struct {
 	is atomic.Bool
 
 	mu    sync.Mutex
 	addr  string
-	reply []byte        // what the server said
+	reply []byte        // the server's last reply
 	next  time.Duration // no dial before, on the tracker's clock
 	pause time.Duration // between two dials
 }
@@ -30,7 +30,7 @@ const (
 	fullLast  = 250 * time.Millisecond
 )
 
-// refused notes the reply of a server at addr that is full.
+// refused records the reply of a full server at addr.
 func (f *full) refused(addr string, reply []byte, now time.Duration) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -41,14 +41,14 @@ func (f *full) refused(addr string, reply []byte, now time.Duration) {
 	f.is.Store(true)
 }
 
-// accepted notes that the server took a connection.
+// accepted records that the server accepted a connection.
 func (f *full) accepted() {
 	if f.is.Load() {
 		f.is.Store(false)
 	}
 }
 
-// check returns a fullError for a dial that is not to be tried now.
+// check returns a fullError for a dial that must not be tried now.
 func (f *full) check(addr string, now time.Duration) error {
 	if !f.is.Load() {
 		return nil
@@ -66,7 +66,7 @@ func (f *full) check(addr string, now time.Duration) error {
 	return &fullError{addr, f.reply}
 }
 
-// fullError is why a server that is full was not dialed.
+// fullError is the error of a dial that was not tried because the server is full.
 type fullError struct {
 	addr  string
 	reply []byte
@@ -79,8 +79,8 @@ func (e *fullError) Error() string {
 
 func (e *fullError) Unsent() bool { return true }
 
-// turnedAway is what go-redis gets for a dial that ended with a fullError: a connection
-// that is answered as the server answered the last one, and then closed.
+// turnedAway is what go-redis gets for a dial that ended with a fullError: a connection that
+// returns the server's last reply, and is then closed.
 type turnedAway struct {
 	*stillborn
 	rest []byte
@@ -102,7 +102,7 @@ func isMaxClients(b []byte) bool {
 	return len(b) > 0 && b[0] == '-' && bytes.Contains(b, []byte("max number of clients"))
 }
 
-// refuses notes the first reply on c if it is that of a server that takes nobody new.
+// refuses records the first reply on c if the server accepts no new connections.
 func (c *Conn) refuses(b []byte) {
 	if !isFull(b) {
 		return

@@ -22,15 +22,15 @@ type Node struct {
 	gate  *gate
 	first *firstHandshake
 
-	unborn   atomic.Int64           // stillborn connections that go-redis has
-	resolves bool                   // its address is found out at each dial, by Sentinels
-	master   atomic.Pointer[string] // the address that was dialed last, then
+	unborn   atomic.Int64           // stillborn connections that go-redis holds
+	resolves bool                   // Sentinels resolve its address at each dial
+	master   atomic.Pointer[string] // the address that was dialed last, in that case
 	watchmen sync.Map               // addresses of its Sentinels -> true
 	noWait   bool                   // its callers do not wait for it: another node may take over
 
 	fresh redis.Options // as the user gave them
 
-	pipelineRead int // read buffer of the pipeline pool: how its connections are told apart
+	pipelineRead int // read buffer of the pipeline pool: identifies its connections
 
 	client atomic.Pointer[redis.Client]
 	maint  atomic.Pointer[redis.Client] // shares the pools, has no hooks and no Limiter
@@ -40,12 +40,12 @@ type Node struct {
 
 	sweeping atomic.Int32
 	began    atomic.Uint64 // times that maintenance took a slot, for one round trip
-	over     atomic.Uint64 // times that it gave it back
+	over     atomic.Uint64 // times that it returned it
 	dialing  atomic.Int32
 	dials    atomic.Uint64
 	opened   atomic.Uint64
 	failures atomic.Uint64
-	visits   atomic.Uint64 // connections that maintenance has met
+	visits   atomic.Uint64 // connections that maintenance has visited
 	ends     endCounters
 	dialTook atomic.Pointer[func(time.Duration)]
 	lastDial atomic.Pointer[DialFailure]
@@ -54,7 +54,7 @@ type Node struct {
 
 	failedAt atomic.Int64 // when a connection failed last, or the node was made
 
-	tell    atomic.Bool  // the next write is to be told of
+	tell    atomic.Bool  // the next write is to be reported
 	silence atomic.Int64 // ns without traffic after which the server closes a connection, 0 unknown
 
 	conns    sync.Map     // id -> *Conn: those of this node, as in the tracker
@@ -62,9 +62,9 @@ type Node struct {
 	peakOpen peak         // of count, for the monitor
 	raw      atomic.Int64 // of them, those whose handshake is not over
 	mains    atomic.Int64 // of them, those of the main pool
-	pushes   atomic.Int64 // those over which a push frame has come
+	pushes   atomic.Int64 // those over which a push frame has arrived
 	bornAt   atomic.Int64 // when the youngest was dialed
-	strays   atomic.Bool  // Conns that are no leases have been used: nobody counts for how long
+	strays   atomic.Bool  // Conns that are no leases have been used: their use is not counted
 
 	pinned         atomic.Int64 // pipelines under way on Conns and transactions of callers
 	main, pipeline demand
@@ -80,10 +80,9 @@ type DialFailure struct {
 // minWriteBuffer holds a whole visit, so that it is one write.
 const minWriteBuffer = 64
 
-// NewNode prepares opt, in place, for a client that is about to be made of it:
-// its Dialer makes tracked connections, its OnConnect tells them when their
-// handshake is over, and its pool is a FIFO, so that visits reach every idle
-// connection. Give the client to Bind.
+// NewNode prepares opt, in place, for a client that is about to be made from it: its Dialer makes
+// tracked connections, its OnConnect notifies them when their handshake is over, and its pool is a
+// FIFO, so that visits reach every idle connection. Pass the client to Bind.
 func (t *Tracker) NewNode(opt *redis.Options) *Node {
 	n := &Node{t: t, opt: opt, addr: opt.Addr}
 	n.noteFailure()
@@ -96,7 +95,7 @@ func (t *Tracker) NewNode(opt *redis.Options) *Node {
 	n.first = newFirstHandshake(opt)
 	n.fresh = *opt
 	opt.Dialer = n.dial
-	opt.DialerRetries = 1 // its loop of 5 x 100 ms would only hold up the pool; the prober tries on
+	opt.DialerRetries = 1 // go-redis's loop of 5 x 100 ms would only delay the pool; the prober keeps trying
 	opt.PoolFIFO = true
 	if opt.WriteBufferSize > 0 {
 		opt.WriteBufferSize = max(opt.WriteBufferSize, minWriteBuffer)
@@ -109,8 +108,8 @@ func (t *Tracker) NewNode(opt *redis.Options) *Node {
 		if n.pipelineRead <= 0 {
 			n.pipelineRead = max(opt.ReadBufferSize, redis.DefaultPipelineBufferSize)
 		}
-		// The two pools must differ, or nothing tells them apart. Very small sizes
-		// are all made the same by go-redis.
+		// The two pools must differ in their read buffers, which identify them. go-redis makes
+		// all very small sizes the same.
 		n.pipelineRead = max(n.pipelineRead, 256)
 		for n.pipelineRead == opt.ReadBufferSize || n.pipelineRead == defaultReadBuffer {
 			n.pipelineRead += 64
@@ -130,8 +129,8 @@ func (t *Tracker) NewNode(opt *redis.Options) *Node {
 	return n
 }
 
-// connected makes an OnConnect: the user's, and then word to the tracked
-// connection. apart is for a client with options of its own.
+// connected makes an OnConnect: the user's, followed by a notification of the tracked connection.
+// apart is for a client with its own options.
 func (n *Node) connected(apart bool) func(context.Context, *redis.Conn) error {
 	user := n.fresh.OnConnect
 	return func(ctx context.Context, conn *redis.Conn) error {
@@ -147,7 +146,7 @@ func (n *Node) connected(apart bool) func(context.Context, *redis.Conn) error {
 // defaultReadBuffer is go-redis's default for Options.ReadBufferSize.
 const defaultReadBuffer = 32 << 10
 
-// ready tells the tracked connection below conn that its handshake is over.
+// ready notifies the tracked connection below conn that its handshake is over.
 func ready(ctx context.Context, conn *redis.Conn, apart bool) error {
 	v := newVisit(visitReady)
 	v.apart = apart
@@ -155,7 +154,7 @@ func ready(ctx context.Context, conn *redis.Conn, apart bool) error {
 	return v.check(conn.Process(ctx, v.cmd))
 }
 
-// Bind completes the node with the client that was made of its options.
+// Bind completes the node with the client that was made from its options.
 func (n *Node) Bind(c *redis.Client) {
 	n.client.Store(c)
 	m := c.WithTimeout(n.t.cfg.ValidateTimeout)
@@ -164,7 +163,7 @@ func (n *Node) Bind(c *redis.Client) {
 	n.maint.Store(m)
 }
 
-// Close ends what the node runs. Close the client itself too.
+// Close ends what the node runs. Close the client itself, too.
 func (n *Node) Close() { n.gate.stop() }
 
 func (n *Node) network() string {
@@ -184,11 +183,11 @@ func (n *Node) dialTimeout() time.Duration {
 	return 5 * time.Second // go-redis's default
 }
 
-// NoWaiting makes commands that meet the node while it is unreachable fail at once
-// instead of waiting for its return: in a cluster another node may take over.
+// NoWaiting makes commands fail at once while the node is unreachable, instead of waiting for it:
+// in a cluster another node may take over.
 func (n *Node) NoWaiting() { n.noWait = true }
 
-// Len is the number of open connections of the node.
+// Len returns the number of open connections of the node.
 func (n *Node) Len() int { return int(n.count.Load()) }
 
 // Range calls f for every open connection of the node until it returns false. f may
@@ -197,7 +196,7 @@ func (n *Node) Range(f func(*Conn) bool) {
 	n.conns.Range(func(_, v any) bool { return f(v.(*Conn)) })
 }
 
-// Addr is the address of the options the node was made with.
+// Addr returns the address in the options that the node was made with.
 func (n *Node) Addr() string { return n.addr }
 
 // Tracker returns the tracker the node belongs to.
@@ -210,8 +209,8 @@ func (n *Node) Client() *redis.Client { return n.client.Load() }
 // one succeeded.
 func (n *Node) LastDialFailure() *DialFailure { return n.lastDial.Load() }
 
-// OnDialTook sets the function that hears how long each dial took, failed ones as
-// well. It must not block or call go-redis.
+// OnDialTook sets the function that is called with the duration of each dial, including failed
+// ones. It must not block or call go-redis.
 func (n *Node) OnDialTook(f func(time.Duration)) { n.dialTook.Store(&f) }
 
 // Opened counts the connections that were opened.
@@ -220,15 +219,15 @@ func (n *Node) Opened() uint64 { return n.opened.Load() }
 // CloseReasons counts the connections of the node that were closed, by reason.
 func (n *Node) CloseReasons() map[hooks.Reason]uint64 { return n.ends.read() }
 
-// HitsOfOurs calls read, which reads go-redis's counts of hits, and returns how many
-// of them were maintenance's at most: it may just be counting one.
+// HitsOfOurs calls read, which reads go-redis's hit counts, and returns how many of them may be
+// maintenance's: it may just be counting one.
 func (n *Node) HitsOfOurs(read func()) uint64 {
 	over, met := n.over.Load(), n.visits.Load()
 	read()
 	return met + n.began.Load() - over
 }
 
-// Dialing is the number of dials under way.
+// Dialing returns the number of dials in progress.
 func (n *Node) Dialing() int { return int(n.dialing.Load()) }
 
 // Dials counts the dials that were tried and those of them that failed.
@@ -239,7 +238,7 @@ func (n *Node) poolOf(addr string, readBuffer int) hooks.Pool {
 	case n.isSentinel(addr):
 		return hooks.PoolSentinel
 	case n.resolves && readBuffer == sentinelReadBuffer:
-		n.watchmen.Store(addr, true) // its pub/sub connection, which comes later, has another buffer
+		n.watchmen.Store(addr, true) // its pub/sub connection, which follows, has another buffer
 		return hooks.PoolSentinel
 	case n.pipelineRead > 0 && readBuffer == n.pipelineRead:
 		return hooks.PoolPipeline
@@ -247,8 +246,8 @@ func (n *Node) poolOf(addr string, readBuffer int) hooks.Pool {
 	return hooks.PoolMain
 }
 
-// ClosedToNew reports whether the server took no new connection when last asked:
-// then no working one is ended for its age.
+// ClosedToNew reports whether the server accepted no new connection at the last attempt: then no
+// working one is closed for its age.
 func (n *Node) ClosedToNew() bool {
 	h := n.Health()
 	return h != hooks.Healthy && h != hooks.Degraded
@@ -257,6 +256,5 @@ func (n *Node) ClosedToNew() bool {
 // TellOfUse makes the tracker's OnUse be called at the next command, once.
 func (n *Node) TellOfUse() { n.tell.Store(true) }
 
-// SetServerTimeout sets the time without traffic after which a connection is not given
-// out without a PING. 0: none.
+// SetServerTimeout sets the idle time after which a connection is not used without a PING. 0: none.
 func (n *Node) SetServerTimeout(d time.Duration) { n.silence.Store(int64(d)) }

@@ -6,14 +6,14 @@ import (
 	"github.com/lifeguard-redis/lifeguard/hooks"
 )
 
-// An order says what is to happen to a connection that go-redis holds idle. It
-// is kept per connection, so that no single sweep has to be complete. The
-// checkout guard obeys orderEvict, visits obey all of them.
+// An order says what must happen to a connection that go-redis holds idle. It is stored per
+// connection, so that no single sweep has to be complete. The checkout guard obeys orderEvict,
+// visits obey all of them.
 
 const (
 	orderNone      uint32 = iota
 	orderValidate         // visit: send a real PING
-	orderEvictIdle        // visit: discard; a caller who comes first may still use it
+	orderEvictIdle        // visit: close; a caller that comes first may still use it
 	orderEvict            // visit and guard: never use it again
 )
 
@@ -31,7 +31,7 @@ func packOrder(level uint32, r hooks.Reason) uint32 {
 
 func unpackOrder(o uint32) (level uint32, r hooks.Reason) { return o & 0xff, reasonCodes[o>>8] }
 
-// give replaces an order by a stronger one.
+// give replaces an order with a stronger one.
 func (c *Conn) give(level uint32, r hooks.Reason) {
 	for {
 		old := c.order.Load()
@@ -44,7 +44,7 @@ func (c *Conn) give(level uint32, r hooks.Reason) {
 	}
 }
 
-// withdraw takes an order back.
+// withdraw cancels an order.
 func (c *Conn) withdraw(level uint32) {
 	if old := c.order.Load(); old&0xff == level {
 		c.order.CompareAndSwap(old, orderNone)
@@ -55,25 +55,25 @@ func (c *Conn) withdraw(level uint32) {
 // reason r. Safe for concurrent use.
 func (c *Conn) Evict(r hooks.Reason) { c.give(orderEvict, r) }
 
-// Validate makes the next visit send a real PING; if that is not answered, the
-// connection ends with ReasonHeartbeat. Safe for concurrent use.
+// Validate makes the next visit send a real PING; without a reply, the connection ends with
+// ReasonHeartbeat. Safe for concurrent use.
 func (c *Conn) Validate() { c.give(orderValidate, hooks.ReasonHeartbeat) }
 
-// Suspect is Validate for a connection that may be dead: without an answer it ends
-// with ReasonSuspected. Safe for concurrent use.
+// Suspect is Validate for a connection that may be dead: without a reply it ends with
+// ReasonSuspected. Safe for concurrent use.
 func (c *Conn) Suspect() { c.give(orderValidate, hooks.ReasonSuspected) }
 
-// EvictIdle makes the next visit close the connection, with reason r; a caller who
-// comes first may still use it. Safe for concurrent use.
+// EvictIdle makes the next visit close the connection, with reason r; a caller that comes first may
+// still use it. Safe for concurrent use.
 func (c *Conn) EvictIdle(r hooks.Reason) { c.give(orderEvictIdle, r) }
 
-// CancelOrder takes back what Validate, Suspect or EvictIdle asked for.
+// CancelOrder cancels Validate, Suspect and EvictIdle.
 func (c *Conn) CancelOrder() {
 	c.withdraw(orderValidate)
 	c.withdraw(orderEvictIdle)
 }
 
-// CancelValidate takes back what Validate asked for.
+// CancelValidate cancels Validate.
 func (c *Conn) CancelValidate() {
 	c.order.CompareAndSwap(packOrder(orderValidate, hooks.ReasonHeartbeat), orderNone)
 }
@@ -83,21 +83,21 @@ func (c *Conn) Evicting() bool {
 	return c.ended.Load() != nil || c.order.Load()&0xff >= orderEvictIdle || c.state.Load() != 0 && !c.leased.Load()
 }
 
-// Due reports whether a visit has an order to obey on the connection. One with session
-// state is closed at the next checkout or visit, too, but may be in somebody's hands.
+// Due reports whether a visit has an order to carry out on the connection. A connection with
+// session state is closed at the next checkout or visit, too, but a caller may be holding it.
 func (c *Conn) Due() bool { return c.order.Load() != orderNone }
 
-// Kill ends the connection although a command is in flight on it, which fails
-// with cause. For connections that are known to be dead. Safe for concurrent use.
+// Kill ends the connection although a command is in flight on it, which fails with cause. For
+// connections that are known to be dead. Safe for concurrent use.
 func (c *Conn) Kill(r hooks.Reason, cause error) {
 	c.end(r, cause)
 	c.give(orderEvict, r)
 	c.interrupt(cause)
 }
 
-// KillUnanswered is Kill unless something has come from the peer, read or not, as on a
-// machine that is too busy, or something has been written since: then the connection
-// is alive after all. It reports whether it was killed.
+// KillUnanswered is Kill unless something has arrived from the peer, read or not (as on a machine
+// that is too busy), or something has been written since: then the connection is alive after all.
+// It reports whether the connection was killed.
 func (c *Conn) KillUnanswered(written time.Duration, r hooks.Reason, cause error) bool {
 	if _, pending := c.peekWith(new(peeker)); pending || !c.has(fAwaiting) || c.lastUsed.Load() != int64(written) {
 		return false
@@ -123,9 +123,8 @@ func (c *Conn) refusal(now int64) hooks.Reason {
 	return ""
 }
 
-// doubtful reports whether the connection must answer a PING before it is used:
-// the clock jumped since its last use, or it was silent for longer than the
-// server allows.
+// doubtful reports whether the connection must answer a PING before it is used: the clock has
+// jumped since its last use, or it was idle for longer than the server allows.
 func (c *Conn) doubtful(now int64) bool {
 	used := c.lastUsed.Load()
 	if used < c.node.t.unverified.Load() {
@@ -135,9 +134,9 @@ func (c *Conn) doubtful(now int64) bool {
 	return limit > 0 && now-used >= limit
 }
 
-// maxAge is the age in ns at which this connection must not be given out any
-// more, 0 for none. The spread was drawn once, at its birth, so a change of the
-// maximum at run time keeps the connections spread out.
+// maxAge returns the age in ns after which this connection must not be used any more, 0 for none.
+// Its jitter is chosen once, when it is dialed, so a change of the maximum at run time keeps the
+// connections spread out.
 func (c *Conn) maxAge() int64 {
 	limit := c.node.t.maxAge.Load()
 	if limit <= 0 {

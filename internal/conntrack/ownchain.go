@@ -8,9 +8,9 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// installed is the hook on one client. go-redis makes the chains of a client, of each
-// Conn and of each transaction of the same hooks, and does not say which is which; but
-// what is put to the client comes by its own. Chains have numbers.
+// installed is the hook on one client. go-redis makes the hook chains of a client, of each Conn and
+// of each transaction from the same hooks, and does not say which is which; but a call on the
+// client itself comes through the client's own chain. Chains are numbered.
 type installed struct {
 	*Hook
 	client              *redis.Client
@@ -19,10 +19,10 @@ type installed struct {
 	commands, pipelines ownChains
 }
 
-// ownChains are those of the client itself.
+// ownChains identifies the chains of the client itself.
 type ownChains struct {
-	mu      sync.Mutex    // held while asking: that runs no hook but ours
-	known   atomic.Uint64 // up to this number it is known whose they are
+	mu      sync.Mutex    // held while asking: that runs only our hook
+	known   atomic.Uint64 // chains up to this number are identified
 	one, tx atomic.Uint64
 }
 
@@ -57,7 +57,7 @@ func (o *ownChains) ask(in *installed, chain uint64) {
 	o.known.Store(last)
 }
 
-// asks finds the question in what came by a chain.
+// asks finds the question in a call that came through a chain.
 func asks(cmds []redis.Cmder) (v *visit, tx bool) {
 	switch len(cmds) {
 	case 1:
@@ -79,13 +79,13 @@ func watches(ctx context.Context) bool {
 	return ok
 }
 
-// WatchContext is for the WATCH at the start of a transaction that its caller counts
-// as a whole, with Enter and Leave, and tries again by itself: Hook.Process does not see
-// it, and the commands of the transaction are not counted once more.
+// WatchContext is for the WATCH at the start of a transaction that its caller counts as a whole,
+// with Enter and Leave, and retries by itself: Hook.Process does not see it, and the commands of
+// the transaction are not counted again.
 func WatchContext(ctx context.Context) context.Context { return watchCtx{ctx} }
 
-// Watching tells the hook of tx, whose transaction begins without a WATCH, that it is
-// counted as a whole. Nothing is sent.
+// Watching tells the hook of tx, whose transaction begins without a WATCH, that it is counted as a
+// whole. Nothing is sent.
 func Watching(ctx context.Context, tx *redis.Tx) {
 	v := newVisit(visitWhose)
 	defer v.done()

@@ -4,14 +4,14 @@ package conntrack
 
 import "syscall"
 
-// look takes up to 5 bytes waiting on a socket and leaves them there. It is the
-// body of peekSocket, made once per connection, so that a look allocates nothing.
+// look reads up to 5 bytes waiting on a socket without consuming them. It is the body of
+// peekSocket, made once per connection, so that a check allocates nothing.
 func (p *peeker) look(fd uintptr) {
 	p.n, _, p.err = syscall.Recvfrom(int(fd), p.buf[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
 }
 
-// peekSocket returns up to 5 bytes waiting on a socket and leaves them there. It
-// belongs to whoever holds the connection.
+// peekSocket returns up to 5 bytes waiting on a socket without consuming them. Only the holder of
+// the connection may call it.
 func (p *peeker) peekSocket(raw syscall.RawConn) (b []byte, eof bool, err error) {
 	if p.fn == nil {
 		p.fn = p.look

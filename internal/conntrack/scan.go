@@ -6,14 +6,14 @@ import (
 	"github.com/lifeguard-redis/lifeguard/internal/command"
 )
 
-// scanner follows the requests written to a connection, in pieces of any size,
-// to know the name of the last command and the state that commands leave behind.
-// It belongs to the writing side and is not safe for concurrent use. Requests
-// are arrays of bulk strings (https://redis.io/docs/latest/develop/reference/protocol-spec/).
+// scanner parses the requests written to a connection, in pieces of any size, to know the name of
+// the last command and the state that commands leave behind. It belongs to the writing side and is
+// not safe for concurrent use. Requests are arrays of bulk strings
+// (https://redis.io/docs/latest/develop/reference/protocol-spec/).
 type scanner struct {
 	args int // arguments of the current command still to come
 	skip int // bytes of the current argument still to come, its CRLF included
-	size int // its length, without
+	size int // its length without the CRLF
 	arg  int // index of the argument that follows
 
 	name  [16]byte // first argument of a command that may matter, upper case
@@ -28,13 +28,13 @@ type scanner struct {
 
 	lost   bool
 	begun  uint32               // commands
-	reauth bool                 // AUTH is go-redis's own, with new credentials of the same user
-	state  command.SessionState // what commands left
+	reauth bool                 // the AUTH is go-redis's own, with new credentials of the same user
+	state  command.SessionState // state that the commands left
 	last   uint64               // first 8 bytes of the last command's name, as written
 	more   uint64               // the next 8
 }
 
-// feed follows b. It never fails: a stream that it cannot follow is marked lost.
+// feed parses b. It never fails: a stream that it cannot parse is marked Untracked.
 func (s *scanner) feed(b []byte) {
 	for len(b) > 0 && !s.lost {
 		if s.args == 0 && s.headN == 0 {
@@ -59,9 +59,9 @@ func (s *scanner) feed(b []byte) {
 	}
 }
 
-// whole gets over the command at the start of b if b has all of it and it leaves
-// nothing behind, which is how nearly all come, and returns its length. 0: it
-// takes the careful way.
+// whole skips the command at the start of b, and returns its length, if b holds all of it and it
+// leaves no state behind, as nearly all commands do. It returns 0 if the command must be parsed
+// byte by byte.
 func (s *scanner) whole(b []byte) int {
 	args, at := 0, 4
 	if b[0] != '*' {
@@ -103,8 +103,8 @@ func (s *scanner) whole(b []byte) int {
 	return at
 }
 
-// digit is the number in the header line at b[at] if it has one digit, as most have;
-// -1 if not.
+// digit returns the number in the header line at b[at] if it has one digit, as most have; -1
+// otherwise.
 func digit(b []byte, at int) int {
 	if at+4 > len(b) || b[at+2] != '\r' || b[at+3] != '\n' || b[at+1]-'0' > 9 {
 		return -1
@@ -112,7 +112,7 @@ func digit(b []byte, at int) int {
 	return int(b[at+1] - '0')
 }
 
-// firstBytes is a mask for the first n bytes of a word.
+// firstBytes returns a mask for the first n bytes of a word.
 func firstBytes(n int) uint64 {
 	switch {
 	case n <= 0:
@@ -123,7 +123,7 @@ func firstBytes(n int) uint64 {
 	return 1<<(8*n) - 1
 }
 
-// header reads one "*N" or "$N" line, from s.head where a write ended inside it.
+// header reads one "*N" or "$N" line, continuing in s.head if a write ended inside it.
 func (s *scanner) header(b []byte) []byte {
 	if s.headN == 0 {
 		if n, size := parseHeader(b); size > 0 {
@@ -270,7 +270,7 @@ func le64(b []byte) uint64 {
 		uint64(b[4])<<32 | uint64(b[5])<<40 | uint64(b[6])<<48 | uint64(b[7])<<56
 }
 
-// apply notes what the command that just ended leaves on its connection.
+// apply records what state the command that just ended leaves on its connection.
 func (s *scanner) apply() {
 	name := string(s.name[:s.nameN])
 	if s.reauth && strings.EqualFold(name, "auth") {
@@ -284,7 +284,7 @@ func (s *scanner) lose() {
 	s.state |= command.Untracked
 }
 
-// reset forgets everything: the handshake is over, the connection starts clean.
+// reset forgets everything: the handshake is over, the connection has no session state.
 func (s *scanner) reset() { *s = scanner{} }
 
 // unpackName turns the two words of a command name into text, lower case.

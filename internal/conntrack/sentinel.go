@@ -6,10 +6,9 @@ import (
 	"github.com/lifeguard-redis/lifeguard/hooks"
 )
 
-// NewFailoverNode is NewNode for a client whose Sentinels say where its master
-// is. The Dialer that it puts into opt dials the Sentinels too, whose addresses
-// are given. One that is heard of later is known by the read buffer of its first
-// connection, which go-redis fixes at 4 KiB.
+// NewFailoverNode is NewNode for a client whose master Sentinels name. The Dialer that it sets in
+// opt also dials the Sentinels, at the given addresses. A Sentinel that is learned of later is
+// recognised by the read buffer of its first connection, which go-redis fixes at 4 KiB.
 func (t *Tracker) NewFailoverNode(opt *redis.Options, sentinels ...string) *Node {
 	if opt.ReadBufferSize == sentinelReadBuffer {
 		opt.ReadBufferSize += 64
@@ -26,8 +25,8 @@ func (t *Tracker) NewFailoverNode(opt *redis.Options, sentinels ...string) *Node
 // (sentinelOptions, sentinel.go).
 const sentinelReadBuffer = 4096
 
-// reached notes the address of a master that was dialed. When it changes, a
-// failover has happened: all connections to the old one are ended.
+// reached records the address of a master that was dialed. If it changes, a failover has happened:
+// all connections to the old master are closed.
 func (n *Node) reached(addr string) {
 	old := n.master.Swap(&addr)
 	if old == nil || *old == addr {
@@ -41,7 +40,7 @@ func (n *Node) reached(addr string) {
 	})
 }
 
-// dialed is the address for a connection of our own.
+// dialed returns the address for a connection of our own.
 func (n *Node) dialed() string {
 	if m := n.master.Load(); n.resolves && m != nil {
 		return *m

@@ -11,18 +11,18 @@ import (
 	"github.com/lifeguard-redis/lifeguard/hooks"
 )
 
-// PingNew opens a connection of its own to the node, sends a PING and closes it:
-// the witness that tells a dead connection from a slow server.
-// While the node is unreachable it asks nobody: the gate's prober does, alone.
+// PingNew opens a separate connection to the node, sends a PING and closes it: that tells a dead
+// connection from a slow server. While the node is unreachable it sends nothing: then only the
+// gate's prober does.
 func (n *Node) PingNew(ctx context.Context) error {
 	if err := n.Unreachable(); err != nil {
 		return err
 	}
-	taken := false // the handshake is over: the server takes new connections
+	taken := false // the handshake is over: the server accepts new connections
 	err := n.alone(ctx, &taken, func(c *redis.Client) error { return c.Ping(ctx).Err() })
 	var reply redis.Error
 	if errors.As(err, &reply) && !redis.IsMaxClientsError(err) && !redis.IsLoadingError(err) {
-		err = nil // an answer is an answer (an ACL may forbid PING)
+		err = nil // any reply is a reply (an ACL may forbid PING)
 	}
 	if err == nil && taken {
 		n.health.become(hooks.Healthy, nil)
@@ -30,14 +30,14 @@ func (n *Node) PingNew(ctx context.Context) error {
 	return err
 }
 
-// alone runs f with a client of one connection that nobody else has. taken says
-// whether its handshake came to an end.
+// alone runs f with a client with one connection that nobody else uses. taken reports whether its
+// handshake was completed.
 func (n *Node) alone(ctx context.Context, taken *bool, f func(*redis.Client) error) error {
 	opt := n.fresh
 	opt.Addr, opt.Network = n.dialed(), n.network()
 	opt.Dialer = func(ctx context.Context, network, addr string) (net.Conn, error) {
 		c, err := n.base(ctx, network, addr)
-		if err != nil { // go-redis would log each dial that fails
+		if err != nil { // otherwise go-redis would log each failed dial
 			return &stillborn{err: err, addr: addr, net: network}, nil
 		}
 		return c, nil
@@ -69,8 +69,8 @@ func (n *Node) alone(ctx context.Context, taken *bool, f func(*redis.Client) err
 	return f(c)
 }
 
-// Slots asks the node for the slot map of its cluster, on a connection of its own
-// that may take patience.
+// Slots asks the node for the slot map of its cluster, on a separate connection, and waits at most
+// for patience.
 func (n *Node) Slots(patience time.Duration) (slots []redis.ClusterSlot, err error) {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
@@ -101,7 +101,7 @@ func (n *Node) Info(section string) (string, error) {
 	return text, Reveal(err)
 }
 
-// met counts a question of maintenance that took an idle connection.
+// met counts a request of maintenance that used an idle connection.
 func (n *Node) met(err error) {
 	if !errors.Is(err, ErrWouldWait) {
 		n.visits.Add(1)

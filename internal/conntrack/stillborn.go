@@ -12,16 +12,16 @@ import (
 	"github.com/lifeguard-redis/lifeguard/hooks"
 )
 
-// stillborn is what go-redis gets for a dial that failed: a connection whose
-// first use fails, unsent, with the error of the dial. go-redis counts failed
-// dials and never forgets them: after PoolSize of them it refuses everybody for
-// up to a second after the server is back (TestMoreFailedDialsThanPoolSizeLeaveNoTail). A handshake that fails
-// has no such tail, and the caller sees the same error.
+// stillborn is what go-redis gets for a dial that failed: a connection whose first use fails,
+// unsent, with the error of the dial. go-redis counts failed dials and never resets the count:
+// after PoolSize of them it refuses all callers for up to a second after the server is back
+// (TestMoreFailedDialsThanPoolSizeLeaveNoTail). A handshake that fails has no such consequence, and
+// the caller sees the same error.
 type stillborn struct {
 	err    error
 	addr   string
 	net    string
-	node   *Node // that counts it, or nil
+	node   *Node // the node that counts it, or nil
 	closed atomic.Bool
 }
 
@@ -36,11 +36,11 @@ func (n *Node) stillborn(err error, network, addr string) net.Conn {
 	return s
 }
 
-// Unborn counts the connections that go-redis believes to have, whose dial has failed.
+// Unborn counts the connections that go-redis takes for open although their dial has failed.
 func (n *Node) Unborn() int { return int(n.unborn.Load()) }
 
-// asDial is the error of a dial that something outside our Dialer has failed: a Sentinel
-// that has to name the master first, or a hook of the user's.
+// asDial makes the error of a dial that failed outside of our Dialer: because of a Sentinel that
+// has to name the master first, or of a user's hook.
 func asDial(err error, addr string) error {
 	var known *hooks.ConnError
 	if errors.As(err, &known) {

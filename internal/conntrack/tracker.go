@@ -12,47 +12,47 @@ import (
 	"github.com/lifeguard-redis/lifeguard/hooks"
 )
 
-// Config is what a Tracker is made with. The zero value works.
+// Config configures a Tracker. The zero value works.
 type Config struct {
-	OnEvent func(hooks.Event) // called in order on one goroutine at a time; nil: no events are made
+	OnEvent func(hooks.Event) // called in order, one goroutine at a time; nil: no events are made
 	Logger  *slog.Logger      // nil: silent
 	Now     func() time.Time  // a clock for tests; nil: the real, monotonic one
-	Wall    func() time.Time  // the wall clock that goes with it; nil: the real one
-	// Opaque hides network errors from go-redis while a reply is owed, so that
-	// nothing below the outermost hook repeats a command. That hook must put
-	// the real error back with Reveal. Handshakes that Kill ended are hidden, too.
+	Wall    func() time.Time  // the corresponding wall clock; nil: the real one
+	// Opaque hides network errors from go-redis while a reply is outstanding, so that nothing
+	// inside the outermost hook repeats a command. That hook must restore the real error with
+	// Reveal. Handshakes that Kill ended are hidden, too.
 	Opaque bool
 	// ConnLimit is how many connections may be open at once, over all nodes and
 	// pools. 0: no limit.
 	ConnLimit int
-	// ValidateTimeout is how long a real PING of a visit may take. Default 1 s.
+	// ValidateTimeout is how long the reply to a visit's real PING may take. Default 1 s.
 	ValidateTimeout time.Duration
 }
 
-// Tracker knows every open connection of one managed client, on all its nodes.
-// It is safe for concurrent use and starts nothing by itself.
+// Tracker knows every open connection of one managed client, on all its nodes. It is safe for
+// concurrent use and starts no goroutine by itself.
 type Tracker struct {
 	cfg    Config
 	base   time.Time
 	events eventQueue
-	conns  sync.Map // id -> *Conn; no lock is held while a sampler looks at it
+	conns  sync.Map // id -> *Conn; can be iterated without a lock
 	count  atomic.Int64
 	closed atomic.Bool
 
 	maxAge        atomic.Int64 // ns, 0: none
-	jitter        atomic.Int64 // ns, how much of maxAge is drawn per connection
+	jitter        atomic.Int64 // ns, the part of maxAge that is chosen per connection
 	validateAfter atomic.Int64 // ns, negative: never
 
-	offset     atomic.Int64 // ns, wall clock against monotonic clock when last looked at
-	unverified atomic.Int64 // ns on our clock: what was used last before that may be dead
+	offset     atomic.Int64 // ns, offset of the wall clock from the monotonic clock at the last check
+	unverified atomic.Int64 // ns on our clock: connections last used before that may be dead
 
 	refusing atomic.Pointer[error] // set while the client shuts down
 
 	budget chan struct{} // a place for each connection, nil without a limit
-	own    chan struct{} // one more for connections of our own, nil without a limit or with one of 1
+	own    chan struct{} // one more for connections of our own, nil without a limit or with a limit of 1
 	full   atomic.Pointer[func()]
 
-	waiting atomic.Int32 // for a place
+	waiting atomic.Int32 // callers that wait for a place
 	asking  atomic.Bool
 
 	onFail atomic.Pointer[func(Failure)]
@@ -66,7 +66,7 @@ type Tracker struct {
 type Failure struct {
 	Conn    *Conn
 	Err     *hooks.ConnError
-	Timeout bool // a deadline passed without an answer
+	Timeout bool // a deadline passed without a reply
 	Waking  bool // it was our own PING that failed
 }
 
@@ -95,21 +95,20 @@ func NewTracker(cfg Config) *Tracker {
 	return t
 }
 
-// Distrust makes every connection answer a PING before it is used again, unless
-// it is in use now.
+// Distrust makes every connection answer a PING before it is used again, unless it is in use now.
 func (t *Tracker) Distrust() {
 	t.unverified.Store(t.now())
 	t.used(nil)
 }
 
-// used tells whoever wants to know.
+// used calls OnUse's function.
 func (t *Tracker) used(n *Node) {
 	if f := t.onUse.Load(); f != nil {
 		(*f)(n)
 	}
 }
 
-// Emit hands an event to the handler, in order with those of connections.
+// Emit passes an event to the handler, in order with those of connections.
 func (t *Tracker) Emit(e hooks.Event) {
 	if t.Observed() {
 		t.emit(entry{Event: e})
@@ -123,19 +122,18 @@ func (t *Tracker) emit(e entry) {
 	t.events.put(e)
 }
 
-// Observed reports whether anybody listens to events.
+// Observed reports whether there is an event handler.
 func (t *Tracker) Observed() bool { return t.events.handler != nil }
 
-// Cut counts the connections that failed or were closed after a byte of a command was
-// written to them, and before it was over; now and then one more. A command that has
-// failed while nothing was counted wrote nothing.
+// Cut counts the connections that failed or were closed after a byte of a command was written to
+// them and before that command was over; occasionally it counts one too many. A command that failed
+// while nothing was counted has written nothing.
 func (t *Tracker) Cut() *atomic.Uint64 { return &t.cut }
 
-// Len is the number of open connections.
+// Len returns the number of open connections.
 func (t *Tracker) Len() int { return int(t.count.Load()) }
 
-// Range calls f for every open connection until it returns false. f may do
-// anything.
+// Range calls f for every open connection until it returns false. f may do anything.
 func (t *Tracker) Range(f func(*Conn) bool) {
 	t.conns.Range(func(_, v any) bool { return f(v.(*Conn)) })
 }
@@ -155,12 +153,12 @@ func (t *Tracker) Conns() []hooks.ConnInfo {
 	return out
 }
 
-// Shut tells the tracker that its client is being closed, so that connections
-// which end from now on end for that.
+// Shut tells the tracker that its client is being closed, so that connections which end from now on
+// have that as their reason.
 func (t *Tracker) Shut() { t.closed.Store(true) }
 
-// Refuse makes new commands of the clients fail with err, unsent. Those of
-// leases, transactions and dials under way go on. nil: no more.
+// Refuse makes new commands of the clients fail with err, unsent. Those of leases, transactions and
+// dials in progress go on. nil: commands are accepted again.
 func (t *Tracker) Refuse(err error) {
 	if err == nil {
 		t.refusing.Store(nil)
@@ -169,7 +167,7 @@ func (t *Tracker) Refuse(err error) {
 	t.refusing.Store(&err)
 }
 
-// left takes a connection out of the books. It runs under go-redis's pool lock.
+// left removes a connection from the counts. It runs under go-redis's pool lock.
 func (t *Tracker) left(c *Conn) {
 	if _, known := t.conns.LoadAndDelete(c.id); known {
 		t.count.Add(-1)
@@ -218,29 +216,30 @@ func (t *Tracker) failed(c *Conn, e *hooks.ConnError, timeout, waking bool) {
 	}
 }
 
-// OnFailure sets the function that hears of every connection that failed by
-// itself, or was found closed by the peer. It may be called from any goroutine and must not block or call go-redis.
+// OnFailure sets the function that is called for every connection that failed by itself, or was
+// found closed by the peer. It may be called from any goroutine and must not block or call
+// go-redis.
 func (t *Tracker) OnFailure(f func(Failure)) { t.onFail.Store(&f) }
 
-// OnDial sets the function that hears of every new connection, before its
-// handshake. It must not block or call go-redis.
+// OnDial sets the function that is called for every new connection, before its handshake. It must
+// not block or call go-redis.
 func (t *Tracker) OnDial(f func(*Conn)) { t.onDial.Store(&f) }
 
-// OnUse sets the function that hears when a node that was asked to tell is used
-// again, when its last connection has ended, and, with nil, when the connections of
-// all nodes must be verified. It must not block or call go-redis.
+// OnUse sets the function that is called when a node with TellOfUse is used again, when its last
+// connection has ended, and, with nil, when the connections of all nodes must be validated. It must
+// not block or call go-redis.
 func (t *Tracker) OnUse(f func(*Node)) { t.onUse.Store(&f) }
 
-// SetMaxAge sets the age after which connections are not given out any more, for
-// open connections too. 0 or negative: none. Each connection takes off a share
-// of jitter (a part of d, 0 to 1) that was drawn once, at its birth.
+// SetMaxAge sets the age after which connections are not used any more, for open connections, too.
+// 0 or negative: none. Each connection's age is reduced by a share of jitter (a part of d, 0 to 1)
+// that was chosen once, when it was dialed.
 func (t *Tracker) SetMaxAge(d time.Duration, jitter float64) {
 	d = max(d, 0)
 	t.jitter.Store(int64(float64(d) * min(max(jitter, 0), 1)))
 	t.maxAge.Store(int64(d))
 }
 
-// MaxAge is what SetMaxAge set.
+// MaxAge returns what SetMaxAge set.
 func (t *Tracker) MaxAge() time.Duration { return time.Duration(t.maxAge.Load()) }
 
 // SetValidateAfter sets the idle time after which a lease gets a connection only
@@ -250,7 +249,7 @@ func (t *Tracker) SetValidateAfter(d time.Duration) { t.validateAfter.Store(int6
 // CloseReasons counts the connections that were closed, by reason.
 func (t *Tracker) CloseReasons() map[hooks.Reason]uint64 { return t.ends.read() }
 
-// endCounters counts without a lock: add runs under go-redis's pool lock.
+// endCounters counts without a lock, because add runs under go-redis's pool lock.
 type endCounters [16]atomic.Uint64
 
 func (e *endCounters) add(r hooks.Reason) {
@@ -271,8 +270,8 @@ func (e *endCounters) read() map[hooks.Reason]uint64 {
 	return m
 }
 
-// CloseSentinels closes the connections to Sentinels: go-redis's Close waits for the
-// answers that are awaited on them.
+// CloseSentinels closes the connections to Sentinels: go-redis's Close waits for the replies that
+// are outstanding on them.
 func (t *Tracker) CloseSentinels() {
 	t.Range(func(c *Conn) bool {
 		if c.sentinel() {

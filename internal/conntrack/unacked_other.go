@@ -4,5 +4,5 @@ package conntrack
 
 import "syscall"
 
-// unacked knows nothing: the layout of such news differs from system to system.
+// unacked reports nothing: the layout of this information differs between systems.
 func unacked(syscall.RawConn) (Unacked, bool) { return Unacked{}, false }

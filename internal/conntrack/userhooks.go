@@ -8,15 +8,15 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// Users are the hooks that the user of a client has added. They run around everything
-// that is done about a call, repetitions and waits included, as go-redis runs them
-// around its own. It is safe for concurrent use; a nil one has none.
+// Users are the hooks that the user of a client has added. They run around all the work on a call,
+// including repetitions and waits, as go-redis runs them around its own. It is safe for concurrent
+// use; a nil one has no hooks.
 type Users struct {
 	mu   sync.Mutex
 	list atomic.Pointer[[]redis.Hook]
 }
 
-// Add adds a hook; it runs inside of those that were added before.
+// Add adds a hook, which runs inside those that were added before.
 func (u *Users) Add(h redis.Hook) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -37,7 +37,7 @@ func (u *Users) all() []redis.Hook {
 // Any reports whether there is a hook.
 func (u *Users) Any() bool { return u != nil && u.list.Load() != nil }
 
-// Process puts the hooks around next; nil if there is none.
+// Process wraps next with the hooks; nil if there are none.
 func (u *Users) Process(next redis.ProcessHook) redis.ProcessHook {
 	all, outer := u.all(), redis.ProcessHook(nil)
 	for i := len(all) - 1; i >= 0; i-- {
@@ -59,28 +59,29 @@ func (u *Users) Pipeline(next redis.ProcessPipelineHook) redis.ProcessPipelineHo
 	return outer
 }
 
-// DialOnly is what go-redis gets of a hook that Users run: dials are made by go-redis.
+// DialOnly returns what go-redis gets of a hook that Users run: its dial hook, because go-redis
+// makes the dials.
 func DialOnly(h redis.Hook) redis.Hook { return dialOnly{h} }
 
 type dialOnly struct{ hook redis.Hook }
 
 func (d dialOnly) DialHook(next redis.DialHook) redis.DialHook { return d.hook.DialHook(next) }
 
-// ProcessHook and ProcessPipelineHook are nil, so go-redis goes on without them.
+// ProcessHook and ProcessPipelineHook return nil, so go-redis skips them.
 func (dialOnly) ProcessHook(redis.ProcessHook) redis.ProcessHook                         { return nil }
 func (dialOnly) ProcessPipelineHook(redis.ProcessPipelineHook) redis.ProcessPipelineHook { return nil }
 
-// call is what is known of a call inside of the hooks of users, which may have put a ctx
-// of their own around the one that said it.
+// call is what is known about a call inside the hooks of users, which may have wrapped the ctx that
+// carried it.
 type call struct {
 	attempts atomic.Int32
-	holder   Holder // of the lease that a pipeline belongs to
+	holder   Holder // of the lease that a pipeline runs on
 	watch    bool   // a WATCH at the start of a transaction
 }
 
 type callKey struct{}
 
-// WithCall marks the ctx of a call that the hooks of users are run around elsewhere.
+// WithCall marks the ctx of a call whose users' hooks run elsewhere.
 func WithCall(ctx context.Context) context.Context {
 	return context.WithValue(ctx, callKey{}, &call{})
 }
@@ -97,25 +98,25 @@ func attempted(ctx context.Context) {
 	}
 }
 
-// repeated reports whether the call that needs a connection has been tried before: then
-// the handshake is one of a repetition, which users see nothing of.
+// repeated reports whether the call that needs a connection has been tried before: then the
+// handshake belongs to a repetition, of which users see nothing.
 func repeated(ctx context.Context) bool {
 	c := callOf(ctx)
 	return c != nil && c.attempts.Load() > 1
 }
 
-// quietCtx marks a command around which the hooks of users are not to run, because they
-// run around the whole of which it is a part.
+// quietCtx marks a command around which the hooks of users must not run, because they run around
+// the larger call that it belongs to.
 type quietCtx struct {
 	context.Context
 	over *atomic.Bool
 }
 
-// Quiet is for a command that is a part of a call. Hooks of users are not run around it,
-// until over is true; nil: never.
+// Quiet is for a command that is a part of a call. Hooks of users do not run around it, until over
+// is true; nil: never.
 func Quiet(ctx context.Context, over *atomic.Bool) context.Context { return &quietCtx{ctx, over} }
 
-// Loud takes the mark off, and reports whether it holds.
+// Loud removes the mark, and reports whether it is in force.
 func Loud(ctx context.Context) (context.Context, bool) {
 	if q, ok := ctx.(*quietCtx); ok {
 		return q.Context, q.over == nil || !q.over.Load()
@@ -123,14 +124,14 @@ func Loud(ctx context.Context) (context.Context, bool) {
 	return ctx, false
 }
 
-// leasedCtx says to whom the connection of a pipeline is leased.
+// leasedCtx carries the holder of the lease that a pipeline runs on.
 type leasedCtx struct {
 	context.Context
 	holder Holder
 }
 
-// Leased is for a pipeline on a Conn that holder has leased: it asks holder as a command
-// on that Conn does.
+// Leased is for a pipeline on a Conn that holder has leased: holder is called for it like for a
+// command on that Conn.
 func Leased(ctx context.Context, holder Holder) context.Context { return &leasedCtx{ctx, holder} }
 
 func leased(ctx context.Context) (context.Context, Holder) {

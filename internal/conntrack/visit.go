@@ -23,17 +23,16 @@ type visitKind uint8
 
 const (
 	visitReady   visitKind = iota // the handshake is over
-	visitSweep                    // maintenance: obey the connection's orders
+	visitSweep                    // maintenance: carry out the connection's orders
 	visitAcquire                  // a lease: take the connection if it is good
-	visitAsk                      // ... and this one asks it, because that has to be found out
-	visitUndo                     // end the transaction or the watches that were left open
-	visitEnd                      // end the connection
-	visitWhose                    // goes to no connection: it asks a client's own chain of hooks to say so
+	visitAsk                      // ... and this one sends a PING, because the connection must be validated
+	visitUndo                     // undo the transaction or the watches that were left open
+	visitEnd                      // close the connection
+	visitWhose                    // reaches no connection: it identifies a client's own chain of hooks
 )
 
-// visit is one visit under way, and the command that makes it. go-redis writes
-// its token to the connection it picks; the connection finds the visit by it and
-// puts itself in.
+// visit is one visit in progress, and the command that makes it. go-redis writes its token to the
+// connection that it picks; the connection finds the visit by the token and registers itself in it.
 type visit struct {
 	kind     visitKind
 	cmd      *redis.StatusCmd
@@ -41,13 +40,13 @@ type visit struct {
 	number   atomic.Uint32
 	conn     *Conn        // the connection that was visited
 	woken    bool         // a real PING was sent
-	why      hooks.Reason // of visitAcquire and visitAsk: it has to be asked, because of this; "" if not
+	why      hooks.Reason // of visitAcquire and visitAsk: why the connection must be validated; "" if it need not be
 	holder   Holder
-	patience time.Duration // of a real PING
-	only     *Conn         // the only one to get a PING, nil: any that is due
-	apart    bool          // of visitReady: what the handshake found out is known to maintenance's client only
+	patience time.Duration // maximum wait for the reply to a real PING
+	only     *Conn         // the only connection to get a PING, nil: any that is due
+	apart    bool          // of visitReady: the result of the handshake is known to maintenance's client only
 
-	came, cameTx uint64 // of visitWhose: by which chains it came
+	came, cameTx uint64 // of visitWhose: the chains through which it came
 }
 
 // A visit on the wire: PING with the process's secret and the number of the visit.
@@ -64,9 +63,9 @@ var visitHead = func() []byte {
 	return fmt.Appendf(nil, "*2\r\n$4\r\nping\r\n$%d\r\n%s", tokenLen, hex.EncodeToString(b[:]))
 }()
 
-// places has the visits that are on their way, by number: from when go-redis asks for
-// the bytes until the connection has got them, or the visit is over. That is a moment
-// in which nothing waits, so a visit that waits for a connection has no place.
+// places holds the visits that are being written, by number: from when go-redis asks for the bytes
+// until the connection has got them, or the visit is over. Nothing waits during that moment, so a
+// visit that waits for a connection has no place.
 var places struct {
 	last atomic.Uint32
 	at   [1 << 12]atomic.Pointer[visit]
@@ -74,7 +73,7 @@ var places struct {
 
 var errNoPlace = errors.New("lifeguard: too many visits at once")
 
-// MarshalBinary is how go-redis asks an argument for its bytes.
+// MarshalBinary is called by go-redis for the bytes of the argument.
 func (v *visit) MarshalBinary() ([]byte, error) {
 	v.leave()
 	for range len(places.at) {
@@ -90,8 +89,8 @@ func (v *visit) MarshalBinary() ([]byte, error) {
 	return nil, errNoPlace
 }
 
-// A visit is seen by hooks that are on go-redis's client itself, as the argument of a
-// ping. Whatever prints it prints nothing: the token is for the connection alone.
+// Hooks on go-redis's client itself see a visit as the argument of a ping. Printing it prints
+// nothing: the token is for the connection alone.
 func (v *visit) String() string                { return "" }
 func (v *visit) GoString() string              { return `""` }
 func (v *visit) Format(f fmt.State, verb rune) {}
@@ -125,8 +124,8 @@ func (v *visit) done() {
 	restingVisits.Put(v)
 }
 
-// visitIn finds the visit that b is, nil if it is anything else. Only a whole,
-// exact visit in one write counts.
+// visitIn finds the visit in b, nil if b is anything else. Only a complete, exact visit in one
+// write counts.
 func visitIn(b []byte) *visit {
 	if !bytes.HasPrefix(b, visitHead) {
 		return nil
@@ -152,7 +151,7 @@ func visitOf(cmd redis.Cmder) *visit {
 	return nil
 }
 
-// visited decides about the connection that a visit found.
+// visited decides about the connection that a visit has reached.
 func (c *Conn) visited(v *visit, n int) (int, error) {
 	v.conn = c
 	v.leave()
@@ -191,7 +190,7 @@ func (c *Conn) visited(v *visit, n int) (int, error) {
 		r = why
 	}
 	alive, pending := true, false
-	// Unless go-redis's own check has just done it, or need not, see justUsed.
+	// Unless go-redis's own check has just done it, or it is not needed, see justUsed.
 	if !c.has(fChecked) && !(v.kind == visitAcquire && c.justUsed(now)) {
 		alive, pending = c.peek()
 	}
@@ -218,7 +217,7 @@ func (c *Conn) visited(v *visit, n int) (int, error) {
 	default:
 		why = hooks.ReasonHeartbeat
 	}
-	if v.kind == visitAcquire && !pending && !c.has(fPushSeen) { // else it is not to be answered from here
+	if v.kind == visitAcquire && !pending && !c.has(fPushSeen) { // otherwise it must not be answered here
 		v.why = why
 		c.change(fWrote|fOutstanding|fReadSet, fCanned)
 		return n, nil
@@ -273,8 +272,8 @@ func Undo(conn *redis.Conn, c *Conn) error {
 	return nil
 }
 
-// Discard makes go-redis remove the connection c when conn, which holds it, is
-// closed. No network traffic.
+// Discard makes go-redis remove the connection c when conn, which holds it, is closed. No network
+// traffic.
 func Discard(conn *redis.Conn, c *Conn, r hooks.Reason) {
 	c.Evict(r)
 	v := newVisit(visitEnd)
@@ -283,7 +282,7 @@ func Discard(conn *redis.Conn, c *Conn, r hooks.Reason) {
 }
 
 var (
-	// ErrWouldWait is returned by visits that find no connection at once.
+	// ErrWouldWait is returned by visits that do not find a connection at once.
 	ErrWouldWait = errors.New("lifeguard: no connection is free")
 
 	errUnrecognised = errors.New("lifeguard: a visit was not recognised: something between go-redis and the tracked connection changes what is written")
@@ -317,9 +316,9 @@ func (c *noWait) Err() error {
 	return nil
 }
 
-// unhurried gives back the ctx that NoWait was given. A handshake runs with the
-// ctx of the visit that needed the connection, and hooks, an OnConnect or a
-// credentials provider of the user's must not take that for one that has ended.
+// unhurried returns the ctx that NoWait was given. A handshake runs with the ctx of the visit that
+// needed the connection, and a hook, an OnConnect or a credentials provider of the user must not
+// see a ctx that looks as if it had ended.
 func unhurried(ctx context.Context) context.Context {
 	if h, ok := ctx.(*noWait); ok {
 		return h.Context
@@ -327,9 +326,9 @@ func unhurried(ctx context.Context) context.Context {
 	return ctx
 }
 
-// check tells whether a visit that ended without an error did what it was for.
-// Any complete reply to a real PING means alive, an error reply too (an ACL may
-// forbid PING); QUEUED means that a transaction is open.
+// check reports whether a visit that ended without an error did what it was for. Any complete reply
+// to a real PING shows that the connection is alive, also an error reply (an ACL may forbid PING);
+// QUEUED means that a transaction is open.
 func (v *visit) check(err error) error {
 	if err != nil && !(v.woken && isReply(err)) {
 		return err

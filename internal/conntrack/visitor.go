@@ -10,9 +10,9 @@ import (
 	"github.com/lifeguard-redis/lifeguard/hooks"
 )
 
-// NoWait returns a ctx for Acquire that takes a free slot of the pool but never
-// waits: if there is none, or if a connection would have to be dialed first
-// (which then goes on in the background), the error is ErrWouldWait.
+// NoWait returns a ctx for Acquire that takes a free slot of the pool but never waits: if there is
+// none, or if a connection would have to be dialed first (which then continues in the background),
+// the error is ErrWouldWait.
 func NoWait(ctx context.Context) context.Context { return &noWait{Context: ctx} }
 
 // Gone reports whether the node's client has been closed. It uses no connection.
@@ -20,28 +20,27 @@ func (n *Node) Gone() bool {
 	v := newVisit(visitSweep)
 	defer v.done()
 	ctx := &noWait{Context: context.Background()}
-	ctx.asked.Store(true) // end before anything is taken
+	ctx.asked.Store(true) // ends it before anything is taken
 	return errors.Is(n.maint.Load().Process(ctx, v.cmd), redis.ErrClosed)
 }
 
-// Visit visits one idle connection of the main or the pipeline pool and lets it
-// obey its orders; a real PING may take patience, 0 for Config.ValidateTimeout. It
-// returns the connection it met (nil if none was free), and whether go-redis
-// removed it.
+// Visit visits one idle connection of the main or the pipeline pool and carries out its orders; the
+// reply to a real PING may take patience, 0 for Config.ValidateTimeout. It returns the connection
+// that it reached (nil if none was free), and whether go-redis removed it.
 func (n *Node) Visit(pool hooks.Pool, patience time.Duration) (met *Conn, removed bool, err error) {
 	return n.visit(NoWait(context.Background()), pool, patience, nil)
 }
 
-// Connect has a connection dialed where a pipeline would find none that is idle, and
-// waits for it. Its error is one from before anything was sent.
+// Connect dials a connection if a pipeline would find none that is idle, and waits for it. An error
+// means that nothing was sent.
 func (n *Node) Connect() error {
 	_, _, err := n.visit(context.Background(), hooks.PoolPipeline, 0, nil)
 	return early(err)
 }
 
-// Ask sends a PING on one connection of the main or the pipeline pool and waits
-// patience for the answer, after which go-redis removes it. It does nothing if
-// somebody uses it. Those that are met on the way to it obey no wake.
+// Ask sends a PING on one connection of the main or the pipeline pool and waits at most patience
+// for the reply; without one, go-redis removes the connection. It does nothing if the connection is
+// in use. On connections reached before it, no order to validate is carried out.
 func (n *Node) Ask(c *Conn, patience time.Duration) {
 	pool, idle := c.View().Pool, n.Main
 	if pool == hooks.PoolPipeline {

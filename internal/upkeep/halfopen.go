@@ -12,7 +12,7 @@ import (
 // Detection says how half-open connections are detected. Its defaults are filled in already.
 type Detection struct {
 	Off      bool
-	After    time.Duration // how long a reply may be late before evidence is looked for; negative: never
+	After    time.Duration // how long a reply may take before evidence is looked for; negative: no limit
 	Patience time.Duration // how long the reply to a PING may take
 }
 
