@@ -1,4 +1,4 @@
-// Package lifeguard keeps watch over go-redis connection pools. It holds no
-// code of its own: package managed is the front door, hooks, retry and monitor
-// are the parts, each usable alone on a plain go-redis client.
+// Package lifeguard contains no code. Package managed is the main package of lifeguard, which
+// watches over go-redis connection pools; packages hooks, retry and monitor are its parts, each of
+// which also works alone on a plain go-redis client.
 package lifeguard

@@ -10,9 +10,9 @@ import (
 
 const opDial = "dial"
 
-// ConnError is the error of one connection. It wraps the error of the network
-// or of the context, so errors.Is(err, io.EOF), errors.As(err, *net.Error) and
-// the like hold as they do without lifeguard. It is immutable.
+// ConnError is the error of one connection. It wraps the error of the network or of the context, so
+// errors.Is(err, io.EOF), errors.As(err, *net.Error) and the like give the same result as without
+// lifeguard. It is immutable.
 type ConnError struct {
 	Op        string        // "dial", "write" or "read"
 	Node      string        // address that was dialed
@@ -20,7 +20,7 @@ type ConnError struct {
 	Age       time.Duration // age of the connection when it failed
 	Wrote     bool          // a byte of the current command had been written
 	Handshake bool          // it failed before the connection was ready for its first command
-	Self      bool          // we or the caller's own ctx ended it: says nothing about the server
+	Self      bool          // we or the caller's own ctx ended it: not evidence about the server
 	Err       error         // the cause
 }
 
@@ -28,7 +28,7 @@ func (e *ConnError) Error() string {
 	switch {
 	case e.Op == opDial:
 		if text := errtext.Brief(e.Err); strings.HasPrefix(text, "lifeguard: redis "+e.Node) {
-			return text // a GateError has said it all
+			return text // the GateError has all the details
 		}
 		return fmt.Sprintf("lifeguard: dial %s: %s", e.Node, errtext.Brief(e.Err))
 	case e.Handshake:
@@ -44,6 +44,6 @@ func (e *ConnError) Error() string {
 
 func (e *ConnError) Unwrap() error { return e.Err }
 
-// Unsent reports that no byte of the caller's command left the process, so that
-// sending it again is always safe.
+// Unsent reports whether no byte of the caller's command left the process, so that sending it again
+// is always safe.
 func (e *ConnError) Unsent() bool { return e.Op == opDial || e.Handshake || !e.Wrote }

@@ -1,5 +1,5 @@
-// Package hooks is what users see of connections: the events of their lives
-// ([Event], [Reason]), what each of them is doing ([ConnInfo], [State], [Pool]),
-// how a node is ([Health]), and the error of one that failed ([*ConnError]). The
-// clients of package managed hand these out; there is nothing to call here.
+// Package hooks has the types that describe connections to users: their events ([Event], [Reason]),
+// what each of them is doing ([ConnInfo], [State], [Pool]), the health of a node ([Health]), and
+// the error of a connection that failed ([*ConnError]). The clients of package managed return them;
+// there is nothing to call here.
 package hooks

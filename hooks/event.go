@@ -12,7 +12,7 @@ const (
 	ReasonAge          Reason = "age"           // older than its maximum age
 	ReasonIdle         Reason = "idle"          // idle for too long, or more than are needed
 	ReasonHeartbeat    Reason = "heartbeat"     // did not answer a heartbeat
-	ReasonSuspected    Reason = "suspected"     // did not answer a PING, or was quiet for as long as one that did not, while a new connection answered
+	ReasonSuspected    Reason = "suspected"     // did not answer a PING, or received nothing for as long as one that did not, while a new connection was answered
 	ReasonUnacked      Reason = "unacked"       // the peer's kernel acknowledged nothing (Linux), while a new connection was answered
 	ReasonReadOnly     Reason = "readonly"      // its server became a replica
 	ReasonSessionState Reason = "session_state" // state was left on it (MULTI, SELECT, AUTH ...)
@@ -22,7 +22,7 @@ const (
 	ReasonShutdown     Reason = "shutdown"      // the client was closed
 	ReasonDiscarded    Reason = "discarded"     // a lease's Discard was called
 	ReasonInterrupted  Reason = "interrupted"   // a ctx ended while a command was in flight on a lease
-	ReasonPool         Reason = "pool"          // go-redis closed it for a reason of its own
+	ReasonPool         Reason = "pool"          // go-redis closed it for its own reasons
 )
 
 // EventKind says what happened.
@@ -31,8 +31,8 @@ type EventKind int
 const (
 	Dialed        EventKind = iota + 1 // a connection was opened
 	DialFailed                         // a connection could not be opened
-	Acquired                           // a lease was given out
-	Released                           // a lease was given back
+	Acquired                           // a lease was acquired
+	Released                           // a lease was released
 	Leaked                             // a lease is held for too long, or was dropped without Release
 	Reclaimed                          // a leaked lease was released, or its connection was closed
 	Closed                             // a connection was closed
@@ -47,18 +47,18 @@ func (k EventKind) String() string {
 	return names[k]
 }
 
-// Event is one thing that happened to a connection or a lease. It is a value;
-// the receiver may keep it. Fields that do not apply are zero.
+// Event describes something that happened to a connection or a lease. It is a value; the receiver
+// may keep it. Fields that do not apply are zero.
 type Event struct {
 	Kind     EventKind
 	Time     time.Time
 	Node     string        // address of the server
 	ConnID   uint64        // id of the connection
 	Reason   Reason        // Closed: why
-	Age      time.Duration // Closed: how old the connection got
+	Age      time.Duration // Closed: age of the connection
 	Idle     time.Duration // Closed: since its last traffic
 	BytesIn  uint64        // Closed: read from the server
-	BytesOut uint64        // Closed: written to the server
+	BytesOut uint64        // Closed: sent to the server
 	Took     time.Duration // Dialed, DialFailed: how long it took; Released: how long the lease was held; HealthChanged to Healthy: how long it was not
 	Err      error         // DialFailed: why; Closed: the error, if one was the cause; HealthChanged: what is wrong
 	Health   Health        // HealthChanged: what it is now
@@ -67,7 +67,7 @@ type Event struct {
 	Stack    string        // Leaked: stack of the Acquire, where stacks are on
 }
 
-// String is a short line for a log.
+// String returns a short line for a log.
 func (e Event) String() string {
 	s := fmt.Sprintf("%s %s connection %d", e.Kind, e.Node, e.ConnID)
 	switch e.Kind {

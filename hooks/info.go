@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// Pool says which of go-redis's pools holds a connection. It is known once the
-// connection has read its first reply.
+// Pool says which of go-redis's pools holds a connection. It is known once the connection has read
+// its first reply.
 type Pool uint32
 
 const (
@@ -23,7 +23,7 @@ type State int
 
 const (
 	StateHandshake  State = iota + 1 // dialed, HELLO and AUTH are not done
-	StateIdle                        // no reply is awaited; a Conn or Watch of the caller's may still hold it
+	StateIdle                        // no reply is outstanding; a Conn or Watch of the caller may still hold it
 	StateBusy                        // a command is in flight
 	StateLeased                      // held by a lease
 	StateSubscribed                  // pub/sub or MONITOR
@@ -57,7 +57,7 @@ type ConnInfo struct {
 	Closing     Reason // why it is about to be closed, "" if it is not
 }
 
-// String is a short line for a log or a table.
+// String returns a short line for a log or a table.
 func (i ConnInfo) String() string {
 	return fmt.Sprintf("connection %d %s %s %s age=%v idle=%v last=%q", i.ID, i.Node, i.Pool, i.State,
 		i.Age.Round(time.Millisecond), i.Idle.Round(time.Millisecond), i.LastCommand)

@@ -1,4 +1,4 @@
-// Package errtext writes errors for people, and asks them for what their type says.
+// Package errtext formats errors for people, and recognises timeouts.
 package errtext
 
 import (
@@ -7,8 +7,8 @@ import (
 	"os"
 )
 
-// Brief is the text of an error without the operation and the addresses that
-// package net puts around it: whoever calls it has named the node already.
+// Brief returns the text of an error without the operation and the addresses that package net adds
+// to it: the caller has named the node already.
 func Brief(err error) string {
 	for {
 		switch e := err.(type) {
@@ -24,8 +24,8 @@ func Brief(err error) string {
 	}
 }
 
-// IsTimeout is what a net.Error of ours says of its cause. Callers test
-// err.(net.Error) without errors.As, as they may with go-redis's own errors.
+// IsTimeout is the Timeout method of our net.Errors, applied to their cause. Callers may test
+// err.(net.Error) without errors.As, as they can with go-redis's own errors.
 func IsTimeout(err error) bool {
 	var t interface{ Timeout() bool }
 	return errors.As(err, &t) && t.Timeout()

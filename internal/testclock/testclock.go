@@ -1,6 +1,5 @@
-// Package testclock lets tests outside of package managed move the wall clock
-// that its clients see, as a suspended machine or an administrator does. It is
-// asked when a client is made, and never again.
+// Package testclock lets tests outside of package managed set the wall clock that its clients see,
+// as a suspended machine or an administrator would. A client reads it once, when it is made.
 package testclock
 
 import (
@@ -10,8 +9,8 @@ import (
 
 var wall atomic.Pointer[func() time.Time]
 
-// Set gives the clients that are made from now on a wall clock of the test's own.
-// Nil: the real one. Safe for concurrent use, as the clock has to be.
+// Set gives clients that are made from now on the test's own wall clock. Nil: the real one. Safe
+// for concurrent use; so must the clock be.
 func Set(clock func() time.Time) {
 	if clock == nil {
 		wall.Store(nil)
@@ -20,7 +19,7 @@ func Set(clock func() time.Time) {
 	wall.Store(&clock)
 }
 
-// Wall is the clock that was Set, or nil.
+// Wall returns the clock that was Set, or nil.
 func Wall() func() time.Time {
 	if clock := wall.Load(); clock != nil {
 		return *clock

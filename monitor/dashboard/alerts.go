@@ -9,33 +9,32 @@ import (
 	"github.com/lifeguard-redis/lifeguard/monitor"
 )
 
-// maxOver is how many alerts that are over are kept.
+// maxOver is how many ended alerts are kept.
 const maxOver = 50
 
-// maxHolders is how many an alert names on the page: those that have held the longest.
+// maxHolders is how many holders an alert lists on the page: those that have held the longest.
 const maxHolders = 3
 
-// alert is one as the page shows it.
+// alert is an alert as shown on the page.
 type alert struct {
 	Name    string   `json:"name"`
 	Title   string   `json:"title"` // in plain words
 	Level   string   `json:"level"`
 	Node    string   `json:"node,omitempty"`
 	Text    string   `json:"text"`
-	Runbook string   `json:"runbook"`       // where to read on
+	Runbook string   `json:"runbook"`       // link to the runbook
 	Since   int64    `json:"since"`         // Unix time in ms
-	End     int64    `json:"end,omitempty"` // when it was found to be over
+	End     int64    `json:"end,omitempty"` // when it was found to have ended
 	Holders []string `json:"holders,omitempty"`
 }
 
-// alertLog has the alerts of now and those that were seen before. It is safe for
-// concurrent use.
+// alertLog holds the active alerts and recently ended ones. It is safe for concurrent use.
 type alertLog struct {
 	mu        sync.Mutex
 	now, over []alert
 }
 
-// note returns the alerts of now, and those that are over, the latest first.
+// note returns the active alerts, and the ended ones, the latest first.
 func (l *alertLog) note(m *monitor.Monitor, at time.Time) (now, over []alert) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -60,7 +59,7 @@ func (l *alertLog) note(m *monitor.Monitor, at time.Time) (now, over []alert) {
 
 func alertOf(a *monitor.Alert) alert {
 	out := alert{Name: a.Name, Title: titleOf(a), Level: a.Level.String(), Node: a.Node, Since: a.Since.UnixMilli(), Runbook: runbook + "#" + sections[a.Metric]}
-	said := map[[2]string]bool{} // one line for each site, of the holder that has had it the longest
+	said := map[[2]string]bool{} // one line for each site, for its longest holder
 	for _, h := range a.Holders {
 		who := [2]string{h.Site, h.Label}
 		if said[who] && h.Site != "" || len(out.Holders) == maxHolders {
@@ -72,7 +71,7 @@ func alertOf(a *monitor.Alert) alert {
 	}
 	short := *a
 	short.Holders, short.LastDialError = nil, nil
-	short.Since = short.Time // the page says itself for how long it has lasted
+	short.Since = short.Time // the page itself shows how long it has lasted
 	head := short.Level.String() + " " + short.Name
 	if short.Node != "" {
 		head += " on " + short.Node
@@ -93,7 +92,7 @@ var titles = map[monitor.Metric]string{
 	monitor.UnknownOutcomes: "Unknown outcomes", monitor.Leaks: "Leases leaked",
 }
 
-// titleOf is the name that the program gave, if it gave one.
+// titleOf returns the name that the program gave, if any.
 func titleOf(a *monitor.Alert) string {
 	title := titles[a.Metric]
 	if a.Name != string(a.Metric)+"_"+a.Level.String() || title == "" {
@@ -120,7 +119,7 @@ const (
 	unreachable  = "the-server-cannot-be-reached"
 )
 
-// shortSite leaves the last folder, the file and the line of a call site.
+// shortSite returns the last directory, the file and the line of a call site.
 func shortSite(site string) string {
 	if i := strings.LastIndexByte(site, '/'); i > 0 {
 		if j := strings.LastIndexByte(site[:i], '/'); j >= 0 {

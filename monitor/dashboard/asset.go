@@ -19,14 +19,14 @@ var files embed.FS
 // scripts are served as one, in this order, in a scope of their own.
 var scripts = []string{"theme", "format", "series", "chart", "table", "alert", "pools", "tabs", "stream", "keys", "page"}
 
-// asset is a file that the page loads. It never changes: its address has its hash.
+// asset is a file that the page loads. It never changes: its URL contains its hash.
 type asset struct {
 	kind         string
 	plain, small []byte // small: gzip
 	hash         string
 }
 
-// assets are made when the first one is asked for.
+// assets are created at the first request for one.
 var assets = sync.OnceValue(func() map[string]*asset {
 	var js bytes.Buffer
 	js.WriteString("(() => {\n'use strict';\n")
@@ -54,7 +54,7 @@ func read(name string) []byte {
 
 func newAsset(kind string, plain []byte) *asset {
 	var small bytes.Buffer
-	z, _ := gzip.NewWriterLevel(&small, gzip.BestCompression) // the level is a good one
+	z, _ := gzip.NewWriterLevel(&small, gzip.BestCompression) // the level is valid
 	_, _ = z.Write(plain)
 	_ = z.Close()
 	return &asset{kind: kind, plain: plain, small: small.Bytes(), hash: fmt.Sprintf("%x", sha256.Sum256(plain))[:12]}
@@ -89,7 +89,7 @@ func acceptsGzip(r *http.Request) bool {
 	return false
 }
 
-// pageOf makes the page itself. What the script has to know comes with the stream.
+// pageOf makes the page itself. What the script needs to know comes with the stream.
 func pageOf(s *settings) ([]byte, error) {
 	t, err := template.New("page").Funcs(template.FuncMap{
 		"asset": func(name string) template.URL { return template.URL("?get=" + name + "&v=" + assets()[name].hash) },

@@ -20,10 +20,9 @@ type Handler struct {
 	hub  *hub
 }
 
-// New makes the page of a Monitor, and starts the Monitor, so that the page opens with
-// what has happened: it keeps the last 15 minutes, one point a period of the Monitor,
-// in about 120 KiB. Nothing else runs until somebody looks. A nil Monitor and options
-// that are not valid are errors.
+// New makes the page of a Monitor, and starts the Monitor, so that the page opens with recent
+// history: it keeps the last 15 minutes, one point per period of the Monitor, in about 120 KiB.
+// Nothing else runs while there is no viewer. A nil Monitor and invalid options are errors.
 func New(m *monitor.Monitor, opts ...Option) (*Handler, error) {
 	if m == nil {
 		return nil, errors.New("lifeguard/dashboard: New: the Monitor is nil; give that of your client, or one of monitor.New")
@@ -45,13 +44,12 @@ func New(m *monitor.Monitor, opts ...Option) (*Handler, error) {
 	return h, nil
 }
 
-// Close ends the streams of all viewers, stops recording, and waits for the sampling
-// loop. http.Server.Shutdown waits for streams: give it to
-// [http.Server.RegisterOnShutdown]. What is no stream goes on being served. Calls
-// after the first do nothing.
+// Close ends the streams of all viewers, stops recording, and waits for the sampling loop.
+// http.Server.Shutdown waits for streams: pass Close to [http.Server.RegisterOnShutdown]. Requests
+// other than streams are still served. Calls after the first do nothing.
 func (h *Handler) Close() { h.hub.close() }
 
-// ServeHTTP serves the page and all that it asks for.
+// ServeHTTP serves the page and all its requests.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	protect(w.Header())
 	if !h.serves(r.Host) {
@@ -93,7 +91,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// protect forbids the page everything but its own origin, and other pages to show it.
+// protect restricts the page to its own origin, and forbids other pages to embed it.
 func protect(h http.Header) {
 	h.Set("Content-Security-Policy", "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "+
 		"base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'")
@@ -103,8 +101,8 @@ func protect(h http.Header) {
 	h.Set("Cross-Origin-Resource-Policy", "same-origin")
 }
 
-// stack tells where a lease was taken. Stacks are long, and the page shows one at a
-// time, so the table has them not.
+// stack returns where a lease was taken. Stacks are long, and the page shows one at a time, so the
+// table does not contain them.
 func (h *Handler) stack(w http.ResponseWriter, r *http.Request) {
 	id, err := strconv.ParseUint(r.URL.Query().Get("lease"), 10, 64)
 	if err != nil {
@@ -120,7 +118,7 @@ func (h *Handler) stack(w http.ResponseWriter, r *http.Request) {
 	sendJSON(w, http.StatusOK, map[string]string{"stack": leases[i].Stack, "site": leases[i].Site})
 }
 
-// act ends connections.
+// act closes connections.
 func (h *Handler) act(w http.ResponseWriter, r *http.Request) {
 	if !h.actions {
 		http.Error(w, "actions are switched off: see dashboard.WithActions", http.StatusForbidden)

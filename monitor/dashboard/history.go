@@ -6,18 +6,18 @@ import (
 )
 
 const (
-	// keep is how long points are kept for those who look later.
+	// keep is how long points are kept for later viewers.
 	keep = 15 * time.Minute
 	// keepEvery is the shortest time between two of them.
 	keepEvery = time.Second
 )
 
-// history has the latest points of the whole client: one a period of the Monitor, and
-// one a second while somebody looks. It takes its memory at once, see historyBytes.
+// history holds the latest points of the whole client: one per period of the Monitor, and one a
+// second while there are viewers. It allocates its memory at once, see historyBytes.
 type history struct {
 	points []past // a ring
-	next   int    // where the next one goes
-	every  int64  // ms between two
+	next   int    // index of the next point
+	every  int64  // ms between two points
 }
 
 type past struct {
@@ -46,8 +46,8 @@ func (h *history) add(p *point) {
 	h.next = (h.next + 1) % len(h.points)
 }
 
-// appendTo writes the points after since that are not too old, the oldest first, as
-// [[time, [values]], ...].
+// appendTo writes the points after since that are recent enough, the oldest first, as [[time,
+// [values]], ...].
 func (h *history) appendTo(b []byte, since int64) []byte {
 	b = append(b, '[')
 	if n := len(h.points); n > 0 {

@@ -9,7 +9,7 @@ import (
 )
 
 const (
-	// maxViewers bounds what viewers cost.
+	// maxViewers bounds the cost of viewers.
 	maxViewers = 100
 	// slowly is the shortest time between two tables.
 	slowly = time.Second
@@ -29,13 +29,13 @@ const (
 
 var partNames = [numParts]string{"leases", "busy", "conns"}
 
-// viewer is a stream under way.
+// viewer is a stream in progress.
 type viewer struct {
 	events chan []byte // what is to be written; never closed
 	wants  [numParts]bool
 }
 
-// hub samples while there are viewers, and gives all of them the same events.
+// hub samples while there are viewers, and sends all of them the same events.
 type hub struct {
 	m     *monitor.Monitor
 	every time.Duration
@@ -48,19 +48,19 @@ type hub struct {
 	closed       bool
 	stop         context.CancelFunc // ends the loop; nil: none runs
 	end          chan struct{}      // closed by close
-	news         chan struct{}      // a viewer has come that wants tables
+	news         chan struct{}      // a viewer that wants tables has joined
 	loops        sync.WaitGroup
 	leaveMonitor func()
 }
 
-// newHub starts the Monitor, and records what it says at every period.
+// newHub starts the Monitor, and records its Stats every period.
 func newHub(m *monitor.Monitor, s *settings) *hub {
 	h := &hub{m: m, every: s.every, viewers: map[*viewer]struct{}{}, past: newHistory(s.every), end: make(chan struct{}), news: make(chan struct{}, 1)}
 	h.leaveMonitor = m.OnStats(h.record)
 	return h
 }
 
-// record keeps what a period has brought, whether somebody looks or not.
+// record keeps the results of a period, with or without viewers.
 func (h *hub) record(s monitor.Stats) {
 	p := pointOfPeriod(&s)
 	h.over.note(h.m, s.Time)
@@ -70,14 +70,14 @@ func (h *hub) record(s monitor.Stats) {
 	h.mark(&s)
 }
 
-// mark notes what has happened, and tells the viewers. The caller holds the lock.
+// mark records what has happened, and sends it to the viewers. The caller holds the lock.
 func (h *hub) mark(s *monitor.Stats) {
 	if fresh := h.marks.note(s); len(fresh) > 0 {
 		h.send(event{to: toAll, data: eventOf("marks", fresh)})
 	}
 }
 
-// send gives an event to all who want it. The caller holds the lock.
+// send sends an event to all viewers that want it. The caller holds the lock.
 func (h *hub) send(events ...event) {
 	for v := range h.viewers {
 		for _, e := range events {
@@ -92,8 +92,8 @@ func (h *hub) send(events ...event) {
 	}
 }
 
-// join adds a viewer, which gets everything that comes after past. full and closed say why
-// not.
+// join adds a viewer, which gets everything that happens after past. full and closed say why it was
+// not added.
 func (h *hub) join(v *viewer, since int64) (past []byte, marks []mark, full, closed bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -138,8 +138,8 @@ func (h *hub) close() {
 	h.loops.Wait()
 }
 
-// run is the loop. When one has been stopped the next may begin before it has noticed:
-// neither has anything in common but what publish guards.
+// run is the loop. A new loop may start before a stopped one has noticed: they share nothing except
+// what publish guards.
 func (h *hub) run(ctx context.Context) {
 	tick := time.NewTicker(h.every)
 	defer tick.Stop()
@@ -158,7 +158,7 @@ func (h *hub) run(ctx context.Context) {
 			return
 		case <-tick.C:
 			point = true
-		case <-h.news: // somebody wants tables now; not too often, whoever asks
+		case <-h.news: // a viewer wants tables now; the rate is limited for all
 			point = false
 			select {
 			case <-ctx.Done():
@@ -169,8 +169,7 @@ func (h *hub) run(ctx context.Context) {
 	}
 }
 
-// publish looks once, and hands out what was seen: a point of the charts, or what is
-// slow, or both.
+// publish samples once, and sends the result: a point of the charts, or the slow parts, or both.
 func (h *hub) publish(ctx context.Context, l *looker, withPoint, slow bool) {
 	var wanted [numParts]bool
 	h.mu.Lock()
@@ -204,7 +203,7 @@ func (h *hub) publish(ctx context.Context, l *looker, withPoint, slow bool) {
 	h.send(events...)
 }
 
-// event is what viewers get: all of them, or those that want a part.
+// event is sent to all viewers, or to those that want a part.
 type event struct {
 	to   part
 	data []byte

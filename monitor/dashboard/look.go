@@ -9,18 +9,18 @@ import (
 	"github.com/lifeguard-redis/lifeguard/monitor"
 )
 
-// looker asks the Monitor, and knows what it answered the time before.
+// looker queries the Monitor, and remembers the previous result.
 type looker struct {
 	m     *monitor.Monitor
 	stats monitor.Stats
-	nodes map[string]*monitor.Numbers // of stats, "" has all
+	nodes map[string]*monitor.Numbers // of stats; "" has the totals
 
-	alerts *alertLog // of all loops
+	alerts *alertLog // shared by all loops
 	advice monitor.Advice
-	asked  time.Time // for advice
+	asked  time.Time // when advice was last requested
 }
 
-// point is what was seen at one moment.
+// point is a sample at one moment.
 type point struct {
 	at    int64 // Unix time in ms
 	all   values
@@ -32,14 +32,13 @@ type nodeValues struct {
 	v    values
 }
 
-// look takes a point. A Source that has no answer makes a point of which nothing is
-// known.
+// look takes a point. If the Source fails, everything in the point is unknown.
 func (l *looker) look() point {
 	s := l.m.Stats()
 	d := s.Time.Sub(l.stats.Time)
 	p := pointOf(&s, func(now, recent *monitor.Numbers, name string, known *mask) values {
 		before := l.nodes[name]
-		if before == nil { // of the first point, the Monitor knows what came before
+		if before == nil { // for the first point: the Monitor knows the previous numbers
 			return valuesOfPeriod(now, recent, s.Interval, known)
 		}
 		return valuesOf(now, before, d, known)
@@ -51,8 +50,7 @@ func (l *looker) look() point {
 	return p
 }
 
-// pointOf makes a point with what values says of the whole client, whose name is "",
-// and of each node.
+// pointOf makes a point with the values of the whole client, whose name is "", and of each node.
 func pointOf(s *monitor.Stats, valuesFor func(now, recent *monitor.Numbers, name string, known *mask) values) point {
 	p := point{at: s.Time.UnixMilli(), nodes: make([]nodeValues, 0, len(s.Nodes))}
 	known, ofNodes := maskOf(s, ""), maskOf(s, "nodes.")
@@ -68,7 +66,7 @@ func pointOf(s *monitor.Stats, valuesFor func(now, recent *monitor.Numbers, name
 	return p
 }
 
-// pointOfPeriod is the point of a Monitor's period.
+// pointOfPeriod makes the point of a Monitor's period.
 func pointOfPeriod(s *monitor.Stats) point {
 	return pointOf(s, func(now, recent *monitor.Numbers, _ string, known *mask) values {
 		return valuesOfPeriod(now, recent, s.Interval, known)
@@ -94,10 +92,10 @@ func (p *point) event() []byte {
 	return append(b, "}}\n\n"...)
 }
 
-// adviceEvery is how often the Monitor is asked for advice, which takes a sample.
+// adviceEvery is how often advice is requested, which makes the Monitor take a sample.
 const adviceEvery = 5 * time.Second
 
-// summary is what needs no line in a chart.
+// summary holds what has no line in a chart.
 type summary struct {
 	At       int64              `json:"t"`
 	Watching bool               `json:"watching"` // for alerts
@@ -135,7 +133,7 @@ func (l *looker) summary() []byte {
 	return eventOf("summary", out)
 }
 
-// some is m, and {} instead of null.
+// some returns m, and {} instead of null.
 func some(m map[string]uint64) map[string]uint64 {
 	if m == nil {
 		m = map[string]uint64{}
@@ -143,7 +141,7 @@ func some(m map[string]uint64) map[string]uint64 {
 	return m
 }
 
-// tables are the parts that somebody wants.
+// tables returns the parts that viewers want.
 func (l *looker) tables(wanted [numParts]bool) (events []event) {
 	add := func(p part, data []byte) { events = append(events, event{p, data}) }
 	if wanted[partLeases] {
@@ -163,7 +161,7 @@ func (l *looker) tables(wanted [numParts]bool) (events []event) {
 	return events
 }
 
-// leasesOf and connsOf bear a Source that panics.
+// leasesOf and connsOf recover from a Source that panics.
 func leasesOf(m *monitor.Monitor) (all []monitor.Lease, known bool, failed string) {
 	defer catch(&failed)
 	all, known = m.Leases()

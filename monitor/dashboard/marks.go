@@ -21,30 +21,29 @@ type mark struct {
 // routine are reasons for which a healthy client closes connections.
 var routine = []string{"age", "idle", "pool", "removed", "disconnected", "shutdown"}
 
-// reasonWords say what a reason is in the words of those who look.
+// reasonWords explain reasons to viewers.
 var reasonWords = map[string]string{"readonly": "failover, its server became a replica", "reset": "Reset or EvictIdle",
 	"leak": "lease dropped without Release", "session_state": "session state left on it", "heartbeat": "no answer to a heartbeat"}
 
-// marker finds what happened between one Stats and the next. It is not safe for
-// concurrent use.
+// marker detects what happened between one Stats and the next. It is not safe for concurrent use.
 type marker struct {
 	marks []mark // the oldest first
 	at    int64  // of the latest Stats; 0: there was none
 	known marked
 }
 
-// marked is what has been looked at.
+// marked holds the numbers that were compared last.
 type marked struct {
 	closed       map[string]uint64
 	opened, shut uint64 // breakers
 	broken       bool   // one has opened, and none has closed since
 	unknown      uint64
 	unreachable  bool
-	node         string // that is unreachable
+	node         string // the unreachable node
 	nodes        []string
 }
 
-// note returns the marks that s brings.
+// note returns the marks that s causes.
 func (m *marker) note(s *monitor.Stats) (fresh []mark) {
 	at := s.Time.UnixMilli()
 	if at < m.at || !s.Known("open") {
@@ -123,7 +122,7 @@ func count(n uint64, what string) string {
 	return fmt.Sprintf("%d %ss", n, what)
 }
 
-// since returns those after a time, of those that are kept.
+// since returns the kept marks after a time.
 func (m *marker) since(at int64) []mark {
 	i, _ := slices.BinarySearchFunc(m.marks, at+1, func(x mark, t int64) int { return int(x.At - t) })
 	return slices.Clone(m.marks[i:])

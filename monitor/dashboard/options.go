@@ -30,9 +30,9 @@ type settings struct {
 	hosts   []string // besides localhost and addresses; lower case, without a port
 }
 
-// WithInterval sets the time between two points of the charts. Tables are renewed at the
-// same pace, but once a second at most. Default 1 s. Less than 100 ms, zero,
-// negative and more than a minute are refused.
+// WithInterval sets the time between two points of the charts. Tables are refreshed at the same
+// interval, but at most once a second. Default 1 s. Less than 100 ms, zero, negative and more than
+// a minute are errors.
 func WithInterval(d time.Duration) Option {
 	return func(s *settings) error {
 		if d < MinInterval || d > MaxInterval {
@@ -43,8 +43,8 @@ func WithInterval(d time.Duration) Option {
 	}
 }
 
-// WithTitle names the page, so that the pages of several clients can be told apart.
-// Default "Redis connections". "" is refused.
+// WithTitle sets the title of the page, so that the pages of several clients can be distinguished.
+// Default "Redis connections". "" is an error.
 func WithTitle(name string) Option {
 	return func(s *settings) error {
 		if name == "" {
@@ -55,12 +55,12 @@ func WithTitle(name string) Option {
 	}
 }
 
-// WithActions lets those who see the page close connections: the idle ones
-// (Monitor.EvictIdle), or all of them, softly (Monitor.Reset). Requests of other
-// sites are refused, see [http.CrossOriginProtection]. So are requests, of any kind,
-// whose Host is neither an IP address nor localhost nor given with [WithAllowedHost]: a
-// name that an attacker makes resolve to this server (DNS rebinding) would make his
-// page count as this one. Default: the page only shows, and Host is not looked at.
+// WithActions lets viewers of the page close connections: the idle ones (Monitor.EvictIdle), or all
+// of them, gracefully (Monitor.Reset). Requests from other sites are refused, see
+// [http.CrossOriginProtection]. So are requests, of any kind, whose Host is neither an IP address
+// nor localhost nor given with [WithAllowedHost]: otherwise an attacker could make a name resolve
+// to this server (DNS rebinding), and the attacker's page would count as this one. Default: no
+// actions, and Host is not checked.
 func WithActions() Option {
 	return func(s *settings) error {
 		s.actions = true
@@ -68,10 +68,9 @@ func WithActions() Option {
 	}
 }
 
-// WithTrustedOrigin lets an action be asked for by a page of that origin, as in
-// "https://ops.example.com". It is needed only behind a reverse proxy that changes the
-// Host header and is reached without TLS. Default: none but the page's own. What is no
-// origin is refused.
+// WithTrustedOrigin allows actions from pages of that origin, such as "https://ops.example.com". It
+// is needed only behind a reverse proxy that changes the Host header and is reached without TLS.
+// Default: only the page's own origin. An invalid origin is an error.
 func WithTrustedOrigin(origin string) Option {
 	return func(s *settings) error {
 		if err := s.origins.AddTrustedOrigin(origin); err != nil {
@@ -81,10 +80,10 @@ func WithTrustedOrigin(origin string) Option {
 	}
 }
 
-// WithAllowedHost names hosts that the page is reached by, as in "ops.example.com", without
-// scheme and port, for a page with [WithActions]. Upper and lower case are the same.
-// It can be given several times. Default: IP addresses and localhost only. Without
-// WithActions it changes nothing. What is no host name is refused.
+// WithAllowedHost names hosts under which the page is reached, such as "ops.example.com", without
+// scheme and port, for a page with [WithActions]. Case is ignored. It can be given several times.
+// Default: IP addresses and localhost only. Without WithActions it has no effect. An invalid host
+// name is an error.
 func WithAllowedHost(names ...string) Option {
 	return func(s *settings) error {
 		for _, name := range names {

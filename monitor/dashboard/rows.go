@@ -8,7 +8,7 @@ import (
 	"github.com/lifeguard-redis/lifeguard/monitor"
 )
 
-// words gives each word a number, so that a thousand rows say it once.
+// words assigns each word a number, so that a thousand rows contain it once.
 type words struct {
 	list []string
 	at   map[string]int
@@ -26,8 +26,8 @@ func (w *words) number(s string) int {
 	return i
 }
 
-// connsEvent writes the table of connections: {"known":true,"rows":[[...]],"words":[...]}.
-// Of words a row has the number, times are in ms.
+// connsEvent writes the table of connections: {"known":true,"rows":[[...]],"words":[...]}. Rows
+// contain the numbers of words; times are in ms.
 func connsEvent(p part, conns []monitor.Connection, known bool, failed string) []byte {
 	var w words
 	b := begin(len(conns)*64, p, known && failed == "")
@@ -129,7 +129,7 @@ func appendString(b []byte, s string) []byte {
 	return append(b, '"')
 }
 
-// inFlight are the connections that wait for a reply.
+// inFlight returns the connections that wait for a reply.
 func inFlight(conns []monitor.Connection, leases []monitor.Lease) []monitor.Connection {
 	leased := map[uint64]bool{}
 	for i := range leases {

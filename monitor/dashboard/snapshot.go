@@ -9,18 +9,18 @@ import (
 
 const snapshotName = "snapshot.json"
 
-// Snapshot is everything the page shows, at one moment. It is what the page's
-// snapshot.json is read into; durations in it are in nanoseconds.
+// Snapshot is everything the page shows, at one moment. Decode the page's snapshot.json into it;
+// durations are in nanoseconds.
 type Snapshot struct {
 	Time   time.Time       `json:"time"`
 	Title  string          `json:"title"`
 	Stats  monitor.Stats   `json:"stats"`
-	Alerts []monitor.Alert `json:"alerts"` // those that are not over
+	Alerts []monitor.Alert `json:"alerts"` // the active ones
 	Advice monitor.Advice  `json:"advice"`
-	// Connections and Leases are null, as opposed to empty, where they are not known.
+	// Connections and Leases are null, as opposed to empty, if they are unknown.
 	Connections []monitor.Connection `json:"connections"`
 	Leases      []monitor.Lease      `json:"leases"`
-	// Gaps say why, if that is not because the Source lists none.
+	// Gaps say why, unless the Source does not list any.
 	Gaps []string `json:"gaps,omitempty"`
 }
 
@@ -47,11 +47,11 @@ func (h *Handler) snapshot() Snapshot {
 	return s
 }
 
-// userInfo is where a URL has its password.
+// userInfo matches the part of a URL that can contain a password.
 var userInfo = regexp.MustCompile(`([A-Za-z][A-Za-z0-9+.-]*://)[^/\s"']*@`)
 
-// hideIn returns e without what might be a password: a dialer of somebody's own may
-// put a whole URL into its error.
+// hideIn returns e without what may be a password: a user's dialer may include a whole URL in its
+// error.
 func hideIn(e *monitor.DialError) *monitor.DialError {
 	if e == nil {
 		return nil

@@ -11,9 +11,9 @@ import (
 )
 
 const (
-	// heartbeat is the longest silence of a stream: proxies end what is silent.
+	// heartbeat is the longest pause in a stream: proxies close idle connections.
 	heartbeat = 15 * time.Second
-	// writeWithin ends the stream of a viewer that takes nothing any more.
+	// writeWithin ends the stream of a viewer that does not read any more.
 	writeWithin = 10 * time.Second
 )
 
@@ -43,10 +43,10 @@ func (h *Handler) stream(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	since := q.Get("since")
-	if last := r.Header.Get("Last-Event-ID"); last != "" { // the browser connects again
+	if last := r.Header.Get("Last-Event-ID"); last != "" { // the browser has reconnected
 		since = last
 	}
-	from, _ := strconv.ParseInt(since, 10, 64) // what is no number asks for everything
+	from, _ := strconv.ParseInt(since, 10, 64) // an invalid number requests everything
 
 	past, marks, full, closed := h.hub.join(v, from)
 	if full || closed {
@@ -91,7 +91,7 @@ func (h *Handler) forward(ctx context.Context, w http.ResponseWriter, out *http.
 		case <-quiet.C:
 			data = []byte(": alive\n\n")
 		}
-		for len(data) < 1<<16 { // what is there already goes with it
+		for len(data) < 1<<16 { // send what is already there with it
 			select {
 			case more := <-v.events:
 				data = append(data[:len(data):len(data)], more...)
@@ -107,8 +107,7 @@ func (h *Handler) forward(ctx context.Context, w http.ResponseWriter, out *http.
 	}
 }
 
-// write sends data at once. Where the deadline cannot be set, that of the server
-// holds.
+// write sends data at once. If the deadline cannot be set, that of the server applies.
 func write(w http.ResponseWriter, out *http.ResponseController, data []byte) error {
 	_ = out.SetWriteDeadline(time.Now().Add(writeWithin))
 	if _, err := w.Write(data); err != nil {

@@ -8,8 +8,7 @@ import (
 	"github.com/lifeguard-redis/lifeguard/monitor"
 )
 
-// What a point of the charts has of each node. The page gets the names, in this
-// order, and then arrays.
+// The values of a point, for each node. The page gets the names, in this order, and then arrays.
 const (
 	vOpen = iota
 	vIdle
@@ -44,12 +43,12 @@ const (
 )
 
 var valueNames = [numValues]string{
-	"open", "idle", "inUse", "waiting", "leases", "overdue", "subscribed", // now
+	"open", "idle", "inUse", "waiting", "leases", "overdue", "subscribed", // current values
 	"use",                                  // of the fullest pool, in percent of its size
 	"mainInUse", "mainSize", "mainWaiting", // in all: of all nodes together
 	"pipeInUse", "pipeSize", "pipeWaiting",
 	"peak", "breakers",
-	"commands",                 // per second, as all that are not said to be something else
+	"commands",                 // per second, as are all those without another unit
 	"refused",                  // by an open breaker
 	"commandP50", "commandP99", // ms
 	"waits",
@@ -58,20 +57,20 @@ var valueNames = [numValues]string{
 	"leaks", // since the client was made
 }
 
-// values are a point; NaN is what is not known.
+// values are the values of a point; NaN means unknown.
 type values [numValues]float64
 
 var unknown = math.NaN()
 
-// fields are what the values are computed of, as [monitor.Fields] names them.
+// fields are the fields from which the values are computed, by the names of [monitor.Fields].
 var fields = [numValues]string{"open", "idle", "in_use", "waiting", "leases", "leases_overdue", "subscribed",
 	"main", "main", "main", "main", "pipeline", "pipeline", "pipeline", "peak_in_use", "breakers_open",
 	"command", "breaker_refusals", "command", "command", "waits", "wait", "pool_timeouts", "retries", "unknown_outcomes", "dial_errors", "dialed", "closed", "leaks"}
 
-// mask says which values mean something.
+// mask says which values are known.
 type mask [numValues]bool
 
-// maskOf is for the whole client with an empty prefix, and for nodes with "nodes.".
+// maskOf returns the mask of the whole client for an empty prefix, and of nodes for "nodes.".
 func maskOf(s *monitor.Stats, prefix string) (m mask) {
 	for i, f := range fields {
 		m[i] = len(s.Unknown) == 0 || s.Known(prefix+f)
@@ -79,18 +78,18 @@ func maskOf(s *monitor.Stats, prefix string) (m mask) {
 	return m
 }
 
-// valuesOf makes a point of what is now, of what was d before, and of what is known.
+// valuesOf makes a point from the current numbers and those of d before, limited to known values.
 func valuesOf(now, before *monitor.Numbers, d time.Duration, known *mask) (v values) {
 	return valuesSince(now, now, before, d, known)
 }
 
-// valuesOfPeriod makes a point of what is now and what has come in the Monitor's period.
+// valuesOfPeriod makes a point from the current numbers and those of the Monitor's period.
 func valuesOfPeriod(now, recent *monitor.Numbers, period time.Duration, known *mask) values {
 	return valuesSince(now, recent, &monitor.Numbers{}, period, known)
 }
 
-// valuesSince makes a point of the gauges of gauges, and of what has come from before
-// to now, which took d.
+// valuesSince makes a point from the gauges in gauges, and from the counts between before and now,
+// over the duration d.
 func valuesSince(gauges, now, before *monitor.Numbers, d time.Duration, known *mask) (v values) {
 	for i := range v {
 		v[i] = unknown
@@ -111,14 +110,14 @@ func valuesSince(gauges, now, before *monitor.Numbers, d time.Duration, known *m
 	}
 	if sec := d.Seconds(); sec > 0 {
 		rate := func(n, b uint64) float64 {
-			if n < b { // it began anew
+			if n < b { // counting has restarted
 				return unknown
 			}
 			return math.Round(float64(n-b)/sec*100) / 100
 		}
 		v[vCommands], v[vRefused] = rate(now.Command.Count, before.Command.Count), rate(now.BreakerRefusals, before.BreakerRefusals)
 		v[vCommandP50], v[vCommandP99] = quantiles(now.Command, before.Command)
-		if v[vRefused] > 0 { // a call that was not let through took no time of a server
+		if v[vRefused] > 0 { // a call that was refused took no server time
 			if v[vCommands] = max(v[vCommands]-v[vRefused], 0); v[vCommands] == 0 {
 				v[vCommandP50], v[vCommandP99] = unknown, unknown
 			}
@@ -140,8 +139,7 @@ func valuesSince(gauges, now, before *monitor.Numbers, d time.Duration, known *m
 	return v
 }
 
-// quantiles are those of what has come since, in milliseconds; not known if nothing
-// has.
+// quantiles returns the quantiles of the new values, in milliseconds; unknown if there are none.
 func quantiles(now, before monitor.Distribution) (p50, p99 float64) {
 	if now.Count <= before.Count {
 		return unknown, unknown
@@ -151,7 +149,7 @@ func quantiles(now, before monitor.Distribution) (p50, p99 float64) {
 	return ms(d.P50), ms(d.P99)
 }
 
-// appendTo writes an array; what is not known is null.
+// appendTo writes an array; unknown values are null.
 func (v *values) appendTo(b []byte) []byte {
 	b = append(b, '[')
 	for i, x := range v {

@@ -16,8 +16,8 @@ const (
 	prefix    = "lifeguard."
 )
 
-// attributes are those of a point. The pool's name is that of the client, and of one
-// of its pools where it is about one: "cache/main".
+// attributes returns the attributes of a point. The pool's name is that of the client, with the
+// name of one of its pools if the point is about one: "cache/main".
 func (s *settings) attributes(p *export.Point) attribute.Set {
 	pool := s.client
 	kvs := append([]attribute.KeyValue{semconv.DBSystemNameRedis}, s.attrs...)
@@ -42,8 +42,8 @@ func (s *settings) attributes(p *export.Point) attribute.Set {
 	return attribute.NewSet(kvs...)
 }
 
-// server says where a node is. What is no host and port is an address as a whole, as
-// that of a Unix socket.
+// server returns the address attributes of a node. An address without host and port, such as that
+// of a Unix socket, is kept as a whole.
 func server(node string) []attribute.KeyValue {
 	if host, port, err := net.SplitHostPort(node); err == nil {
 		if n, err := strconv.ParseUint(port, 10, 16); err == nil {
@@ -53,7 +53,7 @@ func server(node string) []attribute.KeyValue {
 	return []attribute.KeyValue{semconv.ServerAddress(node)}
 }
 
-// own reports whether points have an attribute of that name by themselves.
+// own reports whether points have an attribute of that name themselves.
 func own(key attribute.Key) bool {
 	switch key {
 	case semconv.DBSystemNameKey, semconv.DBClientConnectionPoolNameKey, semconv.DBClientConnectionStateKey, semconv.ServerAddressKey, semconv.ServerPortKey,

@@ -20,20 +20,20 @@ import (
 	"github.com/lifeguard-redis/lifeguard/retry"
 )
 
-// Client is what [WithOperations] times the calls of: any client of go-redis or managed.
+// Client is a client whose calls [WithOperations] times: any client of go-redis or managed.
 type Client interface{ AddHook(redis.Hook) }
 
 // operationDuration is the metric that has an attribute for each command.
 const operationDuration = "db.client.operation.duration"
 
-// maxOperations is how many series an operations has at most: a program may make up
-// names of commands. Later ones are counted as operation "_OTHER".
+// maxOperations is the maximum number of series of an operations: a program may make up command
+// names. Further ones are counted as operation "_OTHER".
 const maxOperations = 1000
 
-// other is the word of the conventions for what has no name of its own.
+// other is the conventions' name for anything without a name.
 const other = "_OTHER"
 
-// operation is what a call is counted by.
+// operation identifies the series of a call.
 type operation struct{ name, failure, status string }
 
 // operations is the hook that records each call. It is safe for concurrent use.
@@ -59,7 +59,7 @@ func (s *settings) operations(meter metric.Meter) (*operations, error) {
 	if single, ok := s.ops.(interface{ Options() *redis.Options }); ok {
 		opt := single.Options()
 		o.base = append(o.base, semconv.DBNamespace(strconv.Itoa(opt.DB)))
-		if opt.Addr != "FailoverClient" { // go-redis's word for an address that changes
+		if opt.Addr != "FailoverClient" { // go-redis uses this for an address that changes
 			o.base = append(o.base, server(opt.Addr)...)
 		}
 	}
@@ -102,7 +102,7 @@ func (o *operations) add(ctx context.Context, took time.Duration, name string, e
 	key := operation{name: name}
 	key.failure, key.status = failureOf(err)
 	if key.status == "ERR" && redis.HasErrorPrefix(err, "unknown command") {
-		key.name = other // somebody's mistake, and it may be anything
+		key.name = other // a caller's mistake, which may be any text
 	}
 	opts, ok := (*o.series.Load())[key]
 	if !ok {
@@ -111,7 +111,7 @@ func (o *operations) add(ctx context.Context, took time.Duration, name string, e
 	o.record.Record(ctx, took.Seconds(), opts...)
 }
 
-// open returns the attributes of a series, and makes them the first time.
+// open returns the attributes of a series, and creates them the first time.
 func (o *operations) open(key operation) []metric.RecordOption {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -135,8 +135,8 @@ func (o *operations) open(key operation) []metric.RecordOption {
 	return series[key]
 }
 
-// operationOf is the command's name, as go-redis sends it; other if it cannot be one,
-// for then it may be anything, an argument as well.
+// operationOf returns the command's name, as go-redis sends it; other if it cannot be a name,
+// because it may then be anything, even an argument.
 func operationOf(cmd redis.Cmder) string {
 	name := cmd.Name()
 	if name == "" || len(name) > 40 {
@@ -150,8 +150,8 @@ func operationOf(cmd redis.Cmder) string {
 	return name
 }
 
-// batchOf names a pipeline or transaction as the conventions say: with its command, if
-// all of it is one command.
+// batchOf names a pipeline or transaction according to the conventions: with its command, if all
+// commands are the same.
 func batchOf(cmds []redis.Cmder) string {
 	kind := "PIPELINE"
 	if len(cmds) > 2 && cmds[0].Name() == "multi" {
@@ -169,7 +169,7 @@ func batchOf(cmds []redis.Cmder) string {
 	return kind + " " + name
 }
 
-// failureOf is the error.type and the db.response.status_code of an error.
+// failureOf returns the error.type and the db.response.status_code of an error.
 func failureOf(err error) (failure, status string) {
 	var refused redis.Error
 	var network net.Error
@@ -193,7 +193,7 @@ func failureOf(err error) (failure, status string) {
 	case errors.As(err, &refused):
 		word, _, _ := strings.Cut(refused.Error(), " ")
 		if word == "" || len(word) > 32 || strings.Trim(word, "ABCDEFGHIJKLMNOPQRSTUVWXYZ_0123456789") != "" {
-			return other, "" // a script's own words
+			return other, "" // a script's own text
 		}
 		return word, word
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), network != nil:

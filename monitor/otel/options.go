@@ -38,8 +38,8 @@ func newSettings(client string, opts []Option) (*settings, error) {
 	return s, nil
 }
 
-// WithAttributes adds attributes that all points have. Those that points have
-// already are refused. Default: none.
+// WithAttributes adds attributes to all points. Attributes that points have already are errors.
+// Default: none.
 func WithAttributes(attrs ...attribute.KeyValue) Option {
 	return func(s *settings) error {
 		for _, kv := range attrs {
@@ -55,10 +55,10 @@ func WithAttributes(attrs ...attribute.KeyValue) Option {
 	}
 }
 
-// WithBuckets sets the upper limits of the buckets of all histograms. They must be
-// above 0 and rise. Values within 12.5 % of a limit may be counted on the wrong side of
-// it. Default: for db.client.operation.duration those of the semantic conventions, 1 ms
-// to 10 s; else 100 µs to 10 s; for holds of leases, 1 ms to 5 min.
+// WithBuckets sets the upper limits of the buckets of all histograms. They must be above 0 and
+// ascending. Values within 12.5 % of a limit may be counted on the wrong side of it. Default: for
+// db.client.operation.duration those of the semantic conventions, 1 ms to 10 s; otherwise 100 µs to
+// 10 s; for lease hold times, 1 ms to 5 min.
 func WithBuckets(limits ...time.Duration) Option {
 	return func(s *settings) error {
 		if len(limits) == 0 {
@@ -76,18 +76,17 @@ func WithBuckets(limits ...time.Duration) Option {
 	}
 }
 
-// WithOperations times each call of the client by a hook of its own, so that
-// db.client.operation.duration has the attributes db.operation.name (the command; of a
-// pipeline or transaction PIPELINE or MULTI, with the command if there is only one kind)
-// and error.type of a call that failed: the first word of the server's answer, which is
-// also its db.response.status_code, or timeout, canceled, connection, pool_timeout,
-// breaker_open, unknown_outcome, transaction_failed, client_closed or _OTHER. It has up to
-// 1000 series.
-// Without this option that metric is what the Monitor knows: one series per node.
+// WithOperations times each call of the client with a separate hook, so that
+// db.client.operation.duration has the attributes db.operation.name (the command; for a pipeline or
+// transaction PIPELINE or MULTI, with the command if all are the same) and, for a call that failed,
+// error.type: the first word of the server's reply, which is also its db.response.status_code, or
+// timeout, canceled, connection, pool_timeout, breaker_open, unknown_outcome, transaction_failed,
+// client_closed or _OTHER. It has up to 1000 series. Without this option that metric comes from the
+// Monitor: one series per node.
 //
-// A hook costs each call about half a microsecond, makes a managed.Adaptive send everything directly,
-// and cannot be removed: after Unregister or Close it does nothing. Use it once per
-// client. A nil client is an error. The default is not to.
+// The hook costs each call about half a microsecond, makes a managed.Adaptive send everything
+// directly, and cannot be removed: after Unregister or Close it does nothing. Use it once per
+// client. A nil client is an error. Default: calls are not timed.
 func WithOperations(client Client) Option {
 	return func(s *settings) error {
 		if v := reflect.ValueOf(client); client == nil || v.Kind() == reflect.Pointer && v.IsNil() {
@@ -111,7 +110,7 @@ func (s *settings) bucketsOf(f *export.Family) []time.Duration {
 	return s.limits(f.Buckets())
 }
 
-// limits are those that were given, else the default.
+// limits returns the given limits, else the default.
 func (s *settings) limits(standard []time.Duration) []time.Duration {
 	if s.buckets != nil {
 		return s.buckets

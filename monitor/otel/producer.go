@@ -18,9 +18,9 @@ import (
 	"github.com/lifeguard-redis/lifeguard/monitor/internal/export"
 )
 
-// Producer gives a reader everything that a Monitor knows: give it with
-// metric.WithProducer. Sums and histograms are cumulative, whatever temporality the
-// reader prefers. It is safe for concurrent use.
+// Producer gives a reader everything that a Monitor knows: pass it to metric.WithProducer. Sums and
+// histograms are cumulative, whatever temporality the reader prefers. It is safe for concurrent
+// use.
 type Producer struct {
 	settings *settings
 	reader   *export.Reader
@@ -39,21 +39,20 @@ type seriesKey struct {
 	attrs  attribute.Distinct
 }
 
-// series is what a sum or a histogram was when it was last produced.
+// series remembers a sum or a histogram as last produced.
 type series struct {
 	start time.Time
 	count uint64
 	at    time.Time
 }
 
-// NewProducer makes a Producer, and starts the Monitor, so that peaks and alerts are
-// of its periods. client is a name for the client that is watched, different from those
-// of others; it is in db.client.connection.pool.name, as "cache" where something is
-// about the whole client, else as "cache/main", "cache/pipeline" and "cache/pubsub". A
-// nil Monitor, an empty name, and options that are not valid are errors.
+// NewProducer makes a Producer, and starts the Monitor, so that peaks and alerts cover its periods.
+// client is a unique name for the watched client; it is in db.client.connection.pool.name, as
+// "cache" for what is about the whole client, else as "cache/main", "cache/pipeline" and
+// "cache/pubsub". A nil Monitor, an empty name, and invalid options are errors.
 //
-// Every collection asks the Monitor's source twice: of a plain cluster client that is
-// one CLUSTER SLOTS each.
+// Every collection queries the Monitor's source twice: for a plain cluster client that is one
+// CLUSTER SLOTS each.
 func NewProducer(m *monitor.Monitor, client string, opts ...Option) (*Producer, error) {
 	s, err := newSettings(client, opts)
 	if err != nil {
@@ -76,8 +75,8 @@ func NewProducer(m *monitor.Monitor, client string, opts ...Option) (*Producer, 
 	return p, nil
 }
 
-// Close takes the Producer off the Monitor; closing the Monitor does as well. It can go
-// on being asked. Calls after the first do nothing. It returns nil.
+// Close detaches the Producer from the Monitor; closing the Monitor does that as well. Produce
+// still works. Calls after the first do nothing. It returns nil.
 func (p *Producer) Close() error {
 	p.reader.Close()
 	if p.ops != nil {
@@ -122,8 +121,7 @@ func (p *Producer) Produce(ctx context.Context) ([]metricdata.ScopeMetrics, erro
 	return []metricdata.ScopeMetrics{{Scope: instrumentation.Scope{Name: scopeName, Version: version(), SchemaURL: semconv.SchemaURL}, Metrics: metrics}}, nil
 }
 
-// data is that of the points of one family. Times are in seconds, and floats; all else
-// is a count.
+// data returns the points of one family. Times are floats, in seconds; all other values are counts.
 func (p *Producer) data(points []export.Point, now time.Time) metricdata.Aggregation {
 	switch f := points[0].Family; {
 	case f.Kind == export.Histogram:
@@ -174,8 +172,7 @@ func (p *Producer) histogram(pt *export.Point, now time.Time) metricdata.Histogr
 	return d
 }
 
-// start is when a series began: when the Producer was made, or later, if it began
-// anew since.
+// start returns when a series began: when the Producer was made, or when counting last restarted.
 func (p *Producer) start(key seriesKey, count uint64, now time.Time) time.Time {
 	s := p.series[key]
 	switch {
@@ -189,7 +186,7 @@ func (p *Producer) start(key seriesKey, count uint64, now time.Time) time.Time {
 	return s.start
 }
 
-// version is that of this module in the program, "" where it is not known.
+// version is the version of this module in the program, "" if unknown.
 var version = sync.OnceValue(func() string {
 	info, ok := debug.ReadBuildInfo()
 	if !ok {

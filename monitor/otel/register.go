@@ -13,7 +13,7 @@ import (
 	"github.com/lifeguard-redis/lifeguard/monitor/internal/export"
 )
 
-// Registration is what Register made. It is safe for concurrent use.
+// Registration is the result of Register. It is safe for concurrent use.
 type Registration struct {
 	settings *settings
 	reader   *export.Reader
@@ -29,16 +29,14 @@ type Registration struct {
 	seen       map[seriesKey]monitor.Distribution
 }
 
-// Register exports everything by mp, for a program that has a MeterProvider and no say in
-// its readers: for the others, [NewProducer] has the same, and Register is not needed.
-// client and options are as for NewProducer. It starts the Monitor, so that peaks and
-// alerts are of its periods. A nil provider or Monitor, an empty name, and options that
-// cannot be are errors.
+// Register exports everything through mp, for a program that has a MeterProvider but does not
+// control its readers. Other programs can use [NewProducer] instead, which exports the same. client
+// and options are as for NewProducer. It starts the Monitor, so that peaks and alerts cover its
+// periods. A nil provider or Monitor, an empty name, and invalid options are errors.
 //
-// OpenTelemetry has no asynchronous histogram, so each collection records what has come
-// since the last one, as durations that are within 6.25 % of the true ones, at about
-// 0.1 µs each. Every collection asks the Monitor's source twice: of a plain cluster client
-// that is one CLUSTER SLOTS each.
+// OpenTelemetry has no asynchronous histogram, so each collection records the new values since the
+// last one, as durations within 6.25 % of the true ones, at about 0.1 µs each. Every collection
+// queries the Monitor's source twice: for a plain cluster client that is one CLUSTER SLOTS each.
 func Register(mp metric.MeterProvider, m *monitor.Monitor, client string, opts ...Option) (*Registration, error) {
 	fail := func(err error) (*Registration, error) {
 		return nil, fmt.Errorf("lifeguard/monitor/otel: Register: %w", err)
@@ -89,8 +87,8 @@ func Register(mp metric.MeterProvider, m *monitor.Monitor, client string, opts .
 	return r, nil
 }
 
-// instrument makes the instrument of a family. Times are in seconds, and floats; all
-// else is a count.
+// instrument makes the instrument of a family. Times are floats, in seconds; all other values are
+// counts.
 func (r *Registration) instrument(meter metric.Meter, f *export.Family) (metric.Observable, error) {
 	desc, unit := metric.WithDescription(f.Help), metric.WithUnit(f.Unit)
 	if f.Unit == "s" {
@@ -113,7 +111,7 @@ func (r *Registration) instrument(meter metric.Meter, f *export.Family) (metric.
 }
 
 func (r *Registration) observe(ctx context.Context, to metric.Observer) error {
-	r.mu.Lock() // each reader collects when it likes
+	r.mu.Lock() // readers collect at any time, possibly at once
 	defer r.mu.Unlock()
 	for _, p := range r.reader.Read() {
 		set := r.settings.attributes(&p)

@@ -23,13 +23,12 @@ type Collector struct {
 
 var _ prometheus.Collector = (*Collector)(nil)
 
-// NewCollector makes a Collector. client is the value of the label client: a name
-// for the client that is watched, different from those of others in one registry.
-// It starts the Monitor, so that peaks and alerts are of its periods. A nil Monitor,
-// an empty name, and options that are not valid are errors.
+// NewCollector makes a Collector. client is the value of the label client: a name for the watched
+// client, unique within a registry. It starts the Monitor, so that peaks and alerts cover its
+// periods. A nil Monitor, an empty name, and invalid options are errors.
 //
-// Every scrape asks the Monitor's source twice: of a plain cluster client that is one
-// CLUSTER SLOTS each.
+// Every scrape queries the Monitor's source twice: for a plain cluster client that is one CLUSTER
+// SLOTS each.
 func NewCollector(m *monitor.Monitor, client string, opts ...Option) (*Collector, error) {
 	if client == "" || !utf8.ValidString(client) {
 		return nil, fmt.Errorf("lifeguard/monitor/prom: NewCollector: the name of the client is %q: give one, of valid UTF-8", client)
@@ -72,8 +71,8 @@ func labelNames(f *export.Family) []string {
 	return append([]string{labelNode}, f.Labels...)
 }
 
-// Close takes the Collector off the Monitor; closing the Monitor does as well. It
-// can still be scraped, but peaks between two scrapes may be missed. It returns nil.
+// Close detaches the Collector from the Monitor; closing the Monitor does that as well. It can
+// still be scraped, but peaks between two scrapes may be missed. It returns nil.
 func (c *Collector) Close() error {
 	c.reader.Close()
 	return nil
@@ -126,7 +125,7 @@ func cumulative(d *monitor.Distribution, limits []time.Duration) map[float64]uin
 	return b
 }
 
-// reserved are the labels that a metric can have by itself.
+// reserved reports whether a metric may have a label of that name itself.
 func reserved(name string) bool {
 	if name == labelClient || name == labelNode || name == "le" || strings.HasPrefix(name, "__") {
 		return true

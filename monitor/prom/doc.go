@@ -6,12 +6,11 @@
 //	}
 //	prometheus.MustRegister(c)
 //
-// Each metric has the label client, so that several clients can be in one registry,
-// and nearly each the label node, the address of a server; what belongs to no single
-// node has an empty one. What is not known is left out and not shown as zero: of a
-// plain client much, see monitor.FromClient. docs/MONITORING.md has the table of all
-// metrics.
+// Each metric has the label client, so that several clients can be in one registry, and almost
+// every metric has the label node, the address of a server; it is empty for what belongs to no
+// single node. Unknown values are left out instead of being shown as zero: for a plain client these
+// are many, see monitor.FromClient. docs/MONITORING.md has the table of all metrics.
 //
-// [Dashboard] is a dashboard for Grafana and [Rules] are alert rules that fit these
-// metrics; both are files in the folder of this package as well.
+// [Dashboard] is a dashboard for Grafana and [Rules] are alert rules for these metrics; both are
+// also files in the directory of this package.
 package prom

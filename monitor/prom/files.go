@@ -16,6 +16,6 @@ var (
 // It has variables for the data source, the instance, the client and the node.
 func Dashboard() []byte { return bytes.Clone(dashboard) }
 
-// Rules returns a file of alert rules for Prometheus, with the limits of the default
-// thresholds of a Monitor where it has some.
+// Rules returns a file of alert rules for Prometheus, with the limits of a Monitor's default
+// thresholds where these exist.
 func Rules() []byte { return bytes.Clone(rules) }

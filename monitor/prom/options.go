@@ -22,8 +22,8 @@ type settings struct {
 	buckets []time.Duration // nil: the defaults
 }
 
-// WithLabels adds labels that all metrics have, beside client. Names that the
-// metrics have already, and what Prometheus does not take, are refused. Default: none.
+// WithLabels adds labels to all metrics, in addition to client. Names that the metrics have
+// already, and invalid names, are errors. Default: none.
 func WithLabels(labels prometheus.Labels) Option {
 	return func(s *settings) error {
 		for _, name := range slices.Sorted(maps.Keys(labels)) {
@@ -41,10 +41,9 @@ func WithLabels(labels prometheus.Labels) Option {
 	}
 }
 
-// WithBuckets sets the upper limits of the buckets of all histograms; that of +Inf
-// is added. They must be above 0 and rise. Each bucket is a series per node. Values
-// within 12.5 % of a limit may be counted on the wrong side of it. Default: 100 µs to
-// 10 s; for holds of leases, 1 ms to 5 min.
+// WithBuckets sets the upper limits of the buckets of all histograms; +Inf is added. They must be
+// above 0 and ascending. Each bucket is a series per node. Values within 12.5 % of a limit may be
+// counted on the wrong side of it. Default: 100 µs to 10 s; for lease hold times, 1 ms to 5 min.
 func WithBuckets(limits ...time.Duration) Option {
 	return func(s *settings) error {
 		if len(limits) == 0 {

@@ -15,12 +15,12 @@ import (
 	"github.com/lifeguard-redis/lifeguard/monitor/internal/refusal"
 )
 
-// ErrManyNodes: Get was given a client of several nodes, of which each has
-// numbers of its own. GetAll is for those.
+// ErrManyNodes: Get was given a client of several nodes, each of which has its own numbers. Use
+// GetAll for those.
 var ErrManyNodes = errors.New("lifeguard/monitor/server: a client of several nodes: use GetAll")
 
-// Getter is what is needed of a client: *redis.Client, *redis.Conn, and what
-// embeds them. GetAll takes *redis.ClusterClient and *redis.Ring as well.
+// Getter is the part of a client that this package needs: *redis.Client, *redis.Conn, and types
+// that embed them. GetAll accepts *redis.ClusterClient and *redis.Ring as well.
 type Getter interface {
 	Pipeline() redis.Pipeliner
 }
@@ -29,16 +29,13 @@ type sharded interface {
 	ForEachShard(ctx context.Context, fn func(context.Context, *redis.Client) error) error
 }
 
-// settings are what CONFIG GET is asked for. One by one: servers before 7.0 take
-// only one.
+// settings are read with CONFIG GET, one by one: servers before 7.0 accept only one name.
 var settings = []string{"maxclients", "timeout", "tcp-keepalive", "maxmemory"}
 
-// Get samples one server, in one round trip. What the server does not tell is not
-// known, and Gaps says why: that is no error. An error means that no answer came
-// (the server is unreachable, has no room for another client, or does not accept the
-// password), or that rdb is not one server's client ([ErrManyNodes]); then nothing
-// is known.
-// Safe for concurrent use.
+// Get samples one server, in one round trip. What the server does not report is unknown, and Gaps
+// says why: that is not an error. An error means that the server did not reply (it is unreachable,
+// has no room for another client, or does not accept the password), or that rdb is not the client
+// of one server ([ErrManyNodes]); then nothing is known. Safe for concurrent use.
 func Get(ctx context.Context, rdb Getter) (Sample, error) {
 	if err := check(rdb); err != nil {
 		return Sample{}, err
@@ -49,9 +46,9 @@ func Get(ctx context.Context, rdb Getter) (Sample, error) {
 	return get(ctx, rdb)
 }
 
-// GetAll samples every node of a cluster or ring, replicas too, one after the
-// other; of any other client its one server. It returns the samples it got
-// together with the errors of the nodes that did not answer.
+// GetAll samples every node of a cluster or ring, including replicas, one after the other; for any
+// other client its one server. It returns the samples it got together with the errors of the nodes
+// that did not reply.
 func GetAll(ctx context.Context, rdb Getter) ([]Sample, error) {
 	if err := check(rdb); err != nil {
 		return nil, err
@@ -84,10 +81,9 @@ func GetAll(ctx context.Context, rdb Getter) ([]Sample, error) {
 	return all, errors.Join(errs...)
 }
 
-// Watch calls fn with a sample of each node, or the error, at once and then every
-// period (10 % more or less) until ctx ends, and returns ctx.Err(). It starts no
-// goroutine of its own: while fn blocks there are no samples, and a panic in it is
-// the caller's. every must be positive.
+// Watch calls fn with a sample of each node, or the error, at once and then every period (10 % more
+// or less) until ctx ends, and returns ctx.Err(). It starts no goroutine of its own: while fn
+// blocks no samples are taken, and a panic in fn is not recovered. every must be positive.
 func Watch(ctx context.Context, rdb Getter, every time.Duration, fn func([]Sample, error)) error {
 	if err := check(rdb); err != nil {
 		return err
@@ -141,7 +137,7 @@ func ask(ctx context.Context, rdb Getter) (Sample, error) {
 	_, err := pipe.Exec(ctx)
 	s.At = time.Now()
 	if err != nil && infoCmd.Err() == nil && infoCmd.Val() == nil {
-		// A failed handshake is told by Exec only, and not by the commands.
+		// Only Exec returns the error of a failed handshake; the commands do not.
 		return Sample{}, err
 	}
 
@@ -164,8 +160,8 @@ func ask(ctx context.Context, rdb Getter) (Sample, error) {
 	return s, nil
 }
 
-// unanswered is err, if it is not an answer to what was asked: nothing came, or
-// the connection was turned away.
+// unanswered returns err unless it is a reply to a command: nothing came, or the server refused the
+// connection.
 func unanswered(err error) error {
 	var answer redis.Error
 	switch {
@@ -218,7 +214,7 @@ func (s *Sample) readInfo(reply string) {
 	}
 }
 
-// readConfig takes a setting. What INFO has told already stays.
+// readConfig reads a setting. A value from INFO takes precedence.
 func (s *Sample) readConfig(name string, reply map[string]string, err error) {
 	source := "CONFIG GET " + name
 	var count *Opt[int64]

@@ -10,7 +10,7 @@ import (
 // info is a reply of INFO: its fields, without the sections.
 type info struct {
 	values    map[string]string
-	ambiguous map[string]bool // came twice, with different values
+	ambiguous map[string]bool // occurred more than once, with different values
 	malformed int             // lines that are neither a field nor a section
 }
 
@@ -27,7 +27,7 @@ func parseInfo(reply string) info {
 			continue
 		}
 		if old, twice := in.values[name]; twice && old != value {
-			in.ambiguous[name] = true // legal for some: there is one "module" line for each
+			in.ambiguous[name] = true // normal for some: there is one "module" line for each
 			continue
 		}
 		in.values[name] = value
@@ -35,7 +35,7 @@ func parseInfo(reply string) info {
 	return in
 }
 
-// reader takes fields of an info. What is there and cannot be read is noted.
+// reader reads fields of an info, and records those that cannot be parsed.
 type reader struct {
 	info
 	unreadable []string
@@ -53,7 +53,7 @@ func (r *reader) text(name string) Opt[string] {
 	return Some(v)
 }
 
-// count takes a number that is not negative.
+// count reads a number that is not negative.
 func (r *reader) count(name string) Opt[int64] {
 	s := r.text(name)
 	if !s.Known {
@@ -79,7 +79,7 @@ func (r *reader) seconds(name string) Opt[time.Duration] {
 	return Opt[time.Duration]{d, n.Known && ok}
 }
 
-// number reads digits and nothing else.
+// number parses digits and nothing else.
 func number(s string) (int64, bool) {
 	if s == "" || s[0] < '0' || s[0] > '9' {
 		return 0, false

@@ -7,20 +7,20 @@ import (
 	"time"
 )
 
-// Opt is a value that may not be known. The zero Opt is unknown. In JSON an
-// unknown one is null, and a time.Duration is a number of seconds.
+// Opt is a value that may be unknown. The zero Opt is unknown. In JSON an unknown one is null, and
+// a time.Duration is a number of seconds.
 type Opt[T any] struct {
-	Val   T    // the zero value if it is not known
-	Known bool // whether the server said it
+	Val   T    // the zero value if unknown
+	Known bool // whether the server reported it
 }
 
-// Some is a known value.
+// Some returns a known value.
 func Some[T any](v T) Opt[T] { return Opt[T]{v, true} }
 
 // Get returns the value, and whether it is known.
 func (o Opt[T]) Get() (T, bool) { return o.Val, o.Known }
 
-// Or returns the value, or v if it is not known.
+// Or returns the value, or v if it is unknown.
 func (o Opt[T]) Or(v T) T {
 	if o.Known {
 		return o.Val
@@ -28,7 +28,7 @@ func (o Opt[T]) Or(v T) T {
 	return v
 }
 
-// String is the value, or "?".
+// String returns the value, or "?".
 func (o Opt[T]) String() string {
 	if !o.Known {
 		return "?"

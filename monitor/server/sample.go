@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// Sample is what one server said of itself at one moment. It is a value.
-// Counters count since the server started.
+// Sample is what one server reported about itself at one moment. It is a value. Counters count
+// since the server started.
 type Sample struct {
 	Node string    `json:"node"` // address as go-redis knows it; "" on a *redis.Conn
 	At   time.Time `json:"at"`   // by our clock
@@ -17,7 +17,7 @@ type Sample struct {
 	Version  Opt[string]        `json:"version"` // of the product
 	Mode     Opt[string]        `json:"mode"`    // "standalone", "cluster", "sentinel"
 	Role     Opt[string]        `json:"role"`    // "master", "slave", "sentinel"
-	RunID    Opt[string]        `json:"run_id"`  // another one after every restart
+	RunID    Opt[string]        `json:"run_id"`  // changes at every restart
 	Uptime   Opt[time.Duration] `json:"uptime_seconds"`
 	Replicas Opt[int64]         `json:"replicas"` // that follow it
 
@@ -47,20 +47,18 @@ type Sample struct {
 	ClientMemory        Opt[int64] `json:"client_memory_bytes"`         // of ordinary clients
 	ReplicaClientMemory Opt[int64] `json:"replica_client_memory_bytes"` // of replicas
 
-	Gaps []Gap `json:"gaps,omitempty"` // why something is not known
+	Gaps []Gap `json:"gaps,omitempty"` // why something is unknown
 }
 
-// Gap says why something is not known. A field that the server's version does
-// not have makes no gap.
+// Gap says why something is unknown. A field that the server's version does not have is not a gap.
 type Gap struct {
 	Source string `json:"source"` // "INFO", "CONFIG GET timeout"
-	Why    string `json:"why"`    // the server's answer, or what is wrong with it
-	Denied bool   `json:"denied"` // the user may not, or the service has no such command
+	Why    string `json:"why"`    // the server's reply, or what is wrong with it
+	Denied bool   `json:"denied"` // the user is not allowed to, or the service has no such command
 }
 
-// ShareOfMaxClients is how much of maxclients is in use, 1 for all of it. The
-// server counts everybody: clients, replicas and links within a cluster. false: it
-// is not known.
+// ShareOfMaxClients returns how much of maxclients is in use, 1 for all of it. The server counts
+// everybody: clients, replicas and links within a cluster. false: unknown.
 func (s Sample) ShareOfMaxClients() (float64, bool) {
 	if !s.ConnectedClients.Known || !s.MaxClients.Known || s.MaxClients.Val == 0 {
 		return 0, false
@@ -72,14 +70,14 @@ func (s Sample) ShareOfMaxClients() (float64, bool) {
 // Delta is what happened between two samples of a server.
 type Delta struct {
 	Elapsed   time.Duration `json:"-"`
-	Restarted bool          `json:"restarted"` // meanwhile: the counters say what happened since then
+	Restarted bool          `json:"restarted"` // in between: the counters then count since the restart
 	Connected Opt[int64]    `json:"connections"`
 	Rejected  Opt[int64]    `json:"rejected_connections"`
 	Evicted   Opt[int64]    `json:"evicted_clients"`
 }
 
-// Since is what happened after prev, an earlier sample of the same node. What is
-// not known in both is not known.
+// Since returns what happened after prev, an earlier sample of the same node. A value is known only
+// if it is known in both.
 func (s Sample) Since(prev Sample) Delta {
 	d := Delta{Elapsed: s.At.Sub(prev.At)}
 	d.Restarted = s.RunID.Known && prev.RunID.Known && s.RunID.Val != prev.RunID.Val
@@ -89,7 +87,7 @@ func (s Sample) Since(prev Sample) Delta {
 			return Opt[int64]{}
 		case d.Restarted:
 			return now
-		case now.Val < was.Val: // CONFIG RESETSTAT: nobody knows how many there were before it
+		case now.Val < was.Val: // CONFIG RESETSTAT: the count before it is unknown
 			return Opt[int64]{}
 		}
 		return Some(now.Val - was.Val)
@@ -100,7 +98,7 @@ func (s Sample) Since(prev Sample) Delta {
 	return d
 }
 
-// String is the sample in one line; "?" stands for what is not known.
+// String returns the sample in one line, with "?" for unknown values.
 func (s Sample) String() string {
 	share := ""
 	if p, ok := s.ShareOfMaxClients(); ok {
@@ -123,7 +121,7 @@ func (s Sample) String() string {
 	return strings.TrimSpace(line)
 }
 
-// LogValue is a group of what is known. Implements [slog.LogValuer].
+// LogValue returns a group of the known values. Implements [slog.LogValuer].
 func (s Sample) LogValue() slog.Value {
 	attrs := []slog.Attr{slog.String("node", s.Node)}
 	add := func(name string, o Opt[int64]) {

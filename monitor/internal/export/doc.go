@@ -1,6 +1,6 @@
-// Package export is what the exporters of a Monitor have in common: the table of
-// all metrics, and a Reader that makes points of them, leaving out what is not known.
+// Package export is the common part of a Monitor's exporters: the table of all metrics, and a
+// Reader that turns them into points and leaves out unknown values.
 //
-// The exporters are modules of their own and may be used with a later version of
-// this one. So what is exported here may be added to, but not changed.
+// The exporters are separate modules and may be used with a later version of this one. So the
+// exported API here may grow, but must not change.
 package export

@@ -8,11 +8,11 @@ import (
 	"github.com/lifeguard-redis/lifeguard/monitor"
 )
 
-// Kind is what the value of a metric may do.
+// Kind says how the value of a metric changes.
 type Kind int
 
 const (
-	Gauge     Kind = iota + 1 // goes up and down; a sum over nodes means nothing
+	Gauge     Kind = iota + 1 // goes up and down; a sum over nodes has no meaning
 	UpDown                    // goes up and down; values of several nodes can be added
 	Counter                   // only goes up
 	Histogram                 // counts durations
@@ -22,23 +22,23 @@ const (
 type Family struct {
 	Prom   string // its name in Prometheus
 	Otel   string // its name in OpenTelemetry
-	Unit   string // in the words of OpenTelemetry; "s" is a time in seconds
+	Unit   string // in OpenTelemetry's notation; "s" means a time in seconds
 	Kind   Kind
 	Help   string
-	Node   bool     // there is one of each node
+	Node   bool     // there is one value per node
 	Labels []string // names of its other labels
 
-	fields []string // of Numbers, which it is made of
-	unless string   // a field: where it is known, its histogram says the same
-	// whole: it may belong to no node, as retries do. So its zero is shown for no node,
-	// too: of a counter that appears with its first value no increase would be seen.
+	fields []string // fields of Numbers from which it is computed
+	unless string   // a field: if it is known, its histogram has the same information
+	// whole: it may belong to no node, as retries do. Its zero is then shown also without a node:
+	// if a counter appears with its first value, the increase is not seen.
 	whole bool
 	read  func(n *monitor.Numbers, put func(v float64, labels ...string))
 	dist  func(n *monitor.Numbers) monitor.Distribution
 }
 
-// Families returns all metrics, in the order in which they are documented. They are
-// not to be changed.
+// Families returns all metrics, in the order in which they are documented. They must not be
+// modified.
 func Families() []*Family { return slices.Clone(families) }
 
 var families = slices.Concat(connectionFamilies, usageFamilies, trafficFamilies, durationFamilies, clientFamilies)
@@ -140,7 +140,7 @@ var usageFamilies = []*Family{
 	{Prom: "redis_client_instances", Otel: "lifeguard.fleet.instances", Unit: "{instance}", Kind: UpDown, Node: true, Labels: []string{"instance_state"},
 		Help: "Instances of a fleet, by state (alive, lost).", fields: []string{"instances", "instances_lost"},
 		read: func(n *monitor.Numbers, put func(float64, ...string)) {
-			if n.Instances+n.InstancesLost > 0 { // else it is no fleet
+			if n.Instances+n.InstancesLost > 0 { // otherwise it is not a fleet
 				put(float64(n.Instances), "alive")
 				put(float64(n.InstancesLost), "lost")
 			}
@@ -201,7 +201,7 @@ func eachPool(n *monitor.Numbers, fn func(name string, p monitor.Pool)) {
 		name string
 		monitor.Pool
 	}{{"main", n.Main}, {"pipeline", n.Pipeline}} {
-		if p.Pool != (monitor.Pool{}) { // else there is no such pool
+		if p.Pool != (monitor.Pool{}) { // otherwise there is no such pool
 			fn(p.name, p.Pool)
 		}
 	}
@@ -211,7 +211,7 @@ func gauge(get func(*monitor.Numbers) int) func(*monitor.Numbers, func(float64, 
 	return func(n *monitor.Numbers, put func(float64, ...string)) { put(float64(get(n))) }
 }
 
-// ifKnown is of gauges whose zero means that they are not known.
+// ifKnown is for gauges whose zero means unknown.
 func ifKnown(get func(*monitor.Numbers) int) func(*monitor.Numbers, func(float64, ...string)) {
 	return func(n *monitor.Numbers, put func(float64, ...string)) {
 		if v := get(n); v > 0 {
@@ -242,8 +242,8 @@ var (
 		time.Minute, 5 * time.Minute}
 )
 
-// Buckets are the default upper limits of the buckets of a Histogram. They are not to
-// be changed.
+// Buckets returns the default upper limits of the buckets of a Histogram. They must not be
+// modified.
 func (f *Family) Buckets() []time.Duration {
 	if f.Prom == "redis_client_lease_hold_duration_seconds" {
 		return holds

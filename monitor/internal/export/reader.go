@@ -13,29 +13,29 @@ import (
 // Point is a value of a Family.
 type Point struct {
 	Family *Family
-	Node   string   // "": of the whole client, or of no single node
+	Node   string   // "": the whole client, or no single node
 	Labels []string // as many as Family.Labels
 	Value  float64
 	Dist   monitor.Distribution // of a Histogram, instead of Value
 }
 
-// PeakWindow is how long a peak is shown, at least; at most twice as long.
+// PeakWindow is how long a peak is shown at least; at most twice as long.
 const PeakWindow = 2 * time.Minute
 
-// Reader makes points of what a Monitor says. It is safe for concurrent use.
+// Reader makes points from the Stats of a Monitor. It is safe for concurrent use.
 type Reader struct {
 	m      *monitor.Monitor
 	remove func()
 
 	mu    sync.Mutex
-	began time.Time // of the present half
+	began time.Time // start of the current half
 	peaks [2]map[string]peak
 }
 
 type peak struct{ inUse, demand int }
 
-// New makes a Reader, and starts the Monitor: peaks and alerts are of its periods.
-// A nil Monitor is an error.
+// New makes a Reader, and starts the Monitor: peaks and alerts cover its periods. A nil Monitor is
+// an error.
 func New(m *monitor.Monitor) (*Reader, error) {
 	if m == nil {
 		return nil, errors.New("the Monitor is nil")
@@ -49,12 +49,11 @@ func New(m *monitor.Monitor) (*Reader, error) {
 	return r, nil
 }
 
-// Close takes the Reader off the Monitor. It can go on being read. Calls after the
-// first do nothing.
+// Close detaches the Reader from the Monitor. Read still works. Calls after the first do nothing.
 func (r *Reader) Close() { r.remove() }
 
-// note remembers the peaks of a period. A peak is kept for one to two windows, in
-// two halves, so that memory does not grow with the window.
+// note remembers the peaks of a period. A peak is kept for one to two windows, in two halves, so
+// that memory does not grow with the window.
 func (r *Reader) note(s *monitor.Stats) {
 	switch age := s.Time.Sub(r.began); {
 	case age >= 2*PeakWindow:
@@ -75,7 +74,7 @@ func (r *Reader) note(s *monitor.Stats) {
 	}
 }
 
-// highest puts the peaks of the window into n.
+// highest sets the peaks of the window in n.
 func (r *Reader) highest(node string, n monitor.Numbers) *monitor.Numbers {
 	for _, half := range r.peaks {
 		p := half[node]
@@ -84,8 +83,8 @@ func (r *Reader) highest(node string, n monitor.Numbers) *monitor.Numbers {
 	return &n
 }
 
-// Read asks the Monitor and returns all that is known. Of a family, no two points
-// have the same node and labels; all text is valid UTF-8.
+// Read samples the Monitor and returns everything that is known. No two points of a family have the
+// same node and labels; all text is valid UTF-8.
 func (r *Reader) Read() []Point {
 	advice, active := r.m.Advice(), r.m.Alerts()
 	s := r.m.Stats()
@@ -107,7 +106,7 @@ func (r *Reader) Read() []Point {
 	return b.points
 }
 
-// Durations returns the points of the histograms alone. It needs no Reader.
+// Durations returns only the points of the histograms. It needs no Reader.
 func Durations(s *monitor.Stats) []Point {
 	b := builder{seen: map[string]bool{}}
 	nodes := make([]*monitor.Numbers, len(s.Nodes))
@@ -118,7 +117,7 @@ func Durations(s *monitor.Stats) []Point {
 	return b.points
 }
 
-// known reports whether all fields are known that f is made of.
+// known reports whether all fields from which f is computed are known.
 func (f *Family) known(s *monitor.Stats, of string) bool {
 	for _, field := range f.fields {
 		if !s.Known(of + field) {
@@ -134,7 +133,7 @@ type builder struct {
 	seen   map[string]bool
 }
 
-// families adds what is known of fs.
+// families adds the known values of fs.
 func (b *builder) families(fs []*Family, s *monitor.Stats, rest *monitor.Numbers, nodes []*monitor.Numbers) {
 	names, unique := make([]string, len(nodes)), uniqueNames()
 	for i := range nodes {
@@ -150,12 +149,12 @@ func (b *builder) families(fs []*Family, s *monitor.Stats, rest *monitor.Numbers
 				b.numbers(f, names[i], n, true)
 			}
 		}
-		// That of no node is there if there is something to say.
+		// The value without a node is added if it has any information.
 		b.numbers(f, "", rest, f.whole || !perNode || len(nodes) == 0)
 	}
 }
 
-// numbers adds those of a node. Zeros are left out unless they are wanted.
+// numbers adds the values of a node. Zeros are left out unless they are wanted.
 func (b *builder) numbers(f *Family, node string, n *monitor.Numbers, zeros bool) {
 	if f.dist != nil {
 		if d := f.dist(n); zeros || d.Count > 0 {
@@ -185,8 +184,8 @@ func (b *builder) put(f *Family, node string, v float64, labels ...string) {
 	b.add(Point{Family: f, Node: node, Labels: labels, Value: v})
 }
 
-// add makes the text valid, and leaves out what is there already: one such point
-// would spoil all others.
+// add makes the text valid, and drops duplicates: one duplicate point would make the whole export
+// invalid.
 func (b *builder) add(p Point) {
 	p.Node = strings.ToValidUTF8(p.Node, "�")
 	key := p.Family.Prom + "\xff" + p.Node
@@ -200,8 +199,8 @@ func (b *builder) add(p Point) {
 	}
 }
 
-// uniqueNames makes names of nodes valid and different from each other and from "",
-// which is that of no node.
+// uniqueNames makes names of nodes valid and distinct from each other and from "", which means no
+// node.
 func uniqueNames() func(string) string {
 	used := map[string]bool{"": true}
 	return func(name string) string {
