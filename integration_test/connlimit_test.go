@@ -215,7 +215,7 @@ func TestPoolsThatDoNotFitAreWarnedOfOnce(t *testing.T) {
 	})
 }
 
-// The limit holds while the pools of a server that went away and came back are
+// The limit holds while the pools of a server that was down and came back are
 // filled again, and the witness of half-open connections is under it, too.
 func TestTheConnLimitHoldsThroughAnOutage(t *testing.T) {
 	t.Parallel()

@@ -32,7 +32,7 @@ func holds(n int) int { return 1 + n%3 }
 func ends(n int) int  { return n % 2 }
 
 // A fleet of processes on one server: what it says of itself is what the server's
-// CLIENT LIST says, also of one that is killed and of one that says goodbye.
+// CLIENT LIST says, also for one that is killed and for one that leaves.
 func TestTheSumsOfAFleetOf20ProcessesAreThoseOfTheServer(t *testing.T) {
 	if n := os.Getenv("LIFEGUARD_TEST_MEMBER"); n != "" {
 		member(t, n, os.Getenv("LIFEGUARD_TEST_SERVER"))
@@ -83,7 +83,7 @@ func startMember(t *testing.T, n int, addr string) *process {
 }
 
 // member is the body of a process: it uses connections, publishes its numbers, and
-// says goodbye when it is told to.
+// leaves when it is told to.
 func member(t *testing.T, n, addr string) {
 	ctx := context.Background()
 	k, _ := strconv.Atoi(n)
@@ -215,7 +215,7 @@ func fleetOf20(t *testing.T, s *redistest.Server) {
 	}
 	t.Logf("%v; the server has %d", f, onServer())
 
-	// Ten say goodbye: they are gone at once, and the alert is over.
+	// Ten leave: they are gone at once, and the alert is over.
 	for n := range 11 {
 		if n != 5 {
 			_ = all[n].stdin.Close()

@@ -241,7 +241,7 @@ func TestTheKernelTellsOfACutLink(t *testing.T) {
 	}
 }
 
-// A link that is away for a moment costs nothing but that moment: as long as nobody
+// A link that is down for a moment costs nothing but that moment: as long as nobody
 // new gets through, it is not the connection that is dead.
 func TestALinkThatIsAwayForAMomentCostsNoConnection(t *testing.T) {
 	t.Parallel()
@@ -314,7 +314,7 @@ func TestAnUploadOverASlowLinkIsLeftAlone(t *testing.T) {
 	}
 }
 
-// Kernels tell of a peer that does not read, of an upload, of silence and of a cut
+// Kernels report a peer that does not read, of an upload, of silence and of a cut
 // link what hooks relies on.
 func TestWhatTheKernelSays(t *testing.T) {
 	t.Parallel()

@@ -31,7 +31,7 @@ func (w *watching) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 		}
 		w.attempts.Add(1)
 		err := next(ctx, cmd)
-		// One that was found dead before anything was written to it was not met.
+		// One that was found dead before anything was written to it was not used.
 		if n, ok := ctx.Value(perCall{}).(*atomic.Int64); ok && (err == nil || retry.OutcomeOf(err) != retry.NotSent) {
 			n.Add(1)
 		}
@@ -106,7 +106,7 @@ func TestAWaitThatDoesNotFitIntoTheDeadlineIsNotBegun(t *testing.T) {
 	}
 }
 
-// The server is away for 2 s: shorter than the breaker's 5. Nobody gets an error,
+// The server is down for 2 s: shorter than the breaker's 5. Nobody gets an error,
 // and nothing is used up: neither attempts nor budget.
 func TestAShortOutageIsWaitedForAtTheGate(t *testing.T) {
 	s := redistest.Start(t)
@@ -208,9 +208,9 @@ func TestTheBreakerOpensAfterItsTimeAndClosesByOneProbe(t *testing.T) {
 	t.Logf("16 calls without a deadline ended by %v; while open %d refused, the slowest after %v, %d probes in 1 s; closed %v after the return", opened, refused, slowest, probes, took)
 }
 
-// All connections of the pool are dead. A call meets one of them, and not its
+// All connections of the pool are dead. A call gets one of them, and not its
 // siblings: it is sent twice at most. With a ReadTimeout below the second that it
-// takes to find out about half-open ones, it may meet more of them.
+// takes to detect half-open ones, it may get more of them.
 func TestTheRetryNeverLandsOnASiblingOfTheDeadConnection(t *testing.T) {
 	const conns = 12
 	for name, c := range map[string]struct {

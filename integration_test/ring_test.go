@@ -113,7 +113,7 @@ func TestARingKeepsItsPromises(t *testing.T) {
 		work.safe.none(t, "SET and GET", work.calls.Load())
 		t.Log(kills, "connections killed;", work.twice(rdb))
 
-		// One of them goes away and comes back.
+		// One of them goes down and comes back.
 		work = startLoad(t, rdb, true, 4, prefixes[0]+"b:", prefixes[1]+"b:") // lossy: a ring moves the keys of a shard that is down
 		down := startLoad(t, rdb, true, 2, prefixes[2]+"b:")
 		time.Sleep(200 * time.Millisecond)

@@ -58,7 +58,7 @@ func mixed(c *managed.Client) func(ctx context.Context, i int) error {
 	}
 }
 
-// The server closes what is silent for 2 s. With nobody calling for 20 s the pool
+// The server closes connections that are idle for 2 s. With nobody calling for 20 s the pool
 // is as good as new; on RESP3, TLS, and with the client-side cache.
 func TestAPoolThatWasSilentForTwentySecondsAnswersABurstOfFifty(t *testing.T) {
 	for _, kind := range []string{"plain", "TLS", "cache"} {
@@ -121,7 +121,7 @@ func TestAPoolThatWasSilentForTwentySecondsAnswersABurstOfFifty(t *testing.T) {
 	}
 }
 
-// A real server is away for 2 s, five times.
+// A real server is down for 2 s, five times.
 func TestAfterAnOutageOfTwoSecondsCallersAreServedAtOnce(t *testing.T) {
 	t.Parallel()
 	s := redistest.Start(t)

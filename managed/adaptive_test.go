@@ -369,7 +369,7 @@ func TestWhatWasNotSentWhenItsCtxEndsNeverIs(t *testing.T) {
 
 func TestWhileABatchStallsOthersGoTheirOwnWay(t *testing.T) {
 	a, c, _, p := held(t)
-	p.StallExisting() // a black hole for the batch that meets it
+	p.StallExisting() // a black hole for the batch that uses it
 	ctx, cancel := context.WithCancel(t.Context())
 	victim := make(chan error, 1)
 	go func() { victim <- a.Incr(ctx, "victim").Err() }()

@@ -61,7 +61,7 @@ func TestAConnectionIsNeverGivenOutPastItsAgeUnderLoad(t *testing.T) {
 	})
 }
 
-// Without any retries the caller must not meet the end of a connection either.
+// Without any retries the caller must not notice the end of a connection either.
 func TestTheEndsOfConnectionsAreNotMetByCallersWithoutRetries(t *testing.T) {
 	transports(t, func(t *testing.T, s *redistest.Server, opt *redis.Options) {
 		opt.PoolSize, opt.MaxRetries = 8, -1

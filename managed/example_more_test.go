@@ -273,7 +273,7 @@ func ExampleWithMaxIdle() {
 	fmt.Println(rdb.Ping(context.Background()).Val())
 }
 
-// A load balancer ends what is silent for five minutes.
+// A load balancer closes connections that are idle for five minutes.
 func ExampleWithHeartbeat() {
 	rdb := managed.NewClient(options(), managed.WithHeartbeat(4*time.Minute))
 	defer rdb.Close()

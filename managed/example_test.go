@@ -173,7 +173,7 @@ func ExampleClient_AcquireFunc() {
 	}
 }
 
-// Leases tells who holds what.
+// Leases shows who holds what.
 func ExampleClient_Leases() {
 	ctx := context.Background()
 	rdb := managed.NewClient(options())

@@ -18,7 +18,7 @@ import (
 	"github.com/lifeguard-redis/lifeguard/managed"
 )
 
-// While a server is away, one attempt at a time is made, whoever waits.
+// While a server is unreachable, one attempt at a time is made, whoever waits.
 func TestWhileAServerIsAwayOneAttemptAtATimeIsMade(t *testing.T) {
 	t.Parallel()
 	var mu sync.Mutex

@@ -17,7 +17,7 @@ import (
 	"github.com/lifeguard-redis/lifeguard/managed"
 )
 
-// states are the states that a client's events tell of, in order.
+// states returns the states in a client's events, in order.
 func (e *events) states() (out []hooks.Health) {
 	for _, x := range e.of(hooks.HealthChanged) {
 		out = append(out, x.Health)

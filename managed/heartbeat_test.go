@@ -212,7 +212,7 @@ func TestHeartbeatsToAServerThatStandsStillDoNotEmptyThePool(t *testing.T) {
 	})
 }
 
-// One dead connection found by a heartbeat gives away the others.
+// One dead connection found by a heartbeat makes the others suspect.
 func TestHeartbeatsFindAHalfOpenPoolWithoutCallers(t *testing.T) {
 	t.Parallel()
 	s := redistest.Start(t)
@@ -297,7 +297,7 @@ func TestTheHeartbeatGoesOnWithFailureDetectionOff(t *testing.T) {
 	}
 }
 
-// A lease that ends sends nothing: nobody tells maintenance that its connection is idle.
+// A lease that ends sends nothing: no event tells maintenance that its connection is idle.
 func TestTheHeartbeatComesAfterALease(t *testing.T) {
 	t.Parallel()
 	s := redistest.Start(t)

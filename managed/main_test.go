@@ -41,7 +41,7 @@ func sized(s *redistest.Server, n int, d time.Duration) *redis.Options {
 	return opt
 }
 
-// events records what a client tells its event handler.
+// events records what the event handler of a client gets.
 type events struct {
 	mu  sync.Mutex
 	all []hooks.Event

@@ -165,7 +165,7 @@ func TestMaintenanceRestsWhenThereIsNothingToDo(t *testing.T) {
 	require.Equal(t, hits, c.PoolStats().Hits, "no visit is made in silence")
 }
 
-// A lease past its age, a dirty Conn: what is due and cannot be met must not make
+// A lease past its age, a Conn with session state: what is due and cannot be visited must not make
 // maintenance visit all the others over and over.
 func TestWhatIsInUseDoesNotMakeMaintenanceSpin(t *testing.T) {
 	t.Parallel()
@@ -190,7 +190,7 @@ func TestWhatIsInUseDoesNotMakeMaintenanceSpin(t *testing.T) {
 	require.ErrorIs(t, <-done, redis.Nil)
 }
 
-// The same in a pool so large that one tick cannot meet all of it: the next one goes
+// The same in a pool so large that one tick cannot visit all of it: the next one goes
 // on from there, and the round comes to an end.
 func TestARoundOfALargePoolEnds(t *testing.T) {
 	t.Parallel()
@@ -203,7 +203,7 @@ func TestARoundOfALargePoolEnds(t *testing.T) {
 	defer holder.Close()
 	require.NoError(t, holder.Ping(t.Context()).Err())
 	time.Sleep(200 * time.Millisecond)
-	c.SetMaxAge(time.Hour) // the holder's has been told to go
+	c.SetMaxAge(time.Hour) // the holder's has the order to close
 	burst(t, c, size)
 	time.Sleep(time.Second) // by now a round is made every 640 ms
 	before := c.PoolStats().Hits
@@ -330,7 +330,7 @@ func TestEveryEndOfAConnectionIsOneEventWithItsReason(t *testing.T) {
 	conn, err := c.Acquire(ctx) // discarded
 	require.NoError(t, err)
 	conn.Discard()
-	conn, err = c.Acquire(ctx) // dirty
+	conn, err = c.Acquire(ctx) // will have session state
 	require.NoError(t, err)
 	require.NoError(t, conn.Select(ctx, 1).Err())
 	conn.Release()

@@ -56,7 +56,7 @@ func TestNothingFailsDuringResets(t *testing.T) {
 	var users sync.WaitGroup
 	for name, use := range reads {
 		if name == "conn" || name == "watch without keys" {
-			continue // as in go-redis: it keeps to the connection that it meets, and gives up with it
+			continue // as in go-redis: it keeps the connection that it gets, and fails with it
 		}
 		users.Go(func() {
 			for !over.Load() {
@@ -107,8 +107,8 @@ func TestAfterAnOutageNothingFailsAnyMoreAsOnABareClient(t *testing.T) {
 	}
 }
 
-// Commands wait for a server that is away. A Conn, and a Watch without keys, gives up with the
-// connection that it does not get, as in go-redis; but if the server is known to be away, it
+// Commands wait for a server that is unreachable. A Conn, and a Watch without keys, gives up with the
+// connection that it does not get, as in go-redis; but if the server is known to be unreachable, it
 // waits before that.
 func TestInAnOutageWhatIsNotSentWaitsHoweverItIsSent(t *testing.T) {
 	s := redistest.Start(t)

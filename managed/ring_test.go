@@ -57,7 +57,7 @@ func TestARingKeepsAShardWhoseConnectionsBreak(t *testing.T) {
 	}
 }
 
-// One that is away is not waited for.
+// One that is down is not waited for.
 func TestARingGivesUpAShardThatIsAway(t *testing.T) {
 	t.Parallel()
 	r, p := ringOfTwo(t)

@@ -16,7 +16,7 @@ import (
 	"github.com/lifeguard-redis/lifeguard/retry"
 )
 
-// rejected is how many connections the server has turned away for maxclients.
+// rejected returns how many connections the server has rejected for maxclients.
 func rejected(t testing.TB, s *redistest.Server) int {
 	t.Helper()
 	text, err := s.Admin().Info(t.Context(), "stats").Result()
@@ -28,7 +28,7 @@ func rejected(t testing.TB, s *redistest.Server) int {
 	return n
 }
 
-// While a server turns everybody away, one dial at a time asks whether it still does,
+// While a server rejects all connections, one dial at a time probes whether it still does,
 // however many callers wait.
 func TestAFullServerSeesNoMoreRejectedDialsThanFromABareClient(t *testing.T) {
 	t.Parallel()

@@ -119,7 +119,7 @@ var stateful = []struct {
 	{"SCRIPT EXISTS x", kept},
 }
 
-// stateOf is everything that CLIENT LIST tells of a connection's state.
+// stateOf returns everything that CLIENT LIST reports of a connection's state.
 func stateOf(c redistest.ClientInfo) string {
 	var b strings.Builder
 	for _, f := range []string{"name", "flags", "db", "sub", "psub", "ssub", "multi", "watch", "user", "redir", "resp",

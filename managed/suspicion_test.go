@@ -92,7 +92,7 @@ func TestAfterAllConnectionsWereKilledNobodySeesAnErrorOrWaits(t *testing.T) {
 }
 
 // idleHeardLast fills the pool so that the connections which go-redis takes first
-// are those that were heard from first: the others tell of them.
+// are those that received something first: the others prove it.
 func idleHeardLast(t testing.TB, c *managed.Client, n int) {
 	t.Helper()
 	held := make([]*managed.Conn, n)

@@ -55,7 +55,7 @@ func TestAHalfOpenConnectionIsReplacedByAcquire(t *testing.T) {
 	require.NoError(t, err)
 	id := first.Info().ID
 	first.Release()
-	p.StallExisting() // the network has forgotten the connection; nobody was told
+	p.StallExisting() // the network has dropped the connection, and neither end knows
 	start := time.Now()
 	conn, err := c.Acquire(t.Context())
 	require.NoError(t, err)

@@ -47,7 +47,7 @@ func ExampleMonitor_OnAlert() {
 	// Output: critical full true
 }
 
-// A plain client: what it cannot tell is named, and is no zero that means nothing.
+// A plain client: what it does not report is listed, instead of being a meaningless zero.
 func ExampleFromClient() {
 	rdb := redis.NewClient(&redis.Options{Addr: "localhost:6379"})
 	defer func() { _ = rdb.Close() }()

@@ -19,7 +19,7 @@ func TestWhileConnectionsAreCutCallersOfSafeCommandsSeeNoError(t *testing.T) {
 	opt := bare(s, proxy.Addr())
 	opt.PoolSize = 64
 	opt.ReadTimeout = 3 * time.Second
-	p := quick() // on a slow machine more than 20 % of calls meet a cut
+	p := quick() // on a slow machine more than 20 % of calls are cut
 	p.MaxAttempts = -1
 	rdb, h := attach(t, opt, p)
 	d := 3 * time.Second

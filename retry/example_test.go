@@ -50,7 +50,7 @@ func ExampleDefault() {
 	// lifeguard/retry: PerAttempt is -1s: it must not be negative
 }
 
-// What an error tells about the command that got it.
+// What an error says about the command that returned it.
 func ExampleOutcomeOf() {
 	for _, err := range []error{nil, redis.Nil, redis.ErrPoolTimeout, io.EOF, context.DeadlineExceeded} {
 		fmt.Printf("%v: %v\n", err, retry.OutcomeOf(err))

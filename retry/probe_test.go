@@ -13,7 +13,7 @@ import (
 	"github.com/lifeguard-redis/lifeguard/retry"
 )
 
-// gone is the error of a node that is away for good.
+// gone is the error of a node that never comes back.
 type gone struct{}
 
 func (gone) Error() string                  { return "away" }

@@ -14,7 +14,7 @@ import (
 	"github.com/lifeguard-redis/lifeguard/retry"
 )
 
-// lossy are writes whose second reply tells less: what is there before, and the
+// lossy are writes whose second reply says less: what is there before, and the
 // command. On what is there each replies as high as it can.
 var lossy = []struct{ before, line string }{
 	{"ZADD z 1 m", "ZREM z m"},

@@ -90,7 +90,7 @@ func TestListOnAClusterAsksEveryNode(t *testing.T) {
 	require.NoError(t, err)
 	assert.Zero(t, n, "the lock was given back")
 
-	// A node that is away hides nothing of the other.
+	// A node that is unreachable hides nothing of the other.
 	connect(t, cl.Master(0), "zombie", 1)
 	cl.Nodes()[1].Kill()
 	all, err = serverside.List(bg, rdb, zombies)
@@ -137,7 +137,7 @@ func TestListReturnsWhatItCouldReadBesideTheGap(t *testing.T) {
 	assert.EqualValues(t, 7, list[0].ID)
 }
 
-// torn answers CLIENT LIST with what it is told.
+// torn answers CLIENT LIST with the given text.
 type torn struct{ reply string }
 
 func (c torn) Do(ctx context.Context, args ...any) *redis.Cmd {

@@ -155,7 +155,7 @@ func TestKillSparesTheLivingInstancesOfAFleet(t *testing.T) {
 		require.NoError(t, err)
 		defer p.Close()
 		require.NoError(t, p.Now(t.Context()))
-		require.Eventually(t, func() bool { // nobody is ended who may be too young to have been told of
+		require.Eventually(t, func() bool { // no connection is closed that may be too young to have been published
 			code, stdout, stderr = call(t, kill...)
 			require.Equal(t, exitOK, code, stderr)
 			require.Contains(t, stderr, "Until then nothing is closed.")

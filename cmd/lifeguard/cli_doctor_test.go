@@ -192,7 +192,7 @@ func TestDoctorAdvisesNoPoolSizeWithoutKnowingCallersAndRoundTrip(t *testing.T) 
 		_, stdout, _ := ask(t, []string{"doctor", "--json", "--pool-size", size, "--processors", "2", "--concurrency", "50", "--user", "blind", "-a", "p4ss"}, port(t, s)...)
 		require.Contains(t, stdout, "is not judged", "nobody may measure the round trip")
 	}
-	// Near the server callers do not tell how many connections are busy at once: their rate does.
+	// Near the server the number of callers does not show how many connections are busy at once; their rate does.
 	near := func(args ...string) finding {
 		found, _ := examined(t, s, append(args, "--processors", "2", "--concurrency", "64")...)
 		return found["pool-size"]

@@ -28,7 +28,7 @@ func (e badRequest) Error() string { return string(e) }
 //	502 outcome_unknown  it may have been done, or not: look before you repeat it
 //	502 redis            Redis refuses, and says why in the log
 //	503 busy             no connection was free in time: not done, try again
-//	503 unavailable      Redis is away or this server ends: not done, try again
+//	503 unavailable      Redis is unreachable or this server is shutting down: not done, try again
 //	504 timeout          not done within the time of a request
 func status(err error) (code int, name string) {
 	var (

@@ -2,7 +2,7 @@
 // PoolMonitor instead of sending a PING each, so that they cost nothing, and tell apart
 // what a restart cures and what it does not:
 //
-//	/livez    the process works; Redis is not looked at: a restart would not mend it
+//	/livez    the process works; Redis is not checked: a restart would not fix it
 //	/readyz   503 while Redis is unreachable or the pool is exhausted, with the reason
 //
 // On SIGTERM it is first not ready, so that no new requests are routed to it, then lets

@@ -48,7 +48,7 @@ func (s *shop) product(w http.ResponseWriter, r *http.Request) {
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), 2*time.Second)
 	defer cancel()
-	// Redis gets a part of that: when it is away, there is time for the database.
+	// Redis gets a part of that: if it is unreachable, there is time for the database.
 	rctx, cancel := context.WithTimeout(ctx, 500*time.Millisecond)
 	defer cancel()
 	rdb, done := s.cache.client()

@@ -87,7 +87,7 @@ func (q *queue) putBack(ctx context.Context, worker int) error {
 		case errors.Is(err, redis.Nil):
 			return nil
 		case errors.Is(err, retry.ErrUnknownOutcome):
-			continue // it is in one of the two lists: look again
+			continue // it is in one of the two lists: check again
 		case err != nil:
 			return err
 		}

@@ -304,7 +304,7 @@ func TestWithoutLeaveThereAreNoActions(t *testing.T) {
 		t.Error("there are buttons")
 	}
 	p.mu.Lock()
-	p.away = true // the console tells of a 403
+	p.away = true // the console reports a 403
 	p.mu.Unlock()
 	if code := eval[int](p, `(() => { const x = new XMLHttpRequest(); x.open('POST', '?do=reset', false); x.send(); return x.status; })()`); code != http.StatusForbidden {
 		t.Errorf("status %d", code)

@@ -37,7 +37,7 @@ type subject struct {
 	name string
 	open func(t *testing.T, addr string) client
 	// perhaps: the error says that the command may have been carried out. Nil if
-	// the client's errors do not tell.
+	// the client's errors do not say.
 	perhaps func(error) bool
 	// endless: it waits for a reply for ever, which the rounds with faults cannot.
 	endless bool

@@ -243,7 +243,7 @@ func runbook(t *testing.T) (sections []string) {
 	return sections
 }
 
-// A pool that leaks exhaust, and a server that is away, are one page each.
+// A pool that leaks exhaust, and a server that is unreachable, are one page each.
 func TestOneCauseIsOnePage(t *testing.T) {
 	h := trouble(t)
 	firing := func(fire ...string) (names []string) {

@@ -277,7 +277,7 @@ func (r *round) quiet(s *side) {
 	})
 }
 
-// fresh checks that the cache hears of what others write, after all that.
+// fresh checks that the cache still notices the writes of others, after all that.
 func (r *round) fresh(ctx context.Context, writer, cached *side) {
 	for i := range 20 {
 		key, val := "fresh:"+strconv.Itoa(i), strconv.Itoa(i)

@@ -219,7 +219,7 @@ func (r *round) setSingle(s *side, rdb *managed.Client) {
 	}
 }
 
-// options are those of every client; what is told to its callbacks is checked.
+// options returns the options of every client; what its callbacks get is checked.
 func (r *round) options(s *side) []managed.Option {
 	s.round = r
 	var last monitor.Stats
@@ -295,7 +295,7 @@ func (p *perCommand) Handle(_ context.Context, r slog.Record) error {
 	return nil
 }
 
-// tally counts what the event handler heard.
+// tally counts the events that the event handler got.
 type tally struct {
 	mu sync.Mutex
 	n  map[hooks.EventKind]uint64

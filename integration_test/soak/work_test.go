@@ -282,7 +282,7 @@ func (w *worker) watch(ctx context.Context) {
 	n := w.key(tag, "n", 0)
 	err := w.rdb.Watch(ctx, func(tx *redis.Tx) error {
 		if err := tx.Get(ctx, tag+"watched").Err(); err != nil && err != redis.Nil {
-			w.tell("UNWATCH", tx.Unwatch(ctx).Err()) // go-redis would do it, and tell nobody
+			w.tell("UNWATCH", tx.Unwatch(ctx).Err()) // go-redis would do it, and report nothing
 			return fmt.Errorf("%w before EXEC: %v", context.Canceled, err)
 		}
 		_, err := tx.TxPipelined(ctx, func(p redis.Pipeliner) error {

@@ -253,7 +253,7 @@ func TestContractOnlyAPlainErrorIsNotRetried(t *testing.T) {
 	}
 }
 
-// How contracts of the hook are met by lifeguard's own.
+// How lifeguard's own hook fulfils contracts of hooks.
 func TestContractProcessHooksSeeTheHandshakeAndWrapTheRetries(t *testing.T) {
 	s := redistest.Start(t)
 	opt := s.Options()

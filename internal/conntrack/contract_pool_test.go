@@ -20,7 +20,7 @@ import (
 	"github.com/lifeguard-redis/lifeguard/internal/redistest"
 )
 
-// Counts takes the surplus for what it is, and finds the idle one.
+// Counts recognises the excess, and finds the idle one.
 func TestContractIdleConnsCountsWhatIsBeingDialedForMinIdleConns(t *testing.T) {
 	s := redistest.Start(t)
 	opt := s.Options()

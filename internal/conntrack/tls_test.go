@@ -180,7 +180,7 @@ func TestATLSDialObeysItsCtxAndTheDialTimeout(t *testing.T) {
 	opt = s.Options()
 	opt.Addr = addr
 	opt.DialTimeout = 200 * time.Millisecond
-	other := newRig(t, opt, conntrack.Config{}) // the first one knows that the node is away
+	other := newRig(t, opt, conntrack.Config{}) // the first one knows that the node is unreachable
 	hang(t, "a Subscribe over a TLS dial to a silent listener", func() {
 		ps := other.Subscribe(bg)
 		defer ps.Close()

@@ -469,7 +469,7 @@ func TestEverythingAtOnceMixesUpNothing(t *testing.T) {
 			}
 			return err
 		})
-		work(func(i int) error { // leases, some dirty
+		work(func(i int) error { // leases, some with session state
 			conn := r.Conn()
 			defer conn.Close()
 			c, err := r.node.Acquire(bg, conn, nil)

@@ -179,7 +179,7 @@ func waitDead(t testing.TB, s *redistest.Server) {
 	redistest.Eventually(t, "the server has closed all connections", soon, func() bool { return s.NumClients(t) == 0 })
 }
 
-// A caller who meets an evicted connection while a sweep is on is refused,
+// A caller that gets an evicted connection during a sweep is refused,
 // unsent, instead of using it.
 func TestACommandDuringASweepNeverUsesAnEvictedConnection(t *testing.T) {
 	s := redistest.Start(t)

@@ -141,7 +141,7 @@ func (c *Cluster) Replicas(shard int) []*Server {
 }
 
 // Failover makes a replica the master of its shard, in good order (CLUSTER
-// FAILOVER), waits until everybody has heard of it, and returns the new master.
+// FAILOVER), waits until all nodes know of it, and returns the new master.
 func (c *Cluster) Failover(shard int) *Server {
 	c.t.Helper()
 	c.Settle()
@@ -186,7 +186,7 @@ func (c *Cluster) Settle() {
 	})
 }
 
-// agreed is a shard's nodes, the master first, if all running nodes tell the
+// agreed is a shard's nodes, the master first, if all running nodes report the
 // same; else nil.
 func (c *Cluster) agreed(shard int) []*Server {
 	c.t.Helper()

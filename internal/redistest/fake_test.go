@@ -14,7 +14,7 @@ type fakeT struct {
 	cleanups    []func()
 }
 
-// outcome runs f as a test of its own and tells how it ended.
+// outcome runs f as a separate test and returns its result.
 func outcome(t *testing.T, f func(t testing.TB)) *fakeT {
 	t.Helper()
 	ft := &fakeT{TB: t}

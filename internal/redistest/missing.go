@@ -19,7 +19,7 @@ var missed struct {
 
 // Missing ends a test for want of something that this machine does not have. With
 // CI=true that is a failure: a test that skips there is one that nobody runs.
-// Elsewhere the test skips, and Main tells how many did.
+// Elsewhere the test skips, and Main reports how many did.
 func Missing(t testing.TB, why string) {
 	t.Helper()
 	why = strings.ReplaceAll(strings.TrimPrefix(why, "redistest: "), "\n", "; ") // joined errors have several lines
@@ -63,7 +63,7 @@ func tellMissed() string {
 
 // shout writes where it is seen. go test hides all that a package prints whose
 // tests pass, so the line goes to the standard error of go itself where the system
-// tells how to get there.
+// says how to get there.
 func shout(line string) {
 	if line == "" {
 		return

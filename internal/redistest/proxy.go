@@ -63,7 +63,7 @@ func (p *Proxy) Close() {
 
 // Stall stops forwarding both ways, or lets it go on with everything that was
 // held back. Connections stay open, and new ones are accepted and stalled too:
-// a peer that is silent. A close is held back as well.
+// a peer that sends nothing. A close is held back as well.
 func (p *Proxy) Stall(on bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

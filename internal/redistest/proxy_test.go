@@ -43,7 +43,7 @@ func hear(t *testing.T, c net.Conn, want string) {
 	require.Equal(t, want, string(b))
 }
 
-// silent reports whether nothing at all comes for a while.
+// silent reports whether nothing at all arrives for a while.
 func silent(t *testing.T, c net.Conn) {
 	t.Helper()
 	require.NoError(t, c.SetReadDeadline(time.Now().Add(100*time.Millisecond)))

@@ -28,7 +28,7 @@ import (
 //	repeated        on a lease nothing is written twice
 //	own-error       an error of the user's own comes back as it is
 //	moved-again     a MOVED seen by a lease renews the slot map before the next Acquire
-//	gave-up         no caller with time left is told a refusal that is soon over, nor MOVED or ASK
+//	gave-up         no caller with time left gets a refusal that is soon over, nor MOVED or ASK
 //	unnamed-ctx     the error of a command whose ctx ended while it was in flight is ctx's, too
 //	stays-broken    seconds after the last fault no call fails by the network or a refusal
 //	numbers         when all is quiet, PoolStats, Conns and Leases agree with the open connections
@@ -167,7 +167,7 @@ func isMoved(err error) bool {
 }
 
 // heardMoved reports whether a lease or a WATCH was answered MOVED between after and
-// before: the first to use a slot that has moved hears of it so, and must not be the
+// before: the first to use a slot that has moved learns of it in this way, and must not be the
 // first of many, as the whole map is renewed then.
 func (r *run) heardMoved(after, before time.Duration) bool {
 	for _, res := range r.Results {
@@ -188,7 +188,7 @@ func (r *run) checkOwn(res Result) {
 	}
 }
 
-// checkMoved: the second lease that is sent away, while nothing changed.
+// checkMoved: the second lease that is redirected, while nothing changed.
 func (r *run) checkMoved() {
 	quiet := func(from, to time.Duration) bool {
 		for _, at := range r.net.changes {

@@ -163,7 +163,7 @@ func (r *run) clientOptions() []managed.Option {
 	return opts
 }
 
-// heard notes what the client says of its connections.
+// heard records the events of the client's connections.
 func (r *run) heard(e hooks.Event) {
 	<-r.ready
 	r.mu.Lock()

@@ -23,7 +23,7 @@ func newData() *data {
 	return &data{values: map[string]string{}, runs: map[string]int{}, lists: map[string]int{}}
 }
 
-// once are the commands whose reply tells the first execution from later ones.
+// once are the commands whose reply distinguishes the first execution from later ones.
 var once = map[string][2]any{
 	"del": {1, 0}, "unlink": {1, 0}, "sadd": {1, 0}, "srem": {1, 0}, "zrem": {1, 0}, "hdel": {1, 0}, "lrem": {1, 0},
 	"pfadd": {1, 0}, "persist": {1, 0}, "xack": {1, 0},

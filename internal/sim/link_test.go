@@ -60,7 +60,7 @@ func (c *Conn) Write(b []byte) (int, error) {
 		c.link.reset("was cut after %d of %d bytes", keep, len(b))
 		switch {
 		case err != nil:
-		case keep < len(b) && net.coin(): // the writer hears of it, or whoever reads next
+		case keep < len(b) && net.coin(): // the writer notices it, or whoever reads next
 			err = syscall.ECONNRESET
 		default:
 			n = len(b)

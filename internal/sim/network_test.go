@@ -33,7 +33,7 @@ type Network struct {
 type path struct {
 	latency   time.Duration
 	perSecond int       // bytes, 0 for no limit
-	flaky     int       // one in so many writes meets a cut, 0 for none
+	flaky     int       // one in so many writes is cut, 0 for none
 	noRoute   time.Time // dials hang until then
 }
 

@@ -20,7 +20,7 @@ import (
 	"github.com/lifeguard-redis/lifeguard/internal/testclock"
 )
 
-// Result is what a caller was told about one request.
+// Result is what a caller got for one request.
 type Result struct {
 	Call       Call
 	Cmd        []any
@@ -123,13 +123,13 @@ func (r *run) play(t *testing.T) {
 	r.checkResults()
 	r.checkMoved()
 	r.net.each(nil, func(l *Link) { l.reset("is cut at the end") })
-	for _, l := range r.net.links { // a server's end that never hears of it
+	for _, l := range r.net.links { // a server's end that never notices it
 		l.far.in.set(func() { l.far.in.gone = true })
 		l.far.out.finish(nil, errors.New("over"), 0)
 	}
 }
 
-// call makes one call and notes what its caller is told.
+// call makes one call and records what its caller gets.
 func (r *run) call(call Call) {
 	ctx, start := context.Background(), r.Trace.now()
 	var until time.Duration

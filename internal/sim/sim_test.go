@@ -33,7 +33,7 @@ var known = []string{
 	"numbers of cluster",                              // a node that left the cluster while its server was down
 }
 
-// TestSim plays scenarios and tells of the first that breaks an invariant.
+// TestSim plays scenarios and reports the first that breaks an invariant.
 func TestSim(t *testing.T) {
 	ignored, asked := regexp.MustCompile("^("+strings.Join(append(known, "$"), "|")+")"), regexp.MustCompile(*only)
 	by := map[string][]uint64{}
@@ -78,7 +78,7 @@ func TestSim(t *testing.T) {
 	}
 }
 
-// tell prints how a failure came about.
+// tell prints how a failure happened.
 func tell(t *testing.T, s Scenario, p *Played, f Failure) {
 	if *small {
 		s, p, f = shrink(t, s, p, f)

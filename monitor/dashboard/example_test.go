@@ -28,7 +28,7 @@ func Example() {
 	log.Print(server.ListenAndServe())
 }
 
-// A plain go-redis client: what it does not tell is shown as not known.
+// A plain go-redis client: what it does not report is shown as unknown.
 func Example_plain() {
 	rdb := redis.NewClient(&redis.Options{Addr: "localhost:6379"})
 	src := monitor.FromClient(rdb)

@@ -253,7 +253,7 @@ func TestWhoLooksLaterSeesWhatHappenedWhileNobodyLooked(t *testing.T) {
 		require.Equal(t, []string{"bad: Cannot connect to a:1", "bad: Circuit breaker opened", "note: 5 connections closed: error",
 			"note: 1 connection closed: failover, its server became a replica", "bad: 1 command with an unknown outcome", "good: Connected again to a:1", "good: Circuit breaker closed"}, texts)
 
-		// Who looks is told at once, and once.
+		// Viewers get it at once, and only once.
 		n.Closed = map[string]uint64{"error": 7, "age": 9, "readonly": 1, "reset": 3}
 		set("")
 		pass(2 * time.Minute)

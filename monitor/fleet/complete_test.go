@@ -136,7 +136,7 @@ func TestAnInstanceWhoseWordsWereLostHasTheIndexBeginAnew(t *testing.T) {
 		assert.Equal(t, was, began(), "not its own")
 		require.NoError(t, q.Now(bg))
 		assert.Less(t, began(), was)
-		// The longest that somebody may be silent comes back with the next word of anybody.
+		// The longest LostAfter comes back with the next publication of any instance.
 		require.NoError(t, p.Now(bg))
 		require.NoError(t, s.Admin().FlushAll(bg).Err())
 		require.NoError(t, p.Now(bg))

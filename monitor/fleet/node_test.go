@@ -121,7 +121,7 @@ func TestWhatAFleetHasDisconnectedDoesNotFallWhenInstancesLeaveOrDie(t *testing.
 		require.NoError(t, pb.Now(bg))
 		assert.EqualValues(t, 9, read(t, rdb).Disconnected)
 		a.set(closed(8))
-		require.NoError(t, pa.Close()) // it tells of the last one with its goodbye
+		require.NoError(t, pa.Close()) // it reports the last one when it leaves
 		f := read(t, rdb)
 		assert.EqualValues(t, 10, f.Disconnected)
 		assert.EqualValues(t, 2, f.Sum.Disconnected)

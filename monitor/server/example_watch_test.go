@@ -10,7 +10,7 @@ import (
 	"github.com/lifeguard-redis/lifeguard/monitor/server"
 )
 
-// Every minute: who was turned away, and who was evicted?
+// Every minute: who was rejected, and who was evicted?
 func ExampleWatch() {
 	rdb := redis.NewClient(&redis.Options{Addr: "localhost:6379"})
 	defer rdb.Close()

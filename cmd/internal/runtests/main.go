@@ -20,7 +20,7 @@ import (
 )
 
 func main() {
-	// Ctrl-C ends go test; what has been counted by then is still told.
+	// Ctrl-C ends go test; the counts up to then are still reported.
 	signal.Notify(make(chan os.Signal, 1), os.Interrupt)
 	if err := run(context.Background(), os.Args[1:], os.Stdout, os.Stderr); err != nil {
 		if !errors.Is(err, errFailed) {
@@ -30,7 +30,7 @@ func main() {
 	}
 }
 
-// errFailed says that the report has told what is wrong.
+// errFailed says that the report already says what is wrong.
 var errFailed = errors.New("failed")
 
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
@@ -78,7 +78,7 @@ func arguments(args []string) (allowSkips bool, test []string) {
 	return allowSkips, append(test, rest...)
 }
 
-// isPackage tells a pattern of packages from a flag and its value.
+// isPackage distinguishes a package pattern from a flag and its value.
 func isPackage(arg string) bool {
 	return arg == "." || arg == "work" || strings.HasPrefix(arg, "./") || strings.HasPrefix(arg, modulePath)
 }

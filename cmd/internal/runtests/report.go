@@ -230,7 +230,7 @@ func (r *report) skip(in, name string, output []string) {
 	r.skips[why] = append(r.skips[why], name+" in "+short(in))
 }
 
-// end tells the totals. err is how go test ended.
+// end reports the totals. err is the result of go test.
 func (r *report) end(err error, allowSkips bool) error {
 	fmt.Fprintln(r.w)
 	for _, why := range r.reasons {

@@ -27,7 +27,7 @@ const (
 	unpackTimeout = 10 * time.Minute
 )
 
-// servers finds the servers of the tests, tells which it took, and returns the
+// servers finds the servers of the tests, reports which it chose, and returns the
 // variables that name them. One that is nowhere is an error, unless the tests that
 // need it may be skipped.
 func servers(ctx context.Context, w io.Writer, allowSkips bool) (env []string, err error) {

@@ -33,7 +33,7 @@ type Config struct {
 	IncludeServers bool
 	PerSecond      int // 0: serverside.DefaultPerSecond
 
-	Note func(string) // is told what is waited for, and who is meant; nil: nobody
+	Note func(string) // called with what is waited for, and which clients are selected; nil: none
 	// Confirm asks a question, with Kill and without DryRun; nil: nobody is asked.
 	Confirm func(question string) (bool, error)
 }

@@ -143,7 +143,7 @@ func stopped(ctx context.Context, err error) error {
 }
 
 // newClient makes a managed client that reaches the server through p. What it
-// logs is not shown: the demo tells the story itself.
+// logs is not shown: the demo itself prints what happens.
 func (d *demo) newClient(p *proxy, set func(*redis.Options), opts ...managed.Option) (*managed.Client, error) {
 	opt := d.options(p)
 	set(opt)

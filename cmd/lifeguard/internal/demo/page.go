@@ -14,7 +14,7 @@ import (
 // pagePath is where the live page is.
 const pagePath = "/debug/redis"
 
-// CheckHTTP tells whether the live page can be served at addr, as far as can be seen
+// CheckHTTP checks whether the live page can be served at addr, as far as can be seen
 // from it.
 func CheckHTTP(addr string) error {
 	if _, port, err := net.SplitHostPort(addr); err != nil || port == "" {

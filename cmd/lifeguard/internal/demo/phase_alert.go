@@ -25,7 +25,7 @@ func showAlert(ctx context.Context, d *demo, budget time.Duration) error {
 	d.sayf("A pool of %d, looked at every %v. It is said when 90 %% are in use in 3 looks in a row:", size, ms(every))
 	err = open(managed.WithLabel(ctx, "mail merge"), size, func(ctx context.Context) (func(), error) {
 		release, err := lease(c)(ctx)
-		if err == nil && len(c.Leases()) == size { // full: hear of it before they are given back
+		if err == nil && len(c.Leases()) == size { // full: wait for the alert before they are released
 			err = d.hear(ctx, alerts, true)
 		}
 		return release, err

@@ -115,7 +115,7 @@ func showAge(ctx context.Context, d *demo, budget time.Duration) error {
 }
 
 // showHeartbeat leaves a bare client and a managed one alone, behind something that
-// cuts connections which are silent.
+// closes idle connections.
 func showHeartbeat(ctx context.Context, d *demo, budget time.Duration) error {
 	const size = 3
 	silence := max(700*time.Millisecond, min(budget/3, 5*time.Second))

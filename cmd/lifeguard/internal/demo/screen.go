@@ -82,7 +82,7 @@ func (s *screen) draw(status string, table func() []string) {
 	s.write(out + strings.Join(s.drawn, ""))
 }
 
-// clear takes the live part away.
+// clear removes the live part.
 func (s *screen) clear() {
 	s.mu.Lock()
 	defer s.mu.Unlock()

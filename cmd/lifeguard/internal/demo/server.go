@@ -63,7 +63,7 @@ func startServer(ctx context.Context, cfg Config) (*server, error) {
 	return s, nil
 }
 
-// CheckURL tells whether a URL can be used. Its error shows no part of it: any
+// CheckURL checks whether a URL can be used. Its error shows no part of it: any
 // of them might be a password.
 func CheckURL(raw string) error {
 	_, err := parseURL(raw)

@@ -202,7 +202,7 @@ const near = time.Millisecond
 
 // needed is how many connections a process needs, and why; 0 if that is not known: it
 // takes callers, or their rate, and the round trip. atLeast says that more may be needed:
-// near the server only the rate tells how many callers wait at once.
+// near the server only the rate shows how many callers wait at once.
 func needed(rtt RoundTrip, e Effective) (n int, why string, atLeast bool) {
 	if rtt.Count == 0 {
 		return 0, "", false

@@ -47,7 +47,7 @@ type View struct {
 	row    int    // that is selected
 	picked string // its key: the selection follows it; "" stays at the first row
 	page   page
-	scroll int    // lines of the page that are scrolled away
+	scroll int    // lines of the page above the visible part
 	typing bool   // the filter is being typed
 	ask    string // a question that waits for its answer
 	said   string // what became of the last key
