@@ -15,17 +15,17 @@ const (
 	exitFailed = 1
 	exitUsage  = 2
 
-	// Of doctor.
+	// Exit codes of doctor.
 	exitWarnings = 3
 	exitCritical = 4
 )
 
-// exitStatus ends the program with a code; everything has been said.
+// exitStatus ends the program with this code; everything has been printed.
 type exitStatus int
 
 func (e exitStatus) Error() string { return fmt.Sprintf("exit code %d", int(e)) }
 
-// run is the program: its exit code is what it returns.
+// run runs the program and returns its exit code.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	return runRoot(ctx, newRoot(stdout, stderr), args)
 }

@@ -102,8 +102,7 @@ func clientsCommand() *cli.Command {
 	}
 }
 
-// confirm asks a question, which anything but "y" and "yes" answers with no. It does not
-// wait for longer than ctx.
+// confirm asks a question; only "y" and "yes" mean yes. It waits no longer than ctx.
 func confirm(ctx context.Context, in io.Reader, out io.Writer, question string) (bool, error) {
 	fmt.Fprint(out, question+" [y/N] ")
 	answer := make(chan string, 1)

@@ -91,7 +91,7 @@ func doctorCommand() *cli.Command {
 	}
 }
 
-// clientConfig is what flags, the URL and a file say of the clients.
+// clientConfig builds the client configuration from flags, the URL and a file.
 func clientConfig(c *cli.Command, server *target.Config) (doctor.Client, error) {
 	out := doctor.Client{Options: &redis.Options{}, From: "go-redis's defaults", Managed: c.Bool("managed"),
 		Instances: c.Int("instances"), Concurrency: c.Int("concurrency"), Rate: c.Float64("rate"), Processors: c.Int("processors")}
@@ -105,7 +105,7 @@ func clientConfig(c *cli.Command, server *target.Config) (doctor.Client, error) 
 		}
 		server.Base, out.Options, out.Set, out.From = opt, opt, set, "as in "+file
 		if !c.IsSet("url") && opt.Addr != "" {
-			server.URL = "" // the file says where, not the environment
+			server.URL = "" // the file says which server, not the environment
 		}
 	}
 	if server.URL != "" {
@@ -155,7 +155,7 @@ func clientConfig(c *cli.Command, server *target.Config) (doctor.Client, error) 
 		case "max-idle":
 			opt.ConnMaxIdleTime, out.Set.MaxIdle = d, &d
 			if d == 0 {
-				opt.ConnMaxIdleTime = -1 // for go-redis 0 is its default
+				opt.ConnMaxIdleTime = -1 // go-redis replaces 0 by its default
 			}
 		case "read-timeout":
 			opt.ReadTimeout = d

@@ -22,7 +22,7 @@ const (
 	output   = "Output"
 )
 
-// serverFlags say which server a command talks to, by redis-cli's names.
+// serverFlags select the server that a command talks to, under redis-cli's names.
 func serverFlags() []cli.Flag {
 	return []cli.Flag{
 		&cli.StringFlag{Name: "url", Aliases: []string{"u"}, Category: toServer, Usage: "`URL`: redis://user:password@host:port/db, rediss:// (TLS), unix:///path; default: REDIS_URL"},
@@ -51,8 +51,8 @@ func jsonFlag() cli.Flag {
 // commandsOfServers are those that have serverFlags.
 var commandsOfServers = []string{"doctor", "clients", "top", "bench"}
 
-// asInRedisCLI makes -h HOST what it is in redis-cli: as the last word it is help,
-// else what follows is the host.
+// asInRedisCLI makes -h behave as in redis-cli: as the last argument it means help, otherwise the
+// host follows.
 func asInRedisCLI(args []string) []string {
 	if len(args) < 2 || !slices.Contains(commandsOfServers, args[1]) {
 		return args
@@ -66,7 +66,7 @@ func asInRedisCLI(args []string) []string {
 	return args
 }
 
-// serverConfig is what the flags and the environment say.
+// serverConfig builds the configuration from flags and environment.
 func serverConfig(c *cli.Command) (target.Config, error) {
 	cfg := target.Config{
 		URL: c.String("url"), Host: c.String("host"), Port: c.Int("port"), Socket: c.String("socket"),
@@ -86,8 +86,8 @@ func serverConfig(c *cli.Command) (target.Config, error) {
 	case c.IsSet("url") && cfg.URL == "":
 		return cfg, misuse("--url: is empty")
 	}
-	// What the command line says of the server is stronger than the environment, and
-	// then the environment's password is not sent there.
+	// A server on the command line takes precedence over the environment, and the environment's
+	// password is then not sent to it.
 	if !c.IsSet("url") && !c.IsSet("host") && !c.IsSet("port") && !c.IsSet("socket") {
 		cfg.URL, cfg.URLFrom = os.Getenv("REDIS_URL"), "REDIS_URL"
 	}
@@ -111,7 +111,7 @@ func urlHasPassword(raw string) bool {
 	return err == nil && opt.Password != ""
 }
 
-// askPassword asks on the terminal, without echo; elsewhere it reads a line.
+// askPassword prompts on the terminal, without echo; elsewhere it reads a line.
 func askPassword(in io.Reader, out io.Writer) (string, error) {
 	f, ok := in.(*os.File)
 	if !ok || !term.IsTerminal(int(f.Fd())) {

@@ -10,7 +10,7 @@ import (
 	"github.com/urfave/cli/v3"
 )
 
-// usageError is the fault of the command line.
+// usageError is a mistake on the command line.
 type usageError struct{ err error }
 
 func (e usageError) Error() string { return e.err.Error() }
@@ -18,12 +18,12 @@ func (e usageError) Unwrap() error { return e.err }
 
 func misuse(format string, args ...any) error { return usageError{fmt.Errorf(format, args...)} }
 
-// onUsageError says in words what the library says in Go's.
+// onUsageError rewords the library's errors, which are written for Go programmers.
 func onUsageError(_ context.Context, c *cli.Command, err error, _ bool) error {
 	return usageError{inWords(c, err)}
 }
 
-// What the library says; a test pins it.
+// Texts of the library; a test pins them.
 var (
 	invalidValue = regexp.MustCompile(`^invalid value "(.*)" for flag -(\S+): (?s:.*)$`)
 	notDefined   = regexp.MustCompile(`^flag provided but not defined: -+(.*)$`)
@@ -45,7 +45,7 @@ func inWords(c *cli.Command, err error) error {
 	return err
 }
 
-// wants says what is wrong with a flag's value.
+// wants says what a flag's value must be.
 func wants(c *cli.Command, name string) string {
 	i := slices.IndexFunc(c.Flags, func(f cli.Flag) bool { return slices.Contains(f.Names(), name) })
 	if i >= 0 {
@@ -70,7 +70,7 @@ func dashed(name string) string {
 	return "--" + name
 }
 
-// didYouMean offers what is similar; the library always finds something.
+// didYouMean suggests something similar; the library always finds something.
 func didYouMean(suggestion, instead string) string {
 	if bare := strings.TrimLeft(suggestion, "-"); suggestion == "" || !similar(bare, instead) {
 		return ""
@@ -78,7 +78,8 @@ func didYouMean(suggestion, instead string) string {
 	return fmt.Sprintf("; did you mean %s?", suggestion)
 }
 
-// similar reports whether few edits make one word of the other: one for each two letters.
+// similar reports whether a few edits turn one word into the other: at most one for every two
+// letters.
 func similar(a, b string) bool {
 	row := make([]int, len(b)+1)
 	for j := range row {

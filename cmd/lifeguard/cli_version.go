@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// version is what the program was built from: its own version, the commit, and go-redis.
+// version returns what the program was built from: its own version, the commit, and go-redis.
 func version() string {
 	info, ok := debug.ReadBuildInfo()
 	if !ok {

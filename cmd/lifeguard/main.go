@@ -12,14 +12,14 @@ import (
 
 func main() {
 	redis.SetLogger(silent{})
-	// After the first signal the default comes back: a second one ends at once.
+	// After the first signal the default handling is restored: a second one ends the program at
+	// once.
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop)
 	os.Exit(run(ctx, os.Args, os.Stdout, os.Stderr))
 }
 
-// silent keeps what go-redis logs out of the output: errors are shown where they
-// belong.
+// silent suppresses go-redis's log output: errors are shown where they belong.
 type silent struct{}
 
 func (silent) Printf(context.Context, string, ...any) {}

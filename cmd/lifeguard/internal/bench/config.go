@@ -9,10 +9,10 @@ import (
 	"time"
 )
 
-// Commands are what can be measured.
+// Commands lists what can be measured.
 var Commands = []string{"get", "set", "incr", "ping"}
 
-// Config says what to measure. Its fields are as of the flags.
+// Config says what to measure. Its fields correspond to the flags.
 type Config struct {
 	For      time.Duration // for all of it
 	Count    int           // commands at most, of all clients together; 0: no limit
@@ -35,10 +35,10 @@ const (
 	maxSize    = 64 << 20
 )
 
-// DefaultCallers are without the flag.
+// DefaultCallers is used without the flag.
 var DefaultCallers = []int{1, 8, 64}
 
-// Check says which flag is wrong, and why.
+// Check returns an error that names the invalid flag and the reason.
 func (c Config) Check() error {
 	switch {
 	case c.For <= 0:
@@ -80,7 +80,7 @@ func (c Config) subjects() int {
 
 func (c Config) runs() int { return c.Rounds * c.subjects() * len(c.Callers) }
 
-// warming is how many commands open the connections.
+// warming returns how many commands open the connections.
 func (c Config) warming() int {
 	n := 0
 	for _, callers := range c.Callers {
@@ -89,10 +89,10 @@ func (c Config) warming() int {
 	return n
 }
 
-// slice is how long each client runs in each round.
+// slice returns how long each client runs in each round.
 func (c Config) slice() time.Duration { return c.For / time.Duration(c.runs()) }
 
-// share is how many commands each client may send in each round; 0: no limit.
+// share returns how many commands each client may send in each round; 0: no limit.
 func (c Config) share() int64 {
 	if c.Count == 0 {
 		return 0

@@ -18,7 +18,7 @@ type Estimate struct {
 
 func (e Estimate) String() string { return fmt.Sprintf("%.3f ± %.3f", e.Median, e.TwoSE) }
 
-// estimate of what f gives for each round.
+// estimate estimates f over all rounds.
 func estimate(rs []round, f func(round) float64) Estimate {
 	v := make([]float64, len(rs))
 	for i, r := range rs {
@@ -43,7 +43,7 @@ func estimate(rs []round, f func(round) float64) Estimate {
 	return Estimate{quantile(v, 0.5), 2 * math.Sqrt(squares), quantile(v, 0.25), quantile(v, 0.75)}
 }
 
-// quantile of what is sorted, between its neighbours.
+// quantile returns a quantile of sorted values, interpolated between neighbours.
 func quantile(v []float64, q float64) float64 {
 	if len(v) == 0 {
 		return 0

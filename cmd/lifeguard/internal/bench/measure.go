@@ -19,14 +19,14 @@ type sample struct {
 
 func (s sample) perSecond() float64 { return float64(s.ops) / s.took.Seconds() }
 
-// round has one run of each client, right after each other in a drawn order.
-// adaptive is zero if it is not measured.
+// round has one run of each client, directly one after the other in random order. adaptive is zero
+// if it is not measured.
 type round struct{ bare, managed, control, adaptive sample }
 
 // op sends a command; n counts the calls of one caller.
 type op func(ctx context.Context, n int) error
 
-const timeEvery = 8 // one call in so many is timed
+const timeEvery = 8 // one call in this many is timed
 
 // run has callers send for d, or until all of them sent limit (0: none).
 func run(ctx context.Context, callers int, d time.Duration, limit int64, do op) (sample, error) {
@@ -67,7 +67,7 @@ func run(ctx context.Context, callers int, d time.Duration, limit int64, do op) 
 			}
 		})
 	}
-	runtime.GC() // not in the middle, on behalf of the one before
+	runtime.GC() // now, not during the run, for the garbage of the previous one
 	timer := time.AfterFunc(d, func() { stop.Store(true) })
 	defer timer.Stop()
 	began := time.Now()
@@ -85,8 +85,8 @@ func run(ctx context.Context, callers int, d time.Duration, limit int64, do op) 
 	return s, nil
 }
 
-// rounds runs all rounds for one number of callers. With an error it returns those
-// that were finished.
+// rounds runs all rounds for one number of callers. After an error it returns those that were
+// finished.
 func (c Config) rounds(ctx context.Context, callers int, of clients) ([]round, error) {
 	subjects := []struct {
 		do op

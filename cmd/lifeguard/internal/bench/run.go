@@ -21,13 +21,13 @@ const (
 	keyTTL = time.Hour // if they are not deleted at the end
 )
 
-// clients are what is measured.
+// clients are the clients that are measured.
 type clients struct {
 	bare, managed, control, adaptive op
 	close                            func()
 }
 
-// Side is what a client did with so many callers; medians over the rounds.
+// Side is the result of a client with that many callers; medians over the rounds.
 type Side struct {
 	PerSecond float64       `json:"per_second"`
 	P50       time.Duration `json:"p50_ns"`
@@ -49,7 +49,7 @@ type Line struct {
 	AdaptiveThroughput *Estimate `json:"adaptive_throughput_ratio,omitempty"`
 }
 
-// Result is all of it. It is a value.
+// Result is the result of the whole benchmark. It is a value.
 type Result struct {
 	Server     string        `json:"server"`
 	Command    string        `json:"command"`
@@ -62,8 +62,8 @@ type Result struct {
 	Lines      []Line        `json:"lines"`
 }
 
-// Run measures, and calls each with every line as soon as it is there. When ctx ends
-// that is no error: the result has what was measured.
+// Run measures, and calls each with every line as soon as it is complete. If ctx ends, that is not
+// an error: the result has what was measured until then.
 func Run(ctx context.Context, t *target.Target, c Config, begin func(Result), each func(Line)) (Result, error) {
 	res := Result{Server: t.Name, Command: c.Command, Size: c.Size, Slice: c.slice(), Processors: runtime.GOMAXPROCS(0), Lines: []Line{}}
 	err := t.EachNode(ctx, func(ctx context.Context, node *redis.Client) error {
@@ -109,7 +109,7 @@ func Run(ctx context.Context, t *target.Target, c Config, begin func(Result), ea
 	return res, nil
 }
 
-// early makes of an error nothing if it was asked for.
+// early returns nil for an error that the user caused by ending the run.
 func early(ctx context.Context, res *Result, err error) error {
 	if ctx.Err() != nil {
 		res.Early = true
@@ -168,7 +168,7 @@ func (c Config) clients(t *target.Target, names []string) (clients, int, error) 
 	return clients{c.op(one, names), c.op(man, names), c.op(other, names), c.op(adaptive, names), closeAll}, size, nil
 }
 
-// op is the command on a client.
+// op returns the operation that runs the command on a client.
 func (c Config) op(rdb redis.UniversalClient, names []string) op {
 	value := strings.Repeat("x", c.Size)
 	switch c.Command {
@@ -204,7 +204,7 @@ func (c Config) fill(ctx context.Context, t *target.Target, names []string) erro
 	return nil
 }
 
-// tidy deletes the keys, also when ctx has ended. What it cannot delete expires.
+// tidy deletes the keys, also when ctx has ended. Keys that it cannot delete expire.
 func (c Config) tidy(ctx context.Context, t *target.Target, names []string) {
 	if c.Command == "ping" {
 		return
@@ -242,7 +242,7 @@ func (c Config) line(callers int, rs []round) Line {
 	return l
 }
 
-// Header is what is measured, in words.
+// Header describes what is measured.
 func (r Result) Header(c Config, style show.Style) string {
 	what := strings.ToUpper(r.Command)
 	if r.Command == "get" || r.Command == "set" {
@@ -272,7 +272,7 @@ func (l Line) String() string {
 	return s
 }
 
-// Footer says how to read it.
+// Footer explains how to read the result.
 func (r Result) Footer(c Config) string {
 	var b strings.Builder
 	if n := c.share(); n > 0 && n < 200 {

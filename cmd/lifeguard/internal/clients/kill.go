@@ -53,7 +53,7 @@ func kill(ctx context.Context, t *target.Target, c Config, w io.Writer) error {
 				fmt.Fprintln(w, "Nothing was closed.")
 				return nil
 			}
-			// Who was not on the list is not closed without a question.
+			// A client that was not on the list is not closed without confirmation.
 			listed := map[string]bool{}
 			for _, cl := range hit {
 				listed[Key(cl)] = true
@@ -86,7 +86,7 @@ func (c Config) note(text string) {
 	}
 }
 
-// spareFleet waits until it is known who belongs to the fleet.
+// spareFleet waits until it is known which connections belong to the fleet.
 func (c Config) spareFleet(ctx context.Context, t *target.Target) (*fleet.Spare, error) {
 	f, err := fleet.Read(ctx, t.UniversalClient, fleet.WithName(c.SpareFleet))
 	if err != nil {
@@ -110,8 +110,7 @@ func (c Config) spareFleet(ctx context.Context, t *target.Target) (*fleet.Spare,
 	return live, nil
 }
 
-// once makes a sweep over those that are meant. The others count as if they were not
-// due.
+// once makes a sweep over the selected clients. The others count as if they were not due.
 func once(ctx context.Context, t *target.Target, p serverside.Policy, meant func(serverside.Client) bool) (serverside.Report, error) {
 	others := 0
 	spare := p.Spare
@@ -144,12 +143,11 @@ func hitBy(r serverside.Report) []serverside.Client {
 	return hit
 }
 
-// Key is what a client is known by from one look to the next: ids begin anew when the
-// server does.
+// Key identifies a client from one listing to the next: ids restart when the server does.
 func Key(c serverside.Client) string { return fmt.Sprintf("%s %d %s", c.Node, c.ID, c.Addr) }
 
-// End ends one client, if it is still there, and reports whether it was. What belongs to
-// the server itself is refused.
+// End closes one client, if it still exists, and reports whether it did. Connections of the server
+// itself are refused.
 func End(ctx context.Context, t *target.Target, c serverside.Client) (bool, error) {
 	if c.OfServers() {
 		return false, errors.New("this connection belongs to replication, to a Sentinel or to slot migration: it is not closed here")
@@ -160,7 +158,7 @@ func End(ctx context.Context, t *target.Target, c serverside.Client) (bool, erro
 			return nil
 		}
 		n, err := node.ClientKillByFilter(ctx, "ID", fmt.Sprint(c.ID), "ADDR", c.Addr, "SKIPME", "YES").Result()
-		ended = ended || n > 0 // of the nodes only one is asked
+		ended = ended || n > 0 // in a cluster, only the node that has the client is asked
 		return err
 	})
 	if err != nil {
@@ -169,7 +167,7 @@ func End(ctx context.Context, t *target.Target, c serverside.Client) (bool, erro
 	return ended, nil
 }
 
-// summary is what a sweep did, in a sentence or two.
+// summary describes the result of a sweep in a sentence or two.
 func summary(r serverside.Report, p serverside.Policy, err error) string {
 	var b strings.Builder
 	limits := []string{}

@@ -12,10 +12,10 @@ import (
 	"github.com/lifeguard-redis/lifeguard/serverside"
 )
 
-// keys are what clients can be sorted and grouped by.
+// keys are the keys by which clients can be sorted and grouped.
 var keys = map[string]struct {
-	compare func(a, b serverside.Client) int // the order that shows first what one looks for
-	value   func(c serverside.Client) string // for groups; nil: it makes no sense
+	compare func(a, b serverside.Client) int // the order that shows the most interesting ones first
+	value   func(c serverside.Client) string // for groups; nil: grouping makes no sense
 }{
 	"age":  {compare: func(a, b serverside.Client) int { return cmp.Compare(b.Age, a.Age) }},
 	"idle": {compare: func(a, b serverside.Client) int { return cmp.Compare(b.Idle, a.Idle) }},
@@ -32,7 +32,7 @@ var keys = map[string]struct {
 	"db":   {compare: func(a, b serverside.Client) int { return cmp.Compare(a.DB, b.DB) }, value: DB},
 }
 
-// SortKeys are what Sort takes, GroupKeys what Groups takes.
+// SortKeys are the keys for Sort, GroupKeys those for Groups.
 var (
 	SortKeys  = []string{"age", "idle", "user", "name", "lib", "addr", "cmd", "type", "db", "mem", "cmds", "node", "id"}
 	GroupKeys = []string{"user", "name", "lib", "addr", "cmd", "type", "db", "node"}
@@ -42,7 +42,7 @@ func by(value func(serverside.Client) string) func(a, b serverside.Client) int {
 	return func(a, b serverside.Client) int { return cmp.Compare(value(a), value(b)) }
 }
 
-// User, and what follows, are a client's values as the table shows them.
+// User and the following functions return a client's values as shown in the table.
 func User(c serverside.Client) string { return c.User }
 
 // Name of CLIENT SETNAME.
@@ -64,10 +64,10 @@ func Host(c serverside.Client) string {
 	return c.Addr
 }
 
-// Command is the last one.
+// Command is the client's last command.
 func Command(c serverside.Client) string { return strings.ReplaceAll(c.Cmd, "|", " ") }
 
-// Type is what sort of connection it is.
+// Type is the kind of connection.
 func Type(c serverside.Client) string {
 	switch {
 	case c.Blocked():
@@ -79,13 +79,13 @@ func Type(c serverside.Client) string {
 	}
 }
 
-// Node that said it.
+// Node is the node that listed the client.
 func Node(c serverside.Client) string { return c.Node }
 
 // DB is its database.
 func DB(c serverside.Client) string { return fmt.Sprint(c.DB) }
 
-// Sort sorts by a key of SortKeys: what is largest first, names in their order.
+// Sort sorts by a key of SortKeys: the largest first, names in alphabetical order.
 func Sort(all []serverside.Client, key string, reverse bool) {
 	compare := keys[key].compare
 	slices.SortStableFunc(all, func(a, b serverside.Client) int {
@@ -99,7 +99,7 @@ func Sort(all []serverside.Client, key string, reverse bool) {
 	})
 }
 
-// column of the table, and the key that it is sorted by.
+// column is a column of the table, and the key that it is sorted by.
 type column struct {
 	show.Column
 	key   string
@@ -122,8 +122,8 @@ var columns = []column{
 	{show.Column{Name: "LAST COMMAND", Min: 8, Rank: 1}, "cmd", Command},
 }
 
-// Fits reports whether a client is one that is looked for: "name=web-1" is exactly that
-// value of a key of GroupKeys, any other text is a part of what the table shows of it.
+// Fits reports whether a client matches a search: "name=web-1" matches exactly that value of a key
+// of GroupKeys, any other text a part of what the table shows of it.
 func Fits(c serverside.Client, text string) bool {
 	if key, want, found := strings.Cut(text, "="); found && slices.Contains(GroupKeys, key) {
 		return keys[key].value(c) == want
@@ -132,7 +132,7 @@ func Fits(c serverside.Client, text string) bool {
 	return slices.ContainsFunc(columns, func(col column) bool { return strings.Contains(strings.ToLower(col.value(c)), text) })
 }
 
-// Trouble says what is wrong with a client; "" if nothing is.
+// Trouble returns what is wrong with a client; "" if nothing is.
 func Trouble(c serverside.Client) string {
 	switch {
 	case c.OMem >= 1<<20:
@@ -146,12 +146,12 @@ func Trouble(c serverside.Client) string {
 // Layout is how a table is laid out.
 type Layout struct {
 	Nodes   bool   // show the node
-	Sort    string // the key that it is sorted by: this column neither goes nor shrinks
+	Sort    string // the key that it is sorted by: this column is neither dropped nor narrowed
 	Reverse bool   // it is sorted the other way round
 	Width   int    // columns of the terminal; 0: no limit
 }
 
-// Table is a line for each client, after a header.
+// Table returns a line for each client, after a header.
 func Table(all []serverside.Client, l Layout) []string {
 	cols := make([]show.Column, len(columns))
 	for i, c := range columns {
@@ -173,7 +173,7 @@ func Table(all []serverside.Client, l Layout) []string {
 	return show.Table(cols, rows, l.Width)
 }
 
-// arrow marks the column that a table is sorted by.
+// arrow marks the column by which a table is sorted.
 func arrow(reverse bool) string {
 	if reverse {
 		return "↑"
@@ -195,7 +195,7 @@ func memory(c serverside.Client) string {
 	return show.Bytes(c.TotMem)
 }
 
-// Group is what the clients with the same value of a key have together.
+// Group holds the totals of the clients with the same value of a key.
 type Group struct {
 	Value     string  `json:"value"`
 	Clients   int     `json:"clients"`
@@ -240,7 +240,7 @@ func Groups(all []serverside.Client, key string) []Group {
 	return out
 }
 
-// GroupTable is a line for each group, after a header, of at most width columns.
+// GroupTable returns a line for each group, after a header, of at most width columns.
 func GroupTable(groups []Group, key string, width int) []string {
 	cols := []show.Column{{Name: strings.ToUpper(key), Min: 12}, {Name: "CLIENTS", Right: true}, {Name: "BLOCKED", Right: true, Rank: 2}, {Name: "IDLE > 1h", Right: true, Rank: 1},
 		{Name: "OLDEST", Right: true, Rank: 3}, {Name: "LONGEST IDLE", Right: true, Rank: 4}, {Name: "MEAN IDLE", Right: true, Rank: 6}, {Name: "MEMORY", Right: true, Rank: 5}}

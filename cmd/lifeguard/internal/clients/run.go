@@ -14,7 +14,7 @@ import (
 	"github.com/lifeguard-redis/lifeguard/serverside"
 )
 
-// Config is what to show, or whom to end.
+// Config says what to show, or which clients to close.
 type Config struct {
 	Filter  serverside.Filter
 	Sort    string // of SortKeys; "" is age
@@ -29,16 +29,16 @@ type Config struct {
 	DryRun     bool
 	SpareNames []string
 	SpareFleet string // name of the fleet whose living members are spared
-	// IncludeServers ends by Name what belongs to servers, too.
+	// IncludeServers also closes connections of servers, selected by Name.
 	IncludeServers bool
 	PerSecond      int // 0: serverside.DefaultPerSecond
 
 	Note func(string) // called with what is waited for, and which clients are selected; nil: none
-	// Confirm asks a question, with Kill and without DryRun; nil: nobody is asked.
+	// Confirm asks for confirmation, with Kill and without DryRun; nil: no confirmation.
 	Confirm func(question string) (bool, error)
 }
 
-// Check says which flag is wrong, and why.
+// Check returns an error that names the invalid flag and the reason.
 func (c Config) Check() error {
 	switch {
 	case c.Sort != "" && !slices.Contains(SortKeys, c.Sort):
@@ -80,7 +80,7 @@ var fieldsAreFlags = strings.NewReplacer("lifeguard/serverside: ", "", "Policy.U
 	"Filter.User", "--client-user", "Filter.Name", "--name", "Filter.Library", "--lib", "Filter.Addr", "--addr", "Filter.Type", "--type",
 	"Filter.MinAge", "--min-age", "Filter.MinIdle", "--min-idle", "Filter.DB", "--client-db")
 
-// wrap makes of an error of serverside, which speaks of fields, one of flags.
+// wrap turns an error of serverside, which names fields, into one that names flags.
 func wrap(err error) error {
 	if err == nil {
 		return nil
@@ -98,19 +98,19 @@ func (c Config) policy() serverside.Policy {
 	p := serverside.Policy{MaxAge: c.MaxAge, MaxIdle: c.MaxIdle, User: f.User, Name: f.Name, Library: f.Library, Addr: f.Addr, Type: f.Type,
 		DryRun: c.DryRun, PerSecond: c.PerSecond}
 	if p.MaxAge == 0 && p.MaxIdle == 0 {
-		p.MaxAge = time.Second // the filter says whom; who came this second is spared
+		p.MaxAge = time.Second // the filter selects the clients; those connected within the last second are spared
 	}
 	p.Everybody, p.IncludeServers = c.everybody(), c.IncludeServers
 	return p
 }
 
-// everybody reports whether nothing says whose clients are meant.
+// everybody reports whether no option selects the clients.
 func (c Config) everybody() bool {
 	f := c.Filter
 	return f.User == "" && f.Name == "" && f.Library == "" && f.Addr == ""
 }
 
-// Run shows the clients, or ends them.
+// Run shows the clients, or closes them.
 func Run(ctx context.Context, t *target.Target, c Config, w io.Writer) error {
 	if c.Kill {
 		return kill(ctx, t, c, w)

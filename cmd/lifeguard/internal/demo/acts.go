@@ -17,8 +17,8 @@ import (
 	"github.com/lifeguard-redis/lifeguard/managed"
 )
 
-// acts are what the demo shows unless everything is asked for: the same mistake or
-// fault, first with bare go-redis, then with lifeguard.
+// acts is what the demo shows by default: the same mistake or fault, first with bare go-redis, then
+// with lifeguard.
 var acts = []phase{
 	{"A connection is never given back", 3, actLeak},
 	{"The pool is exhausted", 3, actExhausted},
@@ -37,7 +37,7 @@ func (d *demo) bare(p *proxy) *redis.Client {
 	return redis.NewClient(opt)
 }
 
-// actLeak loses every connection of a pool, once in each client.
+// actLeak leaks every connection of a pool, once in each client.
 func actLeak(ctx context.Context, d *demo, _ time.Duration) error {
 	d.sayf("A handler takes a connection and returns early, without giving it back. It does so %d times; the pool has %d.", actPool, actPool)
 	bare := d.bare(d.proxy)
@@ -105,7 +105,7 @@ func leakyHandler(ctx context.Context, c *managed.Client, key string) error {
 	return nil // the mistake: no Release
 }
 
-// actExhausted asks a pool for more than it has, once in each client.
+// actExhausted asks a pool for more connections than it has, once in each client.
 func actExhausted(ctx context.Context, d *demo, _ time.Duration) error {
 	d.sayf("A pool of %d: two jobs hold a connection, one consumer waits in BLPOP. A web request needs a connection, too.", actPool)
 	bare := d.bare(d.proxy)
@@ -200,7 +200,7 @@ func plural(n int, one, many string) string {
 	return fmt.Sprintf("%d %s", n, many)
 }
 
-// whatNext is the end of the three acts.
+// whatNext prints the end of the three acts.
 func (d *demo) whatNext() {
 	d.screen.title("Change two lines")
 	d.screen.printf("%s", indent([]string{
@@ -222,7 +222,7 @@ func (d *demo) whatNext() {
 func (d *demo) before(format string, args ...any) { d.wrap("  go-redis:  ", format, args...) }
 func (d *demo) after(format string, args ...any)  { d.wrap("  lifeguard: ", format, args...) }
 
-// round leaves what somebody wants to read of a duration.
+// round rounds a duration for a reader.
 func round(d time.Duration) time.Duration {
 	switch {
 	case d >= time.Second:

@@ -29,7 +29,7 @@ type Config struct {
 	JSON bool          // only the summary, as one object
 }
 
-// demo is what the phases share.
+// demo is the shared state of the phases.
 type demo struct {
 	server *server
 	proxy  *proxy // in front of server, for everything that is cut
@@ -44,8 +44,8 @@ type demo struct {
 	notes []string // for the summary
 }
 
-// Run runs the demo until it is over or ctx ends; both are nil. An error means
-// that it could not run, or that something did not turn out as promised.
+// Run runs the demo until it is over or ctx ends; both return nil. An error means that it could not
+// run, or that something did not work as promised.
 func Run(ctx context.Context, cfg Config) (err error) {
 	out := cfg.Out
 	if cfg.JSON {
@@ -150,7 +150,7 @@ func (d *demo) newClient(p *proxy, set func(*redis.Options), opts ...managed.Opt
 	return managed.New(opt, append([]managed.Option{managed.WithLogger(slog.New(slog.DiscardHandler))}, opts...)...)
 }
 
-// options are those of the server, with every connection going through p.
+// options returns the server's options, with every connection going through p.
 func (d *demo) options(p *proxy) *redis.Options {
 	opt := d.server.opt
 	opt.TLSConfig = nil // the proxy does that
@@ -158,7 +158,7 @@ func (d *demo) options(p *proxy) *redis.Options {
 	return &opt
 }
 
-// goLive keeps the table up to date until the function it returns is called.
+// goLive keeps the table up to date until the returned function is called.
 func (d *demo) goLive() (stop func()) {
 	done, ended := make(chan struct{}), make(chan struct{})
 	go func() {

@@ -18,7 +18,7 @@ const (
 	poolSize = 10
 	workers  = 8
 	keys     = 100
-	keyTTL   = 10 * time.Minute // for a server of one's own, should the demo be killed
+	keyTTL   = 10 * time.Minute // for a server that outlives the demo, in case the demo is killed
 )
 
 // load is goroutines that use the client as a program would. It only sends
@@ -100,8 +100,8 @@ func (l *load) count(what string, n int, err error) {
 	}
 }
 
-// lease runs fn on a connection of its own. A lease is one connection: when that
-// is lost, so is the lease.
+// lease runs fn on a leased connection. A lease is one connection: when that is lost, so is the
+// lease.
 func (l *load) lease(ctx context.Context, fn func(context.Context, *managed.Conn) error) {
 	taken := false
 	err := l.d.client.AcquireFunc(ctx, func(c *managed.Conn) error {

@@ -23,8 +23,8 @@ func CheckHTTP(addr string) error {
 	return nil
 }
 
-// servePage serves the live page of the client until stop is called. Without a host
-// that is for this machine alone: the page asks nobody who he is.
+// servePage serves the live page of the client until stop is called. Without a host it listens on
+// loopback only, because the page has no authentication.
 func (d *demo) servePage(addr string) (stop func(), err error) {
 	host, port, err := net.SplitHostPort(addr)
 	if err != nil {

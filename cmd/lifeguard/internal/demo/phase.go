@@ -6,9 +6,9 @@ import (
 	"time"
 )
 
-// phase is one thing that is shown. run returns when it has been; the load and
-// the live table go on until the phase's share of the time is over. A phase is
-// added by a line in the list.
+// phase is one part of the demo. run returns when everything has been shown; the load and the live
+// table continue until the phase's share of the time is over. To add a phase, add a line to the
+// list.
 type phase struct {
 	title string
 	share int // of the time, relative to the others
@@ -28,7 +28,7 @@ var phases = []phase{
 	{"A pool that is about to be exhausted", 1, showAlert},
 }
 
-// runPhases shares the time from start on over the phases. It ends early with ctx.
+// runPhases divides the time from start on between the phases. It ends early with ctx.
 func (d *demo) runPhases(ctx context.Context, phases []phase, start time.Time, all time.Duration) error {
 	shares := 0
 	for _, p := range phases {

@@ -11,7 +11,7 @@ import (
 	"github.com/lifeguard-redis/lifeguard/monitor"
 )
 
-// showAlert fills a pool until its Monitor says so, and empties it again.
+// showAlert fills a pool until its Monitor raises an alert, and empties it again.
 func showAlert(ctx context.Context, d *demo, budget time.Duration) error {
 	const size = 3
 	every := max(10*time.Millisecond, min(budget/20, time.Second))

@@ -15,8 +15,8 @@ import (
 	"github.com/lifeguard-redis/lifeguard/retry"
 )
 
-// tally is what became of the INCRs of one client. Each goroutine has a counter
-// of its own and knows what must be in it, so that every call is accounted for.
+// tally counts what happened to the INCRs of one client. Each goroutine has its own counter and
+// knows what must be in it, so that every call is accounted for.
 type tally struct {
 	mu       sync.Mutex
 	calls    int // made
@@ -48,7 +48,7 @@ func (t *tally) add(o *tally) {
 // counters goroutines.
 const counters, lossOneIn = 8, 40
 
-// showChaos counts with the bare client and with the managed one, side by side.
+// showChaos counts with the bare client and with the managed one, at the same time.
 func showChaos(ctx context.Context, d *demo, budget time.Duration) error {
 	d.sayf("A bare go-redis client and a managed one count, %d goroutines each; one in %d requests and replies is lost.", counters, lossOneIn)
 	a, b, err := d.countBoth(ctx, budget*8/10)
@@ -60,9 +60,8 @@ func showChaos(ctx context.Context, d *demo, budget time.Duration) error {
 	return nil
 }
 
-// countBoth counts for a while with both clients through a proxy that loses requests
-// and replies together with their connection. It is an error if the managed one did
-// what it must not.
+// countBoth counts for a while with both clients through a proxy that loses requests and replies
+// together with their connection. If the managed client breaks its promise, that is an error.
 func (d *demo) countBoth(ctx context.Context, lasts time.Duration) (a, b *tally, err error) {
 	a, b = &tally{}, &tally{}
 	bad, err := startProxy(d.server.dial, func() bool { return rand.IntN(lossOneIn) == 0 })
@@ -128,7 +127,7 @@ func count(ctx context.Context, c, judge redis.Cmdable, key string, end time.Tim
 	return t, judge.Expire(ctx, key, keyTTL).Err()
 }
 
-// book enters one call that the server has executed n times.
+// book records one call that the server has executed n times.
 func (t *tally) book(n int, failed error) {
 	t.calls++
 	t.executed += n

@@ -13,7 +13,7 @@ import (
 	"github.com/lifeguard-redis/lifeguard/managed"
 )
 
-// showExhausted asks a small pool for more than it has.
+// showExhausted asks a small pool for more connections than it has.
 func showExhausted(ctx context.Context, d *demo, budget time.Duration) error {
 	const size = 3
 	wait := max(20*time.Millisecond, min(budget/4, 300*time.Millisecond))

@@ -39,7 +39,7 @@ func showHeld(ctx context.Context, d *demo, budget time.Duration) error {
 	return nil
 }
 
-// takeAndForget shows up in the stack of the leak.
+// takeAndForget is the function named in the stack of the leak.
 func takeAndForget(ctx context.Context, d *demo) (*managed.Conn, error) {
 	conn, err := d.client.Acquire(ctx)
 	if err != nil {
@@ -48,7 +48,7 @@ func takeAndForget(ctx context.Context, d *demo) (*managed.Conn, error) {
 	return conn, conn.Set(ctx, d.prefix+"report", "half done", keyTTL).Err()
 }
 
-// showDropped loses the last reference to a lease.
+// showDropped drops the last reference to a lease.
 func showDropped(ctx context.Context, d *demo, _ time.Duration) error {
 	const label = "forgetful handler"
 	d.sayf("A function returns early and forgets the lease: nobody has it any more.")
@@ -82,7 +82,7 @@ func showDropped(ctx context.Context, d *demo, _ time.Duration) error {
 	return nil
 }
 
-// takeAndDrop shows up in the stack of the leak.
+// takeAndDrop is the function named in the stack of the leak.
 func takeAndDrop(ctx context.Context, d *demo) error {
 	conn, err := d.client.Acquire(ctx)
 	if err != nil {

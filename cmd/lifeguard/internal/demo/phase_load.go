@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// showLoad lets the load run, and shows the table of connections once where it
-// is not on the screen anyway.
+// showLoad runs the load, and prints the table of connections once, unless it is on the screen
+// anyway.
 func showLoad(ctx context.Context, d *demo, budget time.Duration) error {
 	if !sleep(ctx, budget*9/10) {
 		return nil

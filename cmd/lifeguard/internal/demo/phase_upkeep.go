@@ -13,7 +13,7 @@ import (
 	"github.com/lifeguard-redis/lifeguard/managed"
 )
 
-// doneWithin bounds how long upkeep may take, far beyond what it does.
+// doneWithin bounds how long upkeep may take, far beyond what it needs.
 const doneWithin = 15 * time.Second
 
 // until waits for a condition, and fails with what was waited for.
@@ -29,7 +29,7 @@ func until(ctx context.Context, what string, is func() bool) error {
 	return nil
 }
 
-// open has a client open n connections, which are idle then.
+// open makes a client open n connections, which are idle afterwards.
 func open(ctx context.Context, n int, get func(context.Context) (release func(), err error)) error {
 	var all []func()
 	defer func() {
@@ -71,7 +71,7 @@ func showIdle(ctx context.Context, d *demo, budget time.Duration) error {
 	}
 	began := time.Now()
 	d.sayf("A burst has opened %d connections. Nobody calls any more, and the idle time is %v:", len(c.Conns()), ms(idle))
-	// One more may stay in hand while the pool is looked after.
+	// One more may be kept while the pool is maintained.
 	if err := until(ctx, "the pool shrinks", func() bool { return len(c.Conns()) <= least+1 && c.CloseReasons()[hooks.ReasonIdle] > 0 }); err != nil || ctx.Err() != nil {
 		if err != nil {
 			err = fmt.Errorf("%w: %d connections are open, endings %v", err, len(c.Conns()), c.CloseReasons())

@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// proxy stands between clients and the server, on loopback, and can cut what
-// goes through it, so that nobody else's connections suffer.
+// proxy runs between clients and the server, on loopback, and can cut the connections that pass
+// through it, so that no other connections suffer.
 type proxy struct {
 	lose     func() bool // whether a request or a reply is lost, and its connection; nil: none is
 	upstream func(context.Context) (net.Conn, error)
@@ -66,8 +66,8 @@ func (p *proxy) cutAll() int {
 	return len(p.links)
 }
 
-// cutSilent ends, for a while, every connection that nothing has passed for a time,
-// as load balancers do, and says how many there were.
+// cutSilent closes, for a while, every connection without traffic for the given time, as load
+// balancers do, and returns how many there were.
 func (p *proxy) cutSilent(ctx context.Context, silence, during time.Duration) (n int) {
 	for end := time.Now().Add(during); time.Now().Before(end) && sleep(ctx, silence/20); {
 		p.mu.Lock()
@@ -129,8 +129,8 @@ func (p *proxy) serve(down net.Conn) {
 	p.mu.Unlock()
 }
 
-// pass copies one direction until it ends, and then ends the link. What is lost
-// is lost whole: the server never sees half a request.
+// pass copies one direction until it ends, and then closes the link. Requests and replies are lost
+// as a whole: the server never sees half a request.
 func (p *proxy) pass(l *link, from, to net.Conn) {
 	defer l.cut()
 	buf := make([]byte, 16<<10)

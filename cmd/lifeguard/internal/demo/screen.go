@@ -13,8 +13,8 @@ import (
 	"github.com/lifeguard-redis/lifeguard/cmd/lifeguard/internal/show"
 )
 
-// screen shows lines that stay and, on a terminal, below them a part that is
-// drawn again and again. Elsewhere a plain status line comes now and then.
+// screen prints lines that stay and, on a terminal, below them a part that is redrawn repeatedly.
+// Elsewhere it prints a plain status line now and then.
 type screen struct {
 	w     io.Writer
 	fd    int
@@ -55,8 +55,8 @@ func (s *screen) title(text string) {
 	s.printf("\n%s\n", text)
 }
 
-// draw replaces the live part by status and table. Where nothing can be
-// replaced it adds the status alone.
+// draw replaces the live part by status and table. Where nothing can be replaced it prints only the
+// status.
 func (s *screen) draw(status string, table func() []string) {
 	if !s.live {
 		s.printf("  %s\n", status)
@@ -90,7 +90,7 @@ func (s *screen) clear() {
 	s.drawn = nil
 }
 
-// erase is what takes the live part off the terminal.
+// erase returns the escape codes that remove the live part from the terminal.
 func (s *screen) erase() string {
 	if len(s.drawn) == 0 {
 		return ""
@@ -114,10 +114,10 @@ func clip(s string, width int) string {
 // sayf prints prose, wrapped at the width of the screen.
 func (d *demo) sayf(format string, args ...any) { d.wrap("  ", format, args...) }
 
-// quote prints the words of somebody else.
+// quote prints somebody else's text.
 func (d *demo) quote(text string) { d.wrap("    ", "%s", text) }
 
-// wrap prints text behind a margin; further lines begin below its first word.
+// wrap prints text behind a margin; further lines start below its first word.
 func (d *demo) wrap(margin, format string, args ...any) {
 	d.screen.printf("%s", wrapAt(fmt.Sprintf(format, args...), margin, strings.Repeat(" ", len(margin)), d.screen.width()))
 }

@@ -15,7 +15,7 @@ func (d *demo) note(format string, args ...any) {
 	d.notes = append(d.notes, fmt.Sprintf(format, args...))
 }
 
-// summary is what there is to say at the end.
+// summary is printed at the end.
 type summary struct {
 	Server   string               `json:"server"`
 	Seconds  float64              `json:"seconds"`
@@ -28,7 +28,7 @@ type summary struct {
 	Closed   map[hooks.Reason]int `json:"closed"` // by reason
 	Open     int                  `json:"open"`
 	Leased   int                  `json:"leased"`
-	Notes    []string             `json:"notes"` // what the phases found, in words
+	Notes    []string             `json:"notes"` // results of the phases
 }
 
 func (d *demo) sum(ctx context.Context) summary {

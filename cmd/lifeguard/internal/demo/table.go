@@ -9,7 +9,7 @@ import (
 	"github.com/lifeguard-redis/lifeguard/hooks"
 )
 
-// status is the state of things in one line.
+// status returns the current state in one line.
 func (d *demo) status() string {
 	states := make(map[hooks.State]int)
 	conns := d.client.Conns()
@@ -26,7 +26,7 @@ func (d *demo) status() string {
 	return s
 }
 
-// table is every connection and who holds it.
+// table lists every connection and its holder.
 func (d *demo) table() []string {
 	holders := make(map[uint64]string)
 	for _, l := range d.client.Leases() {

@@ -11,13 +11,13 @@ import (
 
 func ms(d time.Duration) time.Duration { return d.Round(time.Millisecond) }
 
-// sourceDir is where this package was compiled, as stacks show it.
+// sourceDir is the directory in which this package was compiled, as shown in stacks.
 var sourceDir = func() string {
 	_, file, _, _ := runtime.Caller(0)
 	return path.Dir(file)
 }()
 
-// shorten leaves of the files of this package only their names.
+// shorten reduces paths of this package's files to their names.
 func shorten(s string) string { return strings.ReplaceAll(s, sourceDir+"/", "") }
 
 // stackOf makes an event's stack readable: one line per function of the demo.
@@ -28,14 +28,14 @@ func stackOf(stack string) string {
 		fn := lines[i]
 		fmt.Fprintf(&b, "    %-28s %s\n", fn[strings.LastIndex(fn, "/")+1:], path.Base(strings.TrimSpace(lines[i+1])))
 		if strings.HasSuffix(fn, "runPhases") {
-			break // what is below says nothing new
+			break // the rest adds nothing
 		}
 	}
 	return b.String()
 }
 
-// wrapAt breaks text into lines of at most width columns, where its words allow that.
-// The first one begins with first, the others with rest.
+// wrapAt breaks text into lines of at most width columns, between words where possible. The first
+// line begins with first, the others with rest.
 func wrapAt(text, first, rest string, width int) string {
 	var b strings.Builder
 	line, empty := first, true

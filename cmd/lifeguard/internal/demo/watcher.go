@@ -84,7 +84,7 @@ func (w *watcher) find(ctx context.Context, d time.Duration, is func(hooks.Event
 	}
 }
 
-// counts says how many connections were opened, and how many ended for what.
+// counts returns how many connections were opened, and how many were closed for each reason.
 func (w *watcher) counts() (dialed int, ended map[hooks.Reason]int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -13,8 +13,8 @@ import (
 // Client is the configuration of the clients that use the server.
 type Client struct {
 	Options *redis.Options // as given: 0 is go-redis's default
-	From    string         // where it comes from, in words
-	Managed bool           // it is lifeguard's
+	From    string         // where it comes from
+	Managed bool           // it is a managed client
 
 	Instances   int     // processes, each with such a client; at least 1
 	Concurrency int     // callers at once in a process; 0: not known
@@ -33,8 +33,7 @@ type Settings struct {
 	ConnLimit    *int
 }
 
-// Effective is a Client with the defaults filled in, as the reader of a report wants
-// to see it.
+// Effective is a Client with the defaults filled in, for the reader of a report.
 type Effective struct {
 	From      string `json:"from"`
 	Managed   bool   `json:"managed"`
@@ -64,14 +63,14 @@ type Effective struct {
 	Heartbeat   time.Duration `json:"heartbeat_ns"`    // 0: none, negative: automatic
 }
 
-// effective fills the defaults in, by go-redis itself.
+// effective fills in the defaults, using go-redis itself.
 func (c Client) effective() Effective {
 	given := redis.Options{}
 	if c.Options != nil {
 		given = *c.Options
 	}
 	asked := given
-	asked.MinIdleConns, asked.StreamingCredentialsProvider, asked.ClientSideCacheConfig = 0, nil, nil // nothing is to be dialed
+	asked.MinIdleConns, asked.StreamingCredentialsProvider, asked.ClientSideCacheConfig = 0, nil, nil // nothing must be dialed
 	probe := redis.NewClient(&asked)
 	full := probe.Options()
 	_ = probe.Close()
@@ -123,7 +122,7 @@ func (c Client) effective() Effective {
 	return e
 }
 
-// rule is managed.SuggestPoolSize, a floor, for other processors than ours.
+// rule is managed.SuggestPoolSize, a lower bound, for a given number of processors.
 func rule(callers, processors int) int {
 	if processors == runtime.GOMAXPROCS(0) {
 		return managed.SuggestPoolSize(callers)

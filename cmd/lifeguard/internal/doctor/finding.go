@@ -1,5 +1,5 @@
-// Package doctor looks at a server and at the configuration of its clients, and says
-// what will hurt.
+// Package doctor examines a server and the configuration of its clients, and reports problems,
+// present and future.
 package doctor
 
 import (
@@ -9,12 +9,12 @@ import (
 	"strings"
 )
 
-// Severity says how much something will hurt.
+// Severity says how serious a finding is.
 type Severity int
 
-// From nothing to pain.
+// In ascending order.
 const (
-	OK       Severity = iota // looked at, and fine
+	OK       Severity = iota // checked, no problem
 	Note                     // worth knowing
 	Warning                  // will hurt some day
 	Critical                 // hurts now, or as soon as there is load
@@ -24,7 +24,7 @@ var severities = []string{"ok", "note", "warning", "critical"}
 
 func (s Severity) String() string { return severities[s] }
 
-// MarshalJSON is the name.
+// MarshalJSON writes the name.
 func (s Severity) MarshalJSON() ([]byte, error) { return json.Marshal(s.String()) }
 
 // UnmarshalJSON is the reverse.
@@ -51,7 +51,7 @@ type Finding struct {
 	Nodes    []string `json:"nodes,omitempty"`  // of a cluster: those it is about
 }
 
-// merge puts what is true of several nodes into one finding, and what is worst first.
+// merge combines findings about several nodes into one, and sorts the worst first.
 func merge(all []Finding) []Finding {
 	var out []Finding
 	for _, f := range all {
@@ -68,7 +68,7 @@ func merge(all []Finding) []Finding {
 	return out
 }
 
-// worst is the highest severity, OK of none.
+// worst returns the highest severity, OK if there are no findings.
 func worst(all []Finding) Severity {
 	s := OK
 	for _, f := range all {
@@ -77,12 +77,12 @@ func worst(all []Finding) Severity {
 	return s
 }
 
-// serverLine is how a setting of the server is changed.
+// serverLine returns the line that changes a setting of the server.
 func serverLine(name string, value any) string {
 	return fmt.Sprintf("redis.conf: %s %v   (at once: CONFIG SET %s %v)", name, value, name, value)
 }
 
-// goLine is how a field of redis.Options is changed, and what it is in a URL.
+// goLine returns the line that changes a field of redis.Options, and its form in a URL.
 func goLine(field string, value any, param string) string {
 	line := fmt.Sprintf("redis.Options{%s: %v}", field, value)
 	if param != "" {

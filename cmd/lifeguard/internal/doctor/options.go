@@ -15,11 +15,11 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// ReadOptions reads options from JSON: an object with the fields of redis.Options by
-// their names in Go, and the options of package managed by theirs (WithMaxAge ...).
-// Times are numbers of nanoseconds, as encoding/json writes a time.Duration, or texts
-// like "30m". What is unknown, or cannot be said in JSON (functions, TLSConfig), is an
-// error that names it; values are never shown.
+// ReadOptions reads options from JSON: an object with the fields of redis.Options under their Go
+// names, and the options of package managed under theirs (WithMaxAge ...). Times are numbers of
+// nanoseconds, as encoding/json writes a time.Duration, or strings like "30m". Unknown names, and
+// options that JSON cannot express (functions, TLSConfig), are an error that names them; values are
+// never shown.
 func ReadOptions(r io.Reader) (*redis.Options, Settings, error) {
 	opt, set := &redis.Options{}, Settings{}
 	text, err := io.ReadAll(io.LimitReader(r, 1<<20))
@@ -56,7 +56,7 @@ func ReadOptions(r io.Reader) (*redis.Options, Settings, error) {
 	return opt, set, nil
 }
 
-// destination finds what a name is about.
+// destination returns the field that a name refers to.
 func destination(opt *redis.Options, set *Settings, name string) (reflect.Value, error) {
 	of := reflect.ValueOf(opt).Elem()
 	if short, found := strings.CutPrefix(name, "With"); found {

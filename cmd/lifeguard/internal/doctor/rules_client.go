@@ -9,7 +9,7 @@ import (
 	"github.com/lifeguard-redis/lifeguard/monitor/server"
 )
 
-// goTime is a time as a Go program says it.
+// goTime formats a duration as Go code.
 func goTime(d time.Duration) string {
 	for _, u := range []struct {
 		d    time.Duration
@@ -25,12 +25,12 @@ func goTime(d time.Duration) string {
 	return fmt.Sprintf("%d * time.Microsecond", d/time.Microsecond)
 }
 
-// bothRules look at a node and at the clients' configuration together.
+// bothRules check a node together with the clients' configuration.
 func bothRules(s server.Sample, rtt RoundTrip, e Effective) []Finding {
 	return rules(s, rtt, e, idleAgainstTimeout, poolsAgainstMaxClients)
 }
 
-// timeRules hold the configuration against the round trip, of a cluster the slowest.
+// timeRules compare the configuration with the round trip, for a cluster with the slowest.
 func timeRules(rtt RoundTrip, e Effective) []Finding {
 	return rules(server.Sample{}, rtt, e, readTimeout, carries)
 }
@@ -98,7 +98,7 @@ func poolsAgainstMaxClients(s server.Sample, rtt RoundTrip, e Effective) (Findin
 		sum += fmt.Sprintf(", at most %d by WithConnLimit", e.ConnLimit)
 	}
 	f := Finding{ID: "maxclients", What: fmt.Sprintf("%s) = %d, of %d that the server takes (maxclients)", sum, need, limit)}
-	share := 8 // tenths of maxclients that it is to be at most
+	share := 8 // maximum share of maxclients, in tenths
 	if need*10 <= limit*8 {
 		share = 5
 	}
@@ -120,9 +120,9 @@ func poolsAgainstMaxClients(s server.Sample, rtt RoundTrip, e Effective) (Findin
 	return f, true
 }
 
-// fitting are the sizes of all pools of a process, in their proportions, that have room
-// connections together; "" if there are none, if they are not smaller, or if the process
-// is known to need a larger PoolSize.
+// fitting returns smaller sizes for all pools of a process, in the same proportions, that fit into
+// room connections together; "" if there are none, if they are not smaller, or if the process is
+// known to need a larger PoolSize.
 func fitting(room, wanted int, e Effective) string {
 	all := e.PoolSize + e.PipelinePoolSize + e.BlockingPool
 	if room < 1 || room >= all {
@@ -196,13 +196,12 @@ func readTimeout(_ server.Sample, rtt RoundTrip, e Effective) (Finding, bool) {
 	return f, true
 }
 
-// near is a round trip up to which a connection waits for processors more than for the
-// network.
+// near is the round trip up to which a connection waits for processors more than for the network.
 const near = time.Millisecond
 
-// needed is how many connections a process needs, and why; 0 if that is not known: it
-// takes callers, or their rate, and the round trip. atLeast says that more may be needed:
-// near the server only the rate shows how many callers wait at once.
+// needed returns how many connections a process needs, and why; 0 if unknown: it is computed from
+// callers, or their rate, and the round trip. atLeast means that more may be needed: near the
+// server only the rate shows how many callers wait at once.
 func needed(rtt RoundTrip, e Effective) (n int, why string, atLeast bool) {
 	if rtt.Count == 0 {
 		return 0, "", false
@@ -230,7 +229,7 @@ func needed(rtt RoundTrip, e Effective) (n int, why string, atLeast bool) {
 	return n, why, atLeast
 }
 
-// carries holds PoolSize against the rule and the measured round trip.
+// carries compares PoolSize with the rule and the measured round trip.
 func carries(_ server.Sample, rtt RoundTrip, e Effective) (Finding, bool) {
 	f := Finding{ID: "pool-size", What: fmt.Sprintf("PoolSize %d", e.PoolSize)}
 	if !e.PoolSizeIsGiven {
@@ -294,7 +293,7 @@ func carries(_ server.Sample, rtt RoundTrip, e Effective) (Finding, bool) {
 	return f, true
 }
 
-// clientRules look at the configuration alone.
+// clientRules check the configuration alone.
 func clientRules(e Effective) []Finding {
 	var out []Finding
 	add := func(f Finding) { out = append(out, f) }
@@ -302,7 +301,7 @@ func clientRules(e Effective) []Finding {
 	switch {
 	case e.MaxAge == 0:
 		if age.Severity = Warning; e.Managed {
-			age.Severity = Note // it finds out by itself that a node is not the master any more
+			age.Severity = Note // the client itself detects that a node is no longer the master
 		}
 		age.What = "connections have no maximum age"
 		age.Why = "they stay at the host they were made to: after a failover, a new DNS entry, a scaled-out proxy or a changed password the old ones go on as before"

@@ -12,7 +12,7 @@ import (
 	"github.com/lifeguard-redis/lifeguard/serverside"
 )
 
-// serverRules look at one node alone.
+// serverRules check one node alone.
 func serverRules(s server.Sample) []Finding {
 	var out []Finding
 	add := func(f Finding) { out = append(out, f) }
@@ -52,7 +52,7 @@ func serverRules(s server.Sample) []Finding {
 	return out
 }
 
-// at is a version as a number: 7.4 is 704.
+// at converts a version to a number: 7.4 is 704.
 func at(version string) int {
 	parts := strings.SplitN(version, ".", 3)
 	major, err := strconv.Atoi(parts[0])
@@ -112,8 +112,8 @@ func keepalive(s server.Sample) (Finding, bool) {
 	return Finding{ID: "tcp-keepalive", What: fmt.Sprintf("tcp-keepalive is %s: dead clients are noticed", show.Seconds(d))}, true
 }
 
-// fullness says how much of maxclients is in use, of all servers in one finding: of those
-// that are fullest, or between what.
+// fullness reports how much of maxclients is in use, for all servers in one finding: the fullest
+// ones, or the range.
 func fullness(all []server.Sample) (Finding, bool) {
 	var shares []float64
 	var limits []int64
@@ -162,8 +162,7 @@ func fullness(all []server.Sample) (Finding, bool) {
 	return f, true
 }
 
-// servers are the nodes without those that are a server that is there already, under
-// another address.
+// servers returns the nodes without those that are another address of a server already in the list.
 func servers(nodes []server.Sample) []server.Sample {
 	seen := map[string]bool{}
 	return slices.DeleteFunc(slices.Clone(nodes), func(s server.Sample) bool {
@@ -174,8 +173,8 @@ func servers(nodes []server.Sample) []server.Sample {
 	})
 }
 
-// onceEach leaves out who was listed again because a server has two addresses: kept are
-// the nodes that servers left of all.
+// onceEach removes clients that are listed twice because a server has two addresses: kept are the
+// nodes that servers selected from all.
 func onceEach(clients []serverside.Client, all, kept []server.Sample) []serverside.Client {
 	again := map[string]bool{}
 	for _, s := range all {
@@ -187,7 +186,7 @@ func onceEach(clients []serverside.Client, all, kept []server.Sample) []serversi
 	return slices.DeleteFunc(clients, func(c serverside.Client) bool { return again[c.Node] })
 }
 
-// listRules look at who is connected.
+// listRules check who is connected.
 func listRules(all []serverside.Client, e Effective) []Finding {
 	normal, idle, unnamed, blocked := 0, 0, 0, 0
 	longest := time.Duration(0)

@@ -18,13 +18,13 @@ import (
 	"github.com/lifeguard-redis/lifeguard/serverside"
 )
 
-// How the round trip is measured: at most so many PINGs, and for so long.
+// Limits of measuring the round trip: number of PINGs and total time.
 const (
 	pings   = 100
 	pingFor = 2 * time.Second
 )
 
-// RoundTrip is how long PINGs took, on one connection that was warm.
+// RoundTrip is how long PINGs took, on one connection that was already in use.
 type RoundTrip struct {
 	Node   string        `json:"node"`
 	Count  int           `json:"count"` // 0: it could not be measured
@@ -41,7 +41,7 @@ func roundTrip(node string, all []time.Duration) RoundTrip {
 	return r
 }
 
-// Report is what was seen and found. It is a value.
+// Report is the result of an examination. It is a value.
 type Report struct {
 	Server     string          `json:"server"`
 	Nodes      []server.Sample `json:"nodes"`
@@ -51,8 +51,8 @@ type Report struct {
 	Worst      Severity        `json:"worst"`
 }
 
-// Examine looks at everything. An error means that not all of it could be looked at;
-// the report has what could.
+// Examine runs all checks. An error means that some could not be run; the report has the results of
+// the others.
 func Examine(ctx context.Context, t *target.Target, c Client) (Report, error) {
 	r := Report{Server: t.Name, Client: c.effective()}
 	samples, err := server.GetAll(ctx, t.UniversalClient)
@@ -64,7 +64,7 @@ func Examine(ctx context.Context, t *target.Target, c Client) (Report, error) {
 	err = errors.Join(err, t.EachNode(ctx, func(ctx context.Context, node *redis.Client) error {
 		all, err := target.RoundTrips(ctx, node, pings, pingFor)
 		if redis.IsPermissionError(err) {
-			err = nil // the rules do without
+			err = nil // the rules work without it
 		}
 		mu.Lock()
 		defer mu.Unlock()
@@ -129,10 +129,10 @@ func Examine(ctx context.Context, t *target.Target, c Client) (Report, error) {
 	return r, err
 }
 
-// forClusters makes advice about a client one about a cluster client.
+// forClusters rewrites advice about a client for a cluster client.
 var forClusters = strings.NewReplacer("redis.Options{", "redis.ClusterOptions{", "managed.NewClient(", "managed.NewClusterClient(", "managed.New(", "managed.NewCluster(")
 
-// sentinel is what there is to say of a Sentinel: where the masters are.
+// sentinel reports about a Sentinel: where the masters are.
 func sentinel(ctx context.Context, t *target.Target) Finding {
 	f := Finding{ID: "sentinel", Severity: Warning, What: "this is a Sentinel: ask it for the master, and look at that",
 		Why: "a Sentinel has no data and no clients of yours; its settings say nothing about them", Change: "redis-cli SENTINEL get-master-addr-by-name <name>   (and then lifeguard doctor -h <host> -p <port>)"}
@@ -164,7 +164,7 @@ func sentinel(ctx context.Context, t *target.Target) Finding {
 	return f
 }
 
-// Print writes the report for people, in lines of at most width.
+// Print writes the report as text, in lines of at most width columns.
 func (r Report) Print(w io.Writer, style show.Style, width int) {
 	head := func(name, text string) {
 		fmt.Fprintf(w, "%s %s\n", style.Bold(fmt.Sprintf("%-11s", name)), show.Wrap(show.Clean(text), width, 12))

@@ -1,5 +1,4 @@
-// Package show puts things on a terminal or into a pipe: tables, colours, numbers
-// with units.
+// Package show formats output for a terminal or a pipe: tables, colours, numbers with units.
 package show
 
 import (
@@ -14,16 +13,16 @@ import (
 // Style marks text. The zero Style marks nothing. It is a value.
 type Style struct{ color bool }
 
-// StyleOf is with colours if w is a terminal that has them, and NO_COLOR is not set
-// or empty (https://no-color.org).
+// StyleOf uses colours if w is a terminal that supports them, and NO_COLOR is unset or empty
+// (https://no-color.org).
 func StyleOf(w io.Writer) Style {
 	return Style{color: IsTerminal(w) && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"}
 }
 
-// Colored is with colours, whatever the output is.
+// Colored uses colours, whatever the output is.
 func Colored() Style { return Style{color: true} }
 
-// Plain reports whether it marks nothing.
+// Plain reports whether the Style marks nothing.
 func (s Style) Plain() bool { return !s.color }
 
 // IsTerminal reports whether w is a terminal.
@@ -32,7 +31,7 @@ func IsTerminal(w any) bool {
 	return ok && term.IsTerminal(int(f.Fd()))
 }
 
-// Width is how many columns w has: of a terminal its own, elsewhere otherwise.
+// Width returns the number of columns of w if it is a terminal, else otherwise.
 func Width(w io.Writer, otherwise int) int {
 	if f, ok := w.(*os.File); ok {
 		if width, _, err := term.GetSize(int(f.Fd())); err == nil && width > 0 {
@@ -53,7 +52,7 @@ func (s Style) Share(share float64, text string) string {
 	return text
 }
 
-// Bar is a bar of a width, filled to a share of it. A little is never nothing.
+// Bar returns a bar of a width, filled to a share of it. A small share is never shown as nothing.
 func Bar(share float64, width int) string {
 	n := int(math.Ceil(min(max(share, 0), 1) * float64(width)))
 	return strings.Repeat("█", n) + strings.Repeat("░", width-n)

@@ -7,15 +7,15 @@ import (
 	"github.com/charmbracelet/x/ansi"
 )
 
-// Column is a column of a table. Numbers stand to the right.
+// Column is a column of a table. Numbers are right-aligned.
 type Column struct {
 	Name  string
 	Right bool
-	// Min is how narrow the column may become where there is little room: then its
-	// values are cut and end in "…". 0: it keeps its width.
+	// Min is how far the column may be narrowed if there is little room: its values are then cut
+	// and end in "…". 0: it keeps its width.
 	Min int
-	// Rank says which columns go if that is not enough: the one with the highest Rank
-	// first. 0: it stays.
+	// Rank says which columns are dropped if that is not enough: the one with the highest Rank
+	// first. 0: never dropped.
 	Rank int
 }
 
@@ -75,12 +75,11 @@ func Table(cols []Column, rows [][]string, width int) []string {
 	return out
 }
 
-// fit narrows columns, and leaves some out, until the others fit. It returns those
-// that are shown.
+// fit narrows columns, and drops some, until the rest fits. It returns the columns to show.
 func fit(cols []Column, shown, widths []int, width int) []int {
 	for {
 		total, least := -gap, -gap
-		last := -1 // who goes next
+		last := -1 // dropped next
 		for _, i := range shown {
 			total += gap + widths[i]
 			least += gap + narrowest(cols[i], widths[i])

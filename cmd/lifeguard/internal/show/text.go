@@ -9,8 +9,8 @@ import (
 	"unicode"
 )
 
-// Clean makes text that came from elsewhere fit for a terminal: what is not
-// printable becomes a question mark, so that a client's name cannot move the cursor.
+// Clean makes text from elsewhere safe for a terminal: characters that are not printable become
+// question marks, so that a client's name cannot move the cursor.
 func Clean(text string) string {
 	return strings.Map(func(r rune) rune {
 		if !unicode.IsPrint(r) {
@@ -20,8 +20,8 @@ func Clean(text string) string {
 	}, text)
 }
 
-// Seconds is a time in whole units, the two largest: "3d4h", "5m12s", "0s". What is
-// below a minute and not whole is not rounded down to less: "500ms".
+// Seconds formats a time with its two largest units: "3d4h", "5m12s", "0s". A time below a minute
+// that is not in whole seconds is not rounded down: "500ms".
 func Seconds(d time.Duration) string {
 	s := int64(d / time.Second)
 	switch {
@@ -45,7 +45,7 @@ func pair(a int64, ua string, b int64, ub string) string {
 	return fmt.Sprintf("%d%s%d%s", a, ua, b, ub)
 }
 
-// Short is a short time with three digits: "213µs", "1.24ms", "2.5s".
+// Short formats a short time with three digits: "213µs", "1.24ms", "2.5s".
 func Short(d time.Duration) string {
 	switch {
 	case d >= time.Second:
@@ -59,7 +59,7 @@ func Short(d time.Duration) string {
 	}
 }
 
-// Bytes is a size: "512 B", "20 kB", "1.5 MB".
+// Bytes formats a size: "512 B", "20 kB", "1.5 MB".
 func Bytes(n int64) string {
 	switch {
 	case n < 1000:
@@ -73,7 +73,7 @@ func Bytes(n int64) string {
 	}
 }
 
-// Count is "1 client", "2 clients".
+// Count formats "1 client", "2 clients".
 func Count(n int, what string) string {
 	if n == 1 {
 		return "1 " + what

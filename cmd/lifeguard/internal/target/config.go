@@ -1,5 +1,5 @@
-// Package target is the server that a command talks to: what the command line, the
-// environment and files say of it, and the connection to it.
+// Package target is the server that a command talks to: its configuration from the command line,
+// the environment and files, and the connection to it.
 package target
 
 import (
@@ -16,8 +16,7 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// DefaultTimeout is how long a server may take to answer unless Config.Timeout says
-// otherwise.
+// DefaultTimeout is how long a server may take to reply unless Config.Timeout says otherwise.
 const DefaultTimeout = 5 * time.Second
 
 // Config says which server, and how. The zero value is localhost:6379.
@@ -39,11 +38,11 @@ type Config struct {
 	Insecure bool           // do not check the certificate
 	Cluster  bool           // all nodes of the cluster that the server belongs to
 	Timeout  time.Duration  // to connect and for each reply; default DefaultTimeout
-	Base     *redis.Options // what an options file says; the rest goes over it
+	Base     *redis.Options // from an options file; the other fields override it
 }
 
-// MalformedURL is the same for every URL that cannot be used, and shows no part of
-// it: any of them might be a password.
+// errMalformedURL is the same for every unusable URL, and shows no part of it: any part could be a
+// password.
 var errMalformedURL = errors.New("malformed: want redis://user:password@host:port/db, rediss:// for TLS, or unix:///path; " +
 	"characters such as @ / : # % in a password must be percent-encoded")
 
@@ -56,11 +55,11 @@ func ParseURL(raw string) (*redis.Options, error) {
 	return opt, nil
 }
 
-// URLName says where the URL comes from.
+// URLName returns where the URL comes from.
 func (c Config) URLName() string { return cmp.Or(c.URLFrom, "--url") }
 
-// Options are the options of a client as the configuration says them, with nothing
-// of our own: what a program with these settings would use. Errors name the flag.
+// Options returns the options of a client as configured, with nothing of our own: what a program
+// with these settings would use. Errors name the flag.
 func (c Config) Options() (*redis.Options, error) {
 	opt := &redis.Options{}
 	switch {

@@ -21,16 +21,16 @@ import (
 type Target struct {
 	redis.UniversalClient
 	Name    string         // its address
-	Cluster bool           // all nodes are meant
-	Options *redis.Options // as the configuration says them
+	Cluster bool           // use all nodes
+	Options *redis.Options // as configured
 
 	mark string // in lib-name of our own connections
 	mu   sync.Mutex
 	own  map[string]bool // local addresses of our own connections
 }
 
-// Open connects, and sees that the server answers. The errors are ready to be read
-// by people; see Explain.
+// Open connects, and checks that the server replies. Its errors are written for people; see
+// Explain.
 func Open(ctx context.Context, c Config) (*Target, error) {
 	said, err := c.Options()
 	if err != nil {
@@ -79,7 +79,7 @@ func Open(ctx context.Context, c Config) (*Target, error) {
 	return t, nil
 }
 
-// hello sees that the server answers. A user who may not PING is answered, too.
+// hello checks that the server replies. A refusal of PING counts as a reply.
 func (t *Target) hello(ctx context.Context) error {
 	err := t.Ping(ctx).Err()
 	if redis.IsPermissionError(err) {
@@ -88,7 +88,7 @@ func (t *Target) hello(ctx context.Context) error {
 	return err
 }
 
-// ClusterOptions are those of a cluster that the server belongs to.
+// ClusterOptions returns the options of the cluster that the server belongs to.
 func ClusterOptions(o *redis.Options) *redis.ClusterOptions {
 	return &redis.ClusterOptions{
 		Addrs: []string{o.Addr}, Username: o.Username, Password: o.Password, TLSConfig: o.TLSConfig, Protocol: o.Protocol,
@@ -107,8 +107,8 @@ func (t *Target) Own(c serverside.Client) bool {
 	return t.own[c.Addr] || strings.Contains(c.LibName, t.mark)
 }
 
-// Clients is who is connected to all nodes, our own connections left out. As
-// serverside.List it gives what it saw together with an error.
+// Clients lists the clients of all nodes, without our own connections. Like serverside.List it
+// returns partial results together with an error.
 func (t *Target) Clients(ctx context.Context, f serverside.Filter) ([]serverside.Client, error) {
 	all, err := serverside.List(ctx, t.UniversalClient, f)
 	others := all[:0]
@@ -134,12 +134,12 @@ func (t *Target) EachNode(ctx context.Context, fn func(ctx context.Context, node
 	return fmt.Errorf("a client of type %T has no nodes", t.UniversalClient)
 }
 
-// Explain says what is wrong in words that help; see the function.
+// Explain adds an explanation to an error; see the function.
 func (t *Target) Explain(err error) error { return Explain(err, t.Name, t.Options.TLSConfig != nil) }
 
 // FailedError is a failure of the server or on the way to it, explained.
 type FailedError struct {
-	What string // what is wrong, in words
+	What string // what is wrong
 	Err  error
 }
 
@@ -149,8 +149,8 @@ func (e *FailedError) Error() string {
 
 func (e *FailedError) Unwrap() error { return e.Err }
 
-// Explain puts before an error what is wrong and what to do about it. It shows no
-// password, and neither does what go-redis says.
+// Explain prefixes an error with what is wrong and what to do about it. It shows no password, and
+// neither do go-redis's errors.
 func Explain(err error, addr string, tls bool) error {
 	var already *FailedError
 	if err == nil || errors.As(err, &already) || errors.Is(err, context.Canceled) {
@@ -202,8 +202,8 @@ func Explain(err error, addr string, tls bool) error {
 	return say("%s answered with an error", addr)
 }
 
-// RoundTrips measures how long PINGs take on a connection that is warm: n of them,
-// bounded by d in all.
+// RoundTrips measures how long PINGs take on a connection that is already in use: n of them, for at
+// most d in total.
 func RoundTrips(ctx context.Context, node *redis.Client, n int, d time.Duration) ([]time.Duration, error) {
 	conn := node.Conn() // one connection: waits for others are not the network's
 	defer conn.Close()

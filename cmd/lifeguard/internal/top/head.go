@@ -8,7 +8,7 @@ import (
 	"github.com/lifeguard-redis/lifeguard/cmd/lifeguard/internal/show"
 )
 
-// head says how the server and the fleet are.
+// head shows the state of the server and the fleet.
 func (v View) head(s Snapshot) []string {
 	title := "lifeguard top  " + show.Clean(s.Server) + "  " + s.At.Format("15:04:05")
 	if v.Paused {

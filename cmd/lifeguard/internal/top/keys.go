@@ -69,7 +69,7 @@ func (m model) key(msg tea.KeyPressMsg) (tea.Model, tea.Cmd) {
 // show goes to a tab, to its first row.
 func (v *View) show(t Tab) { v.Tab, v.row, v.picked, v.page = t, 0, "", none }
 
-// turn scrolls a page, and reports whether the key was for that.
+// turn scrolls a page, and reports whether it handled the key.
 func (v *View) turn(key string) bool {
 	v.scroll = moved(v.scroll, key, v.Height)
 	return key == "up" || key == "down" || key == "j" || key == "k" || key == "pgup" || key == "pgdown" || key == "home" || key == "end"
@@ -123,7 +123,7 @@ func (v View) follow(s Snapshot) View {
 	return v
 }
 
-// edit is a key while the filter is typed.
+// edit handles a key while the filter is typed.
 func (v *View) edit(key, text string) {
 	switch {
 	case key == "enter":
@@ -138,7 +138,7 @@ func (v *View) edit(key, text string) {
 	}
 }
 
-// open shows what the selected row is about.
+// open shows details of the selected row.
 func (v *View) open(s Snapshot) {
 	rows := v.table(s).rows
 	switch {

@@ -16,8 +16,8 @@ import (
 	"github.com/lifeguard-redis/lifeguard/serverside"
 )
 
-// Live shows snapshots, one every period, until q is pressed or ctx ends. A server
-// that goes away is said, and shown again when it is back.
+// Live shows snapshots, one every period, until q is pressed or ctx ends. If the server becomes
+// unreachable, that is shown, until it is back.
 func Live(ctx context.Context, t *target.Target, fleetName string, every time.Duration, view View, in io.Reader, out io.Writer) error {
 	return run(ctx, newModel(ctx, t, fleetName, every, view), in, out)
 }
@@ -26,12 +26,12 @@ func run(ctx context.Context, m tea.Model, in io.Reader, out io.Writer, opts ...
 	opts = append([]tea.ProgramOption{tea.WithContext(ctx), tea.WithInput(in), tea.WithOutput(out), tea.WithoutSignalHandler()}, opts...)
 	_, err := tea.NewProgram(m, opts...).Run()
 	if ctx.Err() != nil && errors.Is(err, tea.ErrProgramKilled) {
-		return nil // it was asked for
+		return nil // the user ended it
 	}
 	return err
 }
 
-// model is what bubbletea drives; it is used by one goroutine.
+// model is the bubbletea model; it is used by one goroutine.
 type model struct {
 	take  func(before Snapshot) (Snapshot, error)
 	end   func(serverside.Client) (bool, error)

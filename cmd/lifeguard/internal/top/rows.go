@@ -13,7 +13,7 @@ import (
 	"github.com/lifeguard-redis/lifeguard/serverside"
 )
 
-// table is what a tab shows.
+// table is the content of a tab.
 type table struct {
 	head string
 	rows []row
@@ -23,14 +23,14 @@ type table struct {
 // row is a line of a table, and what it shows.
 type row struct {
 	text   string
-	key    string // the same in the next snapshot
+	key    string // identifies the row in the next snapshot
 	bad    int    // 1: a warning, 2: worse
 	client *serverside.Client
 	group  string // a filter for its clients
 	pool   *fleet.Instance
 }
 
-// clients are those that fit the filter, in their order.
+// clients returns those that match the filter, in order.
 func (v View) clients(s Snapshot) []serverside.Client {
 	all := slices.Clone(s.Clients)
 	if v.Filter != "" {
@@ -136,7 +136,7 @@ func poolFits(i fleet.Instance, text string) bool {
 	return slices.ContainsFunc([]string{i.Service, i.Host, fmt.Sprint(i.PID), state(i)}, func(s string) bool { return strings.Contains(strings.ToLower(s), text) })
 }
 
-// used is the share of the pools that is in use; subscribers are not of a pool.
+// used returns the share of the pools that is in use; subscribers do not belong to a pool.
 func used(n fleet.Numbers) float64 {
 	if n.Size == 0 {
 		return 0
@@ -154,7 +154,7 @@ func badness(i fleet.Instance) int {
 	return 0
 }
 
-// details are all that is known of what a row shows.
+// details returns everything that is known about a row.
 func (r row) details() []string {
 	switch {
 	case r.client != nil:

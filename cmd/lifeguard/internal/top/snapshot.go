@@ -12,7 +12,7 @@ import (
 	"github.com/lifeguard-redis/lifeguard/serverside"
 )
 
-// Snapshot is how things stand at one moment. It is a value.
+// Snapshot is the state at one moment. It is a value.
 type Snapshot struct {
 	Server  string              `json:"server"`
 	At      time.Time           `json:"at"`
@@ -25,7 +25,7 @@ type Snapshot struct {
 	since     []server.Delta // for each of Nodes; since the snapshot before
 }
 
-// Take makes a snapshot. It is an error only if nothing could be seen: the rest is in
+// Take makes a snapshot. It returns an error only if nothing could be read: other failures are in
 // Trouble.
 func Take(ctx context.Context, t *target.Target, fleetName string, before Snapshot) (Snapshot, error) {
 	s := Snapshot{Server: t.Name, At: time.Now(), manyNodes: t.Cluster}

@@ -10,7 +10,7 @@ import (
 	"github.com/lifeguard-redis/lifeguard/cmd/lifeguard/internal/show"
 )
 
-// Tab is what the table shows.
+// Tab says what the table shows.
 type Tab int
 
 // The tabs, in their order.
@@ -23,7 +23,7 @@ const (
 
 var tabNames = []string{"Clients", "Groups", "Pools"}
 
-// page is what is shown instead of the table.
+// page says what is shown instead of the table.
 type page int
 
 const (
@@ -44,19 +44,19 @@ type View struct {
 	Height  int // lines; 0: as many as it takes, all tabs but Groups below each other
 	Style   show.Style
 
-	row    int    // that is selected
+	row    int    // index of the selected row
 	picked string // its key: the selection follows it; "" stays at the first row
 	page   page
 	scroll int    // lines of the page above the visible part
 	typing bool   // the filter is being typed
 	ask    string // a question that waits for its answer
-	said   string // what became of the last key
+	said   string // result of the last key
 }
 
 func (v View) sort() string  { return cmp.Or(v.Sort, "age") }
 func (v View) group() string { return cmp.Or(v.Group, "name") }
 
-// Frame is the snapshot as lines, none wider than v.Width, and not more than v.Height.
+// Frame returns the snapshot as lines, none wider than v.Width, and at most v.Height.
 func (v View) Frame(s Snapshot) []string {
 	lines := v.head(s)
 	if v.Height == 0 {
@@ -89,7 +89,7 @@ func (v View) Frame(s Snapshot) []string {
 	return append(lines, v.foot())
 }
 
-// lines are the header and some rows.
+// lines returns the header and some rows.
 func (v View) lines(t table, from, to, selected int) []string {
 	if len(t.rows) == 0 {
 		return []string{t.none}
@@ -113,7 +113,7 @@ func (v View) lines(t table, from, to, selected int) []string {
 	return out
 }
 
-// margin is where the selected row is marked if colours may not do it.
+// margin marks the selected row if there are no colours.
 func (v View) margin() string {
 	if v.Style.Plain() && v.Height > 0 {
 		return " "
@@ -121,7 +121,7 @@ func (v View) margin() string {
 	return ""
 }
 
-// room is how wide a table may be.
+// room returns how wide a table may be.
 func (v View) room() int {
 	if v.Width == 0 {
 		return 0
@@ -133,7 +133,7 @@ func (v View) pad(text string) string {
 	return text + strings.Repeat(" ", max(v.Width-ansi.StringWidth(text), 0))
 }
 
-// part is what can be seen of lines.
+// part returns the visible part of lines.
 func part(lines []string, from, n int) []string {
 	n = max(0, min(n, len(lines)))
 	from = max(0, min(from, len(lines)-n))
@@ -169,7 +169,7 @@ func (v View) bar(s Snapshot) string {
 	return text
 }
 
-// foot says which keys there are, asks, or says what was done.
+// foot shows the keys, a question, or the result of the last action.
 func (v View) foot() string {
 	text := ""
 	switch {
