@@ -215,7 +215,7 @@ func (s *source) tellOfServers(sample *monitor.Sample) {
 			continue
 		}
 		if text == "" {
-			text = "not asked for yet"
+			text = "not known yet"
 		}
 		why = append(why, fmt.Sprintf("the clients and maxclients of the server %s: %s", u.node.Addr(), text))
 	}

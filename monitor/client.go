@@ -82,7 +82,7 @@ func (c *Client) Sample(s *Sample) {
 	}
 	s.Gap("closed: why connections were closed")
 	s.Gap("waits that a ctx ended")
-	s.Gap("retries, breakers and leases: a plain client has none, or does not tell", "dialing", "leases", "leases_overdue", "retries", "unknown_outcomes",
+	s.Gap("retries, breakers and leases: a plain client has none, or does not report them", "dialing", "leases", "leases_overdue", "retries", "unknown_outcomes",
 		"budget_refusals", "breakers_open", "breaker_opened", "breaker_closed", "breaker_refusals", "leaks")
 	if !c.hooked.Load() {
 		s.Gap("distributions, dial errors and peaks: see Client.Hook", "dial", "wait", "hold", "command", "dial_errors", "peak_in_use", "peak_demand")

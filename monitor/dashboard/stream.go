@@ -32,7 +32,7 @@ type hello struct {
 func (h *Handler) stream(w http.ResponseWriter, r *http.Request) {
 	if r.Method != http.MethodGet {
 		w.Header().Set("Allow", "GET")
-		http.Error(w, "a stream is asked for with GET", http.StatusMethodNotAllowed)
+		http.Error(w, "use GET for a stream", http.StatusMethodNotAllowed)
 		return
 	}
 	v := &viewer{events: make(chan []byte, maxQueue)}

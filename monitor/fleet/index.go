@@ -170,7 +170,7 @@ func (f *Fleet) young() string {
 	age, known := f.index.age()
 	switch {
 	case !known:
-		return "incomplete: the server does not tell its time (needs PEXPIRETIME or TIME), so nobody knows how old the index is"
+		return "incomplete: the server does not report its time (needs PEXPIRETIME or TIME), so nobody knows how old the index is"
 	case age < f.mayBeSilent():
 		return "incomplete: the index is new, and instances may not have published since (after FLUSHALL, an eviction or a restart without data they come back one by one)"
 	}

@@ -258,7 +258,7 @@ func (p *Publisher) introduce(ctx context.Context) error {
 		gaps = append(gaps, fmt.Sprintf("the index is not pruned: TIME: %v; PEXPIRETIME: %v; it has MaxInstances entries at most", clock.time.Err(), clock.at.Err()))
 	}
 	if line, err := self.Text(); err != nil {
-		gaps = append(gaps, fmt.Sprintf("our connections cannot be told by their addresses: CLIENT INFO: %v", err))
+		gaps = append(gaps, fmt.Sprintf("our connections cannot be recognised by their addresses: CLIENT INFO: %v", err))
 	} else {
 		for field := range strings.FieldsSeq(line) {
 			if a, ok := strings.CutPrefix(field, "addr="); ok {
@@ -268,10 +268,10 @@ func (p *Publisher) introduce(ctx context.Context) error {
 		if all, known := p.m.Connections(); known {
 			p.direct = p.seen != "" && slices.ContainsFunc(all, func(c monitor.Connection) bool { return plain(c.Local) == p.seen })
 			if !p.direct {
-				gaps = append(gaps, "our connections cannot be told by their addresses: none has the one that the server sees")
+				gaps = append(gaps, "our connections cannot be recognised by their addresses: none has the one that the server sees")
 			}
 		} else {
-			gaps = append(gaps, "our connections cannot be told by their addresses: this Monitor's source does not list them")
+			gaps = append(gaps, "our connections cannot be recognised by their addresses: this Monitor's source does not list them")
 		}
 	}
 	p.mu.Lock()

@@ -85,7 +85,7 @@ func (s *Source) look() looked {
 				l.limits[one.RunID.Val] = int(one.MaxClients.Val)
 			}
 		} else {
-			l.limited = errors.Join(l.limited, fmt.Errorf("%s does not tell", one.Node))
+			l.limited = errors.Join(l.limited, fmt.Errorf("%s does not report it", one.Node))
 		}
 	}
 	return l

@@ -181,7 +181,7 @@ func (s *Spare) take(f *Fleet, err error, at time.Time) (why string, after time.
 			s.names[""] = true
 		}
 		if len(r.Addrs) == 0 && len(r.ClientNames) == 0 && r.Total > 0 || r.Unknown {
-			why = "the connections of " + r.Service + " on " + r.Host + " cannot be told: give its Publish ClientNames"
+			why = "the connections of " + r.Service + " on " + r.Host + " cannot be recognised: give its Publish ClientNames"
 		}
 	}
 	switch doubts := f.doubts(); {

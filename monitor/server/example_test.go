@@ -52,5 +52,5 @@ func ExampleSample_String() {
 		Gaps: []server.Gap{{Source: "CONFIG GET timeout", Why: "NOPERM", Denied: true}},
 	}
 	fmt.Println(s)
-	// Output: 10.0.0.1:6379 redis 8.0.2 master up 1h0m0s: 812 of 1000 clients (81.2 %), ? blocked, ? rejected, ? evicted, memory of clients ?, timeout ?, tcp-keepalive ?; not told: CONFIG GET timeout
+	// Output: 10.0.0.1:6379 redis 8.0.2 master up 1h0m0s: 812 of 1000 clients (81.2 %), ? blocked, ? rejected, ? evicted, memory of clients ?, timeout ?, tcp-keepalive ?; not reported: CONFIG GET timeout
 }

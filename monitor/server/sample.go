@@ -116,7 +116,7 @@ func (s Sample) String() string {
 		gaps = append(gaps, g.Source)
 	}
 	if len(gaps) > 0 {
-		line += "; not told: " + strings.Join(gaps, ", ")
+		line += "; not reported: " + strings.Join(gaps, ", ")
 	}
 	return strings.TrimSpace(line)
 }

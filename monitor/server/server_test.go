@@ -176,7 +176,7 @@ func TestWhatTheServerForbidsIsUnknownAndNotZero(t *testing.T) {
 			assert.Contains(t, g.Why, "NOPERM")
 		}
 		assert.Equal(t, []string{"CONFIG GET timeout", "CONFIG GET tcp-keepalive"}, sources)
-		assert.Contains(t, got.String(), "timeout ?, tcp-keepalive ?; not told: CONFIG GET timeout, CONFIG GET tcp-keepalive")
+		assert.Contains(t, got.String(), "timeout ?, tcp-keepalive ?; not reported: CONFIG GET timeout, CONFIG GET tcp-keepalive")
 
 		got, err = server.Get(bg, dial(t, user(s, "noinfo")))
 		require.NoError(t, err)

@@ -218,7 +218,7 @@ func shown(lines []string) string {
 var place = regexp.MustCompile(`^\s*\S+\.go:\d+: `)
 
 func (r *report) skip(in, name string, output []string) {
-	why := "no reason is told"
+	why := "no reason given"
 	for _, line := range output {
 		if place.MatchString(line) {
 			why = strings.TrimSpace(place.ReplaceAllString(line, ""))

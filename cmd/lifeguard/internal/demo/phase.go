@@ -24,7 +24,7 @@ var phases = []phase{
 	{"INCR while requests and replies get lost", 3, showChaos},
 	{"A pool that nobody needs any more", 1, showIdle},
 	{"Connections that grow old", 1, showAge},
-	{"Connections that are silent", 2, showHeartbeat},
+	{"Connections that are idle for too long", 2, showHeartbeat},
 	{"A pool that is about to be exhausted", 1, showAlert},
 }
 

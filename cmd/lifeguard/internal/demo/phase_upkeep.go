@@ -142,7 +142,7 @@ func showHeartbeat(ctx context.Context, d *demo, budget time.Duration) error {
 	if err != nil {
 		return stopped(ctx, err)
 	}
-	d.sayf("A load balancer cuts what is silent for %v. Two clients have %d idle connections each; nobody calls:", ms(silence), size)
+	d.sayf("A load balancer closes connections that are idle for %v. Two clients have %d idle connections each; nobody calls:", ms(silence), size)
 	var cut [2]int
 	var wg sync.WaitGroup
 	for i, p := range proxies {
@@ -153,7 +153,7 @@ func showHeartbeat(ctx context.Context, d *demo, budget time.Duration) error {
 		return nil
 	}
 	if cut[1] > 0 {
-		return fmt.Errorf("%d connections with a heartbeat of %v were silent for %v", cut[1], silence/8, silence)
+		return fmt.Errorf("%d connections with a heartbeat of %v were idle for %v", cut[1], silence/8, silence)
 	}
 	d.sayf("%d of the bare client's are cut. None of the managed client's is: each gets a PING after %v of silence.", cut[0], ms(silence/8))
 	d.note("heartbeat: %d of %d idle connections of the bare client were cut, 0 of %d of the managed one", cut[0], size, size)

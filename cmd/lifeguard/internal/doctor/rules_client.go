@@ -325,7 +325,7 @@ func clientRules(e Effective) []Finding {
 	if !e.Managed {
 		if e.MaxRetries > 0 {
 			add(Finding{ID: "retries", Severity: Note, What: fmt.Sprintf("go-redis repeats commands that may have been carried out (MaxRetries %d)", e.MaxRetries),
-				Why:    "an INCR or an RPUSH whose reply got lost is carried out twice, and nobody is told",
+				Why:    "an INCR or an RPUSH whose reply got lost is executed twice, without an error",
 				Change: or("managed.NewClient(opt)   (repeats only what is safe, and says where the outcome is unknown)", goLine("MaxRetries", -1, "max_retries=-1"))})
 		}
 		if !e.ContextTimeout {

@@ -106,7 +106,7 @@ func keepalive(s server.Sample) (Finding, bool) {
 			Change: serverLine("tcp-keepalive", 300)}, true
 	case d > 10*time.Minute:
 		return Finding{ID: "tcp-keepalive", Severity: Note, What: "tcp-keepalive is " + show.Seconds(d),
-			Why:    "load balancers and firewalls forget connections that are silent for 5 to 15 minutes, and a dead client is noticed late",
+			Why:    "load balancers and firewalls drop connections that are idle for 5 to 15 minutes, and a dead client is noticed late",
 			Change: serverLine("tcp-keepalive", 300)}, true
 	}
 	return Finding{ID: "tcp-keepalive", What: fmt.Sprintf("tcp-keepalive is %s: dead clients are noticed", show.Seconds(d))}, true
@@ -221,7 +221,7 @@ func listRules(all []serverside.Client, e Effective) []Finding {
 			change = "yours have one; find out whose they are: lifeguard clients --group addr"
 		}
 		out = append(out, Finding{ID: "unnamed-connections", Severity: Note, What: fmt.Sprintf("%d of %s have no name", unnamed, show.Count(normal, "connection")),
-			Why:    "when there are too many, nobody can tell whose they are",
+			Why:    "when there are too many, nobody knows whose they are",
 			Change: change})
 	}
 	if blocked > 0 {
