@@ -224,8 +224,8 @@ async function act(what) {
   try {
     const answer = await fetch('?do=' + what, { method: 'POST' });
     if (!answer.ok) { toast('Refused: ' + (await answer.text()).trim()); return; }
-    const { ended } = await answer.json();
-    toast(many(ended, 'connection') + ' closed.');
+    const { closed } = await answer.json();
+    toast(many(closed, 'connection') + ' closed.');
   } catch {
     toast('The server does not answer.');
   }
