@@ -45,18 +45,8 @@ func (n *Node) mayWait() bool {
 	if n.raw.Load() > 0 || n.pushes.Load() > 0 || n.Health() != hooks.Healthy {
 		return true
 	}
-	if n.surelyIdle() {
-		return false
-	}
 	now := n.Main()
 	return now.Idle == 0 && now.Total < n.Client().Options().PoolSize
-}
-
-// surelyIdle reports whether the main pool certainly has an idle connection. It costs next to
-// nothing, unlike go-redis's own count, and returns false if it is close.
-func (n *Node) surelyIdle() bool {
-	wanted := n.main.now.Load() + n.pipeline.now.Load() + n.pinned.Load() + int64(n.sweeping.Load())
-	return !n.strays.Load() && n.mains.Load() > wanted
 }
 
 // take makes the visit; why is not empty if the connection has yet to answer a PING.
