@@ -1,6 +1,7 @@
 package managed_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"sync"
@@ -48,6 +49,36 @@ func TestInAClusterCommandsOfSeveralKeysAreDirect(t *testing.T) {
 	require.EqualValues(t, 2, w.batches.Load())
 	require.NoError(t, a.Close())
 	require.ErrorIs(t, a.Get(ctx, "k").Err(), redis.ErrClosed)
+}
+
+// A caller gives up while go-redis pauses before it follows a MOVED. It then gives the error
+// of the batch's ctx to all commands, also to those that were answered.
+func TestInAClusterACallerWhoGivesUpHasNoAnsweredCommandOfItsBatchSentAgain(t *testing.T) {
+	cluster := redistest.StartCluster(t, "redis-server", 3, 0)
+	first, second := cluster.Master(0), cluster.Master(1)
+	opt := cluster.Options()
+	opt.MinRetryBackoff, opt.MaxRetryBackoff = time.Second, time.Second
+	opt.ClusterSlots = func(context.Context) ([]redis.ClusterSlot, error) { // which is wrong for the second key
+		return []redis.ClusterSlot{{Start: 0, End: 16383, Nodes: []redis.ClusterNode{{Addr: first.Addr()}}}}, nil
+	}
+	c := clusterClient(t, opt)
+	a := managed.AlwaysBatch(c.Adaptive(managed.WithBatchDelay(50 * time.Millisecond)))
+	answered, moved := cluster.Key(0, "answered"), cluster.Key(1, "moved")
+	require.NoError(t, c.Set(t.Context(), cluster.Key(0, "connected"), 1, 0).Err())
+	short, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	var all sync.WaitGroup
+	var err error
+	all.Go(func() { err = a.Incr(context.Background(), answered).Err() })
+	all.Go(func() { _ = a.Incr(short, moved).Err() })
+	redistest.Eventually(t, "the first is executed", soon, func() bool { return first.Admin().Exists(t.Context(), answered).Val() == 1 })
+	cancel()
+	all.Wait()
+	require.Equal(t, "1", first.Admin().Get(t.Context(), answered).Val(), "executed once")
+	if err != nil {
+		require.ErrorIs(t, err, retry.ErrUnknownOutcome)
+	}
+	require.Equal(t, redis.Nil, second.Admin().Get(t.Context(), moved).Err())
 }
 
 func TestInAClusterUnderKillsNothingIsCarriedOutTwiceOrLostInSilence(t *testing.T) {

@@ -65,15 +65,16 @@ func TestIdleConnectionsAreUsedInTurn(t *testing.T) {
 
 func TestAClusterWithoutRedirectsFollowsMovedAsAnAttempt(t *testing.T) {
 	cluster := redistest.StartCluster(t, "redis-server", 3, 0)
+	wrong, owner := cluster.Master(0), cluster.Master(1) // of the key
 	options := func() *redis.ClusterOptions {
 		opt, asked := cluster.Options(), new(atomic.Int64)
 		opt.MaxRedirects = -1
 		opt.ClusterSlots = func(ctx context.Context) ([]redis.ClusterSlot, error) {
-			owner := cluster.Master(1) // of the key
+			of := owner
 			if asked.Add(1) == 1 {
-				owner = cluster.Master(0)
+				of = wrong
 			}
-			return []redis.ClusterSlot{{Start: 0, End: 16383, Nodes: []redis.ClusterNode{{Addr: owner.Addr()}}}}, nil
+			return []redis.ClusterSlot{{Start: 0, End: 16383, Nodes: []redis.ClusterNode{{Addr: of.Addr()}}}}, nil
 		}
 		return opt
 	}

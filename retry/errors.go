@@ -178,6 +178,16 @@ func (e *unreadError) Error() string {
 func (e *unreadError) Unwrap() error { return e.err }
 func (e *unreadError) Unsent() bool  { return false }
 
+// stampedError is the error of a ctx that go-redis may have assigned to a command that was sent, and
+// even answered, see reach. By itself the error of a ctx says that nothing was sent.
+type stampedError struct{ err error }
+
+func (e *stampedError) Error() string   { return e.err.Error() }
+func (e *stampedError) Unwrap() error   { return e.err }
+func (e *stampedError) Unsent() bool    { return false }
+func (e *stampedError) Timeout() bool   { return errtext.IsTimeout(e.err) }
+func (e *stampedError) Temporary() bool { return e.Timeout() }
+
 // mapError is a failure to load the slot map: the caller's own command was not sent. Like nodeError
 // it keeps a cluster from retrying by itself.
 type mapError struct{ real error }

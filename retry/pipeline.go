@@ -303,7 +303,7 @@ func (c *pipeCall) assess(body []redis.Cmder, at []int) bool {
 		f := c.h.judge(c.ctx, err, c.cut)
 		if c.h.fanout.Load() {
 			if !c.tx && c.reach.stamped(err) { // a transaction is sent to one node, as a whole
-				f = failure{err: err, outcome: Unknown}
+				f = failure{err: &stampedError{err}, outcome: Unknown}
 			}
 			f = c.h.understandFan(cmd, f)
 		}

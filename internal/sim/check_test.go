@@ -78,10 +78,6 @@ func (r *run) checkResults() {
 			unknown = res.Err != nil && retry.OutcomeOf(res.Err) == retry.Unknown
 		}
 		name, reply, err := fmt.Sprint(res.Cmd[0]), res.Reply, res.Err
-		what := name
-		if r.Servers == "cluster" && res.Call.Kind == "adaptive" {
-			what = "adaptive in a cluster"
-		}
 		var said redis.Error
 		if len(e.Runs) > 0 && !unknown && errors.As(err, &said) && said.Error() == e.Runs[0] {
 			reply, err = e.Runs[0], nil // an error reply of its own
@@ -93,11 +89,11 @@ func (r *run) checkResults() {
 		case e.Writes > 1 && res.Call.Kind == "lease":
 			r.fail("repeated", res.Call.Kind, res.Token, 0, "%s was written %d times", name, e.Writes)
 		case len(e.Runs) > 1 && !repeatable(res.Cmd):
-			r.fail("twice", what, res.Token, 0, "%s was executed %d times", name, len(e.Runs))
+			r.fail("twice", name, res.Token, 0, "%s was executed %d times", name, len(e.Runs))
 		case err == nil && len(e.Runs) == 0 && !(name == "blpop" && reply == text(nil)):
 			r.fail("lost", name, res.Token, 0, "%s was told to be done and never executed", name)
 		case err == nil && len(e.Runs) > 0 && reply != e.Runs[0]:
-			r.fail("false-reply", what, res.Token, 0, "%s replied %s to its caller; it was executed %d times, first with %s", name, reply, len(e.Runs), e.Runs[0])
+			r.fail("false-reply", name, res.Token, 0, "%s replied %s to its caller; it was executed %d times, first with %s", name, reply, len(e.Runs), e.Runs[0])
 		case err != nil && !unknown && len(e.Runs) > 0:
 			r.fail("false-error", res.Call.Kind+" "+name, res.Token, 0, "%s was executed, and its error does not say that it may have been: %v", name, err)
 		case unknown && len(e.Runs) == 0 && retry.Applied(err):

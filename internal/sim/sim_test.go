@@ -30,8 +30,6 @@ var (
 var known = []string{
 	"unknown-unsent of adaptive",                      // its ctx ends while its batch waits for a handshake
 	"killed-healthy of suspected: another connection", // without the kernel's word one that its server does not read is like a dead one
-	"twice of adaptive in a cluster",                  // its slot moves while a batch is on its way: not understood yet, see seed 202611263757
-	"false-reply of adaptive in a cluster",            // the same
 	"numbers of cluster",                              // a node that left the cluster while its server was down
 }
 
