@@ -53,7 +53,6 @@ type Conn struct {
 	reads    limit
 	seat     func() // gives back its place in the connection limit
 	closed   atomic.Bool
-	counted  atomic.Bool // in Node.mains
 }
 
 // ending is why a connection ends; the first reason counts.
@@ -187,9 +186,6 @@ func (c *Conn) follow(b []byte) {
 	}
 	if uint32(s.state) != c.state.Load() {
 		c.state.Store(uint32(s.state))
-		if s.state&command.PubSub != 0 {
-			c.uncount() // it is never idle
-		}
 	}
 }
 
@@ -241,8 +237,8 @@ func (c *Conn) Read(b []byte) (int, error) {
 		fl := c.flags.Load()
 		if fl&fRead == 0 {
 			c.set(fRead)
-			if c.pool.CompareAndSwap(0, uint32(c.node.poolOf(c.addr, len(b)))) {
-				c.sorted()
+			if c.pool.CompareAndSwap(0, uint32(c.node.poolOf(c.addr, len(b)))) && c.sentinel() {
+				c.seat() // those do not count
 			}
 			if fl&fReady == 0 {
 				c.refuses(b[:n])
@@ -423,7 +419,6 @@ func (c *Conn) Close() error {
 		}
 		return net.ErrClosed
 	}
-	c.uncount()
 	c.shaken(false)
 	if c.ended.Load() == nil && c.order.Load() == orderNone && c.flags.Load()&(fReady|fWrote) == fReady|fWrote {
 		c.node.t.cut.Add(1) // go-redis may have been unable to use a reply
@@ -432,26 +427,6 @@ func (c *Conn) Close() error {
 	err := c.Conn.Close()
 	c.seat() // not before: the server must never see one too many
 	return err
-}
-
-// sorted is called once its pool is known.
-func (c *Conn) sorted() {
-	switch hooks.Pool(c.pool.Load()) {
-	case hooks.PoolSentinel:
-		c.seat() // those do not count
-	case hooks.PoolMain:
-		c.node.mains.Add(1)
-		c.counted.Store(true)
-		if c.closed.Load() {
-			c.uncount()
-		}
-	}
-}
-
-func (c *Conn) uncount() {
-	if c.counted.CompareAndSwap(true, false) {
-		c.node.mains.Add(-1)
-	}
 }
 
 // sentinel reports whether it is a connection to a Sentinel.

@@ -165,9 +165,6 @@ func (s *scope) run(ctx context.Context, cmd redis.Cmder, watch bool) error {
 	if work && !s.watching {
 		n.main.enter()
 		defer n.main.leave()
-		if !client {
-			n.stray()
-		}
 	}
 	if work && h.Closed != nil && h.Closed() {
 		return redis.ErrClosed
@@ -230,13 +227,6 @@ func tookWrite(cmds []redis.Cmder) bool {
 		}
 	}
 	return false
-}
-
-// stray records that a Conn is used that is not a lease, or a transaction.
-func (n *Node) stray() {
-	if !n.strays.Load() {
-		n.strays.Store(true)
-	}
 }
 
 // since returns how long ago start was, 0 if the time was not measured.
@@ -378,9 +368,6 @@ func (s pipeScope) send(ctx context.Context, cmds []redis.Cmder, onLease bool) e
 	} else { // it has its connection, of the main pool, whose demand is counted already
 		n.pinned.Add(1)
 		defer n.pinned.Add(-1)
-		if !onLease && len(cmds) > 0 && !command.IsHandshake(cmds[0]) {
-			n.stray()
-		}
 	}
 	var err error
 	if h.Pipeline != nil {

@@ -61,10 +61,8 @@ type Node struct {
 	count    atomic.Int64 // of them
 	peakOpen peak         // of count, for the monitor
 	raw      atomic.Int64 // of them, those whose handshake is not over
-	mains    atomic.Int64 // of them, those of the main pool
 	pushes   atomic.Int64 // those over which a push frame has arrived
 	bornAt   atomic.Int64 // when the youngest was dialed
-	strays   atomic.Bool  // Conns that are no leases have been used: their use is not counted
 
 	pinned         atomic.Int64 // pipelines under way on Conns and transactions of callers
 	main, pipeline demand
