@@ -86,11 +86,7 @@ func TestAClusterWithoutRedirectsFollowsMovedAsAnAttempt(t *testing.T) {
 }
 
 func TestATransactionInAClusterIsSentAgainIfAllInItMayBe(t *testing.T) {
-	s := redistest.Start(t, "--cluster-enabled", "yes")
-	require.NoError(t, s.Admin().Do(t.Context(), "CLUSTER", "ADDSLOTSRANGE", 0, 16383).Err())
-	redistest.Eventually(t, "the cluster is up", soon, func() bool {
-		return bytes.Contains([]byte(s.Admin().ClusterInfo(t.Context()).Val()), []byte("cluster_state:ok"))
-	})
+	s := redistest.StartOneNodeCluster(t)
 	p := redistest.NewProxy(t, s.Addr())
 	options := func() *redis.ClusterOptions { // go-redis changes them
 		return &redis.ClusterOptions{ClusterSlots: func(context.Context) ([]redis.ClusterSlot, error) {

@@ -19,11 +19,7 @@ import (
 // for, and that one was not sent.
 func TestACommandWhoseOnConnectLosesAReplyIsExecutedOnce(t *testing.T) {
 	s := redistest.Start(t)
-	cluster := redistest.Start(t, "--cluster-enabled", "yes")
-	require.NoError(t, cluster.Admin().Do(t.Context(), "CLUSTER", "ADDSLOTSRANGE", 0, 16383).Err())
-	redistest.Eventually(t, "the cluster is up", soon, func() bool {
-		return bytes.Contains([]byte(cluster.Admin().ClusterInfo(t.Context()).Val()), []byte("cluster_state:ok"))
-	})
+	cluster := redistest.StartOneNodeCluster(t)
 	type set struct {
 		rdb redis.UniversalClient
 		p   *redistest.Proxy

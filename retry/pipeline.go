@@ -37,13 +37,7 @@ func (h *Hook) PipelineOf(ctx context.Context, cmds []redis.Cmder, next redis.Pr
 		return next(ctx, cmds)
 	}
 	if command.IsHandshake(cmds[0]) && allHandshake(cmds) {
-		err := next(ctx, cmds)
-		for _, cmd := range cmds {
-			if e := cmd.Err(); e != nil {
-				cmd.SetErr(handshake(cmd, e))
-			}
-		}
-		return handshake(cmds[0], err)
+		return handshakePipeline(cmds, next(ctx, cmds))
 	}
 	if err := h.invalid; err != nil {
 		return fail(cmds, err)
