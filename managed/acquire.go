@@ -12,8 +12,8 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/lifeguard-redis/lifeguard/hooks"
+	"github.com/lifeguard-redis/lifeguard/internal/attempt"
 	"github.com/lifeguard-redis/lifeguard/internal/conntrack"
-	"github.com/lifeguard-redis/lifeguard/retry"
 )
 
 // ErrSelfDeadlock is returned by an Acquire that could only wait for a lease that its own caller
@@ -110,7 +110,7 @@ func (u *unit) acquire(ctx context.Context, own *handle, rdb *redis.Client, try 
 			u.meter.gaveUp(waited)
 			return nil, u.exhausted(err, waited)
 		}
-		return nil, retry.Ended(wait, err)
+		return nil, attempt.Ended(wait, err)
 	}
 	l.id = lastLease.Add(1)
 	l.start = l.tracked.Taken()

@@ -12,6 +12,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/lifeguard-redis/lifeguard/hooks"
+	"github.com/lifeguard-redis/lifeguard/internal/attempt"
 	"github.com/lifeguard-redis/lifeguard/internal/conntrack"
 	"github.com/lifeguard-redis/lifeguard/retry"
 )
@@ -117,7 +118,7 @@ func (l *lease) End(ctx context.Context, w conntrack.Watch, err error) error {
 		return ErrReleased
 	}
 	if err != nil && retry.OutcomeOf(err) != retry.Answered {
-		err = retry.Ended(l.ctx, retry.Ended(ctx, err))
+		err = attempt.Ended(l.ctx, attempt.Ended(ctx, err))
 	}
 	return err
 }

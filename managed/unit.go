@@ -9,6 +9,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/lifeguard-redis/lifeguard/hooks"
+	"github.com/lifeguard-redis/lifeguard/internal/attempt"
 	"github.com/lifeguard-redis/lifeguard/internal/command"
 	"github.com/lifeguard-redis/lifeguard/internal/conntrack"
 	"github.com/lifeguard-redis/lifeguard/internal/upkeep"
@@ -149,7 +150,7 @@ func (u *unit) processInner(ctx context.Context, cmd redis.Cmder, next redis.Pro
 // transaction, whatever it returns; but it does repeat its WATCH.
 func processAlone(ctx context.Context, cmd redis.Cmder, next redis.ProcessHook) error {
 	if cmd.Name() != "watch" {
-		ctx = retry.Alone(ctx)
+		ctx = attempt.With(ctx, attempt.Alone)
 	}
 	return next(ctx, cmd)
 }

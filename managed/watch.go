@@ -8,6 +8,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/lifeguard-redis/lifeguard/hooks"
+	"github.com/lifeguard-redis/lifeguard/internal/attempt"
 	"github.com/lifeguard-redis/lifeguard/internal/conntrack"
 	"github.com/lifeguard-redis/lifeguard/retry"
 )
@@ -79,7 +80,7 @@ func watch(ctx context.Context, r *retry.Hook, users *conntrack.Users, do watchF
 		args = append(args, k)
 	}
 	cmd := redis.NewStatusCmd(ctx, args...)
-	attempt := conntrack.WatchContext
+	ctxOf := conntrack.WatchContext
 	if users.Any() {
 		var err error
 		if seen, err = beginWatch(ctx, cmd, users); seen == nil {
@@ -87,13 +88,13 @@ func watch(ctx context.Context, r *retry.Hook, users *conntrack.Users, do watchF
 		}
 		defer seen.stop()
 		ctx = seen.ctx
-		attempt = func(ctx context.Context) context.Context {
+		ctxOf = func(ctx context.Context) context.Context {
 			return conntrack.Quiet(conntrack.WatchContext(ctx), &seen.over)
 		}
 	}
 	var result error
-	err := r.ProcessHarmless(ctx, cmd, func(ctx context.Context, _ redis.Cmder) error {
-		result = conntrack.Reveal(do(attempt(ctx), run, keys...))
+	err := r.Process(attempt.With(ctx, attempt.Harmless), cmd, func(ctx context.Context, _ redis.Cmder) error {
+		result = conntrack.Reveal(do(ctxOf(ctx), run, keys...))
 		switch {
 		case entered:
 			return nil

@@ -159,15 +159,6 @@ func (e *waitError) Unwrap() []error { return []error{e.ctx, e.last} }
 func (e *waitError) Timeout() bool   { return errtext.IsTimeout(e.ctx) }
 func (e *waitError) Temporary() bool { return e.Timeout() }
 
-// endedError is the failure of a command whose ctx ended while it was in flight. On the network
-// that is an i/o timeout.
-type endedError struct{ ctx, cause error }
-
-func (e *endedError) Error() string   { return fmt.Sprintf("%v: %v", e.ctx, e.cause) }
-func (e *endedError) Unwrap() []error { return []error{e.ctx, e.cause} }
-func (e *endedError) Timeout() bool   { return errtext.IsTimeout(e.ctx) || errtext.IsTimeout(e.cause) }
-func (e *endedError) Temporary() bool { return e.Timeout() }
-
 // unreadError is the error of the commands that follow one whose reply could not be parsed: their
 // replies were not read.
 type unreadError struct{ err error }

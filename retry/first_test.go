@@ -8,6 +8,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/lifeguard-redis/lifeguard/internal/attempt"
 	"github.com/lifeguard-redis/lifeguard/internal/redistest"
 	"github.com/lifeguard-redis/lifeguard/retry"
 )
@@ -22,7 +23,7 @@ func TestAPipelineWithFirstIsOneAttemptAndAfterGoesOnWithEachCommand(t *testing.
 	f.reply("incr", 1, redistest.CutBefore)
 	pipe := rdb.Pipeline()
 	get, incr := pipe.Get(ctx, "k"), pipe.Incr(ctx, "n")
-	if _, err := pipe.Exec(retry.First(ctx)); err == nil {
+	if _, err := pipe.Exec(attempt.With(ctx, attempt.First)); err == nil {
 		t.Fatal("the reply was not lost")
 	}
 	for _, cmd := range []redis.Cmder{get, incr} {
@@ -34,10 +35,10 @@ func TestAPipelineWithFirstIsOneAttemptAndAfterGoesOnWithEachCommand(t *testing.
 		t.Errorf("%+v, before: %+v", d, before)
 	}
 
-	if err := rdb.Process(retry.After(ctx, get.Err()), get); err != redis.Nil {
+	if err := rdb.Process(attempt.After(ctx, get.Err()), get); err != redis.Nil {
 		t.Errorf("a read is not sent again: %v", err)
 	}
-	err := rdb.Process(retry.After(ctx, incr.Err()), incr)
+	err := rdb.Process(attempt.After(ctx, incr.Err()), incr)
 	var unknown *retry.UnknownOutcomeError
 	if !errors.As(err, &unknown) || unknown.Attempts != 1 {
 		t.Errorf("INCR: %v, %+v", err, unknown)
@@ -57,13 +58,13 @@ func TestAfterAnAnswerOrTheEndOfItsCtxNothingIsSent(t *testing.T) {
 	ctx := within(t, 10*time.Second)
 	rdb.Ping(ctx)
 	answer := rdb.Do(ctx, "no-such-command").Err()
-	if err := rdb.Process(retry.After(ctx, answer), redis.NewIntCmd(ctx, "incr", "n")); err != answer {
+	if err := rdb.Process(attempt.After(ctx, answer), redis.NewIntCmd(ctx, "incr", "n")); err != answer {
 		t.Errorf("%v, not %v", err, answer)
 	}
 	over, cancel := context.WithCancel(ctx)
 	cancel()
 	lost := &typedError{error: errors.New("lost")}
-	if err := rdb.Process(retry.After(over, lost), redis.NewStringCmd(ctx, "get", "n")); !errors.Is(err, lost) {
+	if err := rdb.Process(attempt.After(over, lost), redis.NewStringCmd(ctx, "get", "n")); !errors.Is(err, lost) {
 		t.Errorf("%v, not %v", err, lost)
 	}
 	if n := s.Admin().Exists(ctx, "n").Val(); n != 0 {
@@ -90,12 +91,12 @@ func TestAbandonedIsUnknownForWritesOnly(t *testing.T) {
 
 func TestMarkedKnowsTheMarks(t *testing.T) {
 	ctx := context.Background()
-	for _, m := range []context.Context{retry.Never(ctx), retry.Bound(ctx), retry.Idempotent(retry.First(ctx))} {
-		if !retry.Marked(m) {
+	for _, m := range []context.Context{retry.Never(ctx), retry.Bound(ctx), retry.Idempotent(attempt.With(ctx, attempt.First))} {
+		if !attempt.Marked(m) {
 			t.Error("a mark is not seen")
 		}
 	}
-	if retry.Marked(ctx) || retry.Marked(retry.First(ctx)) {
+	if attempt.Marked(ctx) || attempt.Marked(attempt.With(ctx, attempt.First)) {
 		t.Error("a mark is seen that is none")
 	}
 }

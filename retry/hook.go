@@ -9,8 +9,10 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/lifeguard-redis/lifeguard/internal/command"
 	"github.com/redis/go-redis/v9"
+
+	"github.com/lifeguard-redis/lifeguard/internal/attempt"
+	"github.com/lifeguard-redis/lifeguard/internal/command"
 )
 
 // Hook repeats commands according to a Policy. Add it before all other hooks of the client, so that
@@ -78,8 +80,8 @@ func (h *Hook) Process(ctx context.Context, cmd redis.Cmder, next redis.ProcessH
 	if h.invalid != nil {
 		return h.invalid
 	}
-	if a, ok := ctx.(*after); ok {
-		f := h.understand(a.Context, cmd, a.err, h.cutSoFar())
+	if a, ok := ctx.(*attempt.Continued); ok {
+		f := h.understand(a.Context, cmd, a.Failed, h.cutSoFar())
 		if f.outcome == NotSent {
 			h.record(f) // what was sent was recorded with its pipeline
 		}
@@ -91,7 +93,7 @@ func (h *Hook) Process(ctx context.Context, cmd redis.Cmder, next redis.ProcessH
 	h.count.calls.Add(1)
 	h.policy.Budget.deposit(1)
 	if h.fanout.Load() && command.RunsScript(cmd) {
-		ctx = with(ctx, markScript)
+		ctx = attempt.With(ctx, attempt.Script)
 	}
 	if h.policy.PerAttempt > 0 || !h.breaker.clean() {
 		return h.process(ctx, cmd, next, h.once(ctx, cmd, next))
@@ -113,12 +115,6 @@ func (h *Hook) Process(ctx context.Context, cmd redis.Cmder, next redis.ProcessH
 	return h.process(ctx, cmd, next, f)
 }
 
-// ProcessHarmless is Process for a command that changes nothing on the server beyond its
-// connection, such as WATCH: it is repeated like a read, and its outcome is never unknown.
-func (h *Hook) ProcessHarmless(ctx context.Context, cmd redis.Cmder, next redis.ProcessHook) error {
-	return h.Process(with(ctx, markHarmless), cmd, next)
-}
-
 // progress counts what one call has done so far.
 type progress struct {
 	tries int // attempts
@@ -135,7 +131,7 @@ func (h *Hook) process(ctx context.Context, cmd redis.Cmder, next redis.ProcessH
 		return f.err
 	}
 	p := progress{tries: 1}
-	marks := marksOf(ctx)
+	marks := attempt.MarksOf(ctx)
 	var unsure error // error of an earlier attempt that may have been executed
 	for f.kind != final && h.mayGoOn(ctx, cmd, f, marks) {
 		a := Attempt{Command: command.DisplayName(cmd), Commands: 1, Safety: h.safety(cmd)}
@@ -262,29 +258,13 @@ func (h *Hook) judge(ctx context.Context, err error, cut uint64) failure {
 	if f.node && h.nodes != nil && hasNoNodes(f.err) && h.nodes() == 0 {
 		f.kind, f.node = final, false // the client was given no nodes, and waiting brings none
 	}
-	if f.outcome != Answered && f.kind != final && expired(ctx) && marksOf(ctx)&markFirst == 0 { // a batch belongs to no single caller
-		f.err = Ended(ctx, f.err)
+	if f.outcome != Answered && f.kind != final && attempt.Expired(ctx) && attempt.MarksOf(ctx)&attempt.First == 0 { // a batch belongs to no single caller
+		f.err = attempt.Ended(ctx, f.err)
 		if f.outcome == Unknown {
 			f.node = false // the caller's own limit says nothing about the node
 		}
 	}
 	return f
-}
-
-// Ended adds the error of ctx to err, if ctx has ended: on the network that is an i/o
-// timeout. errors.Is and errors.As find both.
-func Ended(ctx context.Context, err error) error {
-	if err == nil || !expired(ctx) {
-		return err
-	}
-	cause := ctx.Err()
-	if cause == nil {
-		cause = context.DeadlineExceeded // its timer is late
-	}
-	if errors.Is(err, cause) {
-		return err
-	}
-	return &endedError{cause, err}
 }
 
 // understand is judge for a single command.
@@ -324,8 +304,8 @@ func (h *Hook) understandFan(cmd redis.Cmder, f failure) failure {
 }
 
 // mayGoOn decides whether a single command may be sent again after f.
-func (h *Hook) mayGoOn(ctx context.Context, cmd redis.Cmder, f failure, m mark) bool {
-	if m&markBound != 0 || expired(ctx) {
+func (h *Hook) mayGoOn(ctx context.Context, cmd redis.Cmder, f failure, m attempt.Mark) bool {
+	if m&attempt.Bound != 0 || attempt.Expired(ctx) {
 		return false
 	}
 	if f.outcome == NotSent {
@@ -338,17 +318,17 @@ func (h *Hook) mayGoOn(ctx context.Context, cmd redis.Cmder, f failure, m mark) 
 }
 
 // mayRepeat decides for a command that may have been executed.
-func (h *Hook) mayRepeat(cmd redis.Cmder, m mark) bool {
-	if m&markNever != 0 || cmd.NoRetry() {
+func (h *Hook) mayRepeat(cmd redis.Cmder, m attempt.Mark) bool {
+	if m&attempt.Never != 0 || cmd.NoRetry() {
 		return false
 	}
-	if m&markHarmless != 0 {
+	if m&attempt.Harmless != 0 {
 		return true
 	}
 	if command.IsBound(cmd) {
 		return false
 	}
-	if m&markIdempotent != 0 {
+	if m&attempt.Idempotent != 0 {
 		return true
 	}
 	switch h.safety(cmd) {
@@ -361,8 +341,8 @@ func (h *Hook) mayRepeat(cmd redis.Cmder, m mark) bool {
 }
 
 // mayAskAgain: the server refused it, for now.
-func (h *Hook) mayAskAgain(cmd redis.Cmder, f failure, m mark) bool {
-	if m&markNever != 0 || cmd.NoRetry() {
+func (h *Hook) mayAskAgain(cmd redis.Cmder, f failure, m attempt.Mark) bool {
+	if m&attempt.Never != 0 || cmd.NoRetry() {
 		return false
 	}
 	if f.reason == ReasonMoved && !h.cluster {
@@ -371,19 +351,19 @@ func (h *Hook) mayAskAgain(cmd redis.Cmder, f failure, m mark) bool {
 	n := command.NameOf(cmd)
 	switch {
 	case command.RunsScript(cmd):
-		return m&markIdempotent != 0 || isServersOwn(f.err.Error(), cmd.Args())
+		return m&attempt.Idempotent != 0 || isServersOwn(f.err.Error(), cmd.Args())
 	case n == "cluster|setslot":
 		return f.reason != ReasonNoReplicas // Valkey: the replicas may have done it
 	case n == "xread" && f.reason == ReasonUnblocked:
 		return h.safety(cmd) != Unsafe
 	}
-	return m&markHarmless != 0 || !command.IsBound(cmd)
+	return m&attempt.Harmless != 0 || !command.IsBound(cmd)
 }
 
 // tellsLess reports whether the reply of a repetition may be another one than that
 // of the first attempt. mixed: other writes of its keys were repeated with it.
-func (h *Hook) tellsLess(cmd redis.Cmder, err error, m mark, mixed bool) bool {
-	return m&markIdempotent == 0 && !h.policy.IgnoreCounts && h.safety(cmd) == IdempotentState &&
+func (h *Hook) tellsLess(cmd redis.Cmder, err error, m attempt.Mark, mixed bool) bool {
+	return m&attempt.Idempotent == 0 && !h.policy.IgnoreCounts && h.safety(cmd) == IdempotentState &&
 		(mixed || !command.ClassOf(cmd).Proof.Given(cmd, err))
 }
 
@@ -394,14 +374,4 @@ func (h *Hook) safety(cmd redis.Cmder) Safety {
 		return Unsafe
 	}
 	return s
-}
-
-// expired reports whether the caller's own time is over. Timers may be late, so
-// the clock is asked, too.
-func expired(ctx context.Context) bool {
-	if ctx.Err() != nil {
-		return true
-	}
-	d, ok := ctx.Deadline()
-	return ok && !time.Now().Before(d)
 }

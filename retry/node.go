@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"io"
 
-	"github.com/lifeguard-redis/lifeguard/internal/command"
 	"github.com/redis/go-redis/v9"
+
+	"github.com/lifeguard-redis/lifeguard/internal/attempt"
+	"github.com/lifeguard-redis/lifeguard/internal/command"
 )
 
 // Attach adds a new hook to a client. It runs inside the hooks that were added before, so call it
@@ -89,7 +91,7 @@ func (n *nodeHook) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 			return handshake(cmd, next(ctx, cmd))
 		}
 		err := n.process(ctx, cmd, next)
-		if err == nil || err == redis.Nil || marksOf(ctx)&markAlone == 0 {
+		if err == nil || err == redis.Nil || attempt.MarksOf(ctx)&attempt.Alone == 0 {
 			return err
 		}
 		return n.finalOne(ctx, cmd, err)
@@ -125,7 +127,7 @@ func (n *nodeHook) process(ctx context.Context, cmd redis.Cmder, next redis.Proc
 func (n *nodeHook) finalOne(ctx context.Context, cmd redis.Cmder, err error) error {
 	f := judge(err)
 	if f.outcome != Answered {
-		f.err = Ended(ctx, f.err)
+		f.err = attempt.Ended(ctx, f.err)
 	}
 	if f.outcome == Unknown {
 		return n.h.unknown(ctx, cmd, f.err, 1)
@@ -137,7 +139,7 @@ func (n *nodeHook) finalOne(ctx context.Context, cmd redis.Cmder, err error) err
 // running the script again. It hides only the errors of commands that the outer hook sent, because
 // the outer hook restores them.
 func hideScript(ctx context.Context, cmd redis.Cmder, err error) error {
-	if err == nil || err == redis.Nil || marksOf(ctx)&markScript == 0 || !isAnswer(err) {
+	if err == nil || err == redis.Nil || attempt.MarksOf(ctx)&attempt.Script == 0 || !isAnswer(err) {
 		return err
 	}
 	if s := err.Error(); !misleads(s) || isServersOwn(s, cmd.Args()) {
@@ -163,7 +165,7 @@ func (n *nodeHook) hide(ctx context.Context, cmd redis.Cmder, err error) error {
 		return err
 	}
 	real := reveal(err)
-	return &nodeError{real: Ended(ctx, real), unknown: OutcomeOf(real) == Unknown && n.h.safety(cmd) != ReadOnly}
+	return &nodeError{real: attempt.Ended(ctx, real), unknown: OutcomeOf(real) == Unknown && n.h.safety(cmd) != ReadOnly}
 }
 
 // asksForMap reports whether cmd is one that a cluster sends to load its slot map, before it sends

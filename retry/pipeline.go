@@ -6,8 +6,10 @@ import (
 	"strings"
 	"sync/atomic"
 
-	"github.com/lifeguard-redis/lifeguard/internal/command"
 	"github.com/redis/go-redis/v9"
+
+	"github.com/lifeguard-redis/lifeguard/internal/attempt"
+	"github.com/lifeguard-redis/lifeguard/internal/command"
 )
 
 // errUnanswered marks a command of a pipeline until its reply is read. go-redis assigns the error
@@ -63,7 +65,7 @@ type pipeCall struct {
 	body  []redis.Cmder // without
 	tx    bool
 	own   func() bool
-	marks mark
+	marks attempt.Mark
 	cut   uint64 // cutSoFar before the attempt
 	reach *reach // set for a client of several nodes
 
@@ -78,12 +80,12 @@ func (c *pipeCall) run() error {
 		return reveal(err)
 	}
 	p := progress{tries: 1}
-	c.marks = marksOf(c.ctx)
-	if c.marks&markFirst != 0 {
+	c.marks = attempt.MarksOf(c.ctx)
+	if c.marks&attempt.First != 0 {
 		return reveal(err)
 	}
 	c.unsure = make([]error, len(c.body))
-	for !expired(c.ctx) {
+	for !attempt.Expired(c.ctx) {
 		again, f, a := c.choose()
 		if len(again) == 0 {
 			break
@@ -186,7 +188,7 @@ func worst(ctx context.Context, cmds []redis.Cmder) failure {
 	w := failure{outcome: NotSent}
 	for _, cmd := range cmds {
 		f := judge(cmd.Err())
-		if f.node && !(expired(ctx) && f.outcome == Unknown) {
+		if f.node && !(attempt.Expired(ctx) && f.outcome == Unknown) {
 			return f
 		}
 		if f.outcome == Answered {
@@ -336,7 +338,7 @@ func (c *pipeCall) failed(i int) bool {
 // choose picks the commands to send again. It returns the failure that represents all of them: the
 // least certain one.
 func (c *pipeCall) choose() (again []int, f failure, a Attempt) {
-	if c.marks&markBound != 0 {
+	if c.marks&attempt.Bound != 0 {
 		return nil, f, a
 	}
 	var lostOnes, unsentOnes, refused []int
@@ -432,7 +434,7 @@ func (c *pipeCall) aborted() []int {
 		default:
 			return nil
 		}
-		if cmd.NoRetry() || c.marks&markNever != 0 {
+		if cmd.NoRetry() || c.marks&attempt.Never != 0 {
 			return nil
 		}
 		at = append(at, i)
@@ -475,7 +477,7 @@ func (c *pipeCall) mayRepeatAll(at []int) bool {
 			return false
 		}
 	}
-	return c.marks&markIdempotent != 0 || repeatable(c.body, at, c.h.safety)
+	return c.marks&attempt.Idempotent != 0 || repeatable(c.body, at, c.h.safety)
 }
 
 // inOrder keeps, of the commands that were refused for now, those that no later command on the same

@@ -5,9 +5,11 @@ import (
 	"errors"
 	"log/slog"
 
-	"github.com/lifeguard-redis/lifeguard/internal/command"
 	"github.com/redis/go-redis/v9"
 	"github.com/sony/gobreaker/v2"
+
+	"github.com/lifeguard-redis/lifeguard/internal/attempt"
+	"github.com/lifeguard-redis/lifeguard/internal/command"
 )
 
 // tell counts a retry and reports it.
@@ -33,7 +35,7 @@ func (h *Hook) tell(ctx context.Context, a Attempt) {
 // unknown makes the error of a command that may have been executed. For a read the outcome does not
 // matter.
 func (h *Hook) unknown(ctx context.Context, cmd redis.Cmder, err error, tries int) error {
-	if h.safety(cmd) == ReadOnly || marksOf(ctx)&markHarmless != 0 {
+	if h.safety(cmd) == ReadOnly || attempt.MarksOf(ctx)&attempt.Harmless != 0 {
 		return err
 	}
 	if errors.Is(err, ErrUnknownOutcome) {
@@ -78,4 +80,11 @@ func (h *Hook) breakerChanged(node string, m move) {
 	case h.log != nil:
 		h.log.LogAttrs(context.Background(), slog.LevelInfo, "lifeguard/retry: breaker closed", slog.String("node", node))
 	}
+}
+
+// Abandoned returns the error of a command that may have been sent and whose caller stopped waiting
+// because of err: ErrUnknownOutcome, or, for a read, err itself. It is counted and logged like
+// other unknown outcomes.
+func (h *Hook) Abandoned(ctx context.Context, cmd redis.Cmder, err error) error {
+	return h.unknown(ctx, cmd, err, 1)
 }

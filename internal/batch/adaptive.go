@@ -10,6 +10,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/lifeguard-redis/lifeguard/internal/attempt"
 	"github.com/lifeguard-redis/lifeguard/internal/conntrack"
 	"github.com/lifeguard-redis/lifeguard/retry"
 )
@@ -67,7 +68,7 @@ const (
 
 // New makes an Adaptive.
 func New(c Config) *Adaptive {
-	a := &Adaptive{UniversalClient: c.Client, cfg: c, maker: commandMaker(), ctx: retry.First(context.Background())}
+	a := &Adaptive{UniversalClient: c.Client, cfg: c, maker: commandMaker(), ctx: attempt.With(context.Background(), attempt.First)}
 	a.minTime.Store(int64(leastMinTime + c.Settings.Delay))
 	a.threshold.Store(a.enough(false))
 	if c.Node != nil {
@@ -155,7 +156,7 @@ func (a *Adaptive) allows(ctx context.Context) bool {
 	if d, ok := ctx.Deadline(); ok && int64(time.Until(d)) < a.minTime.Load() {
 		return false
 	}
-	return !retry.Marked(ctx)
+	return !attempt.Marked(ctx)
 }
 
 // send sends a command in a batch and waits for its result. An error means that the caller must not
@@ -193,7 +194,7 @@ func (a *Adaptive) send(ctx context.Context, cmd redis.Cmder) error {
 
 // goOn continues after a failed first attempt.
 func (a *Adaptive) goOn(ctx context.Context, cmd redis.Cmder, first error) {
-	err := a.Process(conntrack.Quiet(retry.After(ctx, first), nil), cmd)
+	err := a.Process(conntrack.Quiet(attempt.After(ctx, first), nil), cmd)
 	if err != nil && hidesUnknown(first, err) { // refused on the way, because of CloseGracefully
 		cmd.SetErr(a.cfg.Retry.Abandoned(ctx, cmd, first))
 	}
