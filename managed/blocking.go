@@ -11,6 +11,7 @@ import (
 	"github.com/lifeguard-redis/lifeguard/hooks"
 	"github.com/lifeguard-redis/lifeguard/internal/command"
 	"github.com/lifeguard-redis/lifeguard/internal/conntrack"
+	"github.com/lifeguard-redis/lifeguard/internal/redisopt"
 )
 
 // WithBlockingPool gives blocking commands (BLPOP, XREAD BLOCK, WAIT ...) a separate pool of up to
@@ -66,10 +67,7 @@ func (u *unit) processBlocking(ctx context.Context, cmd redis.Cmder, next redis.
 
 // addBlockingPool gives the unit a second client for its blocking commands.
 func (u *unit) addBlockingPool(opt redis.Options, n int) error {
-	opt.PoolSize = n
-	opt.MinIdleConns, opt.MaxIdleConns, opt.MaxActiveConns, opt.MaxConcurrentDials = 0, 0, 0, 0
-	opt.PipelinePoolSize = -1
-	opt.ClientSideCache, opt.ClientSideCacheConfig = nil, nil
+	redisopt.Blocking(&opt, n)
 	b := &unit{core: u.core, retry: u.retry, make: u.make, inner: u.inner}
 	b.blocking.of = u
 	if err := b.build(opt); err != nil {
@@ -85,15 +83,16 @@ func (u *unit) addBlockingPool(opt redis.Options, n int) error {
 
 // addBlockingFailover is addBlockingPool for a server that is found through Sentinels.
 func (u *unit) addBlockingFailover(opt redis.FailoverOptions, n int) error {
-	opt.PoolSize = n
-	opt.MinIdleConns, opt.MaxIdleConns, opt.MaxActiveConns, opt.MaxConcurrentDials = 0, 0, 0, 0
-	opt.PipelinePoolSize = -1
-	like := failoverLike(&opt)
+	redisopt.BlockingFailover(&opt, n)
+	like, err := redisopt.OfFailover(&opt)
+	if err != nil {
+		return err
+	}
 	u.core.set.buffers.resize(like)
 	b := &unit{core: u.core, retry: u.retry}
 	b.blocking.of = u
 	b.on(u.core.tracker.NewFailoverNode(like, opt.SentinelAddrs...))
-	rdb, err := constructed(func() *redis.Client { return redis.NewFailoverClient(withNode(&opt, like)) })
+	rdb, err := redisopt.Construct(func() *redis.Client { return redis.NewFailoverClient(redisopt.Failover(&opt, like)) })
 	if err != nil {
 		return err
 	}

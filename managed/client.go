@@ -11,6 +11,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/lifeguard-redis/lifeguard/internal/conntrack"
+	"github.com/lifeguard-redis/lifeguard/internal/redisopt"
 	"github.com/lifeguard-redis/lifeguard/retry"
 )
 
@@ -38,7 +39,7 @@ type handle struct {
 // New makes a client. It opens nothing: connections are dialed when they are needed. opt is cloned,
 // never changed. Invalid options are an error that names the option and its value.
 func New(opt *redis.Options, opts ...Option) (*Client, error) {
-	if err := validate(opt); err != nil {
+	if err := redisopt.Validate(opt); err != nil {
 		return nil, err
 	}
 	core, err := newCore(opts, opt, false)
@@ -54,7 +55,7 @@ func New(opt *redis.Options, opts ...Option) (*Client, error) {
 		_ = core.close()
 		return nil, err
 	}
-	return &Client{Client: u.rdb, core: core, unit: u, own: &handle{}, users: u.users, through: u.hook, options: asGiven(u.rdb.Options(), opt)}, nil
+	return &Client{Client: u.rdb, core: core, unit: u, own: &handle{}, users: u.users, through: u.hook, options: redisopt.Given(u.rdb.Options(), opt)}, nil
 }
 
 // NewClient is New as a replacement for redis.NewClient: it panics where New returns an error.
@@ -70,7 +71,7 @@ func NewClient(opt *redis.Options, opts ...Option) *Client {
 // that a wrong address or password is noticed at once. ctx bounds that. Errors name the address,
 // never the password.
 func Open(ctx context.Context, url string, opts ...Option) (*Client, error) {
-	opt, err := parseURL(url)
+	opt, err := redisopt.ParseURL(url)
 	if err != nil {
 		return nil, err
 	}
@@ -146,3 +147,8 @@ func (c *Client) Close() error {
 }
 
 func (c *Client) closeNow() error { return c.core.close() }
+
+// Options returns the options that the client was made with, including go-redis's defaults, as
+// go-redis does: do not modify them. Nothing in them belongs to this client: another one can be
+// made from a copy.
+func (c *Client) Options() *redis.Options { return c.options }

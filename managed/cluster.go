@@ -3,7 +3,6 @@ package managed
 import (
 	"context"
 	"errors"
-	"fmt"
 	"sync"
 	"time"
 
@@ -11,6 +10,7 @@ import (
 
 	"github.com/lifeguard-redis/lifeguard/hooks"
 	"github.com/lifeguard-redis/lifeguard/internal/conntrack"
+	"github.com/lifeguard-redis/lifeguard/internal/redisopt"
 	"github.com/lifeguard-redis/lifeguard/retry"
 )
 
@@ -29,11 +29,8 @@ type ClusterClient struct {
 // NewCluster makes a cluster client. It opens nothing. opt is cloned, never changed. Invalid
 // options are an error that names the option and its value.
 func NewCluster(opt *redis.ClusterOptions, opts ...Option) (*ClusterClient, error) {
-	if opt == nil {
-		return nil, errors.New("lifeguard/managed: ClusterOptions: nil: give at least &redis.ClusterOptions{Addrs: ...}")
-	}
-	like := clusterLike(opt)
-	if err := validate(like); err != nil {
+	like, err := redisopt.OfCluster(opt)
+	if err != nil {
 		return nil, err
 	}
 	m, err := newMany(like, opts, retry.WithCluster())
@@ -44,14 +41,14 @@ func NewCluster(opt *redis.ClusterOptions, opts ...Option) (*ClusterClient, erro
 	clone.MaxRetries = -1
 	make := clone.NewClient
 	clone.NewClient = func(node *redis.Options) *redis.Client { return m.node(node, make) }
-	rdb, err := constructed(func() *redis.ClusterClient { return redis.NewClusterClient(&clone) })
+	rdb, err := redisopt.Construct(func() *redis.ClusterClient { return redis.NewClusterClient(&clone) })
 	if err != nil {
 		return nil, err
 	}
 	if err := m.attach(rdb, func() { rdb.ReloadState(context.Background()) }); err != nil {
 		return nil, err
 	}
-	return &ClusterClient{ClusterClient: rdb, core: m.core, many: m, options: clusterGiven(rdb.Options(), opt)}, nil
+	return &ClusterClient{ClusterClient: rdb, core: m.core, many: m, options: redisopt.GivenCluster(rdb.Options(), opt)}, nil
 }
 
 // NewClusterClient is NewCluster as a replacement for redis.NewClusterClient: it panics where
@@ -65,26 +62,6 @@ func must[T any](v T, err error) T {
 		panic(err)
 	}
 	return v
-}
-
-// constructed calls a constructor of go-redis and turns its panics into errors.
-func constructed[T any](construct func() T) (v T, err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			err = fmt.Errorf("lifeguard/managed: go-redis refuses these options: %v", p)
-		}
-	}()
-	return construct(), nil
-}
-
-// clusterLike returns those of a cluster's options that are validated and used.
-func clusterLike(o *redis.ClusterOptions) *redis.Options {
-	return &redis.Options{PoolSize: o.PoolSize, MinIdleConns: o.MinIdleConns, MaxIdleConns: o.MaxIdleConns,
-		MaxActiveConns: o.MaxActiveConns, MaxRetries: o.MaxRetries, MaxConcurrentDials: o.MaxConcurrentDials,
-		ReadBufferSize: o.ReadBufferSize, WriteBufferSize: o.WriteBufferSize, Protocol: o.Protocol,
-		DialTimeout: o.DialTimeout, PoolTimeout: o.PoolTimeout, ReadTimeout: o.ReadTimeout, WriteTimeout: o.WriteTimeout,
-		MinRetryBackoff: o.MinRetryBackoff, MaxRetryBackoff: o.MaxRetryBackoff,
-		ConnMaxIdleTime: o.ConnMaxIdleTime, ConnMaxLifetime: o.ConnMaxLifetime, ConnMaxLifetimeJitter: o.ConnMaxLifetimeJitter}
 }
 
 // Acquire leases a connection to the master that owns key; see Client.Acquire. While that master is
@@ -217,3 +194,6 @@ func (c *ClusterClient) masters(ctx context.Context) ([]*unit, error) {
 	})
 	return units, conntrack.Reveal(err)
 }
+
+// Options returns the options that the client was made with; see Client.Options.
+func (c *ClusterClient) Options() *redis.ClusterOptions { return c.options }

@@ -1,8 +1,6 @@
 package managed
 
-import (
-	"github.com/redis/go-redis/v9"
-)
+import "github.com/lifeguard-redis/lifeguard/internal/redisopt"
 
 // WithConnLimit limits how many connections the client has open at once, over all nodes and over
 // main, pipeline, blocking and pub/sub connections; those to Sentinels do not count. A server may
@@ -44,13 +42,7 @@ func (c *core) warnOfLimit() {
 // size returns how many connections the pools of a unit may open.
 func (u *unit) size() int {
 	o := u.rdb.Options()
-	n := o.PoolSize
-	if o.PipelinePoolSize == 0 {
-		n += redis.DefaultPipelinePoolSize
-	} else if o.PipelinePoolSize > 0 {
-		n += o.PipelinePoolSize
-	}
-	return n
+	return o.PoolSize + redisopt.PipelinePoolSize(o)
 }
 
 // fits is called with the number of clients that the unit's server accepts, and logs, once, if the

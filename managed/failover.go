@@ -2,7 +2,6 @@ package managed
 
 import (
 	"context"
-	"errors"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -12,6 +11,7 @@ import (
 
 	"github.com/lifeguard-redis/lifeguard/hooks"
 	"github.com/lifeguard-redis/lifeguard/internal/conntrack"
+	"github.com/lifeguard-redis/lifeguard/internal/redisopt"
 )
 
 // NewFailover makes a client of the master that Sentinels name. It is New for
@@ -19,11 +19,8 @@ import (
 // Sentinels are tracked, and closed with the client, but maintenance neither checks nor closes
 // them.
 func NewFailover(opt *redis.FailoverOptions, opts ...Option) (*Client, error) {
-	if opt == nil {
-		return nil, errors.New("lifeguard/managed: FailoverOptions: nil: give at least MasterName and SentinelAddrs")
-	}
-	like := failoverLike(opt)
-	if err := validate(like); err != nil {
+	like, err := redisopt.OfFailover(opt)
+	if err != nil {
 		return nil, err
 	}
 	core, err := newCore(opts, like, false)
@@ -34,7 +31,7 @@ func NewFailover(opt *redis.FailoverOptions, opts ...Option) (*Client, error) {
 	u := &unit{core: core, users: &conntrack.Users{}}
 	u.retry = core.retryHook(like, u.repeating)
 	u.on(core.tracker.NewFailoverNode(like, opt.SentinelAddrs...))
-	rdb, err := constructed(func() *redis.Client { return redis.NewFailoverClient(withNode(opt, like)) })
+	rdb, err := redisopt.Construct(func() *redis.Client { return redis.NewFailoverClient(redisopt.Failover(opt, like)) })
 	if err != nil {
 		return nil, err
 	}
@@ -51,7 +48,7 @@ func NewFailover(opt *redis.FailoverOptions, opts ...Option) (*Client, error) {
 		_ = core.close()
 		return nil, err
 	}
-	return &Client{Client: rdb, core: core, unit: u, own: &handle{}, users: u.users, through: u.hook, options: failoverGiven(rdb.Options(), opt)}, nil
+	return &Client{Client: rdb, core: core, unit: u, own: &handle{}, users: u.users, through: u.hook, options: redisopt.GivenFailover(rdb.Options(), opt)}, nil
 }
 
 // NewFailoverClient is NewFailover as a replacement for redis.NewFailoverClient: it panics where
@@ -65,11 +62,8 @@ func NewFailoverClient(opt *redis.FailoverOptions, opts ...Option) *Client {
 // the subscription to a Sentinel that go-redis leaves open, and go-redis may then log that the
 // Sentinels are closed.
 func NewFailoverCluster(opt *redis.FailoverOptions, opts ...Option) (*ClusterClient, error) {
-	if opt == nil {
-		return nil, errors.New("lifeguard/managed: FailoverOptions: nil: give at least MasterName and SentinelAddrs")
-	}
-	like := failoverLike(opt)
-	if err := validate(like); err != nil {
+	like, err := redisopt.OfFailover(opt)
+	if err != nil {
 		return nil, err
 	}
 	m, err := newMany(like, opts)
@@ -81,8 +75,8 @@ func NewFailoverCluster(opt *redis.FailoverOptions, opts ...Option) (*ClusterCli
 	d.sentinels = m.core.tracker.NewFailoverNode(like, opt.SentinelAddrs...)
 	d.toSentinel = like.Dialer
 	like.Dialer = d.dial
-	clone := withNode(opt, like)
-	rdb, err := constructed(func() *redis.ClusterClient { return redis.NewFailoverClusterClient(clone) })
+	clone := redisopt.Failover(opt, like)
+	rdb, err := redisopt.Construct(func() *redis.ClusterClient { return redis.NewFailoverClusterClient(clone) })
 	if err != nil {
 		return nil, err
 	}
@@ -113,7 +107,7 @@ func NewFailoverCluster(opt *redis.FailoverOptions, opts ...Option) (*ClusterCli
 		}
 		return err
 	}
-	return &ClusterClient{ClusterClient: rdb, core: m.core, many: m, options: failoverClusterGiven(rdb.Options(), opt)}, nil
+	return &ClusterClient{ClusterClient: rdb, core: m.core, many: m, options: redisopt.GivenFailoverCluster(rdb.Options(), opt)}, nil
 }
 
 // dispatcher is the single Dialer of a failover cluster client, for its nodes and its Sentinels.
@@ -214,32 +208,4 @@ func (errDemoted) Error() string { return "the Sentinels have named another mast
 // redis.NewFailoverClusterClient: it panics where that returns an error.
 func NewFailoverClusterClient(opt *redis.FailoverOptions, opts ...Option) *ClusterClient {
 	return must(NewFailoverCluster(opt, opts...))
-}
-
-// failoverLike returns those of a failover client's options that are validated, used or wrapped.
-func failoverLike(o *redis.FailoverOptions) *redis.Options {
-	return &redis.Options{Addr: "FailoverClient", Dialer: o.Dialer, OnConnect: o.OnConnect, TLSConfig: o.TLSConfig,
-		Username: o.Username, Password: o.Password, CredentialsProvider: o.CredentialsProvider,
-		CredentialsProviderContext: o.CredentialsProviderContext, StreamingCredentialsProvider: o.StreamingCredentialsProvider,
-		PoolSize: o.PoolSize, MinIdleConns: o.MinIdleConns, MaxIdleConns: o.MaxIdleConns,
-		MaxActiveConns: o.MaxActiveConns, MaxRetries: o.MaxRetries, MaxConcurrentDials: o.MaxConcurrentDials, DB: o.DB,
-		ReadBufferSize: o.ReadBufferSize, WriteBufferSize: o.WriteBufferSize, Protocol: o.Protocol,
-		PipelineReadBufferSize: o.PipelineReadBufferSize, PipelineWriteBufferSize: o.PipelineWriteBufferSize,
-		PipelinePoolSize: o.PipelinePoolSize,
-		DialTimeout:      o.DialTimeout, PoolTimeout: o.PoolTimeout, ReadTimeout: o.ReadTimeout, WriteTimeout: o.WriteTimeout,
-		MinRetryBackoff: o.MinRetryBackoff, MaxRetryBackoff: o.MaxRetryBackoff,
-		ConnMaxIdleTime: o.ConnMaxIdleTime, ConnMaxLifetime: o.ConnMaxLifetime, ConnMaxLifetimeJitter: o.ConnMaxLifetimeJitter}
-}
-
-// withNode copies what a node put into like to a clone of opt.
-func withNode(opt *redis.FailoverOptions, like *redis.Options) *redis.FailoverOptions {
-	clone := *opt
-	tame(like)
-	clone.Dialer, clone.OnConnect = like.Dialer, like.OnConnect
-	clone.CredentialsProviderContext = like.CredentialsProviderContext
-	clone.PoolFIFO, clone.DialerRetries, clone.MaxRetries = like.PoolFIFO, like.DialerRetries, like.MaxRetries
-	clone.ReadBufferSize, clone.WriteBufferSize = like.ReadBufferSize, like.WriteBufferSize
-	clone.PipelineReadBufferSize, clone.PipelineWriteBufferSize = like.PipelineReadBufferSize, like.PipelineWriteBufferSize
-	clone.ConnMaxIdleTime, clone.ConnMaxLifetime, clone.ConnMaxLifetimeJitter = like.ConnMaxIdleTime, like.ConnMaxLifetime, like.ConnMaxLifetimeJitter
-	return &clone
 }

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/lifeguard-redis/lifeguard/internal/redisopt"
 )
 
 // Instrument is for libraries that add hooks to a *redis.ClusterClient; see Client.Instrument.
@@ -23,7 +25,7 @@ func (c *ClusterClient) Instrument(fn func(target *redis.ClusterClient) error) e
 	opt.ClusterSlots, opt.OnConnect = nodes.slots, nil
 	opt.MinIdleConns, opt.PipelinePoolSize, opt.MaxRetries, opt.MaxRedirects = 0, -1, -1, -1
 	opt.RouteByLatency, opt.RouteRandomly = false, false
-	rdb, err := constructed(func() *redis.ClusterClient { return redis.NewClusterClient(&opt) })
+	rdb, err := redisopt.Construct(func() *redis.ClusterClient { return redis.NewClusterClient(&opt) })
 	if err != nil {
 		return err
 	}
@@ -48,7 +50,7 @@ func (r *Ring) Instrument(fn func(target *redis.Ring) error) error {
 	opt.Addrs, opt.Dialer, opt.NewClient, opt.OnConnect = nil, dialNext, nodes.client, nil
 	opt.MinIdleConns, opt.PipelinePoolSize, opt.MaxRetries = 0, -1, -1
 	opt.HeartbeatFn, opt.HeartbeatFrequency = func(context.Context, *redis.Client) bool { return true }, 24*time.Hour
-	rdb, err := constructed(func() *redis.Ring { return redis.NewRing(&opt) })
+	rdb, err := redisopt.Construct(func() *redis.Ring { return redis.NewRing(&opt) })
 	if err != nil {
 		return err
 	}

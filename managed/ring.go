@@ -10,6 +10,7 @@ import (
 	"github.com/lifeguard-redis/lifeguard/hooks"
 	"github.com/lifeguard-redis/lifeguard/internal/conntrack"
 	"github.com/lifeguard-redis/lifeguard/internal/errtext"
+	"github.com/lifeguard-redis/lifeguard/internal/redisopt"
 )
 
 // Ring is a go-redis ring client whose connections, on all shards, are managed. It is a
@@ -25,11 +26,8 @@ type Ring struct {
 // shards starts at once. opt is cloned, never changed. Invalid options are an error that names the
 // option and its value.
 func NewRingClient(opt *redis.RingOptions, opts ...Option) (*Ring, error) {
-	if opt == nil {
-		return nil, errors.New("lifeguard/managed: RingOptions: nil: give at least &redis.RingOptions{Addrs: ...}")
-	}
-	like := ringLike(opt)
-	if err := validate(like); err != nil {
+	like, err := redisopt.OfRing(opt)
+	if err != nil {
 		return nil, err
 	}
 	m, err := newMany(like, opts)
@@ -43,29 +41,19 @@ func NewRingClient(opt *redis.RingOptions, opts ...Option) (*Ring, error) {
 	if clone.HeartbeatFn == nil {
 		clone.HeartbeatFn = aliveWithin(clone.HeartbeatFrequency)
 	}
-	rdb, err := constructed(func() *redis.Ring { return redis.NewRing(&clone) })
+	rdb, err := redisopt.Construct(func() *redis.Ring { return redis.NewRing(&clone) })
 	if err != nil {
 		return nil, err
 	}
 	if err := m.attach(rdb, nil); err != nil {
 		return nil, err
 	}
-	return &Ring{Ring: rdb, core: m.core, many: m, options: ringGiven(rdb.Options(), opt)}, nil
+	return &Ring{Ring: rdb, core: m.core, many: m, options: redisopt.GivenRing(rdb.Options(), opt)}, nil
 }
 
 // NewRing is NewRingClient as a replacement for redis.NewRing: it panics where NewRingClient
 // returns an error.
 func NewRing(opt *redis.RingOptions, opts ...Option) *Ring { return must(NewRingClient(opt, opts...)) }
-
-// ringLike returns those of a ring's options that are validated and used.
-func ringLike(o *redis.RingOptions) *redis.Options {
-	return &redis.Options{PoolSize: o.PoolSize, MinIdleConns: o.MinIdleConns, MaxIdleConns: o.MaxIdleConns,
-		MaxActiveConns: o.MaxActiveConns, MaxRetries: o.MaxRetries, DB: o.DB,
-		ReadBufferSize: o.ReadBufferSize, WriteBufferSize: o.WriteBufferSize, Protocol: o.Protocol,
-		DialTimeout: o.DialTimeout, PoolTimeout: o.PoolTimeout, ReadTimeout: o.ReadTimeout, WriteTimeout: o.WriteTimeout,
-		MinRetryBackoff: o.MinRetryBackoff, MaxRetryBackoff: o.MaxRetryBackoff,
-		ConnMaxIdleTime: o.ConnMaxIdleTime, ConnMaxLifetime: o.ConnMaxLifetime, ConnMaxLifetimeJitter: o.ConnMaxLifetimeJitter}
-}
 
 // aliveWithin makes the health check of a ring's shards: go-redis moves the keys of a shard that
 // fails three times to the others. Like go-redis's own check it sends a PING, but it sees through
@@ -163,3 +151,6 @@ func (r *Ring) AddHook(hook redis.Hook) { r.many.addHook(hook) }
 
 // Close closes the client at once, as in go-redis.
 func (r *Ring) Close() error { return r.core.close() }
+
+// Options returns the options that the client was made with; see Client.Options.
+func (r *Ring) Options() *redis.RingOptions { return r.options }

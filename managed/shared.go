@@ -4,6 +4,7 @@ import (
 	"sync"
 
 	"github.com/lifeguard-redis/lifeguard/internal/conntrack"
+	"github.com/lifeguard-redis/lifeguard/internal/redisopt"
 )
 
 // shared holds the clients of Shared, by URL.
@@ -26,7 +27,7 @@ func Shared(url string, opts ...Option) (*Client, error) {
 	defer shared.Unlock()
 	s := shared.byURL[url]
 	if s == nil {
-		opt, err := parseURL(url)
+		opt, err := redisopt.ParseURL(url)
 		if err != nil {
 			return nil, err
 		}

@@ -12,6 +12,7 @@ import (
 	"github.com/lifeguard-redis/lifeguard/internal/attempt"
 	"github.com/lifeguard-redis/lifeguard/internal/command"
 	"github.com/lifeguard-redis/lifeguard/internal/conntrack"
+	"github.com/lifeguard-redis/lifeguard/internal/redisopt"
 	"github.com/lifeguard-redis/lifeguard/internal/upkeep"
 	"github.com/lifeguard-redis/lifeguard/retry"
 )
@@ -59,7 +60,7 @@ func (c *core) newUnit(opt *redis.Options) (*unit, error) {
 // disabled: it is done here.
 func (u *unit) build(opt redis.Options) error {
 	minIdle := opt.MinIdleConns
-	tame(&opt)
+	redisopt.DisableOwn(&opt)
 	u.core.set.buffers.resize(&opt)
 	u.on(u.core.tracker.NewNode(&opt))
 	if u.inner {
@@ -69,7 +70,7 @@ func (u *unit) build(opt redis.Options) error {
 	if make == nil {
 		make = redis.NewClient
 	}
-	rdb, err := constructed(func() *redis.Client { return make(&opt) })
+	rdb, err := redisopt.Construct(func() *redis.Client { return make(&opt) })
 	if err != nil {
 		return err
 	}
@@ -82,12 +83,6 @@ func (u *unit) on(node *conntrack.Node) {
 	u.node = node
 	u.leases.core = u.core
 	node.OnDialTook(u.meter.Dial.Record)
-}
-
-// tame disables what is done here instead.
-func tame(opt *redis.Options) {
-	opt.ConnMaxIdleTime, opt.ConnMaxLifetime, opt.ConnMaxLifetimeJitter = -1, 0, 0
-	opt.MaxRetries = -1
 }
 
 // bind completes the unit with its client.
@@ -203,7 +198,7 @@ func (u *unit) full() bool {
 		return true
 	}
 	want := u.node.InFlight(hooks.PoolMain)
-	if more := u.node.InFlight(hooks.PoolPipeline) - pipelinePool(opt); more > 0 {
+	if more := u.node.InFlight(hooks.PoolPipeline) - redisopt.PipelinePoolSize(opt); more > 0 {
 		want += more
 	}
 	return want > opt.PoolSize
@@ -215,23 +210,15 @@ func (u *unit) hasIdle() bool {
 }
 
 // pipelinesInMain reports whether pipelines have no pool of their own.
-func (u *unit) pipelinesInMain() bool { return pipelinePool(u.rdb.Options()) == 0 }
+func (u *unit) pipelinesInMain() bool { return redisopt.PipelinePoolSize(u.rdb.Options()) == 0 }
 
 // hasRoom reports whether a pipeline finds a slot at once.
 func (u *unit) hasRoom() bool {
 	opt := u.rdb.Options()
-	if size := pipelinePool(opt); size > 0 {
+	if size := redisopt.PipelinePoolSize(opt); size > 0 {
 		return u.node.Pipeline().InUse < size
 	}
 	return u.node.Main().InUse < opt.PoolSize
-}
-
-// pipelinePool is the size of the pool for pipelines; 0: there is none.
-func pipelinePool(opt *redis.Options) int {
-	if opt.PipelinePoolSize == 0 {
-		return redis.DefaultPipelinePoolSize
-	}
-	return max(opt.PipelinePoolSize, 0)
 }
 
 // repeating is called for each repetition.

@@ -1,4 +1,4 @@
-package managed
+package redisopt
 
 import (
 	"context"
@@ -10,10 +10,10 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// asGiven makes the result of Options: filled, which go-redis has made from its options and ours,
+// Given makes the result of Options: filled, which go-redis has made from its options and ours,
 // with the user's values in place of ours. Where go-redis would have filled in a default, it has
 // that default.
-func asGiven(filled, given *redis.Options) *redis.Options {
+func Given(filled, given *redis.Options) *redis.Options {
 	o := *filled
 	o.OnConnect, o.CredentialsProviderContext, o.Limiter = given.OnConnect, given.CredentialsProviderContext, given.Limiter
 	o.PoolFIFO, o.MinIdleConns = given.PoolFIFO, given.MinIdleConns
@@ -64,15 +64,15 @@ func orDefault(n, def int) int {
 	return n
 }
 
-// failoverGiven returns the options of a client whose master Sentinels name. Its Dialer asks the
+// GivenFailover returns the options of a client whose master Sentinels name. Its Dialer asks the
 // Sentinels by itself.
-func failoverGiven(filled *redis.Options, opt *redis.FailoverOptions) *redis.Options {
-	given := failoverLike(opt)
+func GivenFailover(filled *redis.Options, opt *redis.FailoverOptions) *redis.Options {
+	given := ofFailover(opt)
 	given.PoolFIFO, given.DialerRetries = opt.PoolFIFO, opt.DialerRetries
 	clone := *opt
 	clone.MinIdleConns = 0
 	bare := sync.OnceValues(func() (*redis.Client, error) {
-		return constructed(func() *redis.Client { return redis.NewFailoverClient(&clone) })
+		return Construct(func() *redis.Client { return redis.NewFailoverClient(&clone) })
 	})
 	given.Dialer = func(ctx context.Context, network, addr string) (net.Conn, error) {
 		rdb, err := bare()
@@ -81,22 +81,11 @@ func failoverGiven(filled *redis.Options, opt *redis.FailoverOptions) *redis.Opt
 		}
 		return rdb.Options().Dialer(ctx, network, addr)
 	}
-	return asGiven(filled, given)
+	return Given(filled, given)
 }
 
-// Options returns the options that the client was made with, including go-redis's defaults, as
-// go-redis does: do not modify them. Nothing in them belongs to this client: another one can be
-// made from a copy.
-func (c *Client) Options() *redis.Options { return c.options }
-
-// Options returns the options that the client was made with; see Client.Options.
-func (c *ClusterClient) Options() *redis.ClusterOptions { return c.options }
-
-// Options returns the options that the client was made with; see Client.Options.
-func (r *Ring) Options() *redis.RingOptions { return r.options }
-
-// clusterGiven is asGiven for a cluster.
-func clusterGiven(filled, given *redis.ClusterOptions) *redis.ClusterOptions {
+// GivenCluster is Given for a cluster.
+func GivenCluster(filled, given *redis.ClusterOptions) *redis.ClusterOptions {
 	o := *filled
 	if o.MaxRetries = given.MaxRetries; o.MaxRetries == 0 {
 		o.MaxRetries = -1
@@ -107,9 +96,9 @@ func clusterGiven(filled, given *redis.ClusterOptions) *redis.ClusterOptions {
 	return &o
 }
 
-// failoverClusterGiven is the same where Sentinels give the slot map, which its ClusterSlots still
+// GivenFailoverCluster is the same where Sentinels give the slot map, which its ClusterSlots still
 // asks for.
-func failoverClusterGiven(filled *redis.ClusterOptions, opt *redis.FailoverOptions) *redis.ClusterOptions {
+func GivenFailoverCluster(filled *redis.ClusterOptions, opt *redis.FailoverOptions) *redis.ClusterOptions {
 	o := *filled
 	o.Dialer, o.OnConnect, o.CredentialsProviderContext = opt.Dialer, opt.OnConnect, opt.CredentialsProviderContext
 	o.PoolFIFO, o.MinIdleConns = opt.PoolFIFO, opt.MinIdleConns
@@ -130,8 +119,8 @@ func failoverClusterGiven(filled *redis.ClusterOptions, opt *redis.FailoverOptio
 	return &o
 }
 
-// ringGiven is asGiven for a ring.
-func ringGiven(filled, given *redis.RingOptions) *redis.RingOptions {
+// GivenRing is Given for a ring.
+func GivenRing(filled, given *redis.RingOptions) *redis.RingOptions {
 	o := *filled
 	o.MaxRetries = orDefault(given.MaxRetries, 3)
 	if o.NewClient = given.NewClient; o.NewClient == nil {
