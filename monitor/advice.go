@@ -79,6 +79,29 @@ func (h *history) noteNode(name string, interval time.Duration, now, recent *Num
 	}
 }
 
+func (h *history) of(node string) (d demand) {
+	if p := h.nodes[node]; p != nil {
+		d = *p
+	}
+	return d
+}
+
+// whatToDo returns what Advice says about a node's main pool, in a few words for an alert. It
+// returns "" if there is nothing to change, and if the size of the pool is not the cause of what is
+// going on now: nobody waits, leases leak, or the server is slow or unreachable. It expects that
+// m.sampling is locked.
+func (m *Monitor) whatToDo(node string, n, recent *Numbers) string {
+	done := recent.Command.Count + recent.Hold.Count
+	busy := recent.Command.Sum - min(recent.Wait.Sum, recent.Command.Sum)
+	switch {
+	case n.Waiting == 0 && recent.PoolTimeouts == 0, n.LeasesOverdue > 0, recent.DialErrors > 0, done == 0,
+		busy >= longHold*time.Duration(recent.Command.Count) && busy > 0:
+		return ""
+	}
+	_, do := advise(n, m.past.of(node), nil, 0, false)
+	return do
+}
+
 // Advice says whether the main pool has the right size, from the peaks, the waits and the times
 // that connections were in use since the Monitor was made. It queries the Source. Until it has
 // observed enough, it says so. In a cluster it is about the node that needs the most.
@@ -89,11 +112,7 @@ func (m *Monitor) Advice() Advice {
 	seen := s.Time.Sub(m.past.since)
 	best := Advice{Seen: seen, Suggested: -1}
 	consider := func(name string, n *Numbers) {
-		var d demand
-		if p := m.past.nodes[name]; p != nil {
-			d = *p
-		}
-		if a := advise(n, d, holdersOf(s.Holders, name), seen, seen >= max(shrinkPeriods*m.every, shrinkAfter)); a.Suggested > best.Suggested {
+		if a, _ := advise(n, m.past.of(name), holdersOf(s.Holders, name), seen, seen >= max(shrinkPeriods*m.every, shrinkAfter)); a.Suggested > best.Suggested {
 			a.Node = name
 			best = a
 		}
@@ -118,10 +137,11 @@ func holdersOf(all []Holder, node string) (sites []string) {
 	return sites
 }
 
-// advise is the rule; mayShrink says whether the observation was long enough.
-func advise(n *Numbers, d demand, sites []string, seen time.Duration, mayShrink bool) Advice {
+// advise is the rule; mayShrink says whether the observation was long enough. do is what to change,
+// in a few words.
+func advise(n *Numbers, d demand, sites []string, seen time.Duration, mayShrink bool) (a Advice, do string) {
 	size := n.Main.Size
-	a := Advice{PoolSize: size, Suggested: size, Seen: seen, Peak: d.peak, Load: math.Round(d.load*100) / 100}
+	a = Advice{PoolSize: size, Suggested: size, Seen: seen, Peak: d.peak, Load: math.Round(d.load*100) / 100}
 	uses := n.Hits + n.Misses
 	if uses == 0 {
 		uses = n.Command.Count + n.Hold.Count
@@ -132,11 +152,11 @@ func advise(n *Numbers, d demand, sites []string, seen time.Duration, mayShrink 
 	case size == 0:
 		say("the size is not known")
 		a.Why = why.String()
-		return a
+		return a, ""
 	case uses < enoughUses && n.PoolTimeouts == 0:
 		say("too little was seen: %d uses in %v", uses, short(seen))
 		a.Why = why.String()
-		return a
+		return a, ""
 	}
 	say("in %v %s wanted a connection at once", short(seen), upTo(d.peak))
 	if d.load > 0 {
@@ -161,10 +181,12 @@ func advise(n *Numbers, d demand, sites []string, seen time.Duration, mayShrink 
 		say("; %d of %d connections are leaked%s: more connections will not help", n.LeasesOverdue, size, by)
 	case waited && n.Hold.Count > 0 && n.Hold.Mean() >= longHold:
 		say("; %s", waits)
-		say("; leases are held for %v on average: shorten them first, a larger pool would only be held, too", short(n.Hold.Mean()))
+		do = fmt.Sprintf("leases are held for %v on average: shorten them first", short(n.Hold.Mean()))
+		say("; %s, a larger pool would only be held, too", do)
 	case waited && d.peak >= size:
 		say("; %s", waits)
 		a.Suggested = max(size+1, min(scaled(d.peak, 1.25), 2*size))
+		do = fmt.Sprintf("try a PoolSize of %d", a.Suggested)
 		if a.Suggested == 2*size {
 			say("; twice as many is a step to measure again at, for more connections than the server can serve at once only move the queue")
 		} else {
@@ -182,7 +204,7 @@ func advise(n *Numbers, d demand, sites []string, seen time.Duration, mayShrink 
 		say("; hardly anybody waited: the size fits")
 	}
 	a.Why = why.String()
-	return a
+	return a, do
 }
 
 func scaled(n int, by float64) int { return int(math.Ceil(float64(n) * by)) }

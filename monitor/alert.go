@@ -38,7 +38,9 @@ type Alert struct {
 	// Further facts.
 
 	Pool          string     `json:"pool,omitempty"`           // PoolUse: which pool, "main" or "pipeline"
+	Waiting       int        `json:"waiting,omitempty"`        // PoolUse: callers that wait for a connection
 	LeasesOverdue int        `json:"leases_overdue,omitempty"` // PoolUse: leases held for longer than the leak threshold
+	Advice        string     `json:"advice,omitempty"`         // PoolUse: what to do, in a few words, if [Monitor.Advice] knows
 	Holders       []Holder   `json:"holders,omitempty"`        // LeasesOverdue: only those that are overdue
 	LastDialError *DialError `json:"last_dial_error,omitempty"`
 }
@@ -67,11 +69,18 @@ func (a Alert) String() string {
 	if after > 0 {
 		fmt.Fprintf(&b, ", for %v", after)
 	}
+	if a.Waiting > 0 {
+		waiting := metrics[Waiting]
+		b.WriteString("; " + waiting.says(float64(a.Waiting), ""))
+	}
 	if a.LeasesOverdue > 0 && a.Metric != LeasesOverdue {
 		overdue := metrics[LeasesOverdue]
 		b.WriteString("; " + overdue.says(float64(a.LeasesOverdue), ""))
 	}
-	for i, h := range a.Holders {
+	if a.Advice != "" {
+		b.WriteString("; " + a.Advice)
+	}
+	for i, h := range a.OnePerSite() {
 		if i == 0 {
 			b.WriteString("; held by ")
 		} else {
@@ -83,6 +92,17 @@ func (a Alert) String() string {
 		fmt.Fprintf(&b, "; last dial error %v ago: %s", short(a.Time.Sub(e.Time)), e.Err)
 	}
 	return b.String()
+}
+
+// OnePerSite returns the longest holder of each call site and label.
+func (a Alert) OnePerSite() (some []Holder) {
+	for _, h := range a.Holders {
+		same := func(o Holder) bool { return o.Node == h.Node && o.Site == h.Site && o.Label == h.Label }
+		if h.Site == "" || !slices.ContainsFunc(some, same) {
+			some = append(some, h)
+		}
+	}
+	return some
 }
 
 // LogValue returns a group of the alert's facts.
@@ -111,6 +131,7 @@ func (a Alert) log(l *slog.Logger) {
 type watcher struct {
 	thresholds []Threshold
 	states     map[watchKey]*watchState
+	advice     func(node string, n, recent *Numbers) string // what to do about a full main pool
 }
 
 type watchKey struct{ threshold, node string }
@@ -126,8 +147,8 @@ type watchState struct {
 	seen    bool
 }
 
-func newWatcher(ts []Threshold) *watcher {
-	return &watcher{thresholds: ts, states: map[watchKey]*watchState{}}
+func newWatcher(ts []Threshold, advice func(node string, n, recent *Numbers) string) *watcher {
+	return &watcher{thresholds: ts, states: map[watchKey]*watchState{}, advice: advice}
 }
 
 // look returns the alerts that s causes.
@@ -141,11 +162,11 @@ func (w *watcher) look(s *Stats) (alerts []Alert) {
 			for j := range s.Nodes {
 				n := &s.Nodes[j]
 				v, known := m.value(&n.Numbers, &n.Recent, s.Interval)
-				alerts = w.see(alerts, t, n.Name, s, &n.Numbers, v, known && s.Known(ofNodes+m.of))
+				alerts = w.see(alerts, t, n.Name, s, &n.Numbers, &n.Recent, v, known && s.Known(ofNodes+m.of))
 			}
 		} else {
 			v, known := m.value(&s.Numbers, &s.Recent, s.Interval)
-			alerts = w.see(alerts, t, "", s, &s.Numbers, v, known && s.Known(m.of))
+			alerts = w.see(alerts, t, "", s, &s.Numbers, &s.Recent, v, known && s.Known(m.of))
 		}
 	}
 	return w.raise(w.gone(alerts, s), s)
@@ -183,7 +204,7 @@ func (w *watcher) explained(key watchKey, st *watchState) bool {
 	return false
 }
 
-func (w *watcher) see(alerts []Alert, t *Threshold, node string, s *Stats, n *Numbers, v float64, known bool) []Alert {
+func (w *watcher) see(alerts []Alert, t *Threshold, node string, s *Stats, n, recent *Numbers, v float64, known bool) []Alert {
 	key := watchKey{t.Name, node}
 	st := w.states[key]
 	if st == nil {
@@ -206,7 +227,7 @@ func (w *watcher) see(alerts []Alert, t *Threshold, node string, s *Stats, n *Nu
 	case st.active:
 		st.note(t, v)
 		st.alert.Value, st.alert.Worst = v, st.worst
-		st.facts(s, n)
+		w.facts(st, s, n, recent)
 	case !t.past(v):
 		st.since, st.samples = time.Time{}, 0
 	default:
@@ -221,18 +242,21 @@ func (w *watcher) see(alerts []Alert, t *Threshold, node string, s *Stats, n *Nu
 		st.active = true
 		st.alert = Alert{Name: t.Name, Level: t.Level, Metric: t.Metric, Node: node, Active: true, Time: s.Time, Since: st.since,
 			Value: v, Worst: st.worst, Limit: t.Limit}
-		st.facts(s, n)
+		w.facts(st, s, n, recent)
 	}
 	return alerts
 }
 
 // facts adds the current facts to the alert.
-func (st *watchState) facts(s *Stats, n *Numbers) {
+func (w *watcher) facts(st *watchState, s *Stats, n, recent *Numbers) {
 	a := &st.alert
 	a.LastDialError, a.Holders = s.LastDialError, nil
 	if a.Metric == PoolUse {
 		_, a.Pool = n.PoolUse()
-		a.LeasesOverdue = n.LeasesOverdue
+		a.Waiting, a.LeasesOverdue, a.Advice = n.Waiting, n.LeasesOverdue, ""
+		if a.Pool == "main" {
+			a.Advice = w.advice(a.Node, n, recent)
+		}
 	}
 	for _, h := range s.Holders {
 		if a.Metric == LeasesOverdue && !h.Overdue {
@@ -255,7 +279,8 @@ func (st *watchState) note(t *Threshold, v float64) {
 // end ends the alert; told says whether its beginning was reported.
 func (st *watchState) end(s *Stats) (a Alert, told bool) {
 	a, told = st.alert, st.told
-	a.Active, a.Time, a.Worst, a.LastDialError, a.Holders, a.LeasesOverdue = false, s.Time, st.worst, s.LastDialError, nil, 0
+	a.Active, a.Time, a.Worst, a.LastDialError = false, s.Time, st.worst, s.LastDialError
+	a.Holders, a.Waiting, a.LeasesOverdue, a.Advice = nil, 0, 0, ""
 	last := st.ended
 	if told {
 		last = s.Time

@@ -54,7 +54,7 @@ func New(src Source, opts ...Option) (*Monitor, error) {
 		}
 	}
 	m := &Monitor{src: src, every: s.every, log: s.log, stop: make(chan struct{}), done: make(chan struct{})}
-	m.watch = newWatcher(s.all())
+	m.watch = newWatcher(s.all(), m.whatToDo)
 	for _, fn := range s.onStats {
 		m.OnStats(fn)
 	}

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
+	"slices"
 	"regexp"
 	"strings"
 	"testing"
@@ -342,4 +343,60 @@ func TestOneCauseIsOneAlert(t *testing.T) {
 			}
 		}
 	})
+}
+
+func TestTheAlertOfAFullPoolSaysWhoWaitsAndWhatToDo(t *testing.T) {
+	const size, waits = 2, "48 waiting callers"
+	full := func(change func(*monitor.Numbers)) monitor.Numbers {
+		times := monitortest.Distribution(slices.Repeat([]time.Duration{ms(200)}, 200)...)
+		n := monitor.Numbers{Main: monitor.Pool{Size: size, Open: size, InUse: size, Waiting: 48}, PeakDemand: 50, Hits: 200, PoolTimeouts: 3,
+			Waits: 200, Wait: times, Hold: times, Command: times}
+		change(&n)
+		return n
+	}
+	for name, c := range map[string]struct {
+		n      monitor.Numbers
+		has    []string
+		advice bool
+	}{
+		"too small":             {full(func(*monitor.Numbers) {}), []string{waits, "try a PoolSize of 4"}, true},
+		"leases held for long":  {full(func(n *monitor.Numbers) { n.Hold = monitortest.Distribution(2 * time.Second) }), []string{waits, "leases are held for 2s on average: shorten them first"}, true},
+		"leases overdue":        {full(func(n *monitor.Numbers) { n.LeasesOverdue = 1 }), []string{waits, "1 lease held past"}, false},
+		"nobody waits":          {full(func(n *monitor.Numbers) { n.Main.Waiting, n.PoolTimeouts = 0, 0 }), nil, false},
+		"a slow server":         {full(func(n *monitor.Numbers) { n.Command = monitortest.Distribution(time.Minute, time.Minute) }), []string{waits}, false},
+		"nothing gets done":     {full(func(n *monitor.Numbers) { n.Command, n.Hold = monitor.Distribution{}, monitor.Distribution{} }), []string{waits}, false},
+		"an unreachable server": {full(func(n *monitor.Numbers) { n.DialErrors = 1 }), []string{waits}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				src := &monitortest.Source{}
+				var got []monitor.Alert
+				m := monitortest.New(t, src, monitor.WithoutDefaults(), monitor.Threshold{Metric: monitor.PoolUse, Limit: 0.9})
+				m.OnAlert(func(a monitor.Alert) { got = append(got, a) })
+				synctest.Wait()
+				src.Set(func(s *monitor.Sample) {
+					s.Nodes = []monitor.Node{{Name: "a:1", Numbers: c.n}}
+					for i := range 3 {
+						s.AddHolder(monitor.Holder{Node: "a:1", Site: "web.go:31", For: time.Duration(i) * time.Second})
+					}
+				})
+				periods(1)
+				synctest.Wait()
+				if len(got) != 1 {
+					t.Fatalf("%v", got)
+				}
+				for _, s := range append(c.has, "; held by web.go:31 for 2s") {
+					if !strings.Contains(got[0].String(), s) {
+						t.Errorf("%q is not in %s", s, got[0])
+					}
+				}
+				if n := strings.Count(got[0].String(), "web.go:31"); n != 1 {
+					t.Errorf("the site is named %d times: %s", n, got[0])
+				}
+				if (got[0].Advice != "") != c.advice {
+					t.Errorf("advice: %q", got[0].Advice)
+				}
+			})
+		})
+	}
 }

@@ -23,7 +23,7 @@ func TestLooks(t *testing.T) {
 	}
 	sizes := [][2]int64{{1440, 900}, {1024, 600}, {640, 480}, {390, 844}}
 	look := func(p *tab, name string) {
-		eval[bool](p, `window.scrollTo(0, 0) || true`)
+		eval[bool](p, `(window.scrollTo(0, 0), true)`)
 		for _, scheme := range []string{"dark", "light"} {
 			p.scheme(scheme)
 			for _, s := range sizes {

@@ -59,13 +59,10 @@ func (l *alertLog) note(m *monitor.Monitor, at time.Time) (now, over []alert) {
 
 func alertOf(a *monitor.Alert) alert {
 	out := alert{Name: a.Name, Title: titleOf(a), Level: a.Level.String(), Node: a.Node, Since: a.Since.UnixMilli(), Runbook: runbook + "#" + sections[a.Metric]}
-	said := map[[2]string]bool{} // one line for each site, for its longest holder
-	for _, h := range a.Holders {
-		who := [2]string{h.Site, h.Label}
-		if said[who] && h.Site != "" || len(out.Holders) == maxHolders {
-			continue
+	for i, h := range a.OnePerSite() {
+		if i == maxHolders {
+			break
 		}
-		said[who] = true
 		h.Site = shortSite(h.Site)
 		out.Holders = append(out.Holders, h.String())
 	}
