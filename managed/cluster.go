@@ -75,7 +75,7 @@ func (c *ClusterClient) Acquire(ctx context.Context, key string) (*Conn, error) 
 				return conn, nil
 			}
 		}
-		if !a.next(u, err) {
+		if err = a.next(u, err); err != nil {
 			return nil, err
 		}
 	}
@@ -102,7 +102,7 @@ func (c *ClusterClient) AcquireFunc(ctx context.Context, key string, fn func(*Co
 				return conn.run(fn)
 			}
 		}
-		if !a.next(u, err) {
+		if err = a.next(u, err); err != nil {
 			return err
 		}
 	}
@@ -117,26 +117,27 @@ type again struct {
 
 func (m *many) again(ctx context.Context) *again { return &again{m: m, ctx: ctx, since: time.Now()} }
 
-// next reports whether to try again after an error, after a short wait. u may be nil.
-func (a *again) next(u *unit, err error) bool {
+// next waits a little after an error and returns nil if Acquire is to try again, or the error for
+// its caller. u may be nil.
+func (a *again) next(u *unit, err error) error {
 	const pause = 50 * time.Millisecond
 	var ce *hooks.ConnError
 	if !errors.As(err, &ce) || ce.Op != conntrack.OpDial && !ce.Handshake {
-		return false
+		return err
 	}
 	limit := 5 * time.Second
 	if u != nil {
 		limit = u.rdb.Options().PoolTimeout
 	}
 	if a.ctx.Err() != nil || a.m.core.closed.Load() || time.Since(a.since) >= limit {
-		return false
+		return retry.Ended(a.ctx, err)
 	}
 	a.m.stale(retry.ReasonDial)
 	select {
 	case <-a.ctx.Done():
-		return false
+		return retry.Ended(a.ctx, err)
 	case <-time.After(pause):
-		return true
+		return nil
 	}
 }
 

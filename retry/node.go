@@ -184,10 +184,11 @@ func (n *nodeHook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Pro
 		if outer {
 			r.node.Store(true)
 		}
-		setAll(cmds, nil) // of an earlier attempt: go-redis keeps the first error
+		outer = outer || command.Args(cmds[0].Args()).Is(0, "asking") // a cluster sends ASKING ahead of the pipeline
+		setAll(cmds, nil)                                             // of an earlier attempt: go-redis keeps the first error
 		end, err := n.h.ask(n.breaker)
 		if err != nil {
-			return &nodeError{real: err, open: true}
+			return refusePipeline(cmds, err, outer)
 		}
 		if end != nil {
 			defer func() { end(failure{outcome: Unknown}) }()
@@ -209,7 +210,7 @@ func (n *nodeHook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Pro
 		}
 		if open := n.breaker.stillOpen(f); open != nil {
 			setAll(cmds, nil)
-			return &nodeError{real: open, open: true}
+			return refusePipeline(cmds, open, outer)
 		}
 		for _, cmd := range cmds {
 			switch e := cmd.Err(); e {
@@ -223,7 +224,7 @@ func (n *nodeHook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Pro
 		if err == context.Canceled || err == context.DeadlineExceeded {
 			err = asEarly(err)
 		}
-		if !outer && !command.Args(cmds[0].Args()).Is(0, "asking") { // a cluster sends ASKING ahead of the pipeline
+		if !outer {
 			return n.final(ctx, cmds, tx, err)
 		}
 		if len(cmds) == 2 { // after ASKING
@@ -231,6 +232,15 @@ func (n *nodeHook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Pro
 		}
 		return err
 	}
+}
+
+// refusePipeline returns the error of a pipeline that the breaker refuses. If an outer hook sent the
+// pipeline, it sets the errors of the commands; if not, they are set here.
+func refusePipeline(cmds []redis.Cmder, err error, outer bool) error {
+	if outer {
+		return &nodeError{real: err, open: true}
+	}
+	return fail(cmds, err)
 }
 
 // final sets, on the commands of a pipeline that no outer hook has sent (of a Tx or of the node's

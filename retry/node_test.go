@@ -254,6 +254,18 @@ func TestEachNodeOfAClusterHasItsBreaker(t *testing.T) {
 	if !errors.Is(err, retry.ErrBreakerOpen) {
 		t.Errorf("pipeline: %v", err)
 	}
+	node, err := rdb.MasterForKey(ctx, a)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, run := range []func(context.Context, func(redis.Pipeliner) error) ([]redis.Cmder, error){node.Pipelined, node.TxPipelined} {
+		cmds, err := run(ctx, func(p redis.Pipeliner) error { p.Incr(ctx, a); p.Get(ctx, a); return nil })
+		for _, err := range []error{err, cmds[0].Err(), cmds[1].Err()} { // no hook around the cluster sets them
+			if open = nil; !errors.As(err, &open) || open.Node != lost.Addr() {
+				t.Errorf("pipeline of the node itself: %v", err)
+			}
+		}
+	}
 	lost.Restart()
 	redistest.Eventually(t, "its breaker closes", 10*time.Second, func() bool { return rdb.Incr(ctx, a).Err() == nil })
 	if st := h.Stats(); st.BreakerClosed != 1 || st.BreakerRefusals == 0 {
