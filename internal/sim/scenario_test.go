@@ -85,6 +85,17 @@ func (c Call) String() string {
 	return s
 }
 
+// apart reports whether its commands are sent one by one, as far as the call is concerned.
+func (c Call) apart() bool {
+	switch c.Kind {
+	case "lease":
+		return !c.Piped
+	case "adaptive", "batched":
+		return true
+	}
+	return false
+}
+
 // size is about how many bytes it sends.
 func (c Call) size() (n int) {
 	for _, cmd := range c.Cmds {
