@@ -9,6 +9,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/lifeguard-redis/lifeguard/hooks"
+	"github.com/lifeguard-redis/lifeguard/internal/attempt"
 	"github.com/lifeguard-redis/lifeguard/internal/conntrack"
 	"github.com/lifeguard-redis/lifeguard/internal/redisopt"
 	"github.com/lifeguard-redis/lifeguard/retry"
@@ -130,12 +131,12 @@ func (a *again) next(u *unit, err error) error {
 		limit = u.rdb.Options().PoolTimeout
 	}
 	if a.ctx.Err() != nil || a.m.core.closed.Load() || time.Since(a.since) >= limit {
-		return retry.Ended(a.ctx, err)
+		return attempt.Ended(a.ctx, err)
 	}
 	a.m.stale(retry.ReasonDial)
 	select {
 	case <-a.ctx.Done():
-		return retry.Ended(a.ctx, err)
+		return attempt.Ended(a.ctx, err)
 	case <-time.After(pause):
 		return nil
 	}

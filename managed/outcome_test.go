@@ -497,6 +497,18 @@ func TestAFullPoolOfANodeIsExplainedByItsOwnHolders(t *testing.T) {
 		require.Equal(t, c.Master(0).Addr(), e.Addr, how)
 	}
 	require.Zero(t, rdb.Stats().UnknownOutcomes)
+
+	c.Master(0).Kill()
+	a.Release()
+	for i := range 8 { // whether its ctx ends in an attempt or between two
+		ctx, cancel := context.WithCancel(t.Context())
+		stop := time.AfterFunc(time.Duration(30+20*i)*time.Millisecond, cancel)
+		_, err := rdb.Acquire(ctx, here)
+		stop.Stop()
+		cancel()
+		require.ErrorIs(t, err, context.Canceled)
+		require.Equal(t, retry.NotSent, retry.OutcomeOf(err))
+	}
 }
 
 func TestTheWriteOfASecondCommandThatFailsWasNotSent(t *testing.T) {
