@@ -14,6 +14,7 @@ import (
 
 	"github.com/lifeguard-redis/lifeguard/hooks"
 	"github.com/lifeguard-redis/lifeguard/internal/conntrack"
+	"github.com/lifeguard-redis/lifeguard/internal/standin"
 	"github.com/lifeguard-redis/lifeguard/internal/upkeep"
 	"github.com/lifeguard-redis/lifeguard/monitor"
 	"github.com/lifeguard-redis/lifeguard/retry"
@@ -39,7 +40,7 @@ type core struct {
 
 	standIns struct { // made by Instrument
 		sync.Mutex
-		all []interface{ Close() error }
+		all []*standin.StandIn
 	}
 
 	warnedServer atomic.Bool // it was logged that they do not fit into the server

@@ -1,12 +1,9 @@
 package managed
 
 import (
-	"context"
-	"errors"
-	"net"
-
 	"github.com/redis/go-redis/v9"
-	"github.com/redis/go-redis/v9/maintnotifications"
+
+	"github.com/lifeguard-redis/lifeguard/internal/standin"
 )
 
 // Instrument is for libraries that add hooks to a *redis.Client:
@@ -21,182 +18,58 @@ import (
 // client inside: rdb.Client. Instrument returns the error of fn; then no hook was added. It is safe
 // for concurrent use.
 func (c *Client) Instrument(fn func(target *redis.Client) error) error {
-	if fn == nil {
-		return errNoInstrument
+	s, err := standin.ForClient(c.Options(), fn)
+	if err == nil {
+		err = c.core.keepStandIn(s)
 	}
-	s := &standIn{}
-	rdb := redis.NewClient(s.options(c.Options()))
-	rdb.AddHook(arrival{})
-	if err := instrument(c.core, s, rdb, fn); err != nil {
+	if err != nil {
 		return err
 	}
-	s.dial = rdb.Subscribe
 	c.AddHook(s)
 	return nil
 }
 
-// stand is the common interface of the stand-ins of all kinds of clients.
-type stand interface {
-	AddHook(redis.Hook)
-	Process(context.Context, redis.Cmder) error
-	Pipeline() redis.Pipeliner
-	Close() error
-}
-
-// instrument lets fn add its hooks to rdb, and keeps rdb as the stand-in s.
-func instrument[T stand](c *core, s *standIn, rdb T, fn func(T) error) error {
-	err := fn(rdb)
-	rdb.AddHook(departure{s})
-	s.process, s.pipeline = rdb.Process, rdb.Pipeline
+// Instrument is for libraries that add hooks to a *redis.ClusterClient; see Client.Instrument.
+// Hooks that fn adds to target run around the calls of this client. Functions that fn registers
+// with target's OnNewNode are called with the clients of the nodes that are used from then on, as
+// in go-redis: hooks added to those clients see each attempt.
+func (c *ClusterClient) Instrument(fn func(target *redis.ClusterClient) error) error {
+	s, err := standin.ForCluster(c.Options(), fn)
 	if err == nil {
-		err = c.standIn(rdb)
+		err = c.core.keepStandIn(s)
 	}
 	if err != nil {
-		_ = rdb.Close()
-	}
-	return err
-}
-
-var errNoInstrument = errors.New("lifeguard/managed: Instrument: the function is nil")
-
-// standIn is a go-redis client that is never dialed. The hooks added to it run around the calls of
-// another client: that client passes each call to the stand-in, and the stand-in's innermost hook
-// leads back. As a hook it belongs to the other client.
-type standIn struct {
-	process  func(context.Context, redis.Cmder) error
-	pipeline func() redis.Pipeliner
-	dial     func(context.Context, ...string) *redis.PubSub
-}
-
-// Keys of a ctx for what a call continues with.
-type (
-	nextKey     struct{ of *standIn }
-	nextPipeKey struct{ of *standIn }
-	nextDialKey struct{}
-)
-
-// options returns the options of the client that it stands for, without those that would make it
-// act.
-func (s *standIn) options(of *redis.Options) *redis.Options {
-	opt := *of
-	opt.Dialer = dialNext
-	opt.OnConnect, opt.Limiter, opt.StreamingCredentialsProvider = nil, nil, nil
-	opt.ClientSideCache, opt.ClientSideCacheConfig, opt.PushNotificationProcessor = nil, nil, nil
-	opt.MinIdleConns, opt.PipelinePoolSize, opt.MaxRetries, opt.DialerRetries = 0, -1, -1, 1
-	opt.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
-	return &opt
-}
-
-var errStandIn = errors.New("lifeguard/managed: the client that Instrument gives is for adding hooks to: it sends nothing; use the managed client. Or a hook went on with a ctx that is not made from the one it was given")
-
-// ProcessHook passes a command to the stand-in.
-func (s *standIn) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
-	return func(ctx context.Context, cmd redis.Cmder) error {
-		return s.process(context.WithValue(ctx, nextKey{s}, next), cmd)
-	}
-}
-
-// ProcessPipelineHook passes a pipeline to the stand-in, or a transaction that already contains
-// MULTI and EXEC.
-func (s *standIn) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
-	return func(ctx context.Context, cmds []redis.Cmder) error {
-		p := s.pipeline()
-		for _, cmd := range cmds {
-			_ = p.Process(ctx, cmd)
-		}
-		_, err := p.Exec(context.WithValue(ctx, nextPipeKey{s}, next))
 		return err
 	}
+	c.OnNewNode(s.Meet)
+	c.AddHook(s)
+	return nil
 }
 
-// DialHook passes a dial to the stand-in. go-redis dials with a caller's ctx only for a
-// subscription, so this is one.
-func (s *standIn) DialHook(next redis.DialHook) redis.DialHook {
-	if s.dial == nil {
-		return next
+// Instrument is for libraries that add hooks to a *redis.Ring; see ClusterClient.Instrument.
+func (r *Ring) Instrument(fn func(target *redis.Ring) error) error {
+	s, err := standin.ForRing(r.Options(), fn)
+	if err == nil {
+		err = r.core.keepStandIn(s)
 	}
-	return func(ctx context.Context, network, addr string) (net.Conn, error) {
-		d := &dialing{next: next, network: network, addr: addr}
-		ctx = context.WithValue(ctx, nextDialKey{}, d)
-		sub := s.dial(ctx)
-		err := sub.Ping(ctx)
-		_ = sub.Close()
-		if !d.over {
-			return nil, err
-		}
-		return d.conn, d.err
+	if err != nil {
+		return err
 	}
+	r.OnNewNode(s.Meet)
+	r.core.lookInside() // the stand-in has a goroutine
+	r.AddHook(s)
+	return nil
 }
 
-// dialing is a dial that passes through a stand-in.
-type dialing struct {
-	next          redis.DialHook
-	network, addr string
-	over          bool
-	conn          net.Conn
-	err           error
-}
-
-// dialNext is the dialer of a stand-in.
-func dialNext(ctx context.Context, _, _ string) (net.Conn, error) {
-	d, _ := ctx.Value(nextDialKey{}).(*dialing)
-	if d == nil {
-		return nil, errStandIn
-	}
-	return d.next(ctx, d.network, d.addr)
-}
-
-// arrival is the first hook of a stand-in: it takes the connection that was dialed, and the
-// stand-in does not get it.
-type arrival struct{}
-
-func (arrival) DialHook(next redis.DialHook) redis.DialHook {
-	return func(ctx context.Context, network, addr string) (net.Conn, error) {
-		d, _ := ctx.Value(nextDialKey{}).(*dialing)
-		if d == nil {
-			return nil, errStandIn
-		}
-		d.conn, d.err = next(ctx, d.network, d.addr)
-		d.over = true
-		return nil, errStandIn
-	}
-}
-func (arrival) ProcessHook(redis.ProcessHook) redis.ProcessHook                         { return nil }
-func (arrival) ProcessPipelineHook(redis.ProcessPipelineHook) redis.ProcessPipelineHook { return nil }
-
-// departure is the last hook of a stand-in: it continues the call.
-type departure struct{ of *standIn }
-
-func (departure) DialHook(redis.DialHook) redis.DialHook { return nil }
-
-func (d departure) ProcessHook(redis.ProcessHook) redis.ProcessHook {
-	return func(ctx context.Context, cmd redis.Cmder) error {
-		next, ok := ctx.Value(nextKey(d)).(redis.ProcessHook)
-		if !ok {
-			return errStandIn
-		}
-		return next(ctx, cmd)
-	}
-}
-
-func (d departure) ProcessPipelineHook(redis.ProcessPipelineHook) redis.ProcessPipelineHook {
-	return func(ctx context.Context, cmds []redis.Cmder) error {
-		next, ok := ctx.Value(nextPipeKey(d)).(redis.ProcessPipelineHook)
-		if !ok {
-			return errStandIn
-		}
-		return next(ctx, cmds)
-	}
-}
-
-// standIn keeps a stand-in until the client is closed.
-func (c *core) standIn(rdb interface{ Close() error }) error {
+// keepStandIn keeps a stand-in until the client is closed.
+func (c *core) keepStandIn(s *standin.StandIn) error {
 	c.standIns.Lock()
 	defer c.standIns.Unlock()
 	if c.closed.Load() {
+		_ = s.Close()
 		return redis.ErrClosed
 	}
-	c.standIns.all = append(c.standIns.all, rdb)
+	c.standIns.all = append(c.standIns.all, s)
 	return nil
 }
 
