@@ -31,6 +31,7 @@ func TestLeasesAndMaintenanceKeepTheirPromisesOnACluster(t *testing.T) {
 			{"pools shrink in silence, and idle connections are kept awake", shrinkOnAllNodes},
 			{"CloseGracefully waits for leases and commands, and leaves nothing", closeGracefully},
 			{"replicas are managed too", replicasAreManaged},
+			{"a slow replica is left alone", slowReplica},
 			{"options are cloned, and hooks, dialers and clients of the user's own are used", clusterOptionsKept},
 			{"pipelines and transactions over several nodes", manyNodePipelines},
 		} {
@@ -325,6 +326,30 @@ func replicasAreManaged(t *testing.T, c *redistest.Cluster) {
 		rdb.SetMaxAge(100 * time.Millisecond)
 		redistest.Eventually(t, name+": those of replicas end by age too", 5*time.Second, func() bool { return len(rdb.Conns()) == 0 })
 		_ = rdb.Close()
+	}
+}
+
+// A replica that is slow goes on with the reads that it has, although it is no master.
+func slowReplica(t *testing.T, c *redistest.Cluster) {
+	slow := c.Replicas(0)[0]
+	rdb := guardedCluster(t, c.Options(), managed.WithFailureDetection(managed.FailureDetection{After: 50 * time.Millisecond, Patience: 50 * time.Millisecond}))
+	if err := rdb.Set(t.Context(), c.Key(0, "k"), "v", 0).Err(); err != nil {
+		t.Fatal(err)
+	}
+	conn, err := rdb.AcquireNode(t.Context(), slow.Addr())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Release()
+	before := rdb.CloseReasons()
+	if err := slow.Admin().Do(t.Context(), "CLIENT", "PAUSE", 700).Err(); err != nil { // the cluster does not notice
+		t.Fatal(err)
+	}
+	if err := conn.Ping(t.Context()).Err(); err != nil {
+		t.Errorf("a slow replica: %v", err)
+	}
+	if after := rdb.CloseReasons(); fmt.Sprint(after) != fmt.Sprint(before) {
+		t.Errorf("connections to a slow replica were closed: %v, before %v", after, before)
 	}
 }
 

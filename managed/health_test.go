@@ -187,3 +187,41 @@ func (r reentrant) Handle(_ context.Context, rec slog.Record) error {
 	}
 	return nil
 }
+
+// A server that accepts connections and never answers is degraded from the first
+// handshake on; one that goes on answering the connections it has turns new ones away.
+func TestAHandshakeWithoutAReplyTellsDegradedFromRefusing(t *testing.T) {
+	t.Parallel()
+	s := redistest.Start(t)
+	p := redistest.NewProxy(t, s.Addr())
+	opt := s.Options()
+	opt.Addr, opt.PoolSize, opt.ReadTimeout = p.Addr(), 4, 300*time.Millisecond
+	var log journal
+	c := client(t, opt, log.option(), managed.WithFailureDetection(managed.FailureDetection{Off: true}))
+	p.Stall(true)
+	require.Error(t, c.Ping(deadline(t, 50*time.Millisecond)).Err())
+	require.Equal(t, hooks.Degraded, c.Node().Health())
+	p.Stall(false)
+	require.NoError(t, c.Ping(deadline(t, soon)).Err())
+	require.Equal(t, hooks.Healthy, c.Node().Health())
+
+	held, err := c.Acquire(t.Context())
+	require.NoError(t, err)
+	defer held.Release()
+	known := p.Accepted()
+	p.OnReply(func(n int, _ []byte) redistest.Action {
+		if n > known {
+			time.Sleep(500 * time.Millisecond)
+		}
+		return redistest.Forward
+	})
+	done := make(chan error, 1)
+	go func() { done <- c.Ping(deadline(t, 50*time.Millisecond)).Err() }()
+	for err = nil; c.Node().Health() == hooks.Healthy && err == nil; {
+		err = held.Ping(t.Context()).Err()
+	}
+	require.NoError(t, err)
+	require.Error(t, <-done)
+	require.Equal(t, hooks.Refusing, c.Node().Health())
+	redistest.Eventually(t, "the log says what was wrong first", soon, func() bool { return log.count("degraded: i/o timeout") == 1 })
+}

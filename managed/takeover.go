@@ -8,7 +8,6 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/lifeguard-redis/lifeguard/internal/conntrack"
 	"github.com/lifeguard-redis/lifeguard/retry"
 )
 
@@ -34,24 +33,33 @@ func (m *many) takenOver(u *unit) {
 	if !ok {
 		return
 	}
-	is, known := m.isMaster(u)
+	now, known := m.roleOf(u)
 	if !known {
 		return
 	}
 	was := u.wasMaster
-	u.wasMaster = is
-	if is {
-		return
+	u.wasMaster = now == isMaster
+	if now == isMaster || now == isReplica && !was && !u.node.TookWrites() {
+		return // a replica that is only slow
 	}
 	m.renew(cluster, u)
-	u.keep.KillAwaiting(m.core.set.detection.After, func(*conntrack.Conn) bool { return true })
+	u.keep.KillAwaiting(m.core.set.detection.After)
 	if was {
 		m.elsewhere(cluster, u)
 	}
 }
 
-// isMaster asks the other nodes, until one of them knows.
-func (m *many) isMaster(u *unit) (is, known bool) {
+// role is what the other nodes of a cluster say of one.
+type role int
+
+const (
+	noRole role = iota // it serves no slots, or has failed
+	isMaster
+	isReplica
+)
+
+// roleOf asks the other nodes, until one of them knows.
+func (m *many) roleOf(u *unit) (is role, known bool) {
 	for _, other := range m.core.units() {
 		if other == u || other.node.Unreachable() != nil {
 			continue
@@ -61,13 +69,19 @@ func (m *many) isMaster(u *unit) (is, known bool) {
 			continue
 		}
 		for _, slot := range slots {
-			if len(slot.Nodes) > 0 && sameAddr(slot.Nodes[0].Addr, u.node.Addr()) {
-				return true, true
+			for i, node := range slot.Nodes {
+				switch {
+				case !sameAddr(node.Addr, u.node.Addr()):
+				case i == 0:
+					return isMaster, true
+				default:
+					is = isReplica
+				}
 			}
 		}
-		return false, true
+		return is, true
 	}
-	return false, false
+	return noRole, false
 }
 
 const (
@@ -113,7 +127,7 @@ func (m *many) elsewhere(cluster *redis.ClusterClient, u *unit) {
 			return
 		}
 		m.renew(cluster, u)
-		u.keep.KillAwaiting(settleFor/2, func(*conntrack.Conn) bool { return true })
+		u.keep.KillAwaiting(settleFor / 2)
 	}
 }
 

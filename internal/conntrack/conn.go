@@ -390,7 +390,7 @@ func (c *Conn) fail(op string, err error) error {
 		}
 		if !c.sentinel() { // a Sentinel's failure says nothing about the servers
 			if e.Handshake && !e.Self {
-				c.node.health.become(hooks.Refusing, err)
+				c.node.health.unshaken(err, timeout, time.Duration(c.lastUsed.Load()))
 			}
 			c.node.t.failed(c, e, timeout, fl&fWaking != 0)
 		}

@@ -59,6 +59,26 @@ func (n *Node) SetDegraded(cause error) { n.health.change(hooks.Healthy, hooks.D
 // SetAnswering undoes SetDegraded.
 func (n *Node) SetAnswering() { n.health.change(hooks.Degraded, hooks.Healthy, nil) }
 
+// HeardSince reports whether a reply has begun to arrive on any connection of the node since t.
+func (n *Node) HeardSince(t time.Duration) (heard bool) {
+	n.Range(func(c *Conn) bool {
+		heard = c.heard.Load() >= int64(t)
+		return !heard
+	})
+	return heard
+}
+
+// unshaken records that a handshake failed. late: it got no reply in time to what was sent at the
+// given time. If nobody else got one either, the node is not refusing, but answers nobody.
+func (h *health) unshaken(err error, late bool, sent time.Duration) {
+	switch {
+	case !late || h.n.HeardSince(sent):
+		h.become(hooks.Refusing, err)
+	case h.n.Health() != hooks.Unreachable:
+		h.become(hooks.Degraded, err)
+	}
+}
+
 // become changes the state. It may be called from anywhere: neither logger nor handler runs before
 // it has returned.
 func (h *health) become(to hooks.Health, cause error) {

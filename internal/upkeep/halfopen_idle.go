@@ -146,25 +146,14 @@ func (u *detection) ask(n *Node) error {
 	}
 	n.unanswered()
 	if timedOut(err) {
-		n.degraded(began, err)
+		if !n.Tracked.HeardSince(began) {
+			n.Tracked.SetDegraded(err)
+		}
 		u.timedOut.Store(u.silent.Load() > 0 || n.Inner)
 	} else {
 		u.silent.Store(0)
 	}
 	return err
-}
-
-// degraded marks the node as answering nobody, unless somebody has got an answer since the given
-// time.
-func (n *Node) degraded(since time.Duration, err error) {
-	heard := false
-	n.Tracked.Range(func(c *conntrack.Conn) bool {
-		heard = c.View().Heard >= since
-		return !heard
-	})
-	if !heard {
-		n.Tracked.SetDegraded(err)
-	}
 }
 
 func timedOut(err error) bool {

@@ -26,28 +26,36 @@ func (n *Node) unanswered() {
 	// A load of the slot map must not wait for this node while others could answer, neither for
 	// its reply nor for the handshake before it.
 	n.silentUntil.Store(int64(n.k.tracker.Elapsed() + silentFor))
-	n.KillAwaiting(n.k.cfg.Detection.After, func(c *conntrack.Conn) bool { return !c.View().Ready || c.LastCommand() == "cluster" })
+	n.killAwaiting(n.k.cfg.Detection.After, errSilent, func(c *conntrack.Conn) bool { return !c.View().Ready || c.LastCommand() == "cluster" })
 	n.Unanswered()
 }
 
 // silentFor is how long a node that answered nobody is not asked for the slot map.
 const silentFor = 2 * time.Second
 
-// KillAwaiting closes the connections of the node that have waited for a reply for at least that
-// long.
-func (n *Node) KillAwaiting(since time.Duration, which func(*conntrack.Conn) bool) {
+// KillAwaiting closes the connections of the node, which is no longer a master, that have waited for
+// a reply for at least that long.
+func (n *Node) KillAwaiting(since time.Duration) {
+	n.killAwaiting(since, errGone, func(*conntrack.Conn) bool { return true })
+}
+
+func (n *Node) killAwaiting(since time.Duration, why error, which func(*conntrack.Conn) bool) {
 	now := n.k.tracker.Elapsed()
-	n.k.tracker.Range(func(c *conntrack.Conn) bool {
+	n.Tracked.Range(func(c *conntrack.Conn) bool {
 		v := c.View()
-		if c.Node() == n.Tracked && v.Awaiting && !v.Writing && !v.PubSub && now-v.LastUsed >= since && which(c) {
-			c.Kill(hooks.ReasonSuspected, errGone)
+		if v.Awaiting && !v.Writing && !v.PubSub && now-v.LastUsed >= since && which(c) {
+			c.Kill(hooks.ReasonSuspected, why)
 		}
 		return true
 	})
 }
 
-// errGone is the error of commands that wait for a node which is no longer a master.
-var errGone = errHalfOpen{"the node answers nobody, and another one has taken over"}
+var (
+	// errGone is the error of commands that wait for a node which is no longer a master.
+	errGone = errHalfOpen{"the node answers nobody, and another one has taken over"}
+	// errSilent is the error of handshakes and loads of the slot map: they begin again, perhaps on another node.
+	errSilent = errHalfOpen{"the node answers nobody, not even over a fresh connection"}
+)
 
 // Silent reports whether the node answered nobody a moment ago.
 func (n *Node) Silent() bool {
