@@ -53,6 +53,7 @@ type Conn struct {
 	reads    limit
 	seat     func() // gives back its place in the connection limit
 	closed   atomic.Bool
+	settled  chan struct{} // closed with fSettled
 }
 
 // ending is why a connection ends; the first reason counts.
@@ -81,6 +82,7 @@ const (
 	fWriting                        // a Write to the network is running
 	fLongWrite                      // it was seen running, so it takes long
 	fMany                           // several commands' replies are, or may be, outstanding
+	fSettled                        // whoever did the handshake has left the connection
 
 	slowWrite = fCheckout | fCanned | fAnswered | fUnchecked | fInterrupted | fWoken
 	slowRead  = fReadStale | fCanned | fAnswered | fInterrupted
@@ -420,6 +422,7 @@ func (c *Conn) Close() error {
 		return net.ErrClosed
 	}
 	c.shaken(false)
+	c.settle()
 	if c.ended.Load() == nil && c.order.Load() == orderNone && c.flags.Load()&(fReady|fWrote) == fReady|fWrote {
 		c.node.t.cut.Add(1) // go-redis may have been unable to use a reply
 	}

@@ -72,6 +72,9 @@ func timeOf(by int64) time.Time {
 // when needed: the deadlines of the following command replace it.
 func (c *Conn) SetDeadline(t time.Time) error {
 	if t.IsZero() {
+		if !c.has(fSettled) && c.out.Load() > 0 {
+			c.awaitHandshake()
+		}
 		c.writeBy.Store(never)
 		c.change(fWrote|fOutstanding|fReadSet|fAnswered|fAwaiting|fChecked, fCheckout|fReadStale)
 		return nil

@@ -58,7 +58,7 @@ var lastID atomic.Uint64
 // installed, dial does it itself, for MinIdleConns.
 func (n *Node) dial(ctx context.Context, network, addr string) (net.Conn, error) {
 	c, err := n.open(ctx, network, addr)
-	if err != nil && (isClosed(err) || n.installed.Load() != nil) {
+	if err != nil && (isClosed(err) || n.installed.Load() != nil || n.isMove(addr)) {
 		return nil, err
 	}
 	if err != nil {
@@ -66,6 +66,10 @@ func (n *Node) dial(ctx context.Context, network, addr string) (net.Conn, error)
 	}
 	return n.faced(c), nil
 }
+
+// isMove reports whether go-redis dials addr in order to move a connection of its pool there, as a
+// maintenance notification asked for. It counts no such dials, and tries them again.
+func (n *Node) isMove(addr string) bool { return addr != n.addr && !n.resolves }
 
 // open dials one connection, unless the node is known to be unreachable.
 func (n *Node) open(ctx context.Context, network, addr string) (*Conn, error) {
@@ -132,7 +136,7 @@ func (n *Node) open(ctx context.Context, network, addr string) (*Conn, error) {
 // track makes the tracked connection.
 func (n *Node) track(nc net.Conn, addr string, seat func()) *Conn {
 	now := n.t.now()
-	c := &Conn{Conn: nc, node: n, addr: addr, id: lastID.Add(1), created: now, spread: rand.Float64(), seat: seat}
+	c := &Conn{Conn: nc, node: n, addr: addr, id: lastID.Add(1), created: now, spread: rand.Float64(), seat: seat, settled: make(chan struct{})}
 	c.lastUsed.Store(now)
 	c.writeBy.Store(unknown)
 	c.writes.forget()

@@ -1,11 +1,14 @@
 package conntrack
 
 import (
+	"errors"
 	"sync/atomic"
 	"time"
 
 	"github.com/redis/go-redis/v9"
 	"github.com/redis/go-redis/v9/maintnotifications"
+
+	"github.com/lifeguard-redis/lifeguard/hooks"
 )
 
 // firstHandshake lets the first handshake of a node finish before others begin. By default go-redis
@@ -69,5 +72,34 @@ func (f *firstHandshake) leave(ok bool) {
 func (c *Conn) shaken(ok bool) {
 	if c.first.Load() && c.first.CompareAndSwap(true, false) {
 		c.node.first.leave(ok)
+	}
+}
+
+// movePatience bounds how long a checkout waits for a handshake.
+const movePatience = time.Second
+
+var errMoving = errors.New("lifeguard: its handshake, after a move to another server, took too long")
+
+// awaitHandshake is called at a checkout in the middle of a handshake. When go-redis moves a
+// connection of its pool to another server, it may give it to a caller between two commands of the
+// handshake, who would use it in the wrong database, or unauthenticated, and read replies that are
+// not his (TestContractGoRedisGivesACallerAConnectionThatItIsMoving). Here that caller waits. If
+// that takes too long, the connection is closed.
+func (c *Conn) awaitHandshake() {
+	timer := time.NewTimer(movePatience)
+	defer timer.Stop()
+	select {
+	case <-c.settled:
+		return
+	case <-timer.C:
+	case <-c.node.gate.ctx.Done():
+	}
+	c.Kill(hooks.ReasonPool, errMoving)
+}
+
+// settle ends awaitHandshake's wait, for good.
+func (c *Conn) settle() {
+	if c.flags.Or(fSettled)&fSettled == 0 {
+		close(c.settled)
 	}
 }

@@ -75,6 +75,9 @@ func (h *Hook) DialHook(next redis.DialHook) redis.DialHook {
 		if err == nil || isClosed(err) { // go-redis's goroutines of subscriptions end when they get this error
 			return c, err
 		}
+		if h.Node.isMove(addr) {
+			return nil, asDial(err, addr)
+		}
 		return h.Node.stillborn(asDial(err, addr), network, addr), nil
 	}
 }

@@ -149,7 +149,11 @@ func ready(ctx context.Context, conn *redis.Conn, apart bool) error {
 	v := newVisit(visitReady)
 	v.apart = apart
 	defer v.done()
-	return v.check(conn.Process(ctx, v.cmd))
+	err := v.check(conn.Process(ctx, v.cmd))
+	if v.conn != nil {
+		v.conn.settle()
+	}
+	return err
 }
 
 // Bind completes the node with the client that was made from its options.
