@@ -118,6 +118,11 @@ func (n *notifier) push(name string, args ...any) int {
 			frame = fmt.Appendf(frame, ":%d\r\n", a)
 		case string:
 			frame = fmt.Appendf(frame, "$%d\r\n%s\r\n", len(a), a)
+		case []string: // an array of one array
+			frame = fmt.Appendf(frame, "*1\r\n*%d\r\n", len(a))
+			for _, s := range a {
+				frame = fmt.Appendf(frame, "$%d\r\n%s\r\n", len(s), s)
+			}
 		}
 	}
 	n.mu.Lock()
