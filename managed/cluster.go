@@ -149,10 +149,8 @@ func (c *ClusterClient) owner(ctx context.Context, key string) (*unit, error) {
 	if c.core.draining.Load() {
 		return nil, ErrShutdown
 	}
-	if r := c.moved.Load(); r != nil {
-		c.follow(ctx, c.ClusterClient, key, r)
-	}
-	if err := c.awaitMap(ctx); err != nil {
+	c.slots.Follow(ctx, key)
+	if err := c.slots.Await(ctx); err != nil {
 		return nil, conntrack.Reveal(err)
 	}
 	rdb, err := c.MasterForKey(ctx, key)
@@ -182,7 +180,7 @@ func (c *ClusterClient) Warm(ctx context.Context, n int) (int, error) {
 func (c *ClusterClient) masters(ctx context.Context) ([]*unit, error) {
 	var mu sync.Mutex
 	var units []*unit
-	if err := c.awaitMap(ctx); err != nil {
+	if err := c.slots.Await(ctx); err != nil {
 		return nil, conntrack.Reveal(err)
 	}
 	err := c.ForEachMaster(ctx, func(_ context.Context, rdb *redis.Client) error {

@@ -10,6 +10,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/lifeguard-redis/lifeguard/internal/conntrack"
+	"github.com/lifeguard-redis/lifeguard/internal/slotmap"
 	"github.com/lifeguard-redis/lifeguard/retry"
 )
 
@@ -23,11 +24,10 @@ type many struct {
 	users conntrack.Users // the user's hooks
 
 	client redis.UniversalClient
-	slots  slotMap
+	slots  *slotmap.Map // nil for a ring
 	reload func()
 	calls  atomic.Int64           // commands in progress
 	master atomic.Pointer[string] // with Sentinels: its address at the last check
-	moved  atomic.Pointer[redirect]
 }
 
 func newMany(like *redis.Options, opts []Option, more ...retry.Option) (*many, error) {
@@ -62,6 +62,9 @@ func (m *many) node(opt *redis.Options, make func(*redis.Options) *redis.Client)
 // attach adds the client that go-redis made.
 func (m *many) attach(rdb redis.UniversalClient, reload func()) error {
 	m.client, m.reload = rdb, reload
+	if cluster, ok := rdb.(*redis.ClusterClient); ok {
+		m.slots = slotmap.New(m.core.ctx, cluster, m.core.closed.Load)
+	}
 	m.core.closer, m.core.insideClosed = rdb.Close, m.insideClosed
 	rdb.AddHook(&outer{m})
 	err := m.core.watch(m.retry.Stats)
@@ -96,7 +99,7 @@ func (o *outer) DialHook(redis.DialHook) redis.DialHook { return nil }
 func (o *outer) ProcessHook(send redis.ProcessHook) redis.ProcessHook {
 	m := o.m
 	next := func(ctx context.Context, cmd redis.Cmder) error {
-		if err := m.awaitMap(ctx); err != nil {
+		if err := m.slots.Await(ctx); err != nil {
 			return err
 		}
 		return send(ctx, cmd)
@@ -132,7 +135,7 @@ func (o *outer) ProcessHook(send redis.ProcessHook) redis.ProcessHook {
 func (o *outer) ProcessPipelineHook(send redis.ProcessPipelineHook) redis.ProcessPipelineHook {
 	m := o.m
 	next := func(ctx context.Context, cmds []redis.Cmder) error {
-		if err := m.awaitMap(ctx); err != nil {
+		if err := m.slots.Await(ctx); err != nil {
 			for _, cmd := range cmds {
 				cmd.SetErr(err)
 			}

@@ -44,7 +44,7 @@ func (m *many) watch(ctx context.Context, do watchFunc, fn func(*redis.Tx) error
 		return ErrShutdown
 	}
 	counted := func(ctx context.Context, fn func(*redis.Tx) error, keys ...string) error {
-		err := m.awaitMap(ctx)
+		err := m.slots.Await(ctx)
 		if err == nil {
 			err = do(ctx, fn, keys...)
 		}
