@@ -160,10 +160,10 @@ func (x *session) answer(args []string) []any {
 		if !x.multi {
 			return []any{x.run([][]string{args})[0]}
 		}
-		if err := x.refused(args); err != nil {
+		if err := x.refused(args); err != nil && !(chance(tokenOf(args))%3 == 0 && x.server.refusesNow()) {
 			x.dirty = err
 			return []any{err}
-		}
+		} // in every third case the refusal begins only before EXEC
 		x.queued = append(x.queued, args)
 		return []any{"QUEUED"}
 	}
@@ -243,13 +243,10 @@ const popTimeout = time.Second
 // pop is BLPOP: some of its lists get an element after a while, the others never.
 func (x *session) pop(args []string) any {
 	s := x.server
-	began, chance := time.Now(), 0
-	for _, c := range args[1] {
-		chance = (chance*31 + int(c)) % 997
-	}
+	began, after := time.Now(), chance(args[1])
 	var comes time.Time
-	if chance%3 > 0 {
-		comes = began.Add(time.Duration(chance) * ms)
+	if after%3 > 0 {
+		comes = began.Add(time.Duration(after) * ms)
 	}
 	if err := x.refused(args); err != nil {
 		return err
@@ -267,6 +264,21 @@ func (x *session) pop(args []string) any {
 		}
 	}
 	return nil
+}
+
+// chance is a number that a text decides.
+func chance(text string) (n int) {
+	for _, c := range text {
+		n = (n*31 + int(c)) % 997
+	}
+	return n
+}
+
+// refusesNow reports whether a fault makes the server refuse commands for a while.
+func (s *Server) refusesNow() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return time.Now().Before(s.refuses.until)
 }
 
 // refused is why a command is not carried out, nil if it is.
