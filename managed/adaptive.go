@@ -7,6 +7,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/lifeguard-redis/lifeguard/internal/batch"
+	"github.com/lifeguard-redis/lifeguard/internal/conntrack"
 )
 
 // Adaptive returns a redis.UniversalClient on top of this client. It sends commands directly while
@@ -83,9 +84,9 @@ func (n batchNode) Unreachable() error {
 }
 
 func (n batchNode) NoneFree(waited time.Duration) error {
-	return n.u.noneFree(redis.ErrPoolTimeout, waited)
+	return conntrack.Reveal(n.u.noneFree(redis.ErrPoolTimeout, waited))
 }
 
 func (n batchNode) Failed(ctx context.Context, err error, after time.Duration) error {
-	return n.u.failed(ctx, err, after)
+	return conntrack.Reveal(n.u.failed(ctx, err, after))
 }

@@ -182,6 +182,9 @@ func (n *nodeHook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Pro
 		}
 		r, outer := ctx.Value(reachKey{}).(*reach)
 		if outer {
+			if r.full.Load() == n {
+				return redis.ErrPoolTimeout
+			}
 			r.node.Store(true)
 		}
 		outer = outer || command.Args(cmds[0].Args()).Is(0, "asking") // a cluster sends ASKING ahead of the pipeline
@@ -198,6 +201,9 @@ func (n *nodeHook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Pro
 			err = next(ctx, cmds)
 		} else {
 			err = n.pipeline(ctx, cmds, next)
+		}
+		if r != nil && errors.Is(err, redis.ErrPoolTimeout) {
+			r.full.Store(n)
 		}
 		f := worst(ctx, cmds)
 		if g := judge(err); g.node || tx && g.outcome != Answered {

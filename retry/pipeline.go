@@ -320,7 +320,10 @@ func (c *pipeCall) assess(body []redis.Cmder, at []int) bool {
 // reach records whether a part of a pipeline reached a node. A cluster that pauses before it
 // follows a redirection assigns the error of a ctx that ends during the pause to commands that were
 // already answered, too (processPipeline, osscluster.go).
-type reach struct{ node atomic.Bool }
+type reach struct {
+	node atomic.Bool
+	full atomic.Pointer[nodeHook] // this node's pool was full for PoolTimeout: a cluster would wait again
+}
 
 type reachKey struct{}
 

@@ -389,6 +389,12 @@ func (s pipeScope) send(ctx context.Context, cmds []redis.Cmder, onLease bool) e
 	}
 	after := n.since(start)
 	failed, seen := h.fail(ctx, err, after), err
+	if h.Inner && failed != err && noErrors(cmds) { // a cluster would give them, and its caller, the bare one
+		for _, cmd := range cmds {
+			cmd.SetErr(failed)
+		}
+		return failed
+	}
 	for _, cmd := range cmds {
 		switch e := cmd.Err(); e {
 		case nil:
@@ -399,6 +405,15 @@ func (s pipeScope) send(ctx context.Context, cmds []redis.Cmder, onLease bool) e
 		}
 	}
 	return failed
+}
+
+func noErrors(cmds []redis.Cmder) bool {
+	for _, cmd := range cmds {
+		if cmd.Err() != nil {
+			return false
+		}
+	}
+	return true
 }
 
 // These cost no allocation per Conn, unlike closures.
