@@ -92,7 +92,7 @@ func WithLogger(l *slog.Logger) Option {
 // WithEventHandler sets a function that is called for every event of a connection or lease: opened,
 // failed, leased, released, leaked, reclaimed, and closed, with the reason. It is called in order,
 // by one goroutine at a time, never by the caller of a command; it may block and may use the
-// client. If it falls 65536 events behind, further ones are dropped and that is logged. Default:
+// client. If it falls 65536 events behind, the oldest are dropped and that is logged. Default:
 // none. nil: none.
 func WithEventHandler(f func(hooks.Event)) Option {
 	return func(s *settings) error {

@@ -120,14 +120,14 @@ func (m *Monitor) Close() error {
 // After remove has returned, fn is not called again; a call in progress goes on. A nil fn is not
 // registered, which is logged.
 func (m *Monitor) OnStats(fn func(Stats)) (remove func()) {
-	return register(m, &m.onStats, &callback[Stats]{fn: fn, what: "OnStats", limit: maxPendingStats, log: m.log}, fn == nil)
+	return register(m, &m.onStats, newCallback(fn, "OnStats", maxPendingStats, m.log), fn == nil)
 }
 
 // OnAlert calls fn with each Alert, like OnStats; but if fn is too slow it gets alerts late, and
 // only beyond 256 pending ones does it miss the oldest. While no fn is registered, alerts are
 // logged.
 func (m *Monitor) OnAlert(fn func(Alert)) (remove func()) {
-	return register(m, &m.onAlert, &callback[Alert]{fn: fn, what: "OnAlert", limit: maxPendingAlerts, log: m.log}, fn == nil)
+	return register(m, &m.onAlert, newCallback(fn, "OnAlert", maxPendingAlerts, m.log), fn == nil)
 }
 
 func register[T any](m *Monitor, cs *callbacks[T], c *callback[T], isNil bool) (remove func()) {
@@ -182,12 +182,12 @@ func (m *Monitor) tick() {
 	default:
 	}
 	for _, c := range listeners {
-		c.put(stats)
+		c.Put(stats)
 		c.check(stats.Time)
 	}
 	for _, a := range alerts {
 		for _, c := range watchers {
-			c.put(a)
+			c.Put(a)
 		}
 		if len(watchers) == 0 {
 			a.log(m.log)

@@ -3,10 +3,9 @@ package conntrack
 import (
 	"context"
 	"log/slog"
-	"runtime/debug"
-	"sync"
 
 	"github.com/lifeguard-redis/lifeguard/hooks"
+	"github.com/lifeguard-redis/lifeguard/internal/delivery"
 )
 
 // entry is an event and its log line; either may be missing.
@@ -16,70 +15,38 @@ type entry struct {
 	level slog.Level
 }
 
-// eventQueue passes events to one handler, in order, on a goroutine that exists only while events
-// are pending. put is called under go-redis's pool lock, so it only appends.
-type eventQueue struct {
-	handler func(hooks.Event)
-	log     *slog.Logger
-
-	mu      sync.Mutex
-	pending []entry
-	running bool
-	dropped uint64
-}
-
 // maxPendingEvents bounds the memory that a handler which never returns can cost.
 const maxPendingEvents = 1 << 16
 
+// eventQueue passes events to one handler, and their lines to the log. put is called under
+// go-redis's pool lock.
+type eventQueue struct {
+	handler func(hooks.Event)
+	queue   delivery.Queue[entry]
+}
+
+func newEventQueue(handler func(hooks.Event), log *slog.Logger) *eventQueue {
+	return &eventQueue{handler: handler, queue: delivery.Queue[entry]{
+		Limit: maxPendingEvents,
+		Call: func(e entry) {
+			if e.line != "" {
+				log.Log(context.Background(), e.level, e.line)
+			}
+			if handler != nil && e.Kind != 0 {
+				handler(e.Event)
+			}
+		},
+		Dropped: func(n uint64) {
+			log.Warn("lifeguard: event handler is too slow, events were dropped", "dropped", n)
+		},
+		Panicked: func(e entry, with any, stack string) {
+			log.Error("lifeguard: event handler panicked", "panic", with, "event", e.String(), "stack", stack)
+		},
+	}}
+}
+
 func (q *eventQueue) put(e entry) {
-	if q.handler == nil && e.line == "" {
-		return
-	}
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	if len(q.pending) >= maxPendingEvents {
-		q.dropped++
-		return
-	}
-	q.pending = append(q.pending, e)
-	if !q.running {
-		q.running = true
-		go q.drain()
-	}
-}
-
-func (q *eventQueue) drain() {
-	for {
-		q.mu.Lock()
-		batch := q.pending
-		q.pending = nil
-		dropped := q.dropped
-		q.dropped = 0
-		if len(batch) == 0 {
-			q.running = false
-			q.mu.Unlock()
-			return
-		}
-		q.mu.Unlock()
-		if dropped > 0 {
-			q.log.Warn("lifeguard: event handler is too slow, events were dropped", "dropped", dropped)
-		}
-		for _, e := range batch {
-			q.call(e)
-		}
-	}
-}
-
-func (q *eventQueue) call(e entry) {
-	defer func() {
-		if p := recover(); p != nil {
-			q.log.Error("lifeguard: event handler panicked", "panic", p, "event", e.String(), "stack", string(debug.Stack()))
-		}
-	}()
-	if e.line != "" {
-		q.log.Log(context.Background(), e.level, e.line)
-	}
-	if q.handler != nil && e.Kind != 0 {
-		q.handler(e.Event)
+	if q.handler != nil || e.line != "" {
+		q.queue.Put(e)
 	}
 }

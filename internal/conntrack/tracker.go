@@ -34,7 +34,7 @@ type Config struct {
 type Tracker struct {
 	cfg    Config
 	base   time.Time
-	events eventQueue
+	events *eventQueue
 	conns  sync.Map // id -> *Conn; can be iterated without a lock
 	count  atomic.Int64
 	closed atomic.Bool
@@ -91,7 +91,7 @@ func NewTracker(cfg Config) *Tracker {
 	case cfg.ConnLimit > 1:
 		t.budget, t.own = make(chan struct{}, cfg.ConnLimit-1), make(chan struct{}, 1)
 	}
-	t.events = eventQueue{handler: cfg.OnEvent, log: cfg.Logger}
+	t.events = newEventQueue(cfg.OnEvent, cfg.Logger)
 	return t
 }
 
