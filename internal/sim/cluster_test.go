@@ -3,6 +3,7 @@
 package sim
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -135,6 +136,14 @@ func (n *Network) promote(shard int) {
 			l.push(push{[]byte("message"), []byte("+switch-master"), []byte(text)})
 		}
 	})
+}
+
+// inMap reports whether a server is in the slot map: those of a shard whose slots have all moved
+// are not, and go-redis leaves them out of its counts before it closes their connections.
+func (n *Network) inMap(s *Server) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.slots == nil || slices.Contains(n.slots, s.shard)
 }
 
 // slotMap is the reply to CLUSTER SLOTS.
