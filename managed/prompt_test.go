@@ -118,13 +118,30 @@ func TestNoCallOutlivesItsCtxWhileTheMapOfTheClusterIsNotKnown(t *testing.T) {
 func TestAcquireDoesNotOutliveItsCtxWhileTheServerIsSilent(t *testing.T) {
 	t.Parallel()
 	s := redistest.Start(t)
-	for name, after := range map[string]time.Duration{"fresh": -1, "validated": 0} {
+	for name, after := range map[string]time.Duration{"fresh": -1, "validated": 0, "all leases failed": -1} {
 		p := redistest.NewProxy(t, s.Addr())
 		opt := s.Options()
 		opt.Addr, opt.PoolSize = p.Addr(), 4
 		c := client(t, opt, managed.WithValidateAfter(after))
-		if name == "validated" {
+		switch name {
+		case "validated":
 			burst(t, c, 2)
+		case "all leases failed":
+			full(t, c, opt.PoolSize)
+			var held []*managed.Conn
+			for range opt.PoolSize {
+				conn, err := c.Acquire(t.Context())
+				require.NoError(t, err)
+				held = append(held, conn)
+			}
+			p.CutAll()
+			for i, conn := range held {
+				require.Error(t, conn.Ping(t.Context()).Err())
+				if i%2 == 0 {
+					conn.Discard()
+				}
+				conn.Release()
+			}
 		}
 		p.Stall(true)
 		for _, acquire := range []func(context.Context) (*managed.Conn, error){c.Acquire, c.TryAcquire} {

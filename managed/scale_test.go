@@ -71,13 +71,28 @@ func TestAFullServerSeesNoMoreRejectedDialsThanFromABareClient(t *testing.T) {
 	require.LessOrEqual(t, ours, bare)
 }
 
-// BenchmarkWaiting is what many callers that wait for one connection cost.
+// BenchmarkWaiting is what many callers that wait for one of ten connections cost. In cold, the
+// connections are still to be opened.
 //
 //	go test -run - -bench Waiting -benchtime 1x -count 5 ./managed
 func BenchmarkWaiting(b *testing.B) {
 	const callers = 30_000
 	s := redistest.Start(b)
-	run := func(b *testing.B, use func(context.Context) error) {
+	opt := s.Options()
+	opt.PoolSize, opt.PoolTimeout = 10, time.Minute
+	ready := opt.PoolSize
+	run := func(b *testing.B, c interface{ Conn() *redis.Conn }, use func(context.Context) error) {
+		var open []*redis.Conn
+		for range ready {
+			conn := c.Conn()
+			if err := conn.Ping(b.Context()).Err(); err != nil {
+				b.Fatal(err)
+			}
+			open = append(open, conn)
+		}
+		for _, conn := range open {
+			_ = conn.Close()
+		}
 		b.ReportAllocs()
 		for b.Loop() {
 			var all sync.WaitGroup
@@ -91,21 +106,19 @@ func BenchmarkWaiting(b *testing.B) {
 			all.Wait()
 		}
 	}
-	opt := s.Options()
-	opt.PoolSize, opt.PoolTimeout = 10, time.Minute
-	b.Run("bare", func(b *testing.B) {
+	bare := func(b *testing.B) {
 		c := redis.NewClient(opt)
 		defer c.Close()
-		run(b, func(ctx context.Context) error {
+		run(b, c, func(ctx context.Context) error {
 			conn := c.Conn()
 			defer conn.Close()
 			return conn.Ping(ctx).Err()
 		})
-	})
-	b.Run("managed", func(b *testing.B) {
+	}
+	ours := func(b *testing.B) {
 		c := managed.NewClient(opt)
 		defer c.Close()
-		run(b, func(ctx context.Context) error {
+		run(b, c, func(ctx context.Context) error {
 			conn, err := c.Acquire(ctx)
 			if err != nil {
 				return err
@@ -113,5 +126,10 @@ func BenchmarkWaiting(b *testing.B) {
 			defer conn.Release()
 			return conn.Ping(ctx).Err()
 		})
-	})
+	}
+	b.Run("bare", bare)
+	b.Run("managed", ours)
+	ready = 0
+	b.Run("cold/bare", bare)
+	b.Run("cold/managed", ours)
 }

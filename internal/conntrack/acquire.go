@@ -45,8 +45,12 @@ func (n *Node) mayWait() bool {
 	if n.raw.Load() > 0 || n.pushes.Load() > 0 || n.Health() != hooks.Healthy {
 		return true
 	}
+	size := n.Client().Options().PoolSize
+	if int(n.leased.Load()) >= size {
+		return false // the pool is full: each stays in it until its lease ends, even if it fails
+	}
 	now := n.Main()
-	return now.Idle == 0 && now.Total < n.Client().Options().PoolSize
+	return now.Idle == 0 && now.Total < size
 }
 
 // take makes the visit; why is not empty if the connection has yet to answer a PING.

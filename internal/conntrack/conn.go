@@ -438,8 +438,17 @@ func (c *Conn) sentinel() bool { return hooks.Pool(c.pool.Load()) == hooks.PoolS
 // Taken returns when Acquire took the connection; for its holder only.
 func (c *Conn) Taken() time.Time { return c.node.t.wall(c.taken) }
 
-// SetLeased sets whether a lease holds the connection.
-func (c *Conn) SetLeased(on bool) { c.leased.Store(on) }
+// SetLeased sets whether a lease holds the connection. Call it with false before the lease's Conn is
+// closed.
+func (c *Conn) SetLeased(on bool) {
+	switch {
+	case c.leased.Swap(on) == on:
+	case on:
+		c.node.leased.Add(1)
+	default:
+		c.node.leased.Add(-1)
+	}
+}
 
 // HasSessionState reports whether commands left state on the connection, and whether Undo can undo
 // that state (an open MULTI, watched keys).

@@ -139,6 +139,9 @@ func TestContractAConnIsDeadAfterOneNetworkError(t *testing.T) {
 	if err := conn.Ping(bg).Err(); err == nil {
 		t.Error("a Conn picks another connection after a network error: a lease would silently change its connection")
 	}
+	if st := c.PoolStats(); st.TotalConns != 1 {
+		t.Errorf("a Conn that has failed leaves the pool with %d connections before its Close, want 1: mayWait counts on it", st.TotalConns)
+	}
 	_ = conn.Close()
 	if st := c.PoolStats(); st.TotalConns != 0 {
 		t.Errorf("after a refused write on a Conn and its Close %d connections remain, want 0: hooks.End no longer removes connections", st.TotalConns)

@@ -63,6 +63,7 @@ type Node struct {
 	raw      atomic.Int64 // of them, those whose handshake is not over
 	pushes   atomic.Int64 // those over which a push frame has arrived
 	bornAt   atomic.Int64 // when the youngest was dialed
+	leased   atomic.Int64 // of them, those that leases hold
 
 	pinned         atomic.Int64 // pipelines under way on Conns and transactions of callers
 	main, pipeline demand

@@ -35,16 +35,16 @@ const (
 // connection that it picks; the connection finds the visit by the token and registers itself in it.
 type visit struct {
 	kind     visitKind
-	cmd      *redis.StatusCmd
-	token    [tokenLen]byte
+	woken    bool // a real PING was sent
+	apart    bool // of visitReady: the result of the handshake is known to maintenance's client only
 	number   atomic.Uint32
+	token    [tokenLen]byte
+	cmd      *redis.StatusCmd
 	conn     *Conn        // the connection that was visited
-	woken    bool         // a real PING was sent
 	why      hooks.Reason // of visitAcquire and visitAsk: why the connection must be validated; "" if it need not be
 	holder   Holder
 	patience time.Duration // maximum wait for the reply to a real PING
 	only     *Conn         // the only connection to get a PING, nil: any that is due
-	apart    bool          // of visitReady: the result of the handshake is known to maintenance's client only
 
 	came, cameTx uint64 // of visitWhose: the chains through which it came
 }
