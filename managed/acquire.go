@@ -13,6 +13,7 @@ import (
 
 	"github.com/lifeguard-redis/lifeguard/hooks"
 	"github.com/lifeguard-redis/lifeguard/internal/attempt"
+	"github.com/lifeguard-redis/lifeguard/internal/callsite"
 	"github.com/lifeguard-redis/lifeguard/internal/conntrack"
 )
 
@@ -98,7 +99,7 @@ func (u *unit) acquire(ctx context.Context, own *handle, rdb *redis.Client, try 
 		case u.core.closed.Load():
 			return nil, redis.ErrClosed
 		case nested && errors.Is(err, conntrack.ErrWouldWait):
-			site, _ := mine.callers.resolve()
+			site, _ := mine.callers.Resolve()
 			return nil, fmt.Errorf("%w, taken %v ago at %s (PoolSize is %d)", ErrSelfDeadlock,
 				mine.since().Round(time.Millisecond), site, u.rdb.Options().PoolSize)
 		case errors.Is(err, conntrack.ErrWouldWait):
@@ -117,7 +118,7 @@ func (u *unit) acquire(ctx context.Context, own *handle, rdb *redis.Client, try 
 	if label, ok := ctx.Value(labelKey{}).(string); ok {
 		l.label = label
 	}
-	if l.callers.keep(4, u.core.set.stacks, &u.core.leaky) {
+	if l.callers.Keep(4, callsite.Mode(u.core.set.stacks), &u.core.leaky) {
 		l.profiled = true
 		profile.Add(l, 2)
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/lifeguard-redis/lifeguard/hooks"
+	"github.com/lifeguard-redis/lifeguard/internal/callsite"
 	"github.com/lifeguard-redis/lifeguard/internal/conntrack"
 	"github.com/lifeguard-redis/lifeguard/internal/standin"
 	"github.com/lifeguard-redis/lifeguard/internal/upkeep"
@@ -44,8 +45,8 @@ type core struct {
 	}
 
 	warnedServer atomic.Bool // it was logged that they do not fit into the server
-	sites        siteLog
-	leaky        leakySites
+	sites        callsite.Log
+	leaky        callsite.Leaky
 
 	monitor *monitor.Monitor
 	retries func() retry.Stats
@@ -70,7 +71,7 @@ func newCore(opts []Option, opt *redis.Options, several bool) (*core, error) {
 		}
 	}
 	c.set.fill(opt)
-	c.sites.log = c.set.log
+	c.sites.Logger = c.set.log
 	c.tracker = conntrack.NewTracker(conntrack.Config{OnEvent: c.set.onEvent, Logger: c.set.log, Now: c.set.now, Wall: c.set.wall,
 		ConnLimit: c.set.connLimit, Opaque: several})
 	c.tracker.SetValidateAfter(c.set.validateAfter)
@@ -130,7 +131,7 @@ func (c *core) close() error {
 	}
 	c.tracker.CloseAll()
 	c.closeStandIns()
-	c.sites.close()
+	c.sites.Close()
 	return err
 }
 

@@ -103,20 +103,20 @@ func (ll *leaseList) report() {
 		l.emit(hooks.Leaked, i)
 	}
 	for _, all := range bySite {
-		ll.core.sites.tell(slog.LevelWarn, "lifeguard: a lease is held for longer than the leak threshold; is a Release missing?", all[0], len(all))
+		ll.core.sites.Add(slog.LevelWarn, "lifeguard: a lease is held for longer than the leak threshold; is a Release missing?", all[0].forLog(), len(all))
 	}
 }
 
 // leaked records a leak, and its call site.
 func (l *lease) leaked() {
 	l.unit.meter.leaks.Add(1)
-	l.core.leaky.add(l.callers.site[0])
+	l.core.leaky.Add(&l.callers)
 }
 
 // tell logs and emits an event of a lease.
 func (l *lease) tell(level slog.Level, kind hooks.EventKind, text string) {
 	i := l.info(l.core.tracker.Now())
-	l.core.sites.tell(level, text, i, 1)
+	l.core.sites.Add(level, text, i.forLog(), 1)
 	l.emit(kind, i)
 }
 
@@ -127,7 +127,7 @@ func (l *lease) emit(kind hooks.EventKind, i LeaseInfo) {
 }
 
 func (l *lease) event(kind hooks.EventKind) hooks.Event {
-	site, _ := l.callers.resolve()
+	site, _ := l.callers.Resolve()
 	info := l.tracked.Info()
 	return hooks.Event{Kind: kind, Node: info.Node, ConnID: info.ID, Label: l.label, Site: site,
 		Took: l.core.tracker.Now().Sub(l.start)}

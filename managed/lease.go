@@ -13,6 +13,7 @@ import (
 
 	"github.com/lifeguard-redis/lifeguard/hooks"
 	"github.com/lifeguard-redis/lifeguard/internal/attempt"
+	"github.com/lifeguard-redis/lifeguard/internal/callsite"
 	"github.com/lifeguard-redis/lifeguard/internal/conntrack"
 	"github.com/lifeguard-redis/lifeguard/retry"
 )
@@ -29,7 +30,7 @@ type lease struct {
 	ctx      context.Context // of the Acquire
 	label    string
 	start    time.Time
-	callers  callers
+	callers  callsite.Stack
 	profiled bool // it is in the pprof profile
 
 	plain     bool // conn has no hook for pipelines
@@ -148,20 +149,24 @@ type LeaseInfo struct {
 	InFlight bool // a command is running on it
 	Conn     hooks.ConnInfo
 
-	callers *callers // nil in a LeaseInfo made by a user
+	callers *callsite.Stack // nil in a LeaseInfo made by a user
 }
 
 // Site returns the file and line of the Acquire.
 func (i LeaseInfo) Site() string {
-	site, _ := i.callers.resolve()
+	site, _ := i.callers.Resolve()
 	return site
 }
 
 // Stack returns the call stack of the Acquire, one frame per line, as much of it as was kept: see
 // StackMode.
 func (i LeaseInfo) Stack() string {
-	_, stack := i.callers.resolve()
+	_, stack := i.callers.Resolve()
 	return stack
+}
+
+func (i LeaseInfo) forLog() callsite.Held {
+	return callsite.Held{Stack: i.callers, For: i.Age, Label: i.Label, ConnID: i.Conn.ID, Node: i.Conn.Node, LastCommand: i.Conn.LastCommand}
 }
 
 // String returns a short line for a log or an error.

@@ -143,7 +143,7 @@ func (s *source) holders(sample *monitor.Sample) {
 			if !sample.Holds(held) {
 				continue
 			}
-			site, _ := l.callers.resolve()
+			site, _ := l.callers.Resolve()
 			sample.AddHolder(monitor.Holder{Node: l.node.Addr(), Site: site, Label: l.label, Command: l.tracked.Info().LastCommand, For: held,
 				Overdue: threshold > 0 && held >= threshold})
 		}

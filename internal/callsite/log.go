@@ -1,4 +1,4 @@
-package managed
+package callsite
 
 import (
 	"context"
@@ -7,14 +7,14 @@ import (
 	"time"
 )
 
-// sitePause is the time between two lines about the same call site.
-const sitePause = time.Minute
+// pause is the time between two lines about the same call site.
+const pause = time.Minute
 
-// siteLog logs events of leases: one line per text and call site a minute, so that a site that
+// Log logs events of leases: one line per text and call site a minute, so that a site that
 // leaks five hundred leases does not log five hundred stacks. The first event is logged at once;
 // those that follow are counted, and the next minute's line has their number.
-type siteLog struct {
-	log *slog.Logger
+type Log struct {
+	Logger *slog.Logger // set before the first use
 
 	mu    sync.Mutex
 	sites map[siteKey]*siteCount
@@ -29,13 +29,24 @@ type siteCount struct {
 	longest time.Duration // of these, held
 }
 
-// tell logs or counts n leases of one site, of which l is the oldest.
-func (s *siteLog) tell(level slog.Level, text string, l LeaseInfo, n int) {
-	key := siteKey{text, l.Site()}
+// Held is a lease, for the log.
+type Held struct {
+	Stack       *Stack
+	For         time.Duration
+	Label       string
+	ConnID      uint64
+	Node        string
+	LastCommand string
+}
+
+// Add logs or counts n leases of one site, of which h is the oldest.
+func (s *Log) Add(level slog.Level, text string, h Held, n int) {
+	site, stack := h.Stack.Resolve()
+	key := siteKey{text, site}
 	s.mu.Lock()
 	if c := s.sites[key]; c != nil {
 		c.leases += n
-		c.longest = max(c.longest, l.Age)
+		c.longest = max(c.longest, h.For)
 		s.mu.Unlock()
 		return
 	}
@@ -44,27 +55,27 @@ func (s *siteLog) tell(level slog.Level, text string, l LeaseInfo, n int) {
 	}
 	s.sites[key] = &siteCount{level: level}
 	if s.timer == nil {
-		s.timer = time.AfterFunc(sitePause, s.next)
+		s.timer = time.AfterFunc(pause, s.next)
 	}
 	s.mu.Unlock()
-	s.log.Log(context.Background(), level, text, "leases", n, "held", l.Age, "site", key.site, "label", l.Label,
-		"connection", l.Conn.ID, "node", l.Conn.Node, "last_command", l.Conn.LastCommand, "stack", l.Stack())
+	s.Logger.Log(context.Background(), level, text, "leases", n, "held", h.For, "site", site, "label", h.Label,
+		"connection", h.ConnID, "node", h.Node, "last_command", h.LastCommand, "stack", stack)
 }
 
 // next starts the next minute.
-func (s *siteLog) next() {
+func (s *Log) next() {
 	s.mu.Lock()
 	counted := s.take()
 	s.timer = nil
 	if len(s.sites) > 0 {
-		s.timer = time.AfterFunc(sitePause, s.next)
+		s.timer = time.AfterFunc(pause, s.next)
 	}
 	s.mu.Unlock()
 	s.write(counted)
 }
 
-// close logs what was counted.
-func (s *siteLog) close() {
+// Close logs what was counted.
+func (s *Log) Close() {
 	s.mu.Lock()
 	if s.timer != nil {
 		s.timer.Stop()
@@ -76,7 +87,7 @@ func (s *siteLog) close() {
 }
 
 // take returns the counts, and forgets sites without a new event. The caller holds the lock.
-func (s *siteLog) take() map[siteKey]siteCount {
+func (s *Log) take() map[siteKey]siteCount {
 	counted := map[siteKey]siteCount{}
 	for key, c := range s.sites {
 		if c.leases == 0 {
@@ -89,8 +100,8 @@ func (s *siteLog) take() map[siteKey]siteCount {
 	return counted
 }
 
-func (s *siteLog) write(counted map[siteKey]siteCount) {
+func (s *Log) write(counted map[siteKey]siteCount) {
 	for key, c := range counted {
-		s.log.Log(context.Background(), c.level, key.text, "leases", c.leases, "held", c.longest, "site", key.site)
+		s.Logger.Log(context.Background(), c.level, key.text, "leases", c.leases, "held", c.longest, "site", key.site)
 	}
 }
