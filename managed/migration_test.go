@@ -13,6 +13,7 @@ import (
 
 	"github.com/lifeguard-redis/lifeguard/hooks"
 	"github.com/lifeguard-redis/lifeguard/internal/redistest"
+	"github.com/lifeguard-redis/lifeguard/managed"
 	"github.com/lifeguard-redis/lifeguard/retry"
 )
 
@@ -135,4 +136,14 @@ func TestALineThatIsCutIsAnUnexpectedEOF(t *testing.T) {
 		p.OnReply(func(int, []byte) redistest.Action { return redistest.HalfThenCut })
 		require.ErrorIs(t, rdb.IncrBy(t.Context(), "n", 1000).Err(), want)
 	}
+}
+
+// go-redis copies the options of a client, but not those of a cluster.
+func TestTheOptionsThatAreGivenToAClusterAreNotChanged(t *testing.T) {
+	given := func() *redis.ClusterOptions { return &redis.ClusterOptions{Addrs: []string{"127.0.0.1:1"}} }
+	bare, ours := given(), given()
+	require.NoError(t, redis.NewClusterClient(bare).Close())
+	require.NoError(t, managed.NewClusterClient(ours, managed.WithLogger(quiet)).Close())
+	require.Equal(t, 3, bare.MaxRedirects, "go-redis fills in its defaults; if it does not any more, the row in docs/MIGRATION.md can go")
+	require.Equal(t, given(), ours)
 }
