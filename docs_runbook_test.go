@@ -28,10 +28,14 @@ type trouble struct {
 
 func (tr trouble) client(o *redis.Options, opts ...managed.Option) *managed.Client {
 	tr.t.Helper()
-	c, err := managed.New(o, append(opts, managed.WithLogger(slog.New(slog.NewTextHandler(io.Discard, nil))))...)
+	c, err := managed.New(o, append(opts, quiet())...)
 	require.NoError(tr.t, err)
 	tr.t.Cleanup(func() { _ = c.Close() })
 	return c
+}
+
+func quiet() managed.Option {
+	return managed.WithLogger(slog.New(slog.NewTextHandler(io.Discard, nil)))
 }
 
 // warm is a client with an open connection, by way of a proxy.
@@ -314,6 +318,51 @@ var troubles = map[string]func(tr trouble) error{
 		})
 		return err
 	},
+	"all sentinels specified in configuration are unreachable": func(tr trouble) error {
+		c, err := managed.NewFailover(&redis.FailoverOptions{MasterName: "orders", SentinelAddrs: []string{tr.nobody()}}, quiet())
+		require.NoError(tr.t, err)
+		tr.t.Cleanup(func() { _ = c.Close() })
+		return c.Get(tr.soon(), "k").Err()
+	},
+	"dial": func(tr trouble) error {
+		o := tr.s.Options()
+		o.TLSConfig = redistest.StartTLS(tr.t).Options().TLSConfig
+		return tr.client(o).Get(tr.soon(), "k").Err()
+	},
+	"use of closed network connection": func(tr trouble) error {
+		c := tr.client(tr.s.Options())
+		lease, err := c.Acquire(tr.t.Context())
+		require.NoError(tr.t, err)
+		defer lease.Release()
+		require.NoError(tr.t, lease.Ping(tr.t.Context()).Err())
+		time.AfterFunc(100*time.Millisecond, func() { _ = c.Close() })
+		return lease.BLPop(tr.t.Context(), time.Minute, "nothing").Err()
+	},
+	"DB index is out of range": func(tr trouble) error {
+		o := tr.s.Options()
+		o.DB = 99
+		return tr.client(o).Get(tr.soon(), "k").Err()
+	},
+	"unknown command": func(tr trouble) error {
+		return tr.client(tr.s.Options()).Do(tr.soon(), "NOSUCH", "x").Err()
+	},
+	"BUSYGROUP": func(tr trouble) error {
+		_, c := tr.fresh()
+		require.NoError(tr.t, c.XGroupCreateMkStream(tr.soon(), "stream", "workers", "$").Err())
+		return c.XGroupCreateMkStream(tr.soon(), "stream", "workers", "$").Err()
+	},
+	"NOGROUP": func(tr trouble) error {
+		return tr.client(tr.s.Options()).XReadGroup(tr.soon(), &redis.XReadGroupArgs{Group: "workers", Consumer: "a", Streams: []string{"nostream", ">"}}).Err()
+	},
+	"transaction failed": func(tr trouble) error {
+		c := tr.client(tr.s.Options())
+		return c.Watch(tr.t.Context(), func(tx *redis.Tx) error {
+			require.NoError(tr.t, c.Incr(tr.t.Context(), "watched").Err())
+			_, err := tx.TxPipelined(tr.t.Context(), func(p redis.Pipeliner) error { return p.Incr(tr.t.Context(), "watched").Err() })
+			return err
+		}, "watched")
+	},
+	"redis: nil": func(tr trouble) error { return tr.client(tr.s.Options()).Get(tr.soon(), "no such key").Err() },
 	"outcome unknown": func(tr trouble) error {
 		c, p := tr.warm(redis.Options{})
 		p.OnReply(func(int, []byte) redistest.Action { return redistest.CutBefore })

@@ -110,6 +110,8 @@ func (u *unit) acquire(ctx context.Context, own *handle, rdb *redis.Client, try 
 			waited := time.Since(start)
 			u.meter.gaveUp(waited)
 			return nil, u.exhausted(err, waited)
+		case u.gaveUpDialing(wait, err):
+			err = u.dialing(err)
 		}
 		return nil, attempt.Ended(wait, err)
 	}

@@ -166,6 +166,8 @@ func (u *unit) failed(ctx context.Context, err error, after time.Duration) error
 	case u.gaveUpQueueing(ctx, err):
 		u.meter.gaveUp(after)
 		return u.noneFree(err, after)
+	case u.gaveUpDialing(ctx, err):
+		return u.dialing(err)
 	case retry.Refusal(err) == retry.ReasonReadOnly:
 		u.keep.ReadOnly()
 	}
@@ -178,6 +180,17 @@ func (u *unit) gaveUpQueueing(ctx context.Context, err error) bool {
 	var ce *hooks.ConnError
 	cause := ctx.Err()
 	return cause != nil && errors.Is(err, cause) && retry.OutcomeOf(err) == retry.NotSent && !errors.As(err, &ce) && u.full()
+}
+
+// gaveUpDialing reports whether err is nothing but the end of the caller's ctx, which came while
+// connections were being dialed. To a cluster or ring it must stay what it is.
+func (u *unit) gaveUpDialing(ctx context.Context, err error) bool {
+	return err == ctx.Err() && err != nil && !u.inner && u.node.Dialing() > 0
+}
+
+// dialing makes the error of such a caller.
+func (u *unit) dialing(err error) error {
+	return conntrack.DialError(u.node.Addr(), err)
 }
 
 // noneFree makes the error of a caller that got no connection.

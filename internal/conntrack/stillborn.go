@@ -44,10 +44,16 @@ func (n *Node) Unborn() int { return int(n.unborn.Load()) }
 func asDial(err error, addr string) error {
 	var known *hooks.ConnError
 	if errors.As(err, &known) {
-		return err
+		return &wholeError{err}
 	}
 	return typed(&hooks.ConnError{Op: OpDial, Node: addr, Err: err})
 }
+
+// wholeError keeps all of an error that go-redis would unwrap once before callers see it: "all
+// sentinels specified in configuration are unreachable" is the outermost part.
+type wholeError struct{ error }
+
+func (e *wholeError) Unwrap() []error { return []error{e.error} }
 
 func isClosed(err error) bool { return err == redis.ErrClosed }
 
