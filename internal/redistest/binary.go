@@ -2,16 +2,12 @@ package redistest
 
 import (
 	"fmt"
-	"os"
 	"os/exec"
+	"slices"
 	"testing"
-)
 
-// binaryEnv names the variable that overrides PATH for a program.
-var binaryEnv = map[string]string{
-	"redis-server":  "LIFEGUARD_REDIS_BIN",
-	"valkey-server": "LIFEGUARD_VALKEY_BIN",
-}
+	"github.com/lifeguard-redis/lifeguard/internal/redistest/program"
+)
 
 // Binary is the path of a server program, "redis-server" or "valkey-server".
 // Where there is none the test skips, or fails with CI=true.
@@ -25,20 +21,19 @@ func Binary(t testing.TB, name string) string {
 }
 
 func findBinary(name string) (string, error) {
-	env, ok := binaryEnv[name]
-	if !ok {
+	i := slices.IndexFunc(program.All, func(p program.Program) bool { return p.Name == name })
+	if i < 0 {
 		return "", fmt.Errorf("redistest: unknown server program %q: want redis-server or valkey-server", name)
 	}
-	if v := os.Getenv(env); v != "" {
-		path, err := exec.LookPath(v)
-		if err != nil {
-			return "", fmt.Errorf("redistest: %s=%s: %w", env, v, err)
-		}
+	p := program.All[i]
+	if path, err := p.Chosen(); err != nil {
+		return "", fmt.Errorf("redistest: %w", err)
+	} else if path != "" {
 		return path, nil
 	}
 	path, err := exec.LookPath(name)
 	if err != nil {
-		return "", fmt.Errorf("redistest: no %s on PATH: install it or set %s", name, env)
+		return "", fmt.Errorf("redistest: no %s on PATH: install it or set %s", name, p.Env)
 	}
 	return path, nil
 }

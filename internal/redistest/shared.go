@@ -12,6 +12,8 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/redis/go-redis/v9/maintnotifications"
 	"go.uber.org/goleak"
+
+	"github.com/lifeguard-redis/lifeguard/internal/redistest/program"
 )
 
 // Provider starts the shared server in some other way, and says its URL and
@@ -155,9 +157,9 @@ func resolve() error {
 		}
 		why = err
 	}
-	bin, err := findBinary("redis-server")
+	bin, err := findBinary(program.Redis.Name)
 	if err != nil {
-		shared.absent = os.Getenv(binaryEnv["redis-server"]) == ""
+		shared.absent = os.Getenv(program.Redis.Env) == ""
 		if why != nil {
 			err = fmt.Errorf("%w; %w", err, why)
 		}

@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/lifeguard-redis/lifeguard/internal/redistest"
+	"github.com/lifeguard-redis/lifeguard/internal/redistest/program"
 )
 
 func TestArgumentsGoToGoTestAndThePackagesAmongThemReplaceAll(t *testing.T) {
@@ -91,8 +92,8 @@ func TestSkippedTestsFailUnlessTheyAreAllowed(t *testing.T) {
 	assert.Regexp(t, `(?m)^ok   \./managed +1\.5 s  1 passed, 1 skipped$`, out.String())
 	assert.Regexp(t, `\n1 passed, 0 failed, 1 skipped\n$`, out.String())
 
-	for _, p := range programs { // any program that says its version
-		file := filepath.Join(path, p.name)
+	for _, p := range program.All { // any program that says its version
+		file := filepath.Join(path, p.Name)
 		require.NoError(t, os.WriteFile(file, []byte("#!/bin/sh\necho 'Redis server v=7.0.15 sha=0'\n"), 0o700))
 	}
 	out.Reset()

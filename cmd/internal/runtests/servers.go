@@ -15,12 +15,9 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/lifeguard-redis/lifeguard/internal/redistest/program"
 )
-
-// program is one that the tests start, and the variable that names it.
-type program struct{ name, env string }
-
-var programs = []program{{"redis-server", "LIFEGUARD_REDIS_BIN"}, {"valkey-server", "LIFEGUARD_VALKEY_BIN"}}
 
 const (
 	pullTimeout   = 3 * time.Minute
@@ -38,21 +35,21 @@ func servers(ctx context.Context, w io.Writer, allowSkips bool) (env []string, e
 		}
 		say(w, "shared server", v, "LIFEGUARD_REDIS_URL")
 	}
-	for _, p := range programs {
+	for _, p := range program.All {
 		path, from, err := find(ctx, w, p)
-		if err != nil && (!allowSkips || os.Getenv(p.env) != "") {
-			return nil, fmt.Errorf("no %s: %w", p.name, err)
+		if err != nil && (!allowSkips || os.Getenv(p.Env) != "") {
+			return nil, fmt.Errorf("no %s: %w", p.Name, err)
 		}
 		if err != nil {
-			fmt.Fprintf(w, "no %s: %v\n", p.name, err)
+			fmt.Fprintf(w, "no %s: %v\n", p.Name, err)
 			continue
 		}
 		v, err := versionOf(ctx, path)
 		if err != nil {
-			return nil, fmt.Errorf("%s from %s: %w", p.name, from, err)
+			return nil, fmt.Errorf("%s from %s: %w", p.Name, from, err)
 		}
-		say(w, p.name, v, from)
-		env = append(env, p.env+"="+path)
+		say(w, p.Name, v, from)
+		env = append(env, p.Env+"="+path)
 	}
 	return env, nil
 }
@@ -66,22 +63,18 @@ func say(w io.Writer, what, version, from string) {
 
 // find is a program: that of the variable, on PATH, of a container image, or out
 // of the distribution's packages.
-func find(ctx context.Context, w io.Writer, p program) (path, from string, err error) {
-	if v := os.Getenv(p.env); v != "" {
-		path, err := exec.LookPath(v)
-		if err != nil {
-			err = fmt.Errorf("%s=%s: %w", p.env, v, err)
-		}
-		return path, p.env, err
+func find(ctx context.Context, w io.Writer, p program.Program) (path, from string, err error) {
+	if path, err := p.Chosen(); path != "" || err != nil {
+		return path, p.Env, err
 	}
-	if path, err := exec.LookPath(p.name); err == nil {
+	if path, err := exec.LookPath(p.Name); err == nil {
 		return path, "PATH", nil
 	}
 	if runtime.GOOS == "darwin" {
-		return "", "", fmt.Errorf("not on PATH: brew install %s, or set %s", strings.TrimSuffix(p.name, "-server"), p.env)
+		return "", "", fmt.Errorf("not on PATH: brew install %s, or set %s", strings.TrimSuffix(p.Name, "-server"), p.Env)
 	}
 	if runtime.GOOS != "linux" {
-		return "", "", fmt.Errorf("not on PATH: install it, or set %s", p.env)
+		return "", "", fmt.Errorf("not on PATH: install it, or set %s", p.Env)
 	}
 	cache, err := os.UserCacheDir()
 	if err != nil {
@@ -93,20 +86,20 @@ func find(ctx context.Context, w io.Writer, p program) (path, from string, err e
 	}
 	path, packageErr := packageProgram(ctx, w, cache, p)
 	if packageErr != nil {
-		return "", "", fmt.Errorf("not on PATH; %w; %w: install it, or set %s", err, packageErr, p.env)
+		return "", "", fmt.Errorf("not on PATH; %w; %w: install it, or set %s", err, packageErr, p.Env)
 	}
 	return path, "the distribution's packages, unpacked in " + cache, nil
 }
 
 // packageProgram unpacks it from the distribution's packages, without root.
-func packageProgram(ctx context.Context, w io.Writer, cache string, p program) (string, error) {
+func packageProgram(ctx context.Context, w io.Writer, cache string, p program.Program) (string, error) {
 	if _, err := exec.LookPath("apt-get"); err != nil {
 		return "", errors.New("no apt-get to get a package with")
 	}
 	dir := filepath.Join(cache, "packages")
-	path := filepath.Join(dir, "bin", p.name)
+	path := filepath.Join(dir, "bin", p.Name)
 	if _, err := os.Stat(path); err != nil {
-		fmt.Fprintf(w, "%s: unpacking the distribution's package in %s\n", p.name, dir)
+		fmt.Fprintf(w, "%s: unpacking the distribution's package in %s\n", p.Name, dir)
 	}
 	ctx, cancel := context.WithTimeout(ctx, unpackTimeout)
 	defer cancel()
@@ -119,12 +112,12 @@ func packageProgram(ctx context.Context, w io.Writer, cache string, p program) (
 
 // imageProgram takes it out of the container image that the tests use, with the
 // libraries it needs: most tests start servers of their own.
-func imageProgram(ctx context.Context, w io.Writer, cache string, p program) (path, from string, err error) {
+func imageProgram(ctx context.Context, w io.Writer, cache string, p program.Program) (path, from string, err error) {
 	if os.Getenv("LIFEGUARD_NO_CONTAINER") == "true" {
 		return "", "", errors.New("containers are turned off by LIFEGUARD_NO_CONTAINER")
 	}
 	image := cmp.Or(os.Getenv("LIFEGUARD_REDIS_IMAGE"), "redis:8")
-	if p.name == "valkey-server" {
+	if p.Name == "valkey-server" {
 		image = "valkey/valkey:8"
 	}
 	for _, engine := range []string{"docker", "podman"} {
@@ -135,7 +128,7 @@ func imageProgram(ctx context.Context, w io.Writer, cache string, p program) (pa
 	return "", "", fmt.Errorf("no container engine has it (%w)", err)
 }
 
-func unpackImage(ctx context.Context, w io.Writer, engine, image, cache string, p program) (string, error) {
+func unpackImage(ctx context.Context, w io.Writer, engine, image, cache string, p program.Program) (string, error) {
 	command := func(limit time.Duration, args ...string) (string, error) {
 		ctx, cancel := context.WithTimeout(ctx, limit)
 		defer cancel()
@@ -149,7 +142,7 @@ func unpackImage(ctx context.Context, w io.Writer, engine, image, cache string, 
 		return "", err
 	}
 	if _, err := command(10*time.Second, engine, "image", "inspect", image); err != nil {
-		fmt.Fprintf(w, "%s: %s pull %s\n", p.name, engine, image)
+		fmt.Fprintf(w, "%s: %s pull %s\n", p.Name, engine, image)
 		if _, err := command(pullTimeout, engine, "pull", "-q", image); err != nil {
 			return "", err
 		}
@@ -160,7 +153,7 @@ func unpackImage(ctx context.Context, w io.Writer, engine, image, cache string, 
 	}
 	id = strings.TrimPrefix(id, "sha256:")
 	dir := filepath.Join(cache, "image-"+id[:min(12, len(id))])
-	wrapper := filepath.Join(dir, p.name)
+	wrapper := filepath.Join(dir, p.Name)
 	if _, err := os.Stat(wrapper); err == nil {
 		return wrapper, nil
 	}
@@ -175,7 +168,7 @@ trap '"$1" rm "$id" >/dev/null' EXIT
 	if _, err := command(pullTimeout, "sh", "-c", unpack, "unpack", engine, image, root); err != nil {
 		return "", err
 	}
-	return wrapper, wrap(root, wrapper, p.name)
+	return wrapper, wrap(root, wrapper, p.Name)
 }
 
 // wrap writes a script that starts the program with the libraries of its own root.
