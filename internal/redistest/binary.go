@@ -9,8 +9,8 @@ import (
 	"github.com/lifeguard-redis/lifeguard/internal/redistest/program"
 )
 
-// Binary is the path of a server program, "redis-server" or "valkey-server".
-// Where there is none the test skips, or fails with CI=true.
+// Binary returns the path of a server program, "redis-server" or "valkey-server".
+// Without one the test skips, or fails with CI=true.
 func Binary(t testing.TB, name string) string {
 	t.Helper()
 	path, err := findBinary(name)

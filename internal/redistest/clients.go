@@ -65,7 +65,7 @@ func ParseClientList(reply string) ([]ClientInfo, error) {
 	return list, nil
 }
 
-// ClientList is who is connected, as the server says, without the judge.
+// ClientList returns the server's CLIENT LIST, without the connections of Admin.
 func (s *Server) ClientList(t testing.TB) []ClientInfo {
 	t.Helper()
 	return clientList(t, s.Admin())
@@ -90,14 +90,14 @@ func clientList(t testing.TB, judge *redis.Client) []ClientInfo {
 	return list
 }
 
-// NumClients is the length of ClientList.
+// NumClients returns the length of ClientList.
 func (s *Server) NumClients(t testing.TB) int {
 	t.Helper()
 	return len(s.ClientList(t))
 }
 
-// KillClients ends every normal client but the judge by CLIENT KILL, and says
-// how many there were.
+// KillClients closes every normal client except those of Admin with CLIENT KILL, and
+// returns how many there were.
 func (s *Server) KillClients(t testing.TB) int {
 	t.Helper()
 	list := s.ClientList(t)

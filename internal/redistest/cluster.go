@@ -25,9 +25,9 @@ type Cluster struct {
 	shards int
 }
 
-// StartCluster starts a cluster of the program ("redis-server" or
-// "valkey-server") with so many masters, each with so many replicas, and
-// returns when it is complete. It takes 2 to 3 seconds, and ends with the test.
+// StartCluster starts a cluster of the given server program ("redis-server" or
+// "valkey-server") and returns once it is complete, after 2 to 3 seconds. replicas is the
+// number for each master. The cluster stops when the test ends.
 func StartCluster(t testing.TB, server string, masters, replicas int) *Cluster {
 	t.Helper()
 	bin := Binary(t, server)
@@ -82,17 +82,17 @@ func StartOneNodeCluster(t testing.TB) *Server {
 // first is the first slot of a shard.
 func (c *Cluster) first(shard int) int { return shard * slots / c.shards }
 
-// Nodes are all nodes; at first the masters in the order of their shards, then
-// the replicas.
+// Nodes returns all nodes: first those that started as masters, in the order of their
+// shards, then those that started as replicas.
 func (c *Cluster) Nodes() []*Server { return append([]*Server(nil), c.nodes...) }
 
-// Addrs are the addresses of Nodes.
+// Addrs returns the addresses of Nodes.
 func (c *Cluster) Addrs() []string { return addrs(c.nodes) }
 
-// Options are fresh options for the cluster.
+// Options returns new options for the cluster.
 func (c *Cluster) Options() *redis.ClusterOptions { return &redis.ClusterOptions{Addrs: c.Addrs()} }
 
-// Shard is the shard that a slot belongs to.
+// Shard returns the shard that a slot belongs to.
 func (c *Cluster) Shard(slot int) int {
 	for i := range c.shards {
 		if slot < c.first(i+1) {
@@ -102,7 +102,7 @@ func (c *Cluster) Shard(slot int) int {
 	return -1
 }
 
-// Key is a key of the shard, made of s.
+// Key returns a key that belongs to the shard and ends with s.
 func (c *Cluster) Key(shard int, s string) string {
 	c.t.Helper()
 	for i := 0; ; i++ {
@@ -117,7 +117,7 @@ func (c *Cluster) Key(shard int, s string) string {
 	}
 }
 
-// Master is the node that the running nodes agree on as the master of a shard.
+// Master returns the node that all running nodes consider the master of a shard.
 func (c *Cluster) Master(shard int) *Server {
 	c.t.Helper()
 	return c.NextMaster(shard, nil)
@@ -139,7 +139,7 @@ func (c *Cluster) NextMaster(shard int, old *Server) *Server {
 	return master
 }
 
-// Replicas are the running replicas of a shard.
+// Replicas returns the running replicas of a shard.
 func (c *Cluster) Replicas(shard int) []*Server {
 	c.t.Helper()
 	c.Master(shard)
@@ -152,8 +152,8 @@ func (c *Cluster) Replicas(shard int) []*Server {
 	return list
 }
 
-// Failover makes a replica the master of its shard, in good order (CLUSTER
-// FAILOVER), waits until all nodes know of it, and returns the new master.
+// Failover promotes a replica to master of its shard with CLUSTER FAILOVER, waits until
+// all nodes know it, and returns the new master.
 func (c *Cluster) Failover(shard int) *Server {
 	c.t.Helper()
 	c.Settle()

@@ -2,7 +2,7 @@
 // connections fail in the ways networks do. There are no mocks in it: what it
 // starts is a redis-server (or valkey-server) process on loopback.
 //
-// Where the servers come from is said by the environment:
+// Environment variables select the servers:
 //
 //	LIFEGUARD_REDIS_URL   the shared server of URL and Options, already running
 //	LIFEGUARD_REDIS_BIN   the redis-server program, else the one on PATH

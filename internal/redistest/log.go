@@ -6,7 +6,7 @@ import (
 	"sync"
 )
 
-// Log keeps what several goroutines write to it. The zero value is empty.
+// Log is a buffer that several goroutines may write to. The zero value is empty.
 type Log struct {
 	mu  sync.Mutex
 	buf bytes.Buffer
@@ -18,12 +18,12 @@ func (l *Log) Write(b []byte) (int, error) {
 	return l.buf.Write(b)
 }
 
-// String is all that was written.
+// String returns everything that was written.
 func (l *Log) String() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.buf.String()
 }
 
-// Logger writes to l.
+// Logger returns a logger that writes to l.
 func (l *Log) Logger() *slog.Logger { return slog.New(slog.NewTextHandler(l, nil)) }

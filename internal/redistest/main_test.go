@@ -6,5 +6,5 @@ import (
 	"github.com/lifeguard-redis/lifeguard/internal/redistest"
 )
 
-// The package promises to leave no goroutine behind: others look for theirs.
+// The package must leave no goroutine behind: the tests of others check for leaks.
 func TestMain(m *testing.M) { redistest.MainWithoutLeaks(m) }

@@ -11,15 +11,15 @@ import (
 	"testing"
 )
 
-// missed are the tests that were skipped, by what they were skipped for.
+// missed holds the tests that were skipped, by reason.
 var missed struct {
 	sync.Mutex
 	tests map[string]int
 }
 
-// Missing ends a test for want of something that this machine does not have. With
-// CI=true that is a failure: a test that skips there is one that nobody runs.
-// Elsewhere the test skips, and Main reports how many did.
+// Missing ends a test because this machine lacks something. With CI=true that is a
+// failure, as a test that skips there never runs. Elsewhere the test skips, and Main
+// reports how many did.
 func Missing(t testing.TB, why string) {
 	t.Helper()
 	why = strings.ReplaceAll(strings.TrimPrefix(why, "redistest: "), "\n", "; ") // joined errors have several lines
@@ -43,7 +43,7 @@ func miss(why string) {
 	missed.tests[why]++
 }
 
-// tellMissed is the loud line about tests that were skipped; "" if none was.
+// tellMissed returns the line that reports skipped tests; "" if there were none.
 func tellMissed() string {
 	missed.Lock()
 	defer missed.Unlock()
@@ -61,9 +61,8 @@ func tellMissed() string {
 		filepath.Base(os.Args[0]), sum, strings.Join(reasons, "; "))
 }
 
-// shout writes where it is seen. go test hides all that a package prints whose
-// tests pass, so the line goes to the standard error of go itself where the system
-// says how to get there.
+// shout writes to the standard error of the go command itself, if it can find it: go test
+// hides the output of a package whose tests pass.
 func shout(line string) {
 	if line == "" {
 		return
@@ -76,8 +75,8 @@ func shout(line string) {
 	fmt.Fprint(w, line)
 }
 
-// parentStderr is the standard error of the go command that runs these tests, nil
-// if there is none or the system (all but Linux) does not show it.
+// parentStderr returns the standard error of the go command that runs these tests; nil if
+// there is none, and on systems other than Linux.
 func parentStderr() *os.File {
 	proc := fmt.Sprintf("/proc/%d", os.Getppid())
 	if exe, err := os.Readlink(proc + "/exe"); err != nil || filepath.Base(exe) != "go" {

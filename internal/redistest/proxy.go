@@ -42,7 +42,7 @@ func NewProxy(t testing.TB, target string) *Proxy {
 	return p
 }
 
-// Addr is where the proxy listens.
+// Addr returns the address at which the proxy listens.
 func (p *Proxy) Addr() string { return p.ln.Addr().String() }
 
 // Close ends the proxy and its connections, and waits for them.
@@ -71,8 +71,8 @@ func (p *Proxy) Stall(on bool) {
 	p.wakeLocked()
 }
 
-// StallExisting makes black holes of the connections there are, for ever: the
-// server keeps its end even after the client has closed. New ones work.
+// StallExisting turns the present connections into black holes for good: the server keeps
+// its end open even after the client has closed. New connections work.
 func (p *Proxy) StallExisting() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -82,8 +82,8 @@ func (p *Proxy) StallExisting() {
 	p.wakeLocked()
 }
 
-// CutAll resets all connections (RST to both ends), and says how many of them
-// the client still had open.
+// CutAll resets all connections (RST to both ends) and returns how many of them the client
+// still had open.
 func (p *Proxy) CutAll() int {
 	p.mu.Lock()
 	n := p.connsLocked()
@@ -106,7 +106,7 @@ func (p *Proxy) RefuseNew(on bool) {
 	p.refuse = on
 }
 
-// Conns is how many connections clients have open.
+// Conns returns how many connections clients have open.
 func (p *Proxy) Conns() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -123,16 +123,15 @@ func (p *Proxy) connsLocked() int {
 	return n
 }
 
-// Accepted is how many connections there ever were, the refused ones not
-// counted. The connN of the callbacks counts the same way, from 1.
+// Accepted returns how many connections were accepted so far, without refused ones. The connN of the callbacks counts the same way, from 1.
 func (p *Proxy) Accepted() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.accepted
 }
 
-// OnRequest has f decide over each chunk from client to server before it is
-// forwarded. A chunk is what one read gave: with go-redis one write of the
+// OnRequest lets f decide about each chunk from client to server before it is forwarded. A
+// chunk is the result of one read: with go-redis one write of the
 // client, if that is below 64 KiB and the client waits for its reply. f runs on
 // the connection's goroutine, several at a time; nil forwards everything.
 //
@@ -145,7 +144,7 @@ func (p *Proxy) OnRequest(f func(connN int, b []byte) Action) {
 	p.onRequest = f
 }
 
-// OnReply has f decide over each chunk from server to client, as OnRequest.
+// OnReply lets f decide about each chunk from server to client, like OnRequest.
 func (p *Proxy) OnReply(f func(connN int, b []byte) Action) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -27,9 +27,9 @@ type SentinelSet struct {
 	sentinels []*Server
 }
 
-// StartSentinel starts such a set of the program ("redis-server" or
-// "valkey-server") and returns when all know each other. It takes about 3
-// seconds, and ends with the test.
+// StartSentinel starts such a set with the given server program ("redis-server" or
+// "valkey-server") and returns once all members know each other, after about 3 seconds.
+// The set stops when the test ends.
 func StartSentinel(t testing.TB, server string) *SentinelSet {
 	t.Helper()
 	bin := Binary(t, server)
@@ -95,24 +95,24 @@ sentinel parallel-syncs %[6]s 2
 	return s, nil
 }
 
-// MasterName is the name the Sentinels know the master by.
+// MasterName is the name of the master in the Sentinels' configuration.
 func (s *SentinelSet) MasterName() string { return masterName }
 
-// Nodes are the three servers; at first the master is the first of them.
+// Nodes returns the three servers; the first one started as the master.
 func (s *SentinelSet) Nodes() []*Server { return append([]*Server(nil), s.nodes...) }
 
-// Sentinels are the three Sentinels.
+// Sentinels returns the three Sentinels.
 func (s *SentinelSet) Sentinels() []*Server { return append([]*Server(nil), s.sentinels...) }
 
-// Addrs are the addresses of the Sentinels.
+// Addrs returns the addresses of the Sentinels.
 func (s *SentinelSet) Addrs() []string { return addrs(s.sentinels) }
 
-// Options are fresh options for the set.
+// Options returns new options for the set.
 func (s *SentinelSet) Options() *redis.FailoverOptions {
 	return &redis.FailoverOptions{MasterName: masterName, SentinelAddrs: s.Addrs()}
 }
 
-// Master is the node that the running Sentinels agree on as the master.
+// Master returns the node that all running Sentinels consider the master.
 func (s *SentinelSet) Master() *Server {
 	s.t.Helper()
 	return s.NextMaster(nil)
@@ -130,8 +130,8 @@ func (s *SentinelSet) NextMaster(old *Server) *Server {
 	return master
 }
 
-// Failover makes a replica the master, in good order (SENTINEL FAILOVER), waits
-// until all have followed, and returns the new master.
+// Failover promotes a replica with SENTINEL FAILOVER, waits until all members follow it,
+// and returns the new master.
 func (s *SentinelSet) Failover() *Server {
 	s.t.Helper()
 	s.Settle()

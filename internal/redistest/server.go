@@ -12,8 +12,7 @@ import (
 	"github.com/redis/go-redis/v9/maintnotifications"
 )
 
-// judgeName is the name of the connections that tests judge by. ClientList
-// leaves them out.
+// judgeName is the client name of the connections of Admin. ClientList omits them.
 const judgeName = "judge"
 
 // Server is a server process of one test. Safe for concurrent use.
@@ -152,8 +151,8 @@ func (s *Server) Options() *redis.Options {
 	return &redis.Options{Addr: s.addr, Password: s.password, TLSConfig: s.TLSConfig()}
 }
 
-// Admin is a bare client on AdminAddr to judge by, closed at the end of the
-// test. Its connections are not in ClientList. The first use dials: do that
+// Admin returns a bare client for AdminAddr, for what a test checks on the server. It is closed
+// at the end of the test, and ClientList omits its connections. The first use dials: do that
 // before the server is full.
 func (s *Server) Admin() *redis.Client {
 	s.judgeOnce.Do(func() {
