@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
 	"github.com/lifeguard-redis/lifeguard/hooks"
@@ -71,6 +72,36 @@ func TestAnOutageIsTwoLines(t *testing.T) {
 	require.Regexp(t, regexp.MustCompile(`redis `+regexp.QuoteMeta(d.addr)+` reachable again after 2\.\d+s, 9 calls waited, 3 failed`), lines[1])
 	require.Equal(t, map[string]uint64{"unreachable": 1, "recovering": 1, "healthy": 1}, c.Node().HealthChanges())
 	require.Equal(t, c.Node().HealthChanges(), c.Stats().HealthChanges)
+}
+
+// The lines about a node of several count the calls, too.
+func TestAnOutageOfANodeSaysHowManyCallsWaited(t *testing.T) {
+	t.Parallel()
+	s := redistest.Start(t)
+	d := newDoor(t, s.Addr())
+	var log journal
+	c, err := managed.NewRingClient(&redis.RingOptions{Addrs: map[string]string{"a": d.addr}, HeartbeatFrequency: time.Hour}, log.option())
+	require.NoError(t, err)
+	defer c.Close()
+	require.NoError(t, c.Set(t.Context(), "k", 1, 0).Err())
+	d.shut()
+	var wg sync.WaitGroup
+	for i := range 6 {
+		wg.Go(func() {
+			limit := 20 * time.Second
+			if i < 2 {
+				limit = 100 * time.Millisecond
+			}
+			if err := c.Get(deadline(t, limit), "k").Err(); (err != nil) != (i < 2) {
+				t.Errorf("a ctx of %v: %v", limit, err)
+			}
+		})
+	}
+	time.Sleep(500 * time.Millisecond)
+	d.open()
+	wg.Wait()
+	redistest.Eventually(t, "the log says that it is over", soon, func() bool { return log.count("reachable again") > 0 })
+	require.Regexp(t, regexp.MustCompile(`redis `+regexp.QuoteMeta(d.addr)+` reachable again after .*, [456] calls waited, 2 failed`), log.text())
 }
 
 // A node that comes and goes does not fill the log.

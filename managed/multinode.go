@@ -9,6 +9,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/lifeguard-redis/lifeguard/hooks"
 	"github.com/lifeguard-redis/lifeguard/internal/conntrack"
 	"github.com/lifeguard-redis/lifeguard/internal/slotmap"
 	"github.com/lifeguard-redis/lifeguard/retry"
@@ -37,7 +38,7 @@ func newMany(like *redis.Options, opts []Option, more ...retry.Option) (*many, e
 		return nil, err
 	}
 	m.core = core
-	m.retry = core.retryHook(like, func(a retry.Attempt) { m.stale(a.Reason) },
+	m.retry = core.retryHook(like, m.repeats,
 		append(more, retry.WithFacts(core.tracker.Cut(), func() int { return len(core.units()) }))...)
 	core.calls = m.calls.Load
 	core.takenOver = m.takenOver
@@ -113,6 +114,7 @@ func (o *outer) ProcessHook(send redis.ProcessHook) redis.ProcessHook {
 		err := m.retry.Process(ctx, cmd, next)
 		if err != nil && err != redis.Nil {
 			err = m.failed(err)
+			m.blame(err, (*conntrack.Node).CallFailed)
 		}
 		return err
 	}
@@ -161,7 +163,9 @@ func (o *outer) ProcessPipelineHook(send redis.ProcessPipelineHook) redis.Proces
 				cmd.SetErr(m.failed(e))
 			}
 		}
-		return m.failed(err)
+		err = m.failed(err)
+		m.blame(err, (*conntrack.Node).CallFailed)
+		return err
 	}
 	if users := m.users.Pipeline(run); users != nil {
 		return users
@@ -181,6 +185,25 @@ func (m *many) failed(err error) error {
 		m.stale(retry.Refusal(err))
 	}
 	return err
+}
+
+// repeats is called when a call is tried again.
+func (m *many) repeats(a retry.Attempt) {
+	m.stale(a.Reason)
+	if a.Number == 1 {
+		m.blame(a.Err, (*conntrack.Node).CallWaits)
+	}
+}
+
+// blame calls count for the node whose connection err comes from, if it is of one.
+func (m *many) blame(err error, count func(*conntrack.Node)) {
+	var failed *hooks.ConnError
+	if !errors.As(err, &failed) {
+		return
+	}
+	if u, err := m.at(failed.Node); err == nil {
+		count(u.node)
+	}
 }
 
 // unit returns the unit of a node's client.

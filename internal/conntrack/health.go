@@ -23,6 +23,7 @@ type health struct {
 	is atomic.Uint32 // Health
 
 	waiting atomic.Int64  // calls that wait for the node to recover
+	again   atomic.Int64  // calls of a client of several nodes that were tried again during this trouble
 	failed  atomic.Uint64 // calls that failed during this trouble
 
 	changes [hooks.Recovering + 1]atomic.Uint64 // by the state that was entered
@@ -109,6 +110,7 @@ func (h *health) change(from, to hooks.Health, cause error) {
 	}
 	if from == hooks.Healthy {
 		h.since, h.waited = now, 0
+		h.again.Store(0)
 		h.failed.Store(0)
 	}
 	if to == hooks.Recovering {
@@ -152,8 +154,8 @@ func (h *health) over(addr string, lasted time.Duration) string {
 		what = "accepts connections again"
 	}
 	fmt.Fprintf(&b, "lifeguard: redis %s %s after %v", addr, what, round(lasted))
-	if failed := h.failed.Load(); h.waited > 0 || failed > 0 {
-		fmt.Fprintf(&b, ", %d calls waited, %d failed", h.waited, failed)
+	if waited, failed := h.waited+h.again.Load(), h.failed.Load(); waited > 0 || failed > 0 {
+		fmt.Fprintf(&b, ", %d calls waited, %d failed", waited, failed)
 	}
 	return b.String()
 }
@@ -195,9 +197,24 @@ func (h *health) why() error {
 }
 
 // fail counts a call that failed while the node was in trouble. Calls of a cluster or ring may
-// continue on another node, and are not counted.
+// continue on another node, and are counted by CallFailed.
 func (h *health) fail(hook *Hook, err error) {
 	if hooks.Health(h.is.Load()) != hooks.Healthy && !hook.Inner && !isReply(err) {
 		h.failed.Add(1)
+	}
+}
+
+// CallWaits counts a call of a client of several nodes that failed here and is tried again, if the
+// node is in trouble. Call it once for each call.
+func (n *Node) CallWaits() {
+	if n.Health() != hooks.Healthy {
+		n.health.again.Add(1)
+	}
+}
+
+// CallFailed counts a call of such a client that ended with an error of a connection to the node.
+func (n *Node) CallFailed() {
+	if n.Health() != hooks.Healthy {
+		n.health.failed.Add(1)
 	}
 }
