@@ -73,7 +73,10 @@ func (u *unit) addBlockingPool(opt redis.Options, n int) error {
 	if err := b.build(opt); err != nil {
 		return err
 	}
-	b.hook.Client = nil      // otherwise it would come back here
+	b.hook.Client = nil // otherwise it would come back here
+	if u.inner {
+		b.hook.Process = nil // the hook around the cluster or ring sees its commands, and needs their errors as they are
+	}
 	u.blocking.unit.Store(b) // maintenance may read u already
 	if !u.inner {
 		u.core.lookInside() // go-redis's client does not close it

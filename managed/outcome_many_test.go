@@ -3,7 +3,9 @@ package managed_test
 import (
 	"context"
 	"errors"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -110,4 +112,35 @@ func TestAFullPoolOfANodeIsNamedByEachKindOfCallAndWaitedForOnce(t *testing.T) {
 		each.Wait()
 		assert.Zero(t, c.Stats().UnknownOutcomes)
 	}
+}
+
+func TestAnErrorOfCredentialsForABlockingCommandIsTheUsersAlthoughAnotherConnectionIsCut(t *testing.T) {
+	cluster := redistest.StartCluster(t, "redis-server", 2, 0)
+	server := cluster.Master(0).Admin()
+	var armed atomic.Bool
+	cut := make(chan struct{})
+	opt := cluster.Options()
+	opt.CredentialsProviderContext = func(ctx context.Context) (string, string, error) {
+		if !armed.Load() {
+			return "", "", nil
+		}
+		server.ClientKillByFilter(ctx, "TYPE", "normal", "SKIPME", "yes")
+		select {
+		case <-cut:
+		case <-time.After(soon):
+		}
+		return "", "", errMine
+	}
+	c := clusterClient(t, opt, managed.WithBlockingPool(2))
+	key := cluster.Key(0, "none")
+	go func() {
+		defer close(cut)
+		assert.ErrorIs(t, c.BLPop(context.Background(), soon, key).Err(), retry.ErrUnknownOutcome)
+	}()
+	redistest.Eventually(t, "a command waits", soon, func() bool {
+		return strings.Contains(server.Info(t.Context(), "clients").Val(), "blocked_clients:1")
+	})
+	armed.Store(true)
+	err := c.BLPop(t.Context(), time.Second, key).Err()
+	require.True(t, err == errMine, "%T %v", err, err)
 }
