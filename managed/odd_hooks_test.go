@@ -92,45 +92,45 @@ var oddHooks = map[string]func(cmds []redis.Cmder, next func() error) error{
 }
 
 // oddCalls are two INCR of n, or one, and what comes of them.
-var oddCalls = map[string]func(context.Context, redis.UniversalClient) (error, []*redis.IntCmd){
-	"command": func(ctx context.Context, c redis.UniversalClient) (error, []*redis.IntCmd) {
+var oddCalls = map[string]func(context.Context, redis.UniversalClient) ([]*redis.IntCmd, error){
+	"command": func(ctx context.Context, c redis.UniversalClient) ([]*redis.IntCmd, error) {
 		cmd := c.Incr(ctx, "{n}")
-		return cmd.Err(), []*redis.IntCmd{cmd}
+		return []*redis.IntCmd{cmd}, cmd.Err()
 	},
-	"process": func(ctx context.Context, c redis.UniversalClient) (error, []*redis.IntCmd) {
+	"process": func(ctx context.Context, c redis.UniversalClient) ([]*redis.IntCmd, error) {
 		cmd := redis.NewIntCmd(ctx, "incr", "{n}")
-		return c.Process(ctx, cmd), []*redis.IntCmd{cmd}
+		return []*redis.IntCmd{cmd}, c.Process(ctx, cmd)
 	},
-	"pipeline": func(ctx context.Context, c redis.UniversalClient) (error, []*redis.IntCmd) {
+	"pipeline": func(ctx context.Context, c redis.UniversalClient) ([]*redis.IntCmd, error) {
 		p := c.Pipeline()
 		cmds := []*redis.IntCmd{p.Incr(ctx, "{n}"), p.Incr(ctx, "{n}")}
 		_, err := p.Exec(ctx)
-		return err, cmds
+		return cmds, err
 	},
-	"transaction": func(ctx context.Context, c redis.UniversalClient) (error, []*redis.IntCmd) {
+	"transaction": func(ctx context.Context, c redis.UniversalClient) ([]*redis.IntCmd, error) {
 		p := c.TxPipeline()
 		cmds := []*redis.IntCmd{p.Incr(ctx, "{n}"), p.Incr(ctx, "{n}")}
 		_, err := p.Exec(ctx)
-		return err, cmds
+		return cmds, err
 	},
-	"watch": func(ctx context.Context, c redis.UniversalClient) (err error, cmds []*redis.IntCmd) {
+	"watch": func(ctx context.Context, c redis.UniversalClient) (cmds []*redis.IntCmd, err error) {
 		err = c.Watch(ctx, func(tx *redis.Tx) error {
 			_, err := tx.TxPipelined(ctx, func(p redis.Pipeliner) error { cmds = append(cmds, p.Incr(ctx, "{n}")); return nil })
 			return err
 		}, "{n}k")
-		return err, cmds
+		return cmds, err
 	},
-	"watch without a transaction": func(ctx context.Context, c redis.UniversalClient) (err error, cmds []*redis.IntCmd) {
+	"watch without a transaction": func(ctx context.Context, c redis.UniversalClient) (cmds []*redis.IntCmd, err error) {
 		err = c.Watch(ctx, func(tx *redis.Tx) error {
 			cmds = append(cmds, tx.Incr(ctx, "{n}"))
 			return cmds[0].Err()
 		}, "{n}k")
-		return err, cmds
+		return cmds, err
 	},
 }
 
 // outcome describes all that a caller and the server see of a call.
-func outcome(ctx context.Context, c redis.UniversalClient, server *redis.Client, call func(context.Context, redis.UniversalClient) (error, []*redis.IntCmd)) (said string) {
+func outcome(ctx context.Context, c redis.UniversalClient, server *redis.Client, call func(context.Context, redis.UniversalClient) ([]*redis.IntCmd, error)) (said string) {
 	server.FlushAll(ctx)
 	defer func() {
 		if p := recover(); p != nil {
@@ -138,7 +138,7 @@ func outcome(ctx context.Context, c redis.UniversalClient, server *redis.Client,
 		}
 		said += fmt.Sprintf("; at the server %q %q", server.Get(ctx, "{n}").Val(), server.Get(ctx, "{n}other").Val())
 	}()
-	err, cmds := call(ctx, c)
+	cmds, err := call(ctx, c)
 	said = fmt.Sprintf("%T %v", err, err)
 	for _, cmd := range cmds {
 		said += fmt.Sprintf("; %d %T %v", cmd.Val(), cmd.Err(), cmd.Err())
