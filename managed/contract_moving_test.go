@@ -3,6 +3,7 @@ package managed_test
 import (
 	"context"
 	"net"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -107,4 +108,23 @@ func TestAMoveToAnEndpointThatIsUnreachableKeepsTheBooksRight(t *testing.T) {
 		require.Len(t, c.Conns(), m.open())
 		require.Empty(t, c.CloseReasons())
 	})
+}
+
+func TestAMoveToItsOwnEndpointThatIsUnreachableKeepsTheBooksRight(t *testing.T) {
+	m, e := startMaintained(t, redistest.Start(t)), new(events)
+	c := client(t, m.options(), e.option())
+	done := make(chan error)
+	go func() {
+		done <- c.XRead(context.Background(), &redis.XReadArgs{Streams: []string{"nothing", "$"}, Block: 200 * time.Millisecond}).Err()
+	}()
+	redistest.Eventually(t, "it waits in the server", soon, func() bool {
+		return slices.ContainsFunc(m.ClientList(t), func(i redistest.ClientInfo) bool { return i.Cmd == "xread" })
+	})
+	require.NoError(t, m.old.l.Close())
+	require.Equal(t, 1, m.old.push("MOVING", 1, 0, nil))
+	require.Equal(t, redis.Nil, <-done)
+	redistest.Eventually(t, "the move was tried", soon, func() bool { return len(e.of(hooks.DialFailed)) > 0 })
+	redistest.Eventually(t, "the pool has all that is open", soon, func() bool { return int(c.PoolStats().TotalConns) == m.open() })
+	require.Len(t, c.Conns(), m.open())
+	require.Empty(t, c.CloseReasons())
 }

@@ -256,6 +256,10 @@ func (c *Conn) Read(b []byte) (int, error) {
 		if fl&fPushSeen == 0 && startsPush(b[:n]) {
 			c.set(fPushSeen)
 			c.node.pushes.Add(1)
+			fl |= fPushSeen
+		}
+		if fl&fPushSeen != 0 && bytes.Contains(b[:n], moving) {
+			c.node.movingAt.Store(c.node.t.now())
 		}
 		// A single reply says so at its start: what is large, and all after its first
 		// read, need not be searched.

@@ -67,10 +67,6 @@ func (n *Node) dial(ctx context.Context, network, addr string) (net.Conn, error)
 	return n.faced(c), nil
 }
 
-// isMove reports whether go-redis dials addr in order to move a connection of its pool there, as a
-// maintenance notification asked for. It counts no such dials, and tries them again.
-func (n *Node) isMove(addr string) bool { return addr != n.addr && !n.resolves }
-
 // open dials one connection, unless the node is known to be unreachable.
 func (n *Node) open(ctx context.Context, network, addr string) (*Conn, error) {
 	if n.t.closed.Load() {

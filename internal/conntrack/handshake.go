@@ -75,6 +75,24 @@ func (c *Conn) shaken(ok bool) {
 	}
 }
 
+// moving is in the notification that makes go-redis move a connection. A value that looks like it
+// does no harm.
+var moving = []byte("\r\nMOVING\r\n")
+
+// moveTime is for how long go-redis may dial for moves: it tries three times, 15 s apart.
+const moveTime = time.Minute
+
+// isMove reports whether go-redis dials addr, or may do so, in order to move a connection of its
+// pool. Such a dial has to fail with an error: go-redis tries it again, but after a handshake that
+// fails it forgets the old connection without closing it.
+func (n *Node) isMove(addr string) bool {
+	if n.resolves {
+		return false
+	}
+	at := n.movingAt.Load()
+	return addr != n.addr || at != 0 && n.t.now()-at < int64(moveTime)
+}
+
 // movePatience bounds how long a checkout waits for a handshake.
 const movePatience = time.Second
 

@@ -52,6 +52,7 @@ type Node struct {
 	full     full
 	health   health
 
+	movingAt atomic.Int64 // when the server last asked for connections to move, 0: never
 	failedAt atomic.Int64 // when a connection failed last, or the node was made
 
 	tell    atomic.Bool  // the next write is to be reported
