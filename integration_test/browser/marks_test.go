@@ -72,3 +72,16 @@ func TestWhatHappenedIsAMarkOnEachChart(t *testing.T) {
 	p.until("a write finds out that the server is gone", fails)
 	p.marked("red", "Cannot connect to "+s.Addr())
 }
+
+func TestOnAPhoneTheLeasesFitTheirTable(t *testing.T) {
+	rdb, at := serve(t, 10)
+	hold(t, rdb, 3, "export")
+	p := open(t, at, 390, 844)
+	p.press("1") // the page asks only for tables that are in sight
+	p.wait(`document.querySelector('#panel-leases .group')`)
+	p.click("#panel-leases .group .link")
+	p.wait(`document.querySelectorAll('#panel-leases .child').length === 3`)
+	if wide := eval[string](p, `(() => { const s = document.querySelector('#panel-leases .scroll'); return s.scrollWidth > s.clientWidth ? s.scrollWidth + ' of ' + s.clientWidth : ''; })()`); wide != "" {
+		t.Error("the table is wider than the page: " + wide)
+	}
+}
