@@ -53,6 +53,9 @@ func run(t *testing.T, rdb *redis.Client, lines string) {
 	}
 }
 
+// counts are writes that count elements of which others may add some between two executions.
+var counts = map[string]bool{"lrem": true, "xtrim": true, "zremrangebyscore": true}
+
 func word(line string) string { return strings.ToLower(strings.Fields(line)[0]) }
 
 func TestTheReplyOfARepetitionIsNotPassedOffAsTheFirstOne(t *testing.T) {
@@ -91,11 +94,16 @@ func TestTheReplyOfARepetitionIsNotPassedOffAsTheFirstOne(t *testing.T) {
 			t.Errorf("%s: reply lost: %v", c.line, err)
 		}
 
-		// A first one that was not carried out: the repetition's reply proves it.
+		// A first one that was not carried out: the repetition's reply proves it, unless it counts
+		// what others may have added meanwhile.
 		before()
 		f.request(word(c.line), 1, redistest.CutBefore)
 		got := do(c.line).(*redis.Cmd)
-		if err := rdb.Process(ctx, got); err != nil || strings.Replace(fmt.Sprint(got.Val()), "true", "1", 1) != fmt.Sprint(first.Val()) {
+		if err := rdb.Process(ctx, got); counts[word(c.line)] {
+			if !retry.Applied(err) {
+				t.Errorf("%s: request lost: %v, %v", c.line, got.Val(), err)
+			}
+		} else if err != nil || strings.Replace(fmt.Sprint(got.Val()), "true", "1", 1) != fmt.Sprint(first.Val()) {
 			t.Errorf("%s: request lost: %v, %v, want %v", c.line, got.Val(), err, first.Val())
 		}
 

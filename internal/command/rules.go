@@ -116,7 +116,7 @@ func ltrim(a Args) Class {
 func zremrangebyrank(a Args) Class {
 	start, ok1 := a.number(2)
 	stop, ok2 := a.number(3)
-	return when(ok1 && ok2 && (start == 0 && stop < 0 || start > 0 && stop == -1), again.positive())
+	return when(ok1 && ok2 && (start == 0 && stop < 0 || start > 0 && stop == -1), again.never())
 }
 
 // zadd: ZADD key [NX|XX] [GT|LT] [CH] [INCR] score member ...
@@ -203,15 +203,6 @@ func digits(s string) bool {
 		}
 	}
 	return s != ""
-}
-
-// xtrim: XTRIM key MAXLEN|MINID [=|~] n [LIMIT c]. With ~ a second execution may find more to
-// remove.
-func xtrim(a Args) Class {
-	if a.Is(3, "~") || !readable(a, 2) {
-		return again.never()
-	}
-	return again.positive()
 }
 
 // xreadgroup: repeatable only if it reads entries that were delivered to this consumer before.
