@@ -18,7 +18,7 @@ func (errSilent) Unsent() bool  { return true }
 
 // asksSilent reports whether a command asks a node that answers nobody for the slot map.
 func (u *unit) asksSilent(cmd redis.Cmder) bool {
-	if cmd.Name() != "cluster" || !u.keep.Silent() {
+	if cmd.Name() != "cluster" || !u.node.Unanswered() {
 		return false
 	}
 	_, slots := cmd.(*redis.ClusterSlotsCmd)

@@ -77,21 +77,11 @@ func (c checkedConn) SyscallConn() (syscall.RawConn, error) {
 // for a while: the check is a system call, which costs a busy client several percent of its
 // throughput. A connection may also break right after a check; what is not noticed here is noticed
 // by the command.
-const (
-	justUsed      = time.Millisecond
-	recentFailure = 5 * time.Second
-)
+const justUsed = time.Millisecond
 
 func (c *Conn) justUsed(now int64) bool {
 	return now-c.lastUsed.Load() < int64(justUsed) && c.node.noRecentFailure(now)
 }
-
-// noRecentFailure reports whether no connection of the node has failed, or been found dead, for a
-// while; false for a new node.
-func (n *Node) noRecentFailure(now int64) bool { return now-n.failedAt.Load() >= int64(recentFailure) }
-
-// noteFailure records a failure.
-func (n *Node) noteFailure() { n.failedAt.Store(n.t.now()) }
 
 // Read runs go-redis's check of the socket without waiting. Over TLS the bytes on the socket mean
 // nothing to go-redis, so our own check is used.

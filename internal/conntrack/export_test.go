@@ -75,7 +75,7 @@ func Canned(nc net.Conn) bool {
 func (c *Conn) Peek() (alive, pending bool) { return c.peek() }
 
 // ForgetFailures makes it a long time since a connection of the node failed.
-func (n *Node) ForgetFailures() { n.failedAt.Store(n.t.now() - int64(time.Hour)) }
+func (n *Node) ForgetFailures() { n.health.failedAt.Store(n.t.now() - int64(time.Hour)) }
 
 // Places is how many visits are on their way.
 func Places() (n int) {

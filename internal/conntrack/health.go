@@ -26,6 +26,9 @@ type health struct {
 	again   atomic.Int64  // calls of a client of several nodes that were tried again during this trouble
 	failed  atomic.Uint64 // calls that failed during this trouble
 
+	failedAt     atomic.Int64 // when a connection failed last, or the node was made
+	unansweredAt atomic.Int64 // when a new connection got no answer, 0 if one did since
+
 	changes [hooks.Recovering + 1]atomic.Uint64 // by the state that was entered
 
 	mu     sync.Mutex
@@ -59,6 +62,38 @@ func (n *Node) SetDegraded(cause error) { n.health.change(hooks.Healthy, hooks.D
 
 // SetAnswering undoes SetDegraded.
 func (n *Node) SetAnswering() { n.health.change(hooks.Degraded, hooks.Healthy, nil) }
+
+// recentFailure is how long the sockets of a node are checked more often after one of its connections
+// has failed.
+const recentFailure = 5 * time.Second
+
+// noRecentFailure reports whether no connection of the node has failed, or been found dead, for a
+// while; false for a new node.
+func (n *Node) noRecentFailure(now int64) bool {
+	return now-n.health.failedAt.Load() >= int64(recentFailure)
+}
+
+// noteFailure records a failure.
+func (n *Node) noteFailure() { n.health.failedAt.Store(n.t.now()) }
+
+// unansweredFor is how long a node that did not answer a new connection is not asked for the slot
+// map.
+const unansweredFor = 2 * time.Second
+
+// SetAnswered records whether the node has answered a new connection.
+func (n *Node) SetAnswered(yes bool) {
+	at := int64(0)
+	if !yes {
+		at = n.t.now()
+	}
+	n.health.unansweredAt.Store(at)
+}
+
+// Unanswered reports whether the node did not answer a new connection a moment ago.
+func (n *Node) Unanswered() bool {
+	at := n.health.unansweredAt.Load()
+	return at != 0 && n.t.now()-at <= int64(unansweredFor)
+}
 
 // HeardSince reports whether a reply has begun to arrive on any connection of the node since t.
 func (n *Node) HeardSince(t time.Duration) (heard bool) {

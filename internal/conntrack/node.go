@@ -53,7 +53,6 @@ type Node struct {
 	health   health
 
 	movingAt atomic.Int64 // when the server last asked for connections to move, 0: never
-	failedAt atomic.Int64 // when a connection failed last, or the node was made
 
 	tell    atomic.Bool  // the next write is to be reported
 	silence atomic.Int64 // ns without traffic after which the server closes a connection, 0 unknown

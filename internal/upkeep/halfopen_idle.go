@@ -141,7 +141,7 @@ func (u *detection) ask(n *Node) error {
 		n.Tracked.SetAnswering()
 		u.answered.Store(int64(n.k.tracker.Elapsed()))
 		u.silent.Store(0)
-		n.silentUntil.Store(0)
+		n.Tracked.SetAnswered(true)
 		return nil
 	}
 	n.unanswered()

@@ -30,7 +30,6 @@ type Node struct {
 	clients  clients
 
 	lastReadOnly atomic.Int64
-	silentUntil  atomic.Int64 // until then the node counts as answering nobody, ns on the tracker's clock
 
 	// Except for the atomics, the rest belongs to the check in progress.
 

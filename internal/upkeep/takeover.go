@@ -25,13 +25,10 @@ func (n *Node) unanswered() {
 	}
 	// A load of the slot map must not wait for this node while others could answer, neither for
 	// its reply nor for the handshake before it.
-	n.silentUntil.Store(int64(n.k.tracker.Elapsed() + silentFor))
+	n.Tracked.SetAnswered(false)
 	n.killAwaiting(n.k.cfg.Detection.After, errSilent, func(c *conntrack.Conn) bool { return !c.View().Ready || c.LastCommand() == "cluster" })
 	n.Unanswered()
 }
-
-// silentFor is how long a node that answered nobody is not asked for the slot map.
-const silentFor = 2 * time.Second
 
 // KillAwaiting closes the connections of the node, which is no longer a master, that have waited for
 // a reply for at least that long.
@@ -56,12 +53,6 @@ var (
 	// errSilent is the error of handshakes and loads of the slot map: they begin again, perhaps on another node.
 	errSilent = errHalfOpen{"the node answers nobody, not even over a fresh connection"}
 )
-
-// Silent reports whether the node answered nobody a moment ago.
-func (n *Node) Silent() bool {
-	until := n.silentUntil.Load()
-	return until != 0 && int64(n.k.tracker.Elapsed()) <= until
-}
 
 // ReadOnly is called when a node refused a write because it is a replica. If it accepted writes
 // before, a failover has happened, and its older connections are evicted: a name that now leads to
