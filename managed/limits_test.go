@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
 	"github.com/lifeguard-redis/lifeguard/hooks"
@@ -121,4 +122,66 @@ func TestTenThousandIdleConnectionsRest(t *testing.T) {
 	share := float64(used) / float64(time.Since(began))
 	t.Logf("%d idle connections with the defaults: %v of CPU in %v, %.2f %% of a core", n, used, d, 100*share)
 	require.Less(t, share, 0.2)
+}
+
+// BenchmarkARingOfManyShards is the CPU time that a ring of 200 shards with ten connections each
+// takes at 200 calls a second, its upkeep included.
+//
+//	go test -run - -bench ManyShards -benchtime 2000x -count 3 ./managed
+func BenchmarkARingOfManyShards(b *testing.B) {
+	const shards, conns = 200, 10
+	files(b, 3*shards*conns)
+	s := redistest.Start(b, "--maxclients", "11000")
+	for _, who := range []string{"bare", "managed"} {
+		b.Run(who, func(b *testing.B) {
+			opt := &redis.RingOptions{Addrs: map[string]string{}, PoolSize: conns, MinIdleConns: conns, PipelinePoolSize: -1}
+			for i := range shards {
+				opt.Addrs[fmt.Sprint("shard ", i)] = s.Addr()
+			}
+			var rdb redis.UniversalClient
+			var open func() uint32
+			if who == "bare" {
+				c := redis.NewRing(opt)
+				rdb, open = c, func() uint32 { return c.PoolStats().TotalConns }
+			} else {
+				c := managed.NewRing(opt, managed.WithLogger(quiet))
+				rdb, open = c, func() uint32 { return c.PoolStats().TotalConns }
+			}
+			defer rdb.Close()
+			for i := range 20 * shards {
+				require.NoError(b, rdb.Set(b.Context(), fmt.Sprint("key ", i), i, 0).Err())
+			}
+			redistest.Eventually(b, "all connections are open", soon, func() bool { return open() >= shards*conns })
+			pace := time.NewTicker(5 * time.Millisecond)
+			defer pace.Stop()
+			used, i := cpu(b), 0
+			for b.Loop() {
+				<-pace.C
+				_ = rdb.Set(b.Context(), fmt.Sprint("key ", i), i, 0).Err()
+				i++
+			}
+			b.ReportMetric(float64((cpu(b)-used).Microseconds())/float64(b.N), "cpu-µs/op")
+		})
+	}
+}
+
+// BenchmarkAFailingTryAcquire is a TryAcquire on a pool whose 500 connections are all leased. The
+// holders are named only when the text of the error is asked for.
+func BenchmarkAFailingTryAcquire(b *testing.B) {
+	const leases = 500
+	opt := redistest.Start(b).Options()
+	opt.PoolSize = leases
+	c := managed.NewClient(opt, managed.WithLogger(quiet))
+	defer c.Close()
+	for range leases {
+		conn, err := c.Acquire(b.Context())
+		require.NoError(b, err)
+		defer conn.Release()
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := c.TryAcquire(b.Context()); err == nil {
+			b.Fatal("it was given a connection")
+		}
+	}
 }
