@@ -169,7 +169,7 @@ func TestAnAcquireThatIsTooShortForItsPingLosesNoConnection(t *testing.T) {
 	var ev events
 	c := client(t, opt, ev.option(), managed.WithValidateAfter(0))
 	burst(t, c, 2)
-	redistest.Eventually(t, "the server was asked for maxclients and timeout", soon, func() bool { return calls(t, s, "config|get") >= 2 })
+	settled(t, s)
 	p.OnReply(func(int, []byte) redistest.Action { time.Sleep(80 * time.Millisecond); return redistest.Forward })
 	for range 5 {
 		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Millisecond)
