@@ -13,6 +13,7 @@ import (
 
 	"github.com/lifeguard-redis/lifeguard/internal/attempt"
 	"github.com/lifeguard-redis/lifeguard/internal/command"
+	"github.com/lifeguard-redis/lifeguard/internal/errtext"
 )
 
 // Hook repeats commands according to a Policy. Add it before all other hooks of the client, so that
@@ -260,11 +261,15 @@ func (h *Hook) judge(ctx context.Context, err error, cut uint64) failure {
 	}
 	if f.outcome != Answered && f.kind != final && attempt.Expired(ctx) && attempt.MarksOf(ctx)&attempt.First == 0 { // a batch belongs to no single caller
 		f.err = attempt.Ended(ctx, f.err)
-		if f.outcome == Unknown {
-			f.node = false // the caller's own limit says nothing about the node
-		}
+		f.node = f.node && !ownLimit(ctx, f)
 	}
 	return f
+}
+
+// ownLimit reports whether the call failed because its own ctx ended, in flight or in a handshake:
+// that says nothing about the node.
+func ownLimit(ctx context.Context, f failure) bool {
+	return attempt.Expired(ctx) && (f.outcome == Unknown || f.handshake && errtext.IsTimeout(f.err))
 }
 
 // understand is judge for a single command.

@@ -206,7 +206,8 @@ func (n *nodeHook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Pro
 			r.full.Store(n)
 		}
 		f := worst(ctx, cmds)
-		if g := judge(err); g.node || tx && g.outcome != Answered {
+		g := judge(err)
+		if g.node = g.node && !ownLimit(ctx, g); g.node || tx && g.outcome != Answered {
 			f = g // a cluster sets the errors of a transaction's commands later
 		}
 		if end != nil {

@@ -126,6 +126,8 @@ type failure struct {
 	reason  Reason
 	// node: the node failed, rather than a pool, a context or a command.
 	node bool
+	// handshake: it failed in the handshake of a connection.
+	handshake bool
 	// evicted: we closed the connection instead of using it.
 	evicted bool
 	// foreign: an error that is neither go-redis's nor a connection's. By itself it says nothing
@@ -172,7 +174,7 @@ func judge(err error) failure {
 	case f.outcome == Answered && f.kind != final: // the server refused it for now
 		f.kind = notReady
 	case f.outcome == Unknown, f.kind == unwritten:
-		f.kind, f.reason, f.node = notReady, ReasonDial, true
+		f.kind, f.reason, f.node, f.handshake = notReady, ReasonDial, true, true
 	}
 	f.outcome, f.foreign = NotSent, false
 	return f

@@ -188,7 +188,7 @@ func worst(ctx context.Context, cmds []redis.Cmder) failure {
 	w := failure{outcome: NotSent}
 	for _, cmd := range cmds {
 		f := judge(cmd.Err())
-		if f.node && !(attempt.Expired(ctx) && f.outcome == Unknown) {
+		if f.node && !ownLimit(ctx, f) {
 			return f
 		}
 		if f.outcome == Answered {
