@@ -111,7 +111,7 @@ func (u *unit) acquire(ctx context.Context, own *handle, rdb *redis.Client, try 
 			u.meter.gaveUp(waited)
 			return nil, u.exhausted(err, waited)
 		case u.gaveUpDialing(wait, err):
-			err = u.dialing(err)
+			err = u.node.DialError(err)
 		}
 		return nil, attempt.Ended(wait, err)
 	}
@@ -196,7 +196,7 @@ func (u *unit) take(ctx context.Context, rdb *redis.Client, l *lease) error {
 		if failed == tries {
 			return err
 		}
-		if !pause(ctx, rand.N(time.Millisecond<<min(failed, 5))) {
+		if !attempt.Pause(ctx, rand.N(time.Millisecond<<min(failed, 5))) {
 			return ctx.Err()
 		}
 		failed++

@@ -10,6 +10,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/lifeguard-redis/lifeguard/hooks"
+	"github.com/lifeguard-redis/lifeguard/internal/command"
 	"github.com/lifeguard-redis/lifeguard/internal/conntrack"
 	"github.com/lifeguard-redis/lifeguard/internal/slotmap"
 	"github.com/lifeguard-redis/lifeguard/retry"
@@ -138,10 +139,7 @@ func (o *outer) ProcessPipelineHook(send redis.ProcessPipelineHook) redis.Proces
 	m := o.m
 	next := func(ctx context.Context, cmds []redis.Cmder) error {
 		if err := m.slots.Await(ctx); err != nil {
-			for _, cmd := range cmds {
-				cmd.SetErr(err)
-			}
-			return err
+			return command.SetErrs(cmds, err)
 		}
 		return send(ctx, cmds)
 	}
@@ -149,10 +147,7 @@ func (o *outer) ProcessPipelineHook(send redis.ProcessPipelineHook) redis.Proces
 		m.calls.Add(1)
 		defer m.calls.Add(-1)
 		if m.core.draining.Load() {
-			for _, cmd := range cmds {
-				cmd.SetErr(ErrShutdown)
-			}
-			return ErrShutdown
+			return command.SetErrs(cmds, ErrShutdown)
 		}
 		err := m.retry.Pipeline(ctx, cmds, next)
 		if err == nil {

@@ -1,11 +1,11 @@
 package managed
 
 import (
-	"context"
 	"time"
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/lifeguard-redis/lifeguard/internal/attempt"
 	"github.com/lifeguard-redis/lifeguard/internal/slotmap"
 	"github.com/lifeguard-redis/lifeguard/retry"
 )
@@ -90,7 +90,7 @@ const settleFor = 100 * time.Millisecond
 // learned of the failover yet. A replica may just be slow.
 func (m *many) elsewhere(u *unit) {
 	for range 2 {
-		if !pause(m.core.ctx, settleFor) {
+		if !attempt.Pause(m.core.ctx, settleFor) {
 			return
 		}
 		m.slots.RenewWithout(u.node.Addr(), m.core.set.detection.Patience)
@@ -102,16 +102,4 @@ func (m *many) elsewhere(u *unit) {
 func (m *many) redirected(u *unit, err error) {
 	m.slots.Redirected(u.node.Addr(), err)
 	m.stale(retry.ReasonMoved)
-}
-
-// pause waits; it reports false if ctx ended first.
-func pause(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
 }

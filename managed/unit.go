@@ -167,7 +167,7 @@ func (u *unit) failed(ctx context.Context, err error, after time.Duration) error
 		u.meter.gaveUp(after)
 		return u.noneFree(err, after)
 	case u.gaveUpDialing(ctx, err):
-		return u.dialing(err)
+		return u.node.DialError(err)
 	case retry.Refusal(err) == retry.ReasonReadOnly:
 		u.keep.ReadOnly()
 	}
@@ -186,11 +186,6 @@ func (u *unit) gaveUpQueueing(ctx context.Context, err error) bool {
 // connections were being dialed. To a cluster or ring it must stay what it is.
 func (u *unit) gaveUpDialing(ctx context.Context, err error) bool {
 	return err == ctx.Err() && err != nil && !u.inner && u.node.Dialing() > 0
-}
-
-// dialing makes the error of such a caller.
-func (u *unit) dialing(err error) error {
-	return conntrack.DialError(u.node.Addr(), err)
 }
 
 // noneFree makes the error of a caller that got no connection.

@@ -187,8 +187,9 @@ func (n *nodeHook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Pro
 			}
 			r.node.Store(true)
 		}
-		outer = outer || command.Args(cmds[0].Args()).Is(0, "asking") // a cluster sends ASKING ahead of the pipeline
-		setAll(cmds, nil)                                             // of an earlier attempt: go-redis keeps the first error
+		// A cluster sends ASKING ahead of the pipeline.
+		outer = outer || command.Args(cmds[0].Args()).Is(0, "asking")
+		_ = command.SetErrs(cmds, nil) // of an earlier attempt: go-redis keeps the first error
 		end, err := n.h.ask(n.breaker)
 		if err != nil {
 			return refusePipeline(cmds, err, outer)
@@ -216,7 +217,7 @@ func (n *nodeHook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Pro
 			n.breaker.record(f)
 		}
 		if open := n.breaker.stillOpen(f); open != nil {
-			setAll(cmds, nil)
+			_ = command.SetErrs(cmds, nil)
 			return refusePipeline(cmds, open, outer)
 		}
 		for _, cmd := range cmds {
@@ -247,7 +248,7 @@ func refusePipeline(cmds []redis.Cmder, err error, outer bool) error {
 	if outer {
 		return &nodeError{real: err, open: true}
 	}
-	return fail(cmds, err)
+	return command.SetErrs(cmds, err)
 }
 
 // final sets, on the commands of a pipeline that no outer hook has sent (of a Tx or of the node's
@@ -286,7 +287,7 @@ func (n *nodeHook) pipeline(ctx context.Context, cmds []redis.Cmder, next redis.
 		guard = redis.NewRawWriteToCmd(ctx, io.Discard, "ping")
 		send = append(cmds[:len(cmds):len(cmds)], guard)
 	}
-	setAll(send, errUnanswered)
+	_ = command.SetErrs(send, errUnanswered)
 	cut := n.h.cutSoFar()
 	err := marked(ctx, send, send, next)
 	err = settle(send, err, n.h.judge(ctx, err, cut).outcome)

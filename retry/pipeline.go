@@ -42,10 +42,10 @@ func (h *Hook) PipelineOf(ctx context.Context, cmds []redis.Cmder, next redis.Pr
 		return handshakePipeline(cmds, next(ctx, cmds))
 	}
 	if err := h.invalid; err != nil {
-		return fail(cmds, err)
+		return command.SetErrs(cmds, err)
 	}
 	if err := ctx.Err(); err != nil {
-		return fail(cmds, err)
+		return command.SetErrs(cmds, err)
 	}
 	c := pipeCall{h: h, ctx: ctx, cmds: cmds, body: cmds, next: next, own: own}
 	if isTx(cmds) {
@@ -142,7 +142,7 @@ func (c *pipeCall) run() error {
 func (c *pipeCall) once(cmds, body []redis.Cmder) error {
 	end, err := c.h.admit()
 	if err != nil {
-		return fail(body, err)
+		return command.SetErrs(body, err)
 	}
 	if end != nil {
 		defer func() { end(failure{outcome: Unknown}) }()
@@ -159,7 +159,7 @@ func (c *pipeCall) once(cmds, body []redis.Cmder) error {
 		ctx = context.WithValue(ctx, reachKey{}, c.reach)
 	}
 	if !c.tx && !c.h.fanout.Load() {
-		setAll(body, errUnanswered)
+		_ = command.SetErrs(body, errUnanswered)
 		if err = marked(ctx, body, cmds, c.next); c.h.fanout.Load() {
 			err = unmark(body, err) // the client's first nodes were created meanwhile; their hooks have settled it
 		} else {
@@ -178,7 +178,7 @@ func (c *pipeCall) once(cmds, body []redis.Cmder) error {
 		c.h.record(f)
 	}
 	if open := c.h.breaker.stillOpen(f); open != nil {
-		return fail(body, open)
+		return command.SetErrs(body, open)
 	}
 	return err
 }
@@ -196,12 +196,6 @@ func worst(ctx context.Context, cmds []redis.Cmder) failure {
 		}
 	}
 	return w
-}
-
-func setAll(cmds []redis.Cmder, err error) {
-	for _, cmd := range cmds {
-		cmd.SetErr(err)
-	}
 }
 
 // settle replaces the marks with the real results, after cmds were sent together over one
@@ -575,12 +569,6 @@ func (c *pipeCall) writers() *writers {
 		}
 	}
 	return w
-}
-
-// fail sets the same error on all commands, and returns it.
-func fail(cmds []redis.Cmder, err error) error {
-	setAll(cmds, err)
-	return err
 }
 
 func isTx(cmds []redis.Cmder) bool {

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/lifeguard-redis/lifeguard/internal/command"
 )
 
 // batcher sends commands of several callers together. While there is nothing to send it has no
@@ -199,10 +201,7 @@ func (b *batcher) exec(w *worker, ctx context.Context, cmds []redis.Cmder) (err 
 	defer func() {
 		if p := recover(); p != nil { // of a user's hook; there is no caller that it could reach
 			b.log.Error("lifeguard: panic while a batch was sent", "panic", p)
-			err = &panicError{p}
-			for _, cmd := range cmds {
-				cmd.SetErr(err)
-			}
+			err = command.SetErrs(cmds, &panicError{p})
 			w.pipe = b.pipe()
 		}
 	}()

@@ -44,11 +44,6 @@ func typed(e *hooks.ConnError) error {
 	return &plainConnError{e}
 }
 
-// DialError makes the error of a dial that failed.
-func DialError(addr string, err error) error {
-	return typed(&hooks.ConnError{Op: OpDial, Node: addr, Err: err})
-}
-
 // opaqueError hides what an error is from go-redis, which then repeats nothing
 // (TestContractOnlyAPlainErrorIsNotRetried: ClusterClient resends on EOF and timeouts whatever MaxRetries
 // says). It has no Unwrap, no Timeout and no Is on purpose. Real gives the error

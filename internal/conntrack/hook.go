@@ -323,10 +323,7 @@ func (s pipeScope) run(ctx context.Context, cmds []redis.Cmder, holder Holder) e
 	}
 	w, err := holder.Begin(ctx)
 	if err != nil {
-		for _, cmd := range cmds {
-			cmd.SetErr(err)
-		}
-		return err
+		return command.SetErrs(cmds, err)
 	}
 	if err = s.send(ctx, cmds, true); err != nil {
 		for _, cmd := range cmds {
@@ -340,10 +337,7 @@ func (s pipeScope) send(ctx context.Context, cmds []redis.Cmder, onLease bool) e
 	in, next := s.in, s.next
 	h, n := in.Hook, in.Node
 	if h.Closed != nil && h.Closed() {
-		for _, cmd := range cmds {
-			cmd.SetErr(redis.ErrClosed)
-		}
-		return redis.ErrClosed
+		return command.SetErrs(cmds, redis.ErrClosed)
 	}
 	if s.inside {
 		next = func(ctx context.Context, cmds []redis.Cmder) error {
@@ -363,10 +357,7 @@ func (s pipeScope) send(ctx context.Context, cmds []redis.Cmder, onLease bool) e
 		n.pipeline.enter()
 		defer n.pipeline.leave()
 		if err := n.t.refusing.Load(); err != nil {
-			for _, cmd := range cmds {
-				cmd.SetErr(*err)
-			}
-			return *err
+			return command.SetErrs(cmds, *err)
 		}
 	} else { // it has its connection, of the main pool, whose demand is counted already
 		n.pinned.Add(1)
@@ -390,10 +381,7 @@ func (s pipeScope) send(ctx context.Context, cmds []redis.Cmder, onLease bool) e
 	after := n.since(start)
 	failed, seen := h.fail(ctx, err, after), err
 	if h.Inner && failed != err && noErrors(cmds) { // a cluster would give them, and its caller, the bare one
-		for _, cmd := range cmds {
-			cmd.SetErr(failed)
-		}
-		return failed
+		return command.SetErrs(cmds, failed)
 	}
 	for _, cmd := range cmds {
 		switch e := cmd.Err(); e {

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/lifeguard-redis/lifeguard/internal/attempt"
 )
 
 // renewPause is the time between two loads of the map.
@@ -20,9 +22,7 @@ func (m *Map) RenewWithout(addr string, atMost time.Duration) {
 	}
 	ctx, cancel := context.WithTimeout(m.ctx, atMost)
 	defer cancel()
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
+	leaving(ctx, func() {
 		for ctx.Err() == nil {
 			var listed atomic.Bool
 			// ForEachMaster loads the map first.
@@ -35,13 +35,9 @@ func (m *Map) RenewWithout(addr string, atMost time.Duration) {
 			if err == nil && !listed.Load() {
 				return
 			}
-			pause(ctx)
+			attempt.Pause(ctx, renewPause)
 		}
-	}()
-	select {
-	case <-done:
-	case <-ctx.Done():
-	}
+	})
 }
 
 // redirect is a redirection that was not followed: its slot is on another node.
@@ -70,10 +66,15 @@ func (m *Map) Follow(ctx context.Context, key string) {
 	if r == nil || !m.moved.CompareAndSwap(r, nil) {
 		return
 	}
+	leaving(ctx, func() { m.renewFor(key, r) })
+}
+
+// leaving runs f, and leaves it behind when ctx ends.
+func leaving(ctx context.Context, f func()) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		m.renewFor(key, r)
+		f()
 	}()
 	select {
 	case <-done:
@@ -90,19 +91,9 @@ func (m *Map) renewFor(key string, r *redirect) {
 			return
 		}
 		rdb, err := m.cluster.MasterForKey(m.ctx, key)
-		if err != nil || !SameAddr(rdb.Options().Addr, r.from) || !pause(m.ctx) {
+		if err != nil || !SameAddr(rdb.Options().Addr, r.from) || !attempt.Pause(m.ctx, renewPause) {
 			return
 		}
-	}
-}
-
-// pause reports false if ctx ended first.
-func pause(ctx context.Context) bool {
-	select {
-	case <-time.After(renewPause):
-		return true
-	case <-ctx.Done():
-		return false
 	}
 }
 

@@ -10,19 +10,19 @@ import (
 	"github.com/lifeguard-redis/lifeguard/internal/redisopt"
 )
 
-// ErrNoFunction is returned if there is no function that adds hooks.
-var ErrNoFunction = errors.New("lifeguard/managed: Instrument: the function is nil")
+// errNoFunction is returned if there is no function that adds hooks.
+var errNoFunction = errors.New("lifeguard/managed: Instrument: the function is nil")
 
 // ForClient makes a stand-in for a client with these options, and lets fn add its hooks to it. It
 // returns the error of fn.
 func ForClient(opt *redis.Options, fn func(*redis.Client) error) (*StandIn, error) {
-	if fn == nil {
-		return nil, ErrNoFunction
-	}
 	s := &StandIn{}
-	rdb := redis.NewClient(s.options(opt))
-	rdb.AddHook(arrival{})
-	if err := add(s, rdb, fn); err != nil {
+	rdb, err := build(s, fn, func() *redis.Client {
+		c := redis.NewClient(s.options(opt))
+		c.AddHook(arrival{})
+		return c
+	})
+	if err != nil {
 		return nil, err
 	}
 	s.dial = rdb.Subscribe
@@ -31,20 +31,14 @@ func ForClient(opt *redis.Options, fn func(*redis.Client) error) (*StandIn, erro
 
 // ForCluster is ForClient for a cluster client. Pass its nodes to Meet.
 func ForCluster(of *redis.ClusterOptions, fn func(*redis.ClusterClient) error) (*StandIn, error) {
-	if fn == nil {
-		return nil, ErrNoFunction
-	}
 	s, known := &StandIn{}, &nodes{}
 	opt := *of
 	opt.Dialer, opt.NewClient = dialNext, known.client
 	opt.ClusterSlots, opt.OnConnect = known.slots, nil
 	opt.MinIdleConns, opt.PipelinePoolSize, opt.MaxRetries, opt.MaxRedirects = 0, -1, -1, -1
 	opt.RouteByLatency, opt.RouteRandomly = false, false
-	rdb, err := redisopt.Construct(func() *redis.ClusterClient { return redis.NewClusterClient(&opt) })
+	rdb, err := build(s, fn, func() *redis.ClusterClient { return redis.NewClusterClient(&opt) })
 	if err != nil {
-		return nil, err
-	}
-	if err := add(s, rdb, fn); err != nil {
 		return nil, err
 	}
 	s.meet = func(node *redis.Client) {
@@ -56,19 +50,13 @@ func ForCluster(of *redis.ClusterOptions, fn func(*redis.ClusterClient) error) (
 
 // ForRing is ForClient for a ring. Pass its shards to Meet.
 func ForRing(of *redis.RingOptions, fn func(*redis.Ring) error) (*StandIn, error) {
-	if fn == nil {
-		return nil, ErrNoFunction
-	}
 	s, known := &StandIn{}, &nodes{}
 	opt := *of
 	opt.Addrs, opt.Dialer, opt.NewClient, opt.OnConnect = nil, dialNext, known.client, nil
 	opt.MinIdleConns, opt.PipelinePoolSize, opt.MaxRetries = 0, -1, -1
 	opt.HeartbeatFn, opt.HeartbeatFrequency = func(context.Context, *redis.Client) bool { return true }, 24*time.Hour
-	rdb, err := redisopt.Construct(func() *redis.Ring { return redis.NewRing(&opt) })
+	rdb, err := build(s, fn, func() *redis.Ring { return redis.NewRing(&opt) })
 	if err != nil {
-		return nil, err
-	}
-	if err := add(s, rdb, fn); err != nil {
 		return nil, err
 	}
 	s.meet = func(node *redis.Client) { rdb.SetAddrs(known.add(node)) }
@@ -83,16 +71,21 @@ type client interface {
 	Close() error
 }
 
-// add lets fn add its hooks to rdb, and makes rdb the client of s.
-func add[T client](s *StandIn, rdb T, fn func(T) error) error {
-	err := fn(rdb)
-	if err != nil {
+// build makes the go-redis client of s, and lets fn add its hooks to it.
+func build[T client](s *StandIn, fn func(T) error, construct func() T) (rdb T, err error) {
+	if fn == nil {
+		return rdb, errNoFunction
+	}
+	if rdb, err = redisopt.Construct(construct); err != nil {
+		return rdb, err
+	}
+	if err = fn(rdb); err != nil {
 		_ = rdb.Close()
-		return err
+		return rdb, err
 	}
 	rdb.AddHook(departure{s})
 	s.process, s.pipeline, s.close = rdb.Process, rdb.Pipeline, rdb.Close
-	return nil
+	return rdb, nil
 }
 
 // Meet gives a stand-in for a client of several nodes the client of a node, so that go-redis passes
