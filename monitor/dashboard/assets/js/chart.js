@@ -43,7 +43,8 @@ function alone(u, series, show) {
   return found;
 }
 
-const markColors = { bad: 'red', good: 'teal', note: 'amber' };
+// The colors of marks by their kind: those of the last kind are on top where marks overlap.
+const markColors = { note: 'amber', good: 'teal', bad: 'red' };
 
 const ruler = document.createElement('canvas').getContext('2d');
 function textWidth(text, font) {
@@ -108,7 +109,8 @@ class Chart {
     ctx.save();
     ctx.lineWidth = ratio;
     ctx.setLineDash([3 * ratio, 3 * ratio]);
-    for (const m of this.marks()) {
+    const kinds = Object.keys(markColors);
+    for (const m of [...this.marks()].sort((a, b) => kinds.indexOf(a.kind) - kinds.indexOf(b.kind))) {
       const x = Math.round(u.valToPos(m.t / 1000, 'x', true)) + 0.5;
       ctx.strokeStyle = ctx.fillStyle = cssColor(markColors[m.kind] ?? 'grey');
       ctx.beginPath();
