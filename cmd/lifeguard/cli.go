@@ -39,21 +39,18 @@ func newRoot(stdout, stderr io.Writer) *cli.Command {
 			"of doctor also 3 warnings, 4 something critical.\n" +
 			"Flags are taken with one dash or two. REDIS_URL says which server, unless flags do; NO_COLOR\n" +
 			"switches colours off. `lifeguard COMMAND --help` has examples.",
-		Commands:              []*cli.Command{demoCommand(), doctorCommand(), clientsCommand(), topCommand(), benchCommand()},
-		EnableShellCompletion: true,
-		ConfigureShellCompletionCommand: func(c *cli.Command) {
-			c.Hidden = false
-			for _, one := range append(c.Commands, c) {
-				one.OnUsageError = onUsageError
-			}
-		},
-		Suggest:        true,
-		Writer:         stdout,
-		ErrWriter:      stderr,
-		ExitErrHandler: func(context.Context, *cli.Command, error) {}, // reported below
-		OnUsageError:   onUsageError,
+		Commands:                        []*cli.Command{demoCommand(), doctorCommand(), clientsCommand(), topCommand(), benchCommand()},
+		EnableShellCompletion:           true,
+		ConfigureShellCompletionCommand: configureCompletion,
+		Suggest:                         true,
+		Writer:                          stdout,
+		ErrWriter:                       stderr,
+		ExitErrHandler:                  func(context.Context, *cli.Command, error) {}, // reported below
+		OnUsageError:                    onUsageError,
 		Action: func(_ context.Context, c *cli.Command) error {
-			if name := c.Args().First(); name != "" {
+			if name := c.Args().First(); name == "version" {
+				return misuse("no command %q; did you mean --version?", name)
+			} else if name != "" {
 				return misuse("no command %q%s", name, didYouMean(cli.SuggestCommand(c.Commands, name), name))
 			}
 			return cli.ShowRootCommandHelp(c)

@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -246,4 +247,60 @@ func TestDoctorSaysThingsOnceOfACluster(t *testing.T) {
 	}
 	require.Equal(t, 1, seen["pool-size"])
 	require.Equal(t, 1, seen["maxclients-used"])
+}
+
+func TestDoctorSaysAllRightsThatAreMissingAtOnce(t *testing.T) {
+	onEveryServer(t, func(t *testing.T, s *redistest.Server) {
+		require.NoError(t, s.Admin().Do(t.Context(), "ACL", "SETUSER", "poor", "on", "nopass", "~*", "+get").Err())
+		found, code := examined(t, s, "--managed", "--user", "poor", "-a", "x")
+		require.Equal(t, "warning", found["not-checked"].Severity, "without INFO nearly nothing is known")
+		require.Contains(t, found["not-checked"].Change, "ACL SETUSER poor +info +config|get +client|list")
+		require.Equal(t, exitWarnings, code)
+		require.NoError(t, s.Admin().Do(t.Context(), "ACL", "SETUSER", "poor", "+info", "+config|get", "+client|list").Err())
+		found, code = examined(t, s, "--managed", "--user", "poor", "-a", "x")
+		require.NotContains(t, found, "not-checked")
+		require.Equal(t, exitOK, code)
+	})
+}
+
+func TestDoctorNotesAReplicaAndAFullMemory(t *testing.T) {
+	onEveryServer(t, func(t *testing.T, s *redistest.Server) {
+		found, _ := examined(t, s, "--managed")
+		require.NotContains(t, found, "replica")
+		require.NotContains(t, found, "maxmemory")
+		require.NoError(t, s.Admin().ConfigSet(t.Context(), "maxmemory", "1").Err())
+		found, code := examined(t, s, "--managed")
+		require.Equal(t, "critical", found["maxmemory"].Severity)
+		require.Contains(t, found["maxmemory"].Why, "OOM command not allowed")
+		require.Equal(t, exitCritical, code)
+		require.NoError(t, s.Admin().ConfigSet(t.Context(), "maxmemory-policy", "allkeys-lru").Err())
+		found, _ = examined(t, s, "--managed")
+		require.NotContains(t, found, "maxmemory", "the server makes room itself")
+		require.NoError(t, s.Admin().ConfigSet(t.Context(), "maxmemory", "0").Err())
+		require.NoError(t, s.Admin().Do(t.Context(), "REPLICAOF", "127.0.0.1", "1").Err())
+		found, code = examined(t, s, "--managed")
+		require.Equal(t, "note", found["replica"].Severity)
+		require.Contains(t, found["replica"].Why, "READONLY")
+		require.Equal(t, exitOK, code)
+	})
+}
+
+// Who follows all the advice at once has no finding left.
+func TestTheSizesThatDoctorAdvisesFitTogether(t *testing.T) {
+	s := redistest.Start(t, "--maxclients", "50")
+	found, _ := examined(t, s, "--managed", "--instances", "12", "--concurrency", "3", "--rate", "1")
+	require.Contains(t, found["maxclients"].Change, "PoolSize: 3, PipelinePoolSize: -1", "three are needed, and 12 times that fit")
+	require.Contains(t, found["pool-size"].Change, "PoolSize: 3}")
+	found, code := examined(t, s, "--managed", "--instances", "12", "--concurrency", "3", "--rate", "1", "--pool-size", "3", "--pipeline-pool-size", "-1")
+	require.Equal(t, "ok", found["pool-size"].Severity)
+	require.Equal(t, exitOK, code, "%+v", found)
+
+	// A pool that is too small, and would not fit in the size that is needed.
+	found, _ = examined(t, s, "--managed", "--instances", "12", "--concurrency", "300", "--rate", "1", "--processors", "4", "--pool-size", "2", "--pipeline-pool-size", "-1")
+	require.Contains(t, found["pool-size"].Change, "PoolSize: 9")
+	require.Equal(t, "critical", found["maxclients"].Severity, "12 x 9 are more than 50")
+	require.Contains(t, found["maxclients"].What, "PoolSize 9, which is needed")
+	n, err := strconv.Atoi(maxClients.FindStringSubmatch(found["maxclients"].Change)[1])
+	require.NoError(t, err)
+	require.GreaterOrEqual(t, n*8, 12*9*10)
 }

@@ -14,10 +14,9 @@ import (
 // completers say what a shell offers after a line, one a line. $script is the
 // completion, as `lifeguard completion` writes it.
 var completers = map[string]func(line string) string{
-	// What the package bash-completion has is given in the few lines that are used of it.
+	// Without the package bash-completion, as on a small machine.
 	"bash": func(line string) string {
-		return `_get_comp_words_by_ref() { cur=${COMP_WORDS[COMP_CWORD]}; cword=$COMP_CWORD; words=("${COMP_WORDS[@]}"); }
-source "$script"
+		return `source "$script"
 COMP_WORDS=(` + quoteLast(line) + `); COMP_CWORD=$((${#COMP_WORDS[@]} - 1)); COMP_LINE='` + line + `'; COMP_POINT=${#COMP_LINE}
 complete -p lifeguard >/dev/null || exit 1
 f=$(complete -p lifeguard | sed 's/.* -F \([^ ]*\) .*/\1/'); $f; printf '%s\n' "${COMPREPLY[@]}"`

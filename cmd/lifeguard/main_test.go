@@ -30,6 +30,8 @@ func TestAWrongCommandLineIsSaidAndExitsWith2(t *testing.T) {
 	}{
 		{[]string{"nope"}, `no command "nope"`},
 		{[]string{"clinets"}, `no command "clinets"; did you mean clients?`},
+		{[]string{"version"}, "did you mean --version?"},
+		{[]string{"completion", "tcsh"}, `no completion for "tcsh"; there is bash, zsh, fish and pwsh`},
 		{[]string{"xyzzy"}, "no command \"xyzzy\"\n"},
 		{[]string{"-nope"}, "-nope"},
 		{[]string{"demo", "-nope"}, "-nope"},
@@ -45,8 +47,12 @@ func TestAWrongCommandLineIsSaidAndExitsWith2(t *testing.T) {
 		{[]string{"demo", "-http", "8080"}, `-http "8080": want HOST:PORT`},
 		{[]string{"demo", "-http", ""}, `-http "": want HOST:PORT`},
 		{[]string{"demo", "-http", "localhost:"}, `-http "localhost:": want HOST:PORT`},
-		{[]string{"demo", "-url", "http://x"}, "-url: malformed"},
-		{[]string{"demo", "-url", ""}, "-url: malformed"},
+		{[]string{"demo", "-url", "http://x"}, "-url: malformed: its scheme is not redis, rediss or unix; want redis://"},
+		{[]string{"demo", "-url", ""}, "-url: malformed: it is empty"},
+		{[]string{"top", "-u", "localhost:6379"}, "--url is malformed: it does not begin with a scheme"},
+		{[]string{"top", "-u", "redis://u:sec%ret@h"}, "--url is malformed: the port is not a number, or characters"},
+		{[]string{"top", "-u", "redis://h:6379/x"}, "--url is malformed: what follows host and port is not the number of a database"},
+		{[]string{"top", "-u", "redis://h:6379?pool=1"}, "--url is malformed: an option after the ? is unknown"},
 	} {
 		t.Run(strings.Join(tt.args, " "), func(t *testing.T) {
 			code, stdout, stderr := call(t, tt.args...)

@@ -10,9 +10,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/redis/go-redis/v9"
+
 	"github.com/lifeguard-redis/lifeguard/internal/redistest"
 	"github.com/lifeguard-redis/lifeguard/managed"
 	"github.com/lifeguard-redis/lifeguard/monitor"
+	"github.com/lifeguard-redis/lifeguard/monitor/fleet"
 )
 
 // TestLooks makes pictures of the page in every trouble and size, for somebody to look
@@ -124,6 +127,55 @@ func TestLooks(t *testing.T) {
 		stop()
 		p.wait(`document.getElementById('status').dataset.state === 'lost'`)
 		look(p, "page-gone")
+	})
+	t.Run("cluster", func(t *testing.T) {
+		c := redistest.StartCluster(t, "redis-server", 6, 1)
+		rdb, err := managed.NewCluster(&redis.ClusterOptions{Addrs: c.Addrs(), PoolSize: 5}, managed.WithLogger(slog.New(slog.DiscardHandler)),
+			managed.WithMonitor(monitor.WithInterval(100*time.Millisecond), monitor.WithAlertHandler(func(monitor.Alert) {})))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = rdb.Close() })
+		for i := range 200 {
+			_ = rdb.Set(t.Context(), fmt.Sprint("key", i), i, 0).Err()
+			_ = rdb.Pipeline().Process(t.Context(), redis.NewStringCmd(t.Context(), "get", fmt.Sprint("key", i)))
+		}
+		at := page(t, rdb.PoolMonitor())
+		for i := range 4 {
+			conn, err := rdb.Acquire(managed.WithLabel(t.Context(), "export"), fmt.Sprint("key", i))
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(conn.Release)
+		}
+		p := open(t, at, 1440, 900)
+		time.Sleep(3 * time.Second)
+		p.press("5")
+		look(p, "cluster")
+	})
+	t.Run("fleet", func(t *testing.T) {
+		s := redistest.Start(t)
+		for i := range 12 {
+			rdb := client(s, 10+i)
+			pub, err := fleet.Publish(rdb.PoolMonitor(), rdb, fleet.WithService([]string{"checkout", "search", "a-service-with-quite-a-long-name"}[i%3]), fleet.WithInterval(time.Second))
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { _ = pub.Close() })
+			hold(t, rdb, i%4*3, "export")
+		}
+		src, err := fleet.NewSource(client(s, 2))
+		if err != nil {
+			t.Fatal(err)
+		}
+		m, err := monitor.New(src, monitor.WithInterval(500*time.Millisecond))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = m.Close() })
+		p := open(t, page(t, m), 1440, 900)
+		time.Sleep(4 * time.Second)
+		look(p, "fleet")
 	})
 	entries, _ := os.ReadDir(*pictures)
 	for _, e := range entries {

@@ -202,7 +202,7 @@ func (s *Sample) readInfo(reply string) {
 	s.OutputBufferKills = r.count("client_output_buffer_limit_disconnections")
 	s.MaxClients = r.count("maxclients")
 	s.UsedMemory = r.count("used_memory")
-	s.MaxMemory = r.count("maxmemory")
+	s.MaxMemory, s.MaxMemoryPolicy = r.count("maxmemory"), r.text("maxmemory_policy")
 	s.ClientMemory = r.count("mem_clients_normal")
 	s.ReplicaClientMemory = r.count("mem_clients_slaves")
 

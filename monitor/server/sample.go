@@ -47,6 +47,8 @@ type Sample struct {
 	ClientMemory        Opt[int64] `json:"client_memory_bytes"`         // of ordinary clients
 	ReplicaClientMemory Opt[int64] `json:"replica_client_memory_bytes"` // of replicas
 
+	MaxMemoryPolicy Opt[string] `json:"max_memory_policy"` // "noeviction", "allkeys-lru" ...
+
 	Gaps []Gap `json:"gaps,omitempty"` // why something is unknown
 }
 

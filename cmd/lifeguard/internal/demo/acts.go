@@ -181,7 +181,7 @@ func actLostReplies(ctx context.Context, d *demo, budget time.Duration) error {
 	}{
 		{"calls", func(t *tally) int { return t.calls }},
 		{"executed twice", func(t *tally) int { return t.twice }},
-		{"errors: \"outcome unknown, check\"", func(t *tally) int { return t.unknown }},
+		{"outcome unknown", func(t *tally) int { return t.unknown }},
 		{"other errors", func(t *tally) int { return t.other }},
 	} {
 		fmt.Fprintf(w, "%s\t%d\t%d\t\n", row.name, row.of(bare), row.of(man))
@@ -189,7 +189,7 @@ func actLostReplies(ctx context.Context, d *demo, budget time.Duration) error {
 	_ = w.Flush()
 	d.screen.printf("%s", indent(strings.Split(strings.TrimSuffix(b.String(), "\n"), "\n")))
 	d.before("%s counted too often, and every one was reported as a success.", plural(bare.twice, "increment was", "increments were"))
-	d.after("No increment was counted twice. Where nobody can know, the error says so.")
+	d.after("No increment was counted twice. Where nobody can know, the error says \"outcome unknown\".")
 	return nil
 }
 
@@ -209,13 +209,19 @@ func (d *demo) whatNext() {
 		`+  rdb := managed.NewClient(opt)`,
 	}))
 	d.screen.title("Where to look next")
-	d.screen.printf("%s", indent([]string{
-		"lifeguard demo --all            7 more situations",
-		"lifeguard demo --http :8080     all of them, with the live page",
-		"lifeguard doctor -u redis://..  what is wrong with a server of yours",
-		"docs/GUIDE.md                   leases, retries, clusters, monitoring",
-		"docs/RUNBOOK.md                 errors by their text",
-	}))
+	for _, next := range [][2]string{
+		{"lifeguard demo --all", "7 more situations"},
+		{"lifeguard demo --http :8080", "all of them, with the live page"},
+		{"lifeguard doctor -u redis://..", "what is wrong with a server of yours"},
+		{"docs/GUIDE.md", "leases, retries, clusters, monitoring"},
+		{"docs/RUNBOOK.md", "errors by their text"},
+	} {
+		if d.screen.width() < 72 {
+			d.screen.printf("  %s\n%s", next[0], wrapAt(next[1], "      ", "      ", d.screen.width()))
+			continue
+		}
+		d.screen.printf("  %-32s%s\n", next[0], next[1])
+	}
 }
 
 // before and after say what happens without and with lifeguard.

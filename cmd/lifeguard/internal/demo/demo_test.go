@@ -200,5 +200,5 @@ func TestAPageThatCannotBeServedEndsTheDemo(t *testing.T) {
 	require.NoError(t, err)
 	defer ln.Close()
 	var out bytes.Buffer
-	require.ErrorContains(t, demo.Run(t.Context(), demo.Config{For: time.Second, HTTP: ln.Addr().String(), Out: &out}), "demo: page: listen")
+	require.ErrorContains(t, demo.Run(t.Context(), demo.Config{For: time.Second, HTTP: ln.Addr().String(), Out: &out}), ": address already in use")
 }

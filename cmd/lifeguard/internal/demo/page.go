@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"os"
 	"time"
 
 	"github.com/lifeguard-redis/lifeguard/monitor/dashboard"
@@ -39,7 +40,11 @@ func (d *demo) servePage(addr string) (stop func(), err error) {
 	}
 	ln, err := net.Listen("tcp", net.JoinHostPort(host, port))
 	if err != nil {
-		return nil, fmt.Errorf("demo: page: %w", err)
+		var call *os.SyscallError
+		if errors.As(err, &call) { // the address is said once
+			err = call.Err
+		}
+		return nil, fmt.Errorf("--http %s: %w", addr, err)
 	}
 	_, port, _ = net.SplitHostPort(ln.Addr().String())
 	mux := http.NewServeMux()

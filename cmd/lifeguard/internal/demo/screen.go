@@ -49,6 +49,7 @@ func (s *screen) width() int { return show.Width(s.w, 80) }
 
 // title begins a section.
 func (s *screen) title(text string) {
+	text = strings.TrimSuffix(wrapAt(text, "", "", s.width()), "\n")
 	if s.color {
 		text = "\x1b[1m" + text + "\x1b[0m"
 	}

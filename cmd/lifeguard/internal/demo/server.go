@@ -2,7 +2,6 @@ package demo
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net"
 	"time"
@@ -10,6 +9,8 @@ import (
 	"github.com/alicebob/miniredis/v2"
 	"github.com/redis/go-redis/v9"
 	"github.com/redis/go-redis/v9/maintnotifications"
+
+	"github.com/lifeguard-redis/lifeguard/cmd/lifeguard/internal/target"
 )
 
 // server is what the demo runs on.
@@ -28,7 +29,7 @@ func startServer(ctx context.Context, cfg Config) (*server, error) {
 	s := &server{close: func() {}}
 	switch {
 	case cfg.URL != "":
-		opt, err := parseURL(cfg.URL)
+		opt, err := target.ParseURL(cfg.URL)
 		if err != nil {
 			return nil, err
 		}
@@ -66,15 +67,6 @@ func startServer(ctx context.Context, cfg Config) (*server, error) {
 // CheckURL checks whether a URL can be used. Its error shows no part of it: any
 // of them might be a password.
 func CheckURL(raw string) error {
-	_, err := parseURL(raw)
+	_, err := target.ParseURL(raw)
 	return err
-}
-
-func parseURL(raw string) (*redis.Options, error) {
-	opt, err := redis.ParseURL(raw)
-	if err != nil {
-		return nil, errors.New("malformed: want redis://user:password@host:port/db, rediss:// for TLS, or unix:///path; " +
-			"characters such as @ / : # % in a password must be percent-encoded")
-	}
-	return opt, nil
 }

@@ -89,8 +89,15 @@ func poolsAgainstMaxClients(s server.Sample, rtt RoundTrip, e Effective) (Findin
 	if !known || limit == 0 {
 		return Finding{}, false
 	}
+	wanted, _, _ := needed(rtt, e)
+	size := fmt.Sprintf("PoolSize %d", e.PoolSize)
+	if wanted > e.PoolSize && e.ConnLimit == 0 { // else following the advice about PoolSize would exceed maxclients
+		size = fmt.Sprintf("PoolSize %d, which is needed", wanted)
+		e.PerInstance += wanted - e.PoolSize
+		e.PoolSize = wanted
+	}
 	need := int64(e.Instances) * int64(e.PerInstance)
-	sum := fmt.Sprintf("%s x %d connections (PoolSize %d + PipelinePoolSize %d", show.Count(e.Instances, "instance"), e.PerInstance, e.PoolSize, e.PipelinePoolSize)
+	sum := fmt.Sprintf("%s x %d connections (%s + PipelinePoolSize %d", show.Count(e.Instances, "instance"), e.PerInstance, size, e.PipelinePoolSize)
 	if e.BlockingPool > 0 {
 		sum += fmt.Sprintf(" + blocking pool %d", e.BlockingPool)
 	}
@@ -102,7 +109,6 @@ func poolsAgainstMaxClients(s server.Sample, rtt RoundTrip, e Effective) (Findin
 	if need*10 <= limit*8 {
 		share = 5
 	}
-	wanted, _, _ := needed(rtt, e)
 	f.Change = or(fitting(int(limit)*share/10/e.Instances, wanted, e), serverLine("maxclients", roundUp(need*10/int64(share))))
 	switch {
 	case need > limit:
@@ -120,9 +126,9 @@ func poolsAgainstMaxClients(s server.Sample, rtt RoundTrip, e Effective) (Findin
 	return f, true
 }
 
-// fitting returns smaller sizes for all pools of a process, in the same proportions, that fit into
-// room connections together; "" if there are none, if they are not smaller, or if the process is
-// known to need a larger PoolSize.
+// fitting returns smaller sizes for all pools of a process that fit into room connections together:
+// in the same proportions, or with a smaller pipeline pool, down to none, if PoolSize has to be
+// wanted. It returns "" if there are none, or if they are not smaller.
 func fitting(room, wanted int, e Effective) string {
 	all := e.PoolSize + e.PipelinePoolSize + e.BlockingPool
 	if room < 1 || room >= all {
@@ -137,6 +143,9 @@ func fitting(room, wanted int, e Effective) string {
 	}
 	if e.PipelinePoolSize > 0 && pipeline == 0 && room-blocking > 1 {
 		pipeline = 1
+	}
+	if lacks := wanted - (room - pipeline - blocking); lacks > 0 {
+		pipeline = max(pipeline-lacks, 0) // without a pool of their own, pipelines use the main one
 	}
 	main := room - pipeline - blocking
 	if main < 1 || wanted > main {
@@ -229,6 +238,10 @@ func needed(rtt RoundTrip, e Effective) (n int, why string, atLeast bool) {
 	return n, why, atLeast
 }
 
+// serverBound is how many commands a second about one server carries: pools that could carry more
+// are not the bound.
+const serverBound = 100_000
+
 // carries compares PoolSize with the rule and the measured round trip.
 func carries(_ server.Sample, rtt RoundTrip, e Effective) (Finding, bool) {
 	f := Finding{ID: "pool-size", What: fmt.Sprintf("PoolSize %d", e.PoolSize)}
@@ -236,7 +249,7 @@ func carries(_ server.Sample, rtt RoundTrip, e Effective) (Finding, bool) {
 		f.What += fmt.Sprintf(" (go-redis's default, 10 for each of %s)", show.Count(e.Processors, "processor"))
 	}
 	capacity := ""
-	if rtt.Count > 0 && rtt.Median > 0 {
+	if rtt.Count > 0 && float64(e.PoolSize)/rtt.Median.Seconds() < serverBound {
 		capacity = fmt.Sprintf("at a round trip of %s, %d connections carry at most %.0f commands a second", show.Short(rtt.Median), e.PoolSize, math.Floor(float64(e.PoolSize)/rtt.Median.Seconds()/100)*100)
 	}
 	n, why, atLeast := needed(rtt, e)

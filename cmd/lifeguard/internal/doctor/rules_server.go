@@ -41,15 +41,72 @@ func serverRules(s server.Sample) []Finding {
 			Why:    "they read too slowly, as subscribers do that fall behind, or sent too much at once",
 			Change: "redis.conf: client-output-buffer-limit pubsub 64mb 16mb 60   (look at lifeguard clients --sort mem first)"})
 	}
+	add2(replica(s))
+	add2(memory(s))
 	for _, g := range s.Gaps {
-		why := g.Why
-		if g.Denied {
-			why = "the user may not, or the service does not offer it: " + why
+		if !g.Denied {
+			add(Finding{ID: "not-checked", Severity: Note, What: "not checked: " + g.Source, Why: show.Clean(g.Why)})
 		}
-		add(Finding{ID: "not-checked", Severity: Note, What: "not looked at: " + g.Source, Why: show.Clean(why),
-			Change: "ACL SETUSER <user> +info +config|get"})
 	}
 	return out
+}
+
+// denied reports everything that the user may not ask for, in one finding with all rights.
+func denied(gaps []server.Gap, list bool, user string) (Finding, bool) {
+	f := Finding{ID: "not-checked", Severity: Note}
+	var sources, rights []string
+	add := func(source, right string) {
+		if !slices.Contains(sources, source) {
+			sources = append(sources, source)
+		}
+		if !slices.Contains(rights, right) {
+			rights = append(rights, right)
+		}
+	}
+	for _, g := range gaps {
+		switch {
+		case !g.Denied:
+		case g.Source == "INFO":
+			f.Severity = Warning // nearly nothing is known without it
+			add(g.Source, "+info")
+		default:
+			add(g.Source, "+config|get")
+		}
+	}
+	if list {
+		add("CLIENT LIST", "+client|list")
+	}
+	if len(sources) == 0 {
+		return Finding{}, false
+	}
+	f.What = "not checked, for lack of rights: " + strings.Join(sources, ", ")
+	f.Why = "the user may not run these commands, or the service does not offer them"
+	f.Change = "ACL SETUSER " + show.Clean(user) + " " + strings.Join(rights, " ")
+	return f, true
+}
+
+func replica(s server.Sample) (Finding, bool) {
+	if s.Role.Or("") != "slave" || s.Mode.Or("") == "cluster" {
+		return Finding{}, false
+	}
+	return Finding{ID: "replica", Severity: Note, What: "this server is a replica",
+		Why:    "clients that write to it get READONLY; its connections and settings are not the master's",
+		Change: "find the master: redis-cli ROLE   (and then lifeguard doctor -h <host> -p <port>)"}, true
+}
+
+// memory warns before writes are refused. With any other policy the server makes room itself.
+func memory(s server.Sample) (Finding, bool) {
+	used, limit := s.UsedMemory.Or(0), s.MaxMemory.Or(0)
+	if limit == 0 || s.MaxMemoryPolicy.Or("") != "noeviction" || used < limit/10*9 || s.Role.Or("") == "slave" {
+		return Finding{}, false
+	}
+	f := Finding{ID: "maxmemory", Severity: Warning, What: fmt.Sprintf("%s of maxmemory %s are in use, and nothing is evicted (maxmemory-policy noeviction)", show.Bytes(used), show.Bytes(limit)),
+		Why:    "when all of it is in use, writes get \"OOM command not allowed\"",
+		Change: or(serverLine("maxmemory", roundUp(max(used, limit)/2*3)), "give keys a time to live; for a cache: redis.conf: maxmemory-policy allkeys-lru")}
+	if used >= limit {
+		f.Severity, f.Why = Critical, "writes get \"OOM command not allowed\" now"
+	}
+	return f, true
 }
 
 // at converts a version to a number: 7.4 is 704.

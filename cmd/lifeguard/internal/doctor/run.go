@@ -1,6 +1,7 @@
 package doctor
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -104,13 +105,17 @@ func Examine(ctx context.Context, t *target.Target, c Client) (Report, error) {
 	found = append(found, timeRules(slowest, r.Client)...)
 	found = append(found, clientRules(r.Client)...)
 	clients, listErr := t.Clients(ctx, serverside.Filter{})
-	switch {
-	case errors.Is(listErr, serverside.ErrDenied) && len(clients) == 0:
-		found = append(found, Finding{ID: "not-checked", Severity: Note, What: "not looked at: CLIENT LIST", Why: "the user may not, or the service does not offer it",
-			Change: "ACL SETUSER <user> +client|list"})
-	default:
+	noList := errors.Is(listErr, serverside.ErrDenied) && len(clients) == 0
+	if !noList {
 		err = errors.Join(err, listErr)
 		found = append(found, listRules(onceEach(clients, all, samples), r.Client)...)
+	}
+	var gaps []server.Gap
+	for _, s := range samples {
+		gaps = append(gaps, s.Gaps...)
+	}
+	if f, ok := denied(gaps, noList, cmp.Or(t.Options.Username, "default")); ok {
+		found = append(found, f)
 	}
 	if !target.Loopback(t.Options) && t.Options.TLSConfig == nil && t.Options.Password != "" {
 		found = append(found, Finding{ID: "plain-text", Severity: Warning, What: "the password goes over the network in plain text",

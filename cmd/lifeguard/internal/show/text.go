@@ -7,6 +7,8 @@ import (
 	"strings"
 	"time"
 	"unicode"
+
+	"github.com/charmbracelet/x/ansi"
 )
 
 // Clean makes text from elsewhere safe for a terminal: characters that are not printable become
@@ -100,6 +102,21 @@ func Wrap(text string, width, margin int) string {
 		at += n
 	}
 	return b.String()
+}
+
+// Fitting joins the parts that fit into width columns, the first ones first. A width of 0 is no
+// limit. Escape codes take no room.
+func Fitting(parts []string, between string, width int) string {
+	if len(parts) == 0 {
+		return ""
+	}
+	line := parts[0]
+	for _, p := range parts[1:] {
+		if longer := line + between + p; width <= 0 || ansi.StringWidth(longer) <= width {
+			line = longer
+		}
+	}
+	return line
 }
 
 // JSON writes v, indented, and a newline.

@@ -9,8 +9,10 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/url"
 	"os"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -41,18 +43,34 @@ type Config struct {
 	Base     *redis.Options // from an options file; the other fields override it
 }
 
-// errMalformedURL is the same for every unusable URL, and shows no part of it: any part could be a
-// password.
-var errMalformedURL = errors.New("malformed: want redis://user:password@host:port/db, rediss:// for TLS, or unix:///path; " +
-	"characters such as @ / : # % in a password must be percent-encoded")
-
-// ParseURL is redis.ParseURL with errors that show no part of the URL.
+// ParseURL is redis.ParseURL with errors that show no part of the URL: any part could be a password.
 func ParseURL(raw string) (*redis.Options, error) {
 	opt, err := redis.ParseURL(raw)
 	if err != nil {
-		return nil, errMalformedURL
+		return nil, fmt.Errorf("malformed: %s; want redis://user:password@host:port/db, rediss:// for TLS, or unix:///path", flaw(raw))
 	}
 	return opt, nil
+}
+
+// flaw says what is wrong with a URL.
+func flaw(raw string) string {
+	const encode = "characters such as @ / : # ? % in a password must be percent-encoded"
+	u, err := url.Parse(raw)
+	switch {
+	case raw == "":
+		return "it is empty"
+	case !strings.Contains(raw, "://"):
+		return "it does not begin with a scheme and ://"
+	case err != nil:
+		return "the port is not a number, or " + encode
+	case u.Scheme != "redis" && u.Scheme != "rediss" && u.Scheme != "unix":
+		return "its scheme is not redis, rediss or unix"
+	case u.RawQuery != "":
+		return "an option after the ? is unknown or has a wrong value, or " + encode
+	case u.Path != "" && u.Path != "/":
+		return "what follows host and port is not the number of a database, or " + encode
+	}
+	return encode
 }
 
 // URLName returns where the URL comes from.

@@ -1,13 +1,18 @@
 package target
 
 import (
+	"bufio"
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"io"
 	"net"
+	"os"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -70,6 +75,11 @@ func Open(ctx context.Context, c Config) (*Target, error) {
 	defer cancel()
 	if err := t.hello(ctx); err != nil {
 		_ = t.Close()
+		if hungUp(err) && said.TLSConfig == nil {
+			if text := greeting(ctx, said); text != "" {
+				err = errors.New(text)
+			}
+		}
 		name := t.Name
 		if c.URL != "" && c.URLFrom != "" {
 			name += " (from " + c.URLFrom + ")"
@@ -87,6 +97,31 @@ func (t *Target) hello(ctx context.Context) error {
 	}
 	return err
 }
+
+// hungUp reports whether the other side closed the connection instead of answering.
+func hungUp(err error) bool {
+	return errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
+}
+
+// greeting returns the error that the server sends to a new connection before it closes it, for
+// example in protected mode. A client that is sending meanwhile may miss it.
+func greeting(ctx context.Context, opt *redis.Options) string {
+	conn, err := (&net.Dialer{}).DialContext(ctx, cmp.Or(opt.Network, "tcp"), opt.Addr)
+	if err != nil {
+		return ""
+	}
+	defer conn.Close()
+	_ = conn.SetReadDeadline(time.Now().Add(greetingWithin))
+	line, _ := bufio.NewReader(io.LimitReader(conn, 4096)).ReadString('\n')
+	text, refused := strings.CutPrefix(strings.TrimSpace(line), "-")
+	if !refused {
+		return ""
+	}
+	return text
+}
+
+// greetingWithin is how long a server may take to refuse a connection.
+const greetingWithin = 500 * time.Millisecond
 
 // ClusterOptions returns the options of the cluster that the server belongs to.
 func ClusterOptions(o *redis.Options) *redis.ClusterOptions {
@@ -144,7 +179,26 @@ type FailedError struct {
 }
 
 func (e *FailedError) Error() string {
-	return fmt.Sprintf("%s: %v", e.What, e.Err)
+	return e.What + ": " + cause(e.Err)
+}
+
+// cause is an error's text without the address, which What names.
+func cause(err error) string {
+	text := err.Error()
+	var dial *net.OpError
+	if !errors.As(err, &dial) || dial.Op != "dial" {
+		return text
+	}
+	why := dial.Err.Error()
+	var name *net.DNSError
+	var call *os.SyscallError
+	switch {
+	case errors.As(dial.Err, &name):
+		why = name.Err // "no such host"
+	case errors.As(dial.Err, &call):
+		why = call.Err.Error()
+	}
+	return strings.Replace(text, dial.Error(), why, 1)
 }
 
 func (e *FailedError) Unwrap() error { return e.Err }
@@ -190,9 +244,15 @@ func Explain(err error, addr string, tls bool) error {
 		return say("the certificate of %s is not accepted: give its authority with --cacert, its name with --sni, or do without the check with --insecure", addr)
 	case has("certificate required", "bad certificate", "handshake failure"):
 		return say("%s wants a certificate: give --cert and --key", addr)
+	case has("DENIED Redis is running in protected mode", "DENIED Valkey is running in protected mode"):
+		return &FailedError{What: addr, Err: errors.New("protected mode: without a password the server takes connections from its own host only; set a password (requirepass, or an ACL user), or connect from there")}
+	case has("redis: cluster has no nodes"):
+		return say("%s knows no node that serves slots: create the cluster with redis-cli --cluster create, or mend it with redis-cli --cluster fix", addr)
+	case has("can't parse", "invalid reply"):
+		return say("%s does not speak the protocol of Redis; is it the right port?", addr)
 	case has("LOADING"):
 		return say("%s is loading its data: try again when it is done", addr)
-	case !tls && has("EOF", "connection reset", "malformed HTTP"):
+	case !tls && has("EOF", "connection reset", "broken pipe", "malformed HTTP"):
 		return say("%s closed the connection; if that port speaks TLS, give --tls", addr)
 	case tls && errors.Is(err, context.DeadlineExceeded):
 		return say("no answer from %s; if it does not speak TLS there, leave out --tls", addr)

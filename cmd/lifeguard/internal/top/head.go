@@ -5,16 +5,23 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/charmbracelet/x/ansi"
+
 	"github.com/lifeguard-redis/lifeguard/cmd/lifeguard/internal/show"
 )
 
 // head shows the state of the server and the fleet.
 func (v View) head(s Snapshot) []string {
-	title := "lifeguard top  " + show.Clean(s.Server) + "  " + s.At.Format("15:04:05")
+	at := s.At.Format("15:04:05")
 	if v.Paused {
-		title += "  PAUSED"
+		at = "PAUSED"
+	}
+	title := "lifeguard top  " + show.Clean(s.Server) + "  " + at
+	if v.Width > 0 && ansi.StringWidth(title) > v.Width {
+		title = at + "  " + show.Clean(s.Server)
 	}
 	lines := []string{v.Style.Bold(title)}
+	narrow := v.Width > 0 && v.Width < 60
 	for i, n := range s.Nodes {
 		var parts []string
 		add := func(format string, args ...any) { parts = append(parts, fmt.Sprintf(format, args...)) }
@@ -22,13 +29,27 @@ func (v View) head(s Snapshot) []string {
 		if len(s.Nodes) > 1 {
 			name = n.Node + " "
 		}
-		add("%s%s", name, strings.Join(slices.DeleteFunc([]string{n.Product.Or(""), n.Version.Or(""), n.Role.Or("")}, func(p string) bool { return p == "" }), " "))
+		what := []string{n.Product.Or(""), n.Version.Or(""), n.Role.Or("")}
+		if narrow {
+			what = what[2:]
+		}
+		add("%s%s", name, strings.Join(slices.DeleteFunc(what, func(p string) bool { return p == "" }), " "))
 		connected, ok := n.ConnectedClients.Get()
 		if limit, known := n.MaxClients.Get(); ok && known {
 			share, _ := n.ShareOfMaxClients()
-			add("%s", v.Style.Share(share, fmt.Sprintf("%s %d of %d clients", show.Bar(share, 10), connected, limit)))
+			bar := show.Bar(share, 10) + " "
+			if narrow {
+				bar = ""
+			}
+			add("%s", v.Style.Share(share, fmt.Sprintf("%s%d of %d clients", bar, connected, limit)))
 		} else if ok {
 			add("%d clients", connected)
+		}
+		if r := n.RejectedConnections.Or(0); r > 0 {
+			add("%s", v.Style.Red(fmt.Sprintf("%d rejected", r)))
+		}
+		if e := n.EvictedClients.Or(0); e > 0 {
+			add("%s", v.Style.Yellow(fmt.Sprintf("%d evicted", e)))
 		}
 		if b := n.BlockedClients.Or(0); b > 0 {
 			add("%d blocked", b)
@@ -39,19 +60,13 @@ func (v View) head(s Snapshot) []string {
 		if i < len(s.since) && s.since[i].Elapsed > 0 {
 			add("%.1f new/s", float64(s.since[i].Connected.Or(0))/s.since[i].Elapsed.Seconds())
 		}
-		if r := n.RejectedConnections.Or(0); r > 0 {
-			add("%s", v.Style.Red(fmt.Sprintf("%d rejected", r)))
-		}
-		if e := n.EvictedClients.Or(0); e > 0 {
-			add("%s", v.Style.Yellow(fmt.Sprintf("%d evicted", e)))
-		}
 		if m, ok := n.ClientMemory.Get(); ok {
 			add("client memory %s", show.Bytes(m))
 		}
 		if up, ok := n.Uptime.Get(); ok {
 			add("up %s", show.Seconds(up))
 		}
-		lines = append(lines, strings.Join(parts, "  "))
+		lines = append(lines, show.Fitting(parts, "  ", v.Width))
 	}
 	if s.Fleet != nil && len(s.Fleet.Instances) > 0 {
 		f := s.Fleet
@@ -69,7 +84,13 @@ func (v View) head(s Snapshot) []string {
 		lines = append(lines, text)
 	}
 	for _, t := range s.Trouble {
-		lines = append(lines, v.Style.Yellow("! "+show.Clean(t)))
+		text := "! " + show.Clean(t)
+		if v.Width > 4 {
+			text = "! " + show.Wrap(show.Clean(t), v.Width, 2)
+		}
+		for l := range strings.SplitSeq(text, "\n") {
+			lines = append(lines, v.Style.Yellow(l))
+		}
 	}
 	return lines
 }

@@ -3,6 +3,7 @@ package top
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"unicode/utf8"
 
 	tea "charm.land/bubbletea/v2"
@@ -25,6 +26,11 @@ func (m model) key(msg tea.KeyPressMsg) (tea.Model, tea.Cmd) {
 		*v = v.follow(m.last)
 		return m, nil
 	case v.page != none && v.turn(key):
+		return m, nil
+	case v.page == help && key == "?":
+		v.page = none
+		return m, nil
+	case v.page == help && key == "K": // the selected row cannot be seen
 		return m, nil
 	}
 	switch key {
@@ -161,11 +167,8 @@ func (m model) question() (tea.Model, tea.Cmd) {
 	}
 	c := *rows[v.row].client
 	m.due = &c
-	name := ""
-	if c.Name != "" {
-		name = " " + c.Name
-	}
-	v.ask = fmt.Sprintf("Kill %s%s, idle for %s? y: yes, any other key: no", c.Addr, name, show.Seconds(c.Idle))
+	// The keys first: what comes after them may be cut off.
+	v.ask = fmt.Sprintf("Kill %s? y: yes, other keys: no   %s", c.Addr, strings.TrimSpace(c.Name+" idle for "+show.Seconds(c.Idle)))
 	return m, nil
 }
 

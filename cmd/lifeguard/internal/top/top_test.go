@@ -152,14 +152,42 @@ func typed(m tea.Model, word string) tea.Model {
 func TestTheHelpNamesEveryKeyAndGoesAway(t *testing.T) {
 	_, m := live(t, View{})
 	m, _ = press(m, letter('?'))
-	for _, want := range []string{"q  ", "tab ", "/  ", "K  ", "enter", "esc", "Yellow:", "Red:"} {
+	for _, want := range []string{"q  ", "tab ", "/  ", "K  ", "enter", "esc", "yellow ", "red "} {
 		require.Contains(t, text(m), want)
 	}
 	for _, l := range shown(m) {
 		require.LessOrEqual(t, len([]rune(l)), 100)
 	}
 	m, _ = press(m, tea.KeyPressMsg{Code: tea.KeyEscape})
-	require.NotContains(t, text(m), "Yellow:")
+	require.NotContains(t, text(m), "yellow ")
+	m, _ = press(m, letter('?'), letter('?'))
+	require.NotContains(t, text(m), "yellow ", "the key that opened it closes it")
+	m, _ = press(m, letter('?'), letter('K'))
+	require.NotContains(t, text(m), "Kill ", "nobody is killed who cannot be seen")
+}
+
+// On a terminal of 40 columns nothing is cut where the rest would mean something else.
+func TestAtFortyColumnsWhatMattersIsThere(t *testing.T) {
+	_, m := live(t, View{})
+	m, _ = m.Update(tea.WindowSizeMsg{Width: 40, Height: 16})
+	require.Contains(t, text(m), " of 10000 clients")
+	require.Contains(t, text(m), "? help")
+	for _, l := range shown(m) {
+		require.LessOrEqual(t, len([]rune(l)), 40, l)
+	}
+	m, _ = press(m, letter('K'))
+	require.Contains(t, text(m), "? y: yes")
+	m, _ = press(m, letter('n'), letter('?'))
+	for _, l := range shown(m) {
+		require.LessOrEqual(t, len([]rune(l)), 40, l)
+	}
+	m, _ = press(m, tea.KeyPressMsg{Code: tea.KeyEscape}, letter('/'))
+	m = typed(m, "name=client-1")
+	m, _ = press(m, tea.KeyPressMsg{Code: tea.KeyEnter})
+	require.Contains(t, text(m), "Clients 1 of 10")
+	require.Contains(t, text(m), "filter: name=client-1")
+	m, _ = m.Update(taken{err: errors.New("no answer from 10.0.0.7:6379, and this goes on to its end")})
+	require.Contains(t, strings.Join(strings.Fields(text(m)), " "), "and this goes on to its end")
 }
 
 func TestAFilterShowsWhatFits(t *testing.T) {
@@ -213,7 +241,7 @@ func TestKillEndsTheSelectedClientAfterAYes(t *testing.T) {
 		return slices.ContainsFunc(s.ClientList(t), func(c redistest.ClientInfo) bool { return c.Name == "client-3" })
 	}
 	m, cmd := press(m, letter('K'))
-	require.Contains(t, text(m), "client-3, idle for")
+	require.Contains(t, text(m), "y: yes, other keys: no   client-3 idle for")
 	require.Nil(t, cmd)
 	m, cmd = press(m, letter('n'))
 	require.Nil(t, cmd)

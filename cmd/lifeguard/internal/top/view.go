@@ -73,7 +73,7 @@ func (v View) Frame(s Snapshot) []string {
 	t := v.table(s)
 	switch {
 	case v.page == help:
-		lines = append(lines, part(helpText, v.scroll, room)...)
+		lines = append(lines, part(v.helpText(), v.scroll, room)...)
 	case v.page == details && v.row < len(t.rows):
 		lines = append(lines, v.Style.Bold(t.rows[v.row].text))
 		lines = append(lines, part(t.rows[v.row].details(), v.scroll, room-1)...)
@@ -153,6 +153,13 @@ func (v View) bar(s Snapshot) string {
 	if s.Fleet != nil {
 		counts[Pools] = fmt.Sprint(len(s.Fleet.Instances))
 	}
+	if v.Filter != "" && v.Tab != Groups {
+		rows := v.table(s).rows
+		if v.Tab == Pools && len(rows) > 0 && rows[len(rows)-1].pool == nil { // the sum of all
+			rows = rows[:len(rows)-1]
+		}
+		counts[v.Tab] = fmt.Sprintf("%d of %s", len(rows), counts[v.Tab])
+	}
 	parts := make([]string, tabs)
 	for i := range parts {
 		parts[i] = fmt.Sprintf(" %s %s ", tabNames[i], counts[i])
@@ -162,9 +169,13 @@ func (v View) bar(s Snapshot) string {
 			}
 		}
 	}
-	text := strings.Join(parts, " ")
+	filter := ""
 	if v.Filter != "" && !v.typing {
-		text += v.Style.Yellow("  filter: " + show.Clean(v.Filter))
+		filter = v.Style.Yellow("  filter: " + show.Clean(v.Filter))
+	}
+	text := strings.Join(parts, " ") + filter
+	if v.Width > 0 && ansi.StringWidth(text) > v.Width {
+		text = parts[v.Tab] + filter
 	}
 	return text
 }
@@ -182,32 +193,51 @@ func (v View) foot() string {
 	case v.page != none:
 		text = " esc back  up/down scroll  q quit"
 	default:
-		order := "s sort: " + v.sort()
-		if v.Tab == Groups {
-			order = "g group: " + v.group()
+		parts := []string{" q quit", "? help"}
+		switch v.Tab {
+		case Groups:
+			parts = append(parts, "g group: "+v.group())
+		case Clients:
+			parts = append(parts, "s sort: "+v.sort())
 		}
-		if v.Tab == Pools {
-			order = "by service"
+		parts = append(parts, "/ filter", "tab next", "enter details")
+		if v.Tab == Clients {
+			parts = append(parts, "K kill")
 		}
-		text = " q quit  ? help  tab next  / filter  enter details  K kill  " + order
+		text = show.Fitting(parts, "  ", v.Width)
 	}
 	return v.Style.Reverse(v.pad(show.Clip(text, v.Width)))
 }
 
-var helpText = strings.Split(`q         quit
-?         this page
-tab       next table: clients, groups, pools (shift+tab: the one before)
-up, down  select a row; also page up, page down, home and end
-enter     all that is known of the row; of a group, its clients
-/         filter: a part of what the table shows, or exactly one value, as in
-          user=app  name=web-1  lib=go-redis  addr=10.0.0.7  cmd=get  type=blocked
-esc       back; without a page, it takes the filter away
-K         kill the selected client, after a question
-s         sort by the next column: the one with an arrow
-g         groups by the next key
-r         turn the order round
-space     pause
+var helpRows = [][2]string{
+	{"q", "quit"},
+	{"?", "this page"},
+	{"tab", "next table: clients, groups, pools (shift+tab: the one before)"},
+	{"up, down", "select a row (or k, j); also page up, page down, home and end"},
+	{"enter", "all that is known of the row; of a group, its clients"},
+	{"/", "filter: a part of what the table shows, or exactly one value: user=app, name=web-1, lib=go-redis, addr=10.0.0.7, cmd=get, type=blocked"},
+	{"esc", "back; without a page, it takes the filter away"},
+	{"K", "kill the selected client, after a question"},
+	{"s", "sort by the next column: the one with an arrow"},
+	{"g", "groups by the next key"},
+	{"r", "turn the order round"},
+	{"space", "pause"},
+	{"", ""},
+	{"yellow", "a client that sent nothing for an hour or reads too slowly, a pool in use to 80 %"},
+	{"red", "clients from 95 % of maxclients, rejected clients, a pool that callers wait for or that is in use to 95 %, leaks, instances that are lost"},
+}
 
-Yellow: a client that sent nothing for an hour or reads too slowly, a pool in
-use to 80 %. Red: clients from 95 % of maxclients, rejected clients, a pool that
-callers wait for, one in use to 95 %, leaks, instances that are lost.`, "\n")
+// helpText explains the keys and colours, wrapped at the width of the terminal.
+func (v View) helpText() []string {
+	const margin = 10
+	width := v.Width
+	if width == 0 {
+		width = 80
+	}
+	var lines []string
+	for _, r := range helpRows {
+		text := fmt.Sprintf("%-*s", margin, r[0]) + show.Wrap(r[1], width, margin)
+		lines = append(lines, strings.Split(strings.TrimRight(text, " "), "\n")...)
+	}
+	return lines
+}
