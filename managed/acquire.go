@@ -4,17 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
-	"net"
-	"sync/atomic"
 	"time"
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/lifeguard-redis/lifeguard/hooks"
 	"github.com/lifeguard-redis/lifeguard/internal/attempt"
-	"github.com/lifeguard-redis/lifeguard/internal/callsite"
 	"github.com/lifeguard-redis/lifeguard/internal/conntrack"
+	"github.com/lifeguard-redis/lifeguard/internal/lease"
 )
 
 // ErrSelfDeadlock is returned by an Acquire that could only wait for a lease that its own caller
@@ -67,8 +63,6 @@ func (c *Conn) run(fn func(*Conn) error) error {
 	return fn(c)
 }
 
-var lastLease atomic.Uint64
-
 // acquire leases a connection of rdb, the unit's client or a clone of it. Call it only from the
 // public functions: it records its caller's caller as the site of the lease.
 func (u *unit) acquire(ctx context.Context, own *handle, rdb *redis.Client, try bool) (*Conn, error) {
@@ -78,8 +72,11 @@ func (u *unit) acquire(ctx context.Context, own *handle, rdb *redis.Client, try 
 	if u.core.draining.Load() {
 		return nil, ErrShutdown
 	}
-	mine, _ := ctx.Value(heldKey{u.core}).(*lease)
-	nested := mine != nil && mine.state.Load() == held
+	if u.rdb.Options().StreamingCredentialsProvider != nil {
+		return nil, ErrStreaming
+	}
+	mine, _ := ctx.Value(heldKey{&u.core.leases}).(*lease.Lease)
+	nested := mine != nil && mine.Held()
 	wait := ctx
 	if d := u.core.set.acquireTimeout; d > 0 {
 		var cancel context.CancelFunc
@@ -87,21 +84,18 @@ func (u *unit) acquire(ctx context.Context, own *handle, rdb *redis.Client, try 
 		defer cancel()
 	}
 	start := time.Now()
-	l := &lease{core: u.core, node: u.node, unit: u, ctx: ctx}
-	var err error
+	l := u.leases.New(ctx)
+	take := l.Take
 	if try || nested {
-		err = u.takeNow(wait, rdb, l)
-	} else {
-		err = u.takeWaiting(wait, rdb, l)
+		take = l.TakeNow
 	}
-	if err != nil {
+	if err := take(wait, rdb); err != nil {
 		switch full := u.full(); {
 		case u.core.closed.Load():
 			return nil, redis.ErrClosed
 		case nested && errors.Is(err, conntrack.ErrWouldWait):
-			site, _ := mine.callers.Resolve()
 			return nil, fmt.Errorf("%w, taken %v ago at %s (PoolSize is %d)", ErrSelfDeadlock,
-				mine.since().Round(time.Millisecond), site, u.rdb.Options().PoolSize)
+				mine.For().Round(time.Millisecond), mine.Site(), u.rdb.Options().PoolSize)
 		case errors.Is(err, conntrack.ErrWouldWait):
 			return nil, u.exhausted(redis.ErrPoolTimeout, 0)
 		case errors.Is(err, redis.ErrPoolTimeout):
@@ -115,22 +109,9 @@ func (u *unit) acquire(ctx context.Context, own *handle, rdb *redis.Client, try 
 		}
 		return nil, attempt.Ended(wait, err)
 	}
-	l.id = lastLease.Add(1)
-	l.start = l.tracked.Taken()
-	if label, ok := ctx.Value(labelKey{}).(string); ok {
-		l.label = label
-	}
-	if l.callers.Keep(4, callsite.Mode(u.core.set.stacks), &u.core.leaky) {
-		l.profiled = true
-		profile.Add(l, 2)
-	}
-	l.node.Enter(hooks.PoolMain)
-	l.tracked.SetLeased(true)
-	conn := &Conn{Conn: l.conn, lease: l}
-	u.leases.add(l, conn)
-	if u.core.tracker.Observed() {
-		u.core.tracker.Emit(l.event(hooks.Acquired))
-	}
+	label, _ := ctx.Value(labelKey{}).(string)
+	conn := &Conn{Conn: l.Conn, lease: l}
+	l.Open(conn, label, 2)
 	if u.core.closed.Load() { // closed meanwhile: its leases have been closed already
 		conn.Release()
 		return nil, redis.ErrClosed
@@ -138,126 +119,10 @@ func (u *unit) acquire(ctx context.Context, own *handle, rdb *redis.Client, try 
 	return conn, nil
 }
 
-// takeWaiting is take, but waits for an unreachable node, as commands do; without a deadline no
-// longer than for a slot.
-func (u *unit) takeWaiting(ctx context.Context, rdb *redis.Client, l *lease) error {
-	var limit context.Context
-	for {
-		err := u.take(ctx, rdb, l)
-		away := awayOf(err)
-		if away == nil || ctx.Err() != nil {
-			return err
-		}
-		if limit == nil {
-			var cancel context.CancelFunc
-			limit, cancel = context.WithTimeout(ctx, u.rdb.Options().PoolTimeout)
-			defer cancel()
-		}
-		if away.Wait(limit) != nil || u.core.closed.Load() {
-			return err
-		}
-	}
-}
+type labelKey struct{}
 
-func awayOf(err error) *conntrack.GateError {
-	if err == nil {
-		return nil // the common case, without the allocation for errors.As
-	}
-	var away *conntrack.GateError
-	if !errors.As(err, &away) {
-		return nil
-	}
-	return away
-}
-
-// take gets a connection for l, waiting for a slot. A connection that turns out to be bad is
-// replaced by the next one: nothing of the caller's was sent. Those that had ended before do not
-// count as tries, so a pool full of them is not a failure.
-func (u *unit) take(ctx context.Context, rdb *redis.Client, l *lease) error {
-	if u.rdb.Options().StreamingCredentialsProvider != nil {
-		return ErrStreaming
-	}
-	const tries = 8 // as for the retries of commands
-	for failed, ended := 1, 0; ; {
-		conn, plain := u.node.Conn(rdb)
-		tracked, err := u.node.Acquire(ctx, conn, l)
-		if err == nil {
-			l.conn, l.tracked, l.plain = conn, tracked, plain
-			return nil
-		}
-		err = conntrack.Reveal(err)
-		if ctx.Err() != nil || !replaceable(err) {
-			return err
-		}
-		if _, refused := conntrack.RefusedFor(err); refused && ended < u.rdb.Options().PoolSize {
-			ended++
-			continue
-		}
-		if failed == tries {
-			return err
-		}
-		if !attempt.Pause(ctx, rand.N(time.Millisecond<<min(failed, 5))) {
-			return ctx.Err()
-		}
-		failed++
-	}
-}
-
-// replaceable reports whether an Acquire failed because of the connection it got, so that the next
-// one may be good. A new connection that times out is not replaceable: the next one would time out,
-// too.
-func replaceable(err error) bool {
-	if _, refused := conntrack.RefusedFor(err); refused {
-		return true
-	}
-	var ce *hooks.ConnError
-	if !errors.As(err, &ce) || ce.Op == conntrack.OpDial {
-		return false
-	}
-	var ne net.Error
-	return !ce.Handshake || !ce.Self && !(errors.As(ce.Err, &ne) && ne.Timeout())
-}
-
-// takeNow is take without ever waiting for a slot. Where there is room but no idle connection,
-// go-redis dials one in the background
-// (TestContractACtxWithoutDoneOnceTakesAFreeSlotAndNeverWaits); takeNow waits for that dial only.
-func (u *unit) takeNow(ctx context.Context, rdb *redis.Client, l *lease) error {
-	const look = 200 * time.Microsecond
-	if err := ctx.Err(); err != nil { // NoWait does not check it
-		return err
-	}
-	var timer *time.Timer
-	for {
-		_, before := u.node.Dials()
-		err := u.take(conntrack.NoWait(ctx), rdb, l)
-		if !errors.Is(err, conntrack.ErrWouldWait) {
-			return err
-		}
-		for first := true; first || u.node.Dialing() > 0 && u.node.Main().Idle == 0; first = false {
-			if ctx.Err() != nil {
-				return ctx.Err()
-			}
-			if _, failed := u.node.Dials(); failed > before {
-				if f := u.node.LastDialFailure(); f != nil {
-					return u.node.DialError(f.Err)
-				}
-			}
-			if away := u.node.Unreachable(); away != nil { // no dial is tried while it is unreachable
-				return u.node.DialError(away)
-			}
-			if u.node.Dialing() == 0 && u.node.Exhausted(u.rdb.Options().PoolSize) {
-				return conntrack.ErrWouldWait
-			}
-			if timer == nil {
-				timer = time.NewTimer(look)
-				defer timer.Stop()
-			} else {
-				timer.Reset(look)
-			}
-			select {
-			case <-ctx.Done():
-			case <-timer.C:
-			}
-		}
-	}
+// WithLabel names the leases that are acquired with the returned ctx, for Leases, leak reports and
+// exhaustion errors.
+func WithLabel(ctx context.Context, label string) context.Context {
+	return context.WithValue(ctx, labelKey{}, label)
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/lifeguard-redis/lifeguard/internal/conntrack"
+	"github.com/lifeguard-redis/lifeguard/internal/errtext"
 	"github.com/lifeguard-redis/lifeguard/internal/redisopt"
 	"github.com/lifeguard-redis/lifeguard/retry"
 )
@@ -92,7 +93,7 @@ func Open(ctx context.Context, url string, opts ...Option) (*Client, error) {
 		if strings.Contains(err.Error(), c.Options().Addr) {
 			where = "" // already in the error
 		}
-		return nil, note(err, "lifeguard/managed: open%s", where)
+		return nil, errtext.Note(err, "lifeguard/managed: open%s", where)
 	}
 	return c, nil
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/lifeguard-redis/lifeguard/hooks"
 	"github.com/lifeguard-redis/lifeguard/internal/callsite"
 	"github.com/lifeguard-redis/lifeguard/internal/conntrack"
+	"github.com/lifeguard-redis/lifeguard/internal/lease"
 	"github.com/lifeguard-redis/lifeguard/internal/standin"
 	"github.com/lifeguard-redis/lifeguard/internal/upkeep"
 	"github.com/lifeguard-redis/lifeguard/monitor"
@@ -45,8 +46,7 @@ type core struct {
 	}
 
 	warnedServer atomic.Bool // it was logged that they do not fit into the server
-	sites        callsite.Log
-	leaky        callsite.Leaky
+	leases       lease.Client
 
 	monitor *monitor.Monitor
 	retries func() retry.Stats
@@ -71,10 +71,11 @@ func newCore(opts []Option, opt *redis.Options, several bool) (*core, error) {
 		}
 	}
 	c.set.fill(opt)
-	c.sites.Logger = c.set.log
 	c.tracker = conntrack.NewTracker(conntrack.Config{OnEvent: c.set.onEvent, Logger: c.set.log, Now: c.set.now, Wall: c.set.wall,
 		ConnLimit: c.set.connLimit, Opaque: several})
 	c.tracker.SetValidateAfter(c.set.validateAfter)
+	c.leases.Tracker, c.leases.Threshold, c.leases.Stacks = c.tracker, c.set.leakThreshold, callsite.Mode(c.set.stacks)
+	c.leases.Closed, c.leases.Log.Logger = c.closed.Load, c.set.log
 	c.ctx, c.stop = context.WithCancel(context.Background())
 	c.keeper = upkeep.New(upkeep.Config{Context: c.ctx, Tracker: c.tracker, Logger: c.set.log, Jitter: c.set.maxAgeJitter,
 		Detection: upkeep.Detection(c.set.detection)})
@@ -124,14 +125,14 @@ func (c *core) close() error {
 	c.tracker.CloseSentinels()
 	err := c.closer()
 	for _, u := range c.units() {
-		u.leases.closed()
+		u.leases.Close()
 		if !u.main() {
 			_ = u.rdb.Close() // in a cluster or ring nobody else does
 		}
 	}
 	c.tracker.CloseAll()
 	c.closeStandIns()
-	c.sites.Close()
+	c.leases.Log.Close()
 	return err
 }
 
@@ -143,7 +144,7 @@ func (c *core) Conns() []hooks.ConnInfo { return c.tracker.Conns() }
 func (c *core) Leases() []LeaseInfo {
 	var out []LeaseInfo
 	for _, u := range c.units() {
-		out = append(out, u.leases.infos(math.MaxInt)...)
+		out = append(out, u.leaseInfos(math.MaxInt)...)
 	}
 	slices.SortFunc(out, func(a, b LeaseInfo) int { return cmp.Compare(a.ID, b.ID) })
 	return out

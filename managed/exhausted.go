@@ -88,8 +88,8 @@ func (u *unit) exhausted(cause error, waited time.Duration) error {
 	n := u.node
 	now := n.Main()
 	e := &ExhaustedError{Addr: n.Addr(), PoolSize: u.rdb.Options().PoolSize, InUse: now.InUse, Waiting: now.Waiting,
-		Waited: waited, Leased: u.leases.len(), Cause: cause}
-	e.Leases = u.leases.infos(shownHolders)
+		Waited: waited, Leased: u.leases.Len(), Cause: cause}
+	e.Leases = u.leaseInfos(shownHolders)
 	busy := u.core.busy(n)
 	e.Running = len(busy)
 	e.InFlight = busy[:min(len(busy), shownHolders-len(e.Leases))]

@@ -34,10 +34,6 @@ func (i LeaseInfo) Stack() string {
 	return stack
 }
 
-func (i LeaseInfo) forLog() callsite.Held {
-	return callsite.Held{Stack: i.callers, For: i.Age, Label: i.Label, ConnID: i.Conn.ID, Node: i.Conn.Node, LastCommand: i.Conn.LastCommand}
-}
-
 // String returns a short line for a log or an error.
 func (i LeaseInfo) String() string {
 	s := fmt.Sprintf("lease %d held %v", i.ID, i.Age.Round(time.Millisecond))
@@ -53,7 +49,13 @@ func (i LeaseInfo) String() string {
 	return s
 }
 
-func (l *lease) info(now time.Time) LeaseInfo {
-	return LeaseInfo{ID: l.id, Label: l.label, Acquired: l.start, Age: now.Sub(l.start), Reported: l.reported.Load(),
-		InFlight: l.inFlight.Load() > 0, Conn: l.tracked.Info(), callers: &l.callers}
+// leaseInfos describes up to n leases of the unit, the oldest first.
+func (u *unit) leaseInfos(n int) []LeaseInfo {
+	leases := u.leases.Oldest(n)
+	out := make([]LeaseInfo, len(leases))
+	for i, l := range leases {
+		out[i] = LeaseInfo{ID: l.ID, Label: l.Label, Acquired: l.Start, Age: l.For(), Reported: l.Reported(), InFlight: l.Running(),
+			Conn: l.Tracked.Info(), callers: l.Callers()}
+	}
+	return out
 }

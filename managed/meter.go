@@ -15,9 +15,8 @@ import (
 // meter counts, while commands run, what the Monitor reports about one unit. Hooks count demand and
 // dials.
 type meter struct {
-	Dial, Wait, Hold, Command monitor.Histogram
+	Dial, Wait, Command monitor.Histogram
 
-	leaks   atomic.Uint64
 	givenUp atomic.Uint64 // waits for a connection that ended with their ctx
 	lost    atomic.Int64  // total duration of these, ns
 

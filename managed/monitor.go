@@ -137,14 +137,12 @@ func (s *source) holders(sample *monitor.Sample) {
 	t := s.core.tracker
 	now, threshold := t.Now(), s.core.set.leakThreshold
 	for _, u := range s.core.units() {
-		leases, _ := u.leases.oldest(math.MaxInt)
-		for _, l := range leases {
-			held := now.Sub(l.start)
+		for _, l := range u.leases.Oldest(math.MaxInt) {
+			held := now.Sub(l.Start)
 			if !sample.Holds(held) {
 				continue
 			}
-			site, _ := l.callers.Resolve()
-			sample.AddHolder(monitor.Holder{Node: l.node.Addr(), Site: site, Label: l.label, Command: l.tracked.Info().LastCommand, For: held,
+			sample.AddHolder(monitor.Holder{Node: u.node.Addr(), Site: l.Site(), Label: l.Label, Command: l.Tracked.Info().LastCommand, For: held,
 				Overdue: threshold > 0 && held >= threshold})
 		}
 	}
@@ -170,7 +168,7 @@ func (u *sourceUnit) fill(n *monitor.Numbers) {
 	n.Hits = u.hits // the two are read one after the other, and it must never fall
 	n.PeakDemand = node.TakeSeenPeak(hooks.PoolMain) + node.TakeSeenPeak(hooks.PoolPipeline)
 	n.PeakInUse = min(n.PeakDemand, node.TakePeakOpen())
-	n.Dialing, n.Leases, n.LeasesOverdue = node.Dialing(), u.leases.len(), u.leases.overdue()
+	n.Dialing, n.Leases, n.LeasesOverdue = node.Dialing(), u.leases.Len(), u.leases.Overdue()
 	n.Dialed = node.Opened()
 	_, n.DialErrors = node.Dials()
 	ends := node.CloseReasons()
@@ -179,11 +177,11 @@ func (u *sourceUnit) fill(n *monitor.Numbers) {
 		n.Closed[string(reason)] = count
 	}
 	n.HealthChanges = node.HealthChanges()
-	n.Leaks = m.leaks.Load()
+	n.Leaks = u.leases.Leaks.Load()
 	gaveUp := m.givenUp.Load()
 	n.PoolTimeoutsCtx = gaveUp
 	n.Waits, n.PoolTimeouts, n.WaitTime = n.Waits+gaveUp, n.PoolTimeouts+gaveUp, n.WaitTime+time.Duration(m.lost.Load())
-	n.Dial, n.Wait, n.Hold, n.Command = m.Dial.Snapshot(), m.Wait.Snapshot(), m.Hold.Snapshot(), m.Command.Snapshot()
+	n.Dial, n.Wait, n.Hold, n.Command = m.Dial.Snapshot(), m.Wait.Snapshot(), u.leases.Hold.Snapshot(), m.Command.Snapshot()
 	if u.breaker != nil && u.breaker.BreakerOpen() {
 		n.BreakersOpen = 1
 	}

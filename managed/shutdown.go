@@ -107,7 +107,7 @@ func (c *core) idle() bool {
 		if u.node.InFlight(hooks.PoolMain)+u.node.InFlight(hooks.PoolPipeline) > 0 {
 			return false
 		}
-		if u.leases.len() > 0 {
+		if u.leases.Len() > 0 {
 			return false
 		}
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/lifeguard-redis/lifeguard/internal/attempt"
 	"github.com/lifeguard-redis/lifeguard/internal/command"
 	"github.com/lifeguard-redis/lifeguard/internal/conntrack"
+	"github.com/lifeguard-redis/lifeguard/internal/lease"
 	"github.com/lifeguard-redis/lifeguard/internal/redisopt"
 	"github.com/lifeguard-redis/lifeguard/internal/upkeep"
 	"github.com/lifeguard-redis/lifeguard/retry"
@@ -31,7 +32,7 @@ type unit struct {
 	users  *conntrack.Users // hooks of the user, around calls of the client; nil for a node of a cluster or ring
 	around *conntrack.Users // of a node: the hooks of the whole client, around commands on leases
 
-	leases   leaseList
+	leases   lease.Pool
 	meter    meter
 	breaker  interface{ BreakerOpen() bool }
 	blocking blockers
@@ -81,7 +82,7 @@ func (u *unit) build(opt redis.Options) error {
 // on sets the unit's node, before anything is dialed.
 func (u *unit) on(node *conntrack.Node) {
 	u.node = node
-	u.leases.core = u.core
+	u.leases.Client, u.leases.Node, u.leases.Refused = &u.core.leases, node, u.leaseRefused
 	node.OnDialTook(u.meter.Dial.Record)
 }
 
@@ -102,7 +103,7 @@ func (u *unit) bind(rdb *redis.Client, minIdle int) {
 	u.node.Bind(rdb)
 	k := &u.keep
 	k.Tracked, k.MinIdle, k.Inner, k.Blocking = u.node, minIdle, u.inner, !u.main()
-	k.Leases, k.MaxClients, k.Dropped = u.leases.len, u.fits, u.dropped
+	k.Leases, k.MaxClients, k.Dropped = u.leases.Len, u.fits, u.dropped
 	if takenOver := u.core.takenOver; u.inner && takenOver != nil {
 		k.Unanswered = func() { takenOver(u) }
 	}
@@ -227,6 +228,16 @@ func (u *unit) hasRoom() bool {
 		return u.node.Pipeline().InUse < size
 	}
 	return u.node.Main().InUse < opt.PoolSize
+}
+
+// leaseRefused is called when the node refused a command of a lease.
+func (u *unit) leaseRefused(reason retry.Reason, err error) {
+	if reason == retry.ReasonReadOnly {
+		u.keep.ReadOnly()
+	}
+	if (reason == retry.ReasonReadOnly || reason == retry.ReasonMoved) && u.core.redirected != nil {
+		u.core.redirected(u, err)
+	}
 }
 
 // repeating is called for each repetition.

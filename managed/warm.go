@@ -11,6 +11,7 @@ import (
 
 	"github.com/lifeguard-redis/lifeguard/hooks"
 	"github.com/lifeguard-redis/lifeguard/internal/conntrack"
+	"github.com/lifeguard-redis/lifeguard/internal/errtext"
 )
 
 const (
@@ -83,7 +84,7 @@ func (u *unit) warm(ctx context.Context, rdb *redis.Client, n int) (int, error) 
 	if err == nil {
 		err = errors.New("every slot of the pool is in use")
 	}
-	return got, note(err, "lifeguard/managed: Warm: %d of %d connections are open", got, n)
+	return got, errtext.Note(err, "lifeguard/managed: Warm: %d of %d connections are open", got, n)
 }
 
 // ready counts the connections of the main pool that have completed their handshake.

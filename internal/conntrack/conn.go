@@ -137,8 +137,12 @@ func (c *Conn) Write(b []byte) (int, error) {
 	}
 	if c.has(fReady) {
 		c.follow(b)
-	} else if c.out.Load() == 0 && c.node.first.enter(c.node.gate.ctx.Done(), timeOf(c.writeBy.Load())) {
-		c.first.Store(true)
+	} else if c.out.Load() == 0 {
+		first, err := c.node.first.enter(c.node.gate.ctx.Done(), timeOf(c.writeBy.Load()))
+		if err != nil {
+			return 0, c.fail(OpWrite, err)
+		}
+		c.first.Store(first)
 	}
 	return c.send(b)
 }

@@ -2,6 +2,7 @@ package conntrack
 
 import (
 	"errors"
+	"net"
 	"sync/atomic"
 	"time"
 
@@ -35,11 +36,11 @@ func newFirstHandshake(opt *redis.Options) *firstHandshake {
 }
 
 // enter is called before a handshake's first write; it reports whether leave must be called at its
-// end. It waits at most until the write deadline, or until the client is closed; the write then
-// fails.
-func (f *firstHandshake) enter(closed <-chan struct{}, deadline time.Time) bool {
+// end. It waits at most until the write deadline, when the write fails, or until the client is
+// closed, which is an error: several handshakes that go on beside each other would race.
+func (f *firstHandshake) enter(closed <-chan struct{}, deadline time.Time) (bool, error) {
 	if f.done.Load() {
-		return false
+		return false, nil
 	}
 	patience := firstPatience
 	if !deadline.IsZero() {
@@ -49,15 +50,21 @@ func (f *firstHandshake) enter(closed <-chan struct{}, deadline time.Time) bool 
 	defer timer.Stop()
 	select {
 	case <-f.turn:
+		select {
+		case <-closed: // the one that gave way may be about to record what it found
+			f.turn <- struct{}{}
+			return false, net.ErrClosed
+		default:
+		}
 		if f.done.Load() {
 			f.turn <- struct{}{}
-			return false
+			return false, nil
 		}
-		return true
+		return true, nil
 	case <-timer.C:
-		return false
+		return false, nil
 	case <-closed:
-		return false
+		return false, net.ErrClosed
 	}
 }
 
