@@ -726,6 +726,32 @@ func TestAServerFarAwayIsBatchedOnlyWhenConnectionsRunShort(t *testing.T) {
 	require.EqualValues(t, 32, batch.ProbeOf(a).Threshold())
 }
 
+func TestCallsToAServerFarAwayDoNotWaitForTheBatchesOfOthers(t *testing.T) {
+	a, c, s, p := held(t)
+	batch.ProbeOf(a).NeverStalled()
+	batch.ProbeOf(a).FarAway()
+	var calls sync.WaitGroup
+	for range 4 { // four connections for pipelines
+		calls.Go(func() {
+			_, err := c.Pipelined(t.Context(), func(p redis.Pipeliner) error { return p.BLPop(t.Context(), 0, "list").Err() })
+			assert.NoError(t, err)
+		})
+	}
+	redistest.Eventually(t, "all are in use", soon, func() bool { return busyPipelines(c) == 4 })
+	require.NoError(t, s.Admin().RPush(t.Context(), "list", 1, 2, 3, 4).Err())
+	calls.Wait()
+	p.Stall(true)
+	for busy := range 4 {
+		calls.Go(func() { assert.NoError(t, a.Incr(t.Context(), "n").Err()) })
+		redistest.Eventually(t, "it is sent, although others wait for their replies", soon, func() bool { return busyPipelines(c) == busy+1 })
+	}
+	calls.Go(func() { assert.NoError(t, a.Incr(t.Context(), "n").Err()) })
+	redistest.Eventually(t, "a fifth one waits for one of these", soon, func() bool { return batch.ProbeOf(a).Queued() == 1 })
+	p.Stall(false)
+	within(t, "all are answered", calls.Wait)
+	require.EqualValues(t, 5, must(c.Get(t.Context(), "n").Int()))
+}
+
 func TestABatchThatWaitsForADialEndsWithItsCallerAndIsNotSent(t *testing.T) {
 	t.Parallel()
 	s := redistest.Start(t)

@@ -42,8 +42,9 @@ func WithBatchDelay(d time.Duration) BatchOption {
 }
 
 // WithBatchConcurrency sets how many batches may be in progress at a time, each on its own
-// connection; with Adaptive on a cluster, to each node. Default 1, which gives the largest batches.
-// Use more for servers far away. n below 1 is an error.
+// connection; with Adaptive on a cluster, to each node. Default: 1, which gives the largest
+// batches; with Adaptive up to 4 while batches mostly wait for the network, so that callers do not
+// wait for the round trip of others. n below 1 is an error.
 func WithBatchConcurrency(n int) BatchOption {
 	return func(b *batch.Settings) error {
 		if n < 1 {
@@ -55,7 +56,7 @@ func WithBatchConcurrency(n int) BatchOption {
 }
 
 func newBatching(opts []BatchOption) (batch.Settings, error) {
-	b := batch.Settings{Size: 512, Concurrency: 1}
+	b := batch.Settings{Size: 512}
 	for _, o := range opts {
 		if o == nil {
 			return b, errors.New("lifeguard/managed: a nil BatchOption was given")

@@ -10,6 +10,7 @@ import (
 	"runtime"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -170,6 +171,7 @@ type far struct {
 	net.Conn
 	away  time.Duration
 	wrote atomic.Int64 // UnixNano
+	*pauser
 }
 
 func (f *far) Write(b []byte) (int, error) {
@@ -179,8 +181,20 @@ func (f *far) Write(b []byte) (int, error) {
 
 func (f *far) Read(b []byte) (int, error) {
 	n, err := f.Conn.Read(b)
-	time.Sleep(time.Until(time.Unix(0, f.wrote.Load()).Add(f.away)))
-	return n, err
+	if err != nil {
+		return n, err
+	}
+	return n, f.pause(time.Until(time.Unix(0, f.wrote.Load()).Add(f.away)))
+}
+
+// SyscallConn lets the clients check the socket, as on any connection.
+func (f *far) SyscallConn() (syscall.RawConn, error) {
+	return f.Conn.(syscall.Conn).SyscallConn()
+}
+
+func (f *far) Close() error {
+	f.close()
+	return f.Conn.Close()
 }
 
 func TestAServerFarAwayIsMeasuredBesideTheBareClient(t *testing.T) {
@@ -194,7 +208,12 @@ func TestAServerFarAwayIsMeasuredBesideTheBareClient(t *testing.T) {
 			if err != nil {
 				return nil, err
 			}
-			return &far{Conn: c, away: away}, nil
+			p, err := newPauser()
+			if err != nil {
+				_ = c.Close()
+				return nil, err
+			}
+			return &far{Conn: c, away: away, pauser: p}, nil
 		}
 		x := newTrio(t, opt, redistest.UniqueKey(t, "far"))
 		calm()

@@ -10,6 +10,7 @@ import (
 // there is one with other settings, that is an error. Full duplex stays off: a hook cannot guard
 // what is already written.
 func AutoPipeliner(rdb redis.UniversalClient, s Settings) (*redis.AutoPipeliner, error) {
+	s.Concurrency = max(s.Concurrency, 1)
 	want := redis.DefaultBlockingAutoPipelineOptions()
 	want.MaxBatchSize, want.MaxFlushDelay, want.MaxConcurrentBatches = s.Size, s.Delay, s.Concurrency
 	want.Unordered = s.Concurrency > 1 // each call waits for its reply, so those of one goroutine keep their order

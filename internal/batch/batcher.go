@@ -33,9 +33,12 @@ type batcher struct {
 	working int      // goroutines
 	idle    []*worker
 	last    int           // size of the previous batch
+	sent    int           // commands of the batches in progress
+	atOnce  int           // maximum number of batches in progress
 	typical time.Duration // average duration of batches
 	least   time.Duration // shortest duration since learn was called
 	seen    int           // number of batches since then
+	carried int           // number of commands in them
 	enough  chan struct{} // receives a value when a batch is full, for those who wait for that
 }
 
@@ -52,15 +55,17 @@ type worker struct {
 }
 
 func (a *Adaptive) newBatcher(node Node) *batcher {
-	return &batcher{set: a.cfg.Settings, ctx: a.ctx, pipe: a.Pipeline, log: a.cfg.Log, learn: a.learn, stallAfter: stallAfter, node: node, enough: make(chan struct{}, 1)}
+	return &batcher{set: a.cfg.Settings, ctx: a.ctx, pipe: a.Pipeline, log: a.cfg.Log, learn: a.learn, stallAfter: stallAfter, node: node, atOnce: max(a.cfg.Settings.Concurrency, 1), enough: make(chan struct{}, 1)}
 }
 
 const (
 	stallAfter   = 20 * time.Millisecond
-	maxStalled   = 8                // batches in progress while others are stalled
-	learnEvery   = 64               // batches
-	patientTurns = 4                // how often a worker lets others run before it takes a small batch
-	roomEvery    = time.Millisecond // how often a worker checks whether a connection is free
+	maxStalled   = 8                      // batches in progress while others are stalled
+	learnEvery   = 64                     // batches
+	patientTurns = 4                      // how often a worker lets others run before it takes a small batch
+	mostAtOnce   = 4                      // batches in progress while they mostly wait for the network
+	nearby       = 100 * time.Microsecond // batches that take longer mostly wait, if they also take
+	directCost   = 15 * time.Microsecond  // longer for each command than a direct call takes CPU time
 )
 
 // add adds a command to the batch that is sent next.
@@ -81,7 +86,7 @@ func (b *batcher) add(cmd redis.Cmder) (*batch, int) {
 		default:
 		}
 	}
-	start := b.working == 0 || b.working < b.set.Concurrency && (i+1 >= max(8, b.last))
+	start := b.working == 0 || b.working < b.atOnce && i+1 >= b.worthwhile(i+1)
 	if start {
 		b.working++
 	}
@@ -90,6 +95,15 @@ func (b *batcher) add(cmd redis.Cmder) (*batch, int) {
 		go b.work()
 	}
 	return x, i
+}
+
+// worthwhile returns how many commands make another batch worthwhile beside those in progress, when
+// that many wait. The lock is held.
+func (b *batcher) worthwhile(waiting int) int {
+	if b.set.Concurrency > 0 {
+		return max(8, b.last)
+	}
+	return (b.sent + waiting + b.atOnce - 1) / b.atOnce // an equal share for each batch
 }
 
 // withdraw removes a command from a batch that has not been taken yet.
@@ -192,9 +206,9 @@ func (b *batcher) send(w *worker, x *batch) {
 	if len(cmds) == 0 {
 		return
 	}
-	began := b.begin(w)
+	began := b.begin(w, len(cmds))
 	err := b.exec(w, x.ctx, cmds)
-	b.end(w, time.Since(began), err == nil)
+	b.end(w, len(cmds), time.Since(began), err == nil)
 }
 
 func (b *batcher) exec(w *worker, ctx context.Context, cmds []redis.Cmder) (err error) {
@@ -212,8 +226,9 @@ func (b *batcher) exec(w *worker, ctx context.Context, cmds []redis.Cmder) (err 
 	return err
 }
 
-func (b *batcher) begin(w *worker) time.Time {
+func (b *batcher) begin(w *worker, size int) time.Time {
 	b.mu.Lock()
+	b.sent += size
 	limit := max(b.stallAfter, 8*b.typical)
 	w.busy = true
 	b.mu.Unlock()
@@ -221,17 +236,18 @@ func (b *batcher) begin(w *worker) time.Time {
 	return time.Now()
 }
 
-func (b *batcher) end(w *worker, took time.Duration, ok bool) {
+func (b *batcher) end(w *worker, size int, took time.Duration, ok bool) {
 	w.watch.Stop()
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	b.sent -= size
 	w.busy = false
 	if w.slow {
 		w.slow = false
 		b.stalled.Add(-1)
 	}
 	if ok {
-		b.observe(took)
+		b.observe(size, took)
 	}
 }
 
@@ -245,14 +261,14 @@ func (b *batcher) stall(w *worker) {
 	}
 	w.slow = true
 	b.stalled.Add(1)
-	if (b.open != nil || len(b.full) > 0) && b.working < b.set.Concurrency+maxStalled {
+	if (b.open != nil || len(b.full) > 0) && b.working < b.atOnce+maxStalled {
 		b.working++
 		go b.work()
 	}
 }
 
 // observe records how long a batch took. The lock is held.
-func (b *batcher) observe(took time.Duration) {
+func (b *batcher) observe(size int, took time.Duration) {
 	if b.typical == 0 {
 		b.typical = took
 	}
@@ -260,8 +276,15 @@ func (b *batcher) observe(took time.Duration) {
 	if b.seen == 0 || took < b.least {
 		b.least = took
 	}
+	b.carried += size
 	if b.seen++; b.seen >= learnEvery {
-		b.seen = 0
+		if b.set.Concurrency == 0 {
+			b.atOnce = 1
+			if b.least >= max(nearby, directCost*time.Duration(b.carried/b.seen)) {
+				b.atOnce = mostAtOnce
+			}
+		}
+		b.seen, b.carried = 0, 0
 		b.learn(timing{b.typical, b.least})
 	}
 }

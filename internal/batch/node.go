@@ -9,7 +9,7 @@ import (
 type Settings struct {
 	Size        int           // commands at most
 	Delay       time.Duration // how long a batch that is not full waits for more commands
-	Concurrency int           // batches in progress at a time
+	Concurrency int           // batches in progress at a time; 0: as many as the network makes worthwhile
 }
 
 // Node is a server that batches are sent to, with its connection pools. It is safe for concurrent

@@ -23,6 +23,9 @@ func (p Probe) Always() {
 // NeverStalled makes the client treat no batch as stalled.
 func (p Probe) NeverStalled() { p.a.one.stallAfter = time.Hour }
 
+// FarAway makes the client treat the server as one to which several batches are sent at a time.
+func (p Probe) FarAway() { p.a.one.atOnce = mostAtOnce }
+
 // Queued returns how many commands wait for their batch. It is safe at any time.
 func (p Probe) Queued() int {
 	b := p.a.one
