@@ -3,11 +3,14 @@ package managed
 import (
 	"context"
 	"fmt"
+	"maps"
 	"math"
+	"slices"
 	"time"
 
 	"github.com/lifeguard-redis/lifeguard/hooks"
 	"github.com/lifeguard-redis/lifeguard/internal/conntrack"
+	"github.com/lifeguard-redis/lifeguard/internal/errtext"
 	"github.com/lifeguard-redis/lifeguard/monitor"
 	"github.com/lifeguard-redis/lifeguard/retry"
 )
@@ -196,13 +199,13 @@ func (s *source) dialError(sample *monitor.Sample, u *sourceUnit) {
 	if f == nil || sample.LastDialError != nil && !f.Time.After(sample.LastDialError.Time) {
 		return
 	}
-	sample.LastDialError = &monitor.DialError{Time: f.Time.Round(0), Node: u.node.Addr(), Err: f.Err.Error()}
+	sample.LastDialError = &monitor.DialError{Time: f.Time.Round(0), Node: u.node.Addr(), Err: errtext.Brief(f.Err)}
 }
 
 // tellOfServers reports gaps where it is unknown how many clients a server has and accepts.
 func (s *source) tellOfServers(sample *monitor.Sample) {
 	known := false
-	var why []string
+	servers := map[string][]string{} // by what is wrong
 	for _, u := range s.core.units() {
 		if !u.main() {
 			continue // the same server again
@@ -215,9 +218,13 @@ func (s *source) tellOfServers(sample *monitor.Sample) {
 		if text == "" {
 			text = "not known yet"
 		}
-		why = append(why, fmt.Sprintf("the clients and maxclients of the server %s: %s", u.node.Addr(), text))
+		servers[text] = append(servers[text], u.node.Addr())
 	}
-	for _, text := range why {
+	for _, why := range slices.Sorted(maps.Keys(servers)) {
+		text := fmt.Sprintf("the clients and maxclients of the server %s: %s", servers[why][0], why)
+		if n := len(servers[why]); n > 1 {
+			text = fmt.Sprintf("the clients and maxclients of %d servers, as %s: %s", n, servers[why][0], why)
+		}
 		if known {
 			sample.Gap(text)
 		} else {

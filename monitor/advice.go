@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/lifeguard-redis/lifeguard/internal/callsite"
 )
 
 // Advice is a recommendation for the size of the main pool, based on what was observed.
@@ -24,6 +26,9 @@ type Advice struct {
 
 // String returns "pool size 10, suggested 14: ...".
 func (a Advice) String() string {
+	if a.PoolSize == 0 {
+		return a.Why
+	}
 	if a.Suggested == a.PoolSize {
 		return fmt.Sprintf("pool size %d: %s", a.PoolSize, a.Why)
 	}
@@ -41,6 +46,7 @@ const (
 // history is what was observed since the Monitor was made. Guarded by Monitor.sampling.
 type history struct {
 	since time.Time
+	last  time.Time // of the latest Stats
 	nodes map[string]*demand
 }
 
@@ -53,6 +59,10 @@ func (h *history) note(s *Stats) {
 	if h.nodes == nil {
 		h.since, h.nodes = s.Time, map[string]*demand{}
 	}
+	if back := h.last.Sub(s.Time); back > 0 { // the clock was set back
+		h.since = h.since.Add(-back)
+	}
+	h.last = s.Time
 	if len(s.Nodes) == 0 {
 		h.noteNode("", s.Interval, &s.Numbers, &s.Recent)
 	}
@@ -110,6 +120,9 @@ func (m *Monitor) Advice() Advice {
 	m.sampling.Lock()
 	defer m.sampling.Unlock()
 	seen := s.Time.Sub(m.past.since)
+	if s.Instances > 1 {
+		return Advice{Seen: seen, Why: fmt.Sprintf("the numbers are those of %d instances together, a size is each one's: ask an instance", s.Instances)}
+	}
 	best := Advice{Seen: seen, Suggested: -1}
 	consider := func(name string, n *Numbers) {
 		if a, _ := advise(n, m.past.of(name), holdersOf(s.Holders, name), seen, seen >= max(shrinkPeriods*m.every, shrinkAfter)); a.Suggested > best.Suggested {
@@ -130,8 +143,8 @@ func (m *Monitor) Advice() Advice {
 // one the longest.
 func holdersOf(all []Holder, node string) (sites []string) {
 	for _, h := range all {
-		if (node == "" || h.Node == node) && h.Site != "" && !slices.Contains(sites, h.Site) {
-			sites = append(sites, h.Site)
+		if site := callsite.Short(h.Site); (node == "" || h.Node == node) && site != "" && !slices.Contains(sites, site) {
+			sites = append(sites, site)
 		}
 	}
 	return sites

@@ -132,6 +132,7 @@ type watcher struct {
 	thresholds []Threshold
 	states     map[watchKey]*watchState
 	advice     func(node string, n, recent *Numbers) string // what to do about a full main pool
+	last       time.Time                                    // of the latest Stats
 }
 
 type watchKey struct{ threshold, node string }
@@ -153,8 +154,13 @@ func newWatcher(ts []Threshold, advice func(node string, n, recent *Numbers) str
 
 // look returns the alerts that s causes.
 func (w *watcher) look(s *Stats) (alerts []Alert) {
+	back := w.last.Sub(s.Time) // above 0: the clock was set back, and durations must not suffer
+	w.last = s.Time
 	for _, st := range w.states {
 		st.seen = false
+		if back > 0 {
+			st.since, st.ended, st.alert.Since = earlier(st.since, back), earlier(st.ended, back), earlier(st.alert.Since, back)
+		}
 	}
 	for i := range w.thresholds {
 		t := &w.thresholds[i]
@@ -170,6 +176,13 @@ func (w *watcher) look(s *Stats) (alerts []Alert) {
 		}
 	}
 	return w.raise(w.gone(alerts, s), s)
+}
+
+func earlier(t time.Time, by time.Duration) time.Time {
+	if t.IsZero() {
+		return t
+	}
+	return t.Add(-by)
 }
 
 // raise adds the active alerts that have not been reported and that no other explains.
@@ -254,7 +267,7 @@ func (w *watcher) facts(st *watchState, s *Stats, n, recent *Numbers) {
 	if a.Metric == PoolUse {
 		_, a.Pool = n.PoolUse()
 		a.Waiting, a.LeasesOverdue, a.Advice = n.Waiting, n.LeasesOverdue, ""
-		if a.Pool == "main" {
+		if a.Pool == "main" && s.Instances <= 1 { // of a fleet it is the sum of the pools that is known
 			a.Advice = w.advice(a.Node, n, recent)
 		}
 	}

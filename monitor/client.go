@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/lifeguard-redis/lifeguard/internal/command"
+	"github.com/lifeguard-redis/lifeguard/internal/errtext"
 	"github.com/redis/go-redis/v9"
 )
 
@@ -161,7 +162,7 @@ func (h clientHook) DialHook(next redis.DialHook) redis.DialHook {
 		h.c.rec.Dial.Record(time.Since(start))
 		if err != nil {
 			h.c.dialErrors.Add(1)
-			h.c.lastDialFail.Store(&DialError{Time: time.Now().Round(0), Node: addr, Err: err.Error()})
+			h.c.lastDialFail.Store(&DialError{Time: time.Now().Round(0), Node: addr, Err: errtext.Brief(err)})
 			return conn, err
 		}
 		h.c.lastDialFail.Store(nil)

@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/lifeguard-redis/lifeguard/internal/callsite"
 	"github.com/lifeguard-redis/lifeguard/monitor"
 )
 
@@ -63,7 +64,7 @@ func alertOf(a *monitor.Alert) alert {
 		if i == maxHolders {
 			break
 		}
-		h.Site = shortSite(h.Site)
+		h.Site = callsite.Short(h.Site)
 		out.Holders = append(out.Holders, h.String())
 	}
 	short := *a
@@ -115,13 +116,3 @@ const (
 	noConnection = "callers-get-no-connection"
 	unreachable  = "the-server-cannot-be-reached"
 )
-
-// shortSite returns the last directory, the file and the line of a call site.
-func shortSite(site string) string {
-	if i := strings.LastIndexByte(site, '/'); i > 0 {
-		if j := strings.LastIndexByte(site[:i], '/'); j >= 0 {
-			return site[j+1:]
-		}
-	}
-	return site
-}

@@ -30,9 +30,31 @@ func newHistory(every time.Duration) history {
 	return history{points: make([]past, 0, keep/every), every: every.Milliseconds()}
 }
 
+// setBack is by how many ms a clock has to go back to count as set: less is two samples that were
+// taken at the same time.
+const setBack = 5000
+
+// newest returns the time of the latest point, 0 if there is none.
+func (h *history) newest() int64 {
+	n := len(h.points)
+	if n == 0 {
+		return 0
+	}
+	return h.points[(h.next+n-1)%n].at
+}
+
 func (h *history) add(p *point) {
-	if n := len(h.points); n > 0 && p.at-h.points[(h.next+n-1)%n].at < h.every*9/10 {
-		return
+	if len(h.points) > 0 {
+		after := p.at - h.newest()
+		if after < -setBack { // the clock was set back, and what is older stays older
+			for i := range h.points {
+				h.points[i].at += after - h.every
+			}
+			after = h.every
+		}
+		if after < h.every*9/10 {
+			return
+		}
 	}
 	kept := past{at: p.at}
 	for i, x := range p.all {
@@ -50,9 +72,7 @@ func (h *history) add(p *point) {
 // [values]], ...].
 func (h *history) appendTo(b []byte, since int64) []byte {
 	b = append(b, '[')
-	if n := len(h.points); n > 0 {
-		since = max(since, h.points[(h.next+n-1)%n].at-keep.Milliseconds()-1)
-	}
+	since = max(since, h.newest()-keep.Milliseconds()-1)
 	first := true
 	for i := range h.points {
 		p := &h.points[(h.next+i)%len(h.points)]

@@ -111,6 +111,9 @@ func (h *hub) join(v *viewer, since int64) (past []byte, marks []mark, full, clo
 		default:
 		}
 	}
+	if since > h.past.newest()+setBack { // the viewer has it from before the clock was set back
+		since = 0
+	}
 	return h.past.appendTo(nil, since), h.marks.since(since), false, false
 }
 

@@ -46,8 +46,15 @@ type marked struct {
 // note returns the marks that s causes.
 func (m *marker) note(s *monitor.Stats) (fresh []mark) {
 	at := s.Time.UnixMilli()
-	if at < m.at || !s.Known("open") {
-		return nil // somebody with newer numbers was faster; or nothing is known
+	if !s.Known("open") {
+		return nil
+	}
+	if back := m.at - at; back > setBack { // the clock was set back, and what is older stays older
+		for i := range m.marks {
+			m.marks[i].At -= back
+		}
+	} else if back > 0 {
+		return nil // somebody with newer numbers was faster
 	}
 	now := marked{closed: maps.Clone(s.Closed), opened: s.BreakerOpened, shut: s.BreakerClosed, unknown: s.UnknownOutcomes}
 	if e := s.LastDialError; e != nil {

@@ -169,6 +169,10 @@ func (s *Source) Sample(to *monitor.Sample) {
 	}
 	setGauges(&to.Rest, &rest)
 	to.Rest.Instances, to.Rest.InstancesLost = l.fleet.Alive, l.fleet.Lost
+	if i := fullest(l.fleet.Instances); i != nil && l.fleet.Alive > 1 {
+		to.Gap(fmt.Sprintf("the pools of each instance: these are the sums of %d; the fullest is %s on %s, PID %d, with %d of %d connections in use",
+			l.fleet.Alive, i.Service, i.Host, i.PID, i.Active-i.Subscribed, i.Size))
+	}
 	if len(missing) > 0 {
 		why := "this client is not connected to it under that address; see Limit"
 		if l.limited != nil {
@@ -180,6 +184,21 @@ func (s *Source) Sample(to *monitor.Sample) {
 		}
 		to.Gap(fmt.Sprintf("maxclients of %v: %s", missing, why), fields...)
 	}
+}
+
+// fullest returns the living instance whose pools are in use the most, nil if no size is known.
+func fullest(all []Instance) (most *Instance) {
+	var use float64
+	for i := range all {
+		in := &all[i]
+		if in.Lost || in.Size == 0 {
+			continue
+		}
+		if u := float64(in.Active-in.Subscribed) / float64(in.Size); most == nil || u > use {
+			most, use = in, u
+		}
+	}
+	return most
 }
 
 // call gives each server a name, which it keeps as long as it exists. A restarted server is a

@@ -188,3 +188,24 @@ func TestAnAlertTellsOfALostInstance(t *testing.T) {
 		assert.False(t, next(t, alerts).Active)
 	})
 }
+
+// The pools of a fleet are sums, which hide that one instance's is full.
+func TestTheFullestInstanceIsNamedAndNoSizeIsAdvised(t *testing.T) {
+	t.Parallel()
+	s := redistest.Start(t)
+	opt := s.Options()
+	opt.PoolSize, opt.PipelinePoolSize = 4, -1
+	full, empty := dial(t, opt, "full"), dial(t, s.Options(), "empty")
+	hold(t, full, 3)
+	publish(t, full, fleet.WithService("checkout"), fleet.WithHost("host-1"))
+	publish(t, empty, fleet.WithService("search"), fleet.WithHost("host-2"))
+	src, err := fleet.NewSource(dial(t, s.Options(), "reader"))
+	require.NoError(t, err)
+	m := watch(t, src, monitor.WithoutDefaults())
+	redistest.Eventually(t, "the gap names it", soon, func() bool {
+		return strings.Contains(strings.Join(m.Stats().Gaps, "\n"), "these are the sums of 2; the fullest is checkout on host-1, PID ") &&
+			strings.Contains(strings.Join(m.Stats().Gaps, "\n"), "with 3 of 4 connections in use")
+	})
+	require.Zero(t, m.Advice().Suggested)
+	require.Contains(t, m.Advice().String(), "the numbers are those of 2 instances together")
+}

@@ -27,7 +27,7 @@ function drawDurations() {
 }
 
 const alertTable = new Table({
-  caption: 'Alerts: those that go on, and the last ones that are over', empty: 'None yet.', sort: 3, desc: true,
+  caption: 'Alerts: those that go on, and the last ones that are over', empty: 'Alerts: none yet.', sort: 3, desc: true,
   columns: [
     { title: 'Level', get: (r) => r.level, show: (r) => r.level, tone: (r) => 'state ' + (r.end ? '' : 'bad') },
     { title: 'Alert', get: (r) => r.title, show: (r) => r.title },
@@ -40,7 +40,7 @@ const alertTable = new Table({
 });
 
 const eventTable = new Table({
-  caption: 'Events: what the charts have as marks', empty: 'None yet.', sort: 0, desc: true,
+  caption: 'Events: what the charts have as marks', empty: 'Events: none yet.', sort: 0, desc: true,
   columns: [
     { title: 'Time', get: (r) => r.t, show: (r) => clock(r.t), css: 'short' },
     { title: 'What', get: (r) => r.text, show: (r) => r.text, css: 'wrap', tone: (r) => 'state ' + { bad: 'bad', good: 'good', note: '' }[r.kind] },

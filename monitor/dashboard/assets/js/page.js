@@ -85,6 +85,7 @@ const stream = new Stream({
     every = h.every / 1000;
     gap = Math.max(every, h.period / 1000, 1); // so far apart points may be
     if (h.names.join() !== names.join()) { names = h.names; series = new Map(); }
+    if (h.past.length && h.past[h.past.length - 1][0] < newest - 1000 * setBack) { series = new Map(); marks = []; } // it comes whole
     for (const [t, values] of h.past) { seriesOf('').add(t, values, gap); newest = t; }
     addMarks(h.marks ?? []);
     draw();
@@ -92,6 +93,7 @@ const stream = new Stream({
   marks: (list) => { addMarks(list); draw(); },
   point: (p) => {
     last = p;
+    if (p.t < newest - 1000 * setBack) for (const m of marks) m.t -= newest - p.t;
     newest = p.t;
     skew = p.t - Date.now();
     seriesOf('').add(p.t, p.all, gap);
@@ -109,7 +111,7 @@ function drawSummary(s) {
   totals = { ...s.counts, retries: s.retries && Object.values(s.retries).reduce((a, b) => a + b, 0) };
   drawAlerts(s.alerts);
   const alertRow = (a) => ({ ...a, key: a.name + ' ' + (a.node ?? '') + ' ' + a.since, what: a.text, text: [a.title, a.name, a.node, a.text].join(' ') });
-  alertTable.empty = s.watching ? 'None yet.' : 'Nobody looks for alerts: the Monitor was closed.';
+  alertTable.empty = s.watching ? 'Alerts: none yet.' : 'Nobody looks for alerts: the Monitor was closed.';
   alertTable.setRows([...s.alerts, ...s.over].map(alertRow));
   setCount('alerts', s.alerts.length || null);
   closedTable.setRows(reasonRows(s.closed), s.closed !== null, 'Not known here.');

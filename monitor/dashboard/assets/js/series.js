@@ -1,6 +1,7 @@
 // The points of one node, or of all: columns by name, as the charts want them. What
 // is not known, and the time nobody looked, is null: a gap in the line.
 const keepSeconds = 15 * 60;
+const setBack = 5; // seconds that a clock has to go back to count as set
 
 class Series {
   constructor(names) {
@@ -13,6 +14,12 @@ class Series {
   add(at, values, every) {
     const t = at / 1000, last = this.t[this.t.length - 1];
     if (last !== undefined) {
+      if (t <= last - setBack) { // the server's clock was set back, and what is older stays older
+        const back = last + every - t;
+        this.t = this.t.map((x) => x - back);
+        this.push(t, values);
+        return;
+      }
       if (t <= last) return;
       if (t - last > every * 2.5) this.push(last + every, this.names.map(() => null));
     }
