@@ -102,7 +102,7 @@ func (u *unit) acquire(ctx context.Context, own *handle, rdb *redis.Client, try 
 			return nil, u.exhausted(err, time.Since(start))
 		case full && wait.Err() != nil && errors.Is(err, wait.Err()):
 			waited := time.Since(start)
-			u.meter.gaveUp(waited)
+			u.pool.GaveUp(waited)
 			return nil, u.exhausted(err, waited)
 		case u.gaveUpDialing(wait, err):
 			err = u.node.DialError(err)

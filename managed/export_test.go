@@ -53,6 +53,6 @@ func (c *Client) Took() func() {
 	cmd := redis.NewStringCmd(context.Background(), "get", "k")
 	return func() {
 		start := c.core.tracker.Elapsed()
-		c.unit.took(cmd, c.core.tracker.Elapsed()-start)
+		c.unit.pool.Took(cmd, c.core.tracker.Elapsed()-start)
 	}
 }

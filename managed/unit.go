@@ -14,6 +14,7 @@ import (
 	"github.com/lifeguard-redis/lifeguard/internal/conntrack"
 	"github.com/lifeguard-redis/lifeguard/internal/lease"
 	"github.com/lifeguard-redis/lifeguard/internal/redisopt"
+	"github.com/lifeguard-redis/lifeguard/internal/source"
 	"github.com/lifeguard-redis/lifeguard/internal/upkeep"
 	"github.com/lifeguard-redis/lifeguard/retry"
 )
@@ -33,8 +34,7 @@ type unit struct {
 	around *conntrack.Users // of a node: the hooks of the whole client, around commands on leases
 
 	leases   lease.Pool
-	meter    meter
-	breaker  interface{ BreakerOpen() bool }
+	pool     source.Pool
 	blocking blockers
 
 	wasMaster bool // according to other nodes of the cluster, when it last answered nobody
@@ -83,19 +83,21 @@ func (u *unit) build(opt redis.Options) error {
 func (u *unit) on(node *conntrack.Node) {
 	u.node = node
 	u.leases.Client, u.leases.Node, u.leases.Refused = &u.core.leases, node, u.leaseRefused
-	node.OnDialTook(u.meter.Dial.Record)
+	node.OnDialTook(u.pool.Dial.Record)
 }
 
 // bind completes the unit with its client.
 func (u *unit) bind(rdb *redis.Client, minIdle int) {
 	u.rdb = rdb
-	u.hook = &conntrack.Hook{Node: u.node, Inner: u.inner, Failed: u.failed, Took: u.took}
-	u.breaker = u.retry
+	u.hook = &conntrack.Hook{Node: u.node, Inner: u.inner, Failed: u.failed, Took: u.pool.Took}
+	p := &u.pool
+	p.Client, p.Tracker, p.Node, p.Leases, p.Upkeep, p.Blocking = rdb, u.core.tracker, u.node, &u.leases, &u.keep, !u.main()
+	p.Breaker = u.retry
 	u.hook.Install(rdb, u.users, u.around)
 	if u.inner {
 		u.hook.Client, u.hook.Process = u.processInner, processAlone
 		node := u.retry.Node(u.node.Addr())
-		u.breaker, _ = node.(interface{ BreakerOpen() bool })
+		p.Breaker, _ = node.(interface{ BreakerOpen() bool })
 		rdb.AddHook(conntrack.Unvisited(node))
 	} else {
 		u.hook.Process, u.hook.Client, u.hook.Pipeline = u.retry.Process, u.process, u.retry.PipelineOf
@@ -165,7 +167,7 @@ func (u *unit) failed(ctx context.Context, err error, after time.Duration) error
 	case errors.Is(err, redis.ErrPoolTimeout):
 		return u.noneFree(err, u.rdb.Options().PoolTimeout)
 	case u.gaveUpQueueing(ctx, err):
-		u.meter.gaveUp(after)
+		u.pool.GaveUp(after)
 		return u.noneFree(err, after)
 	case u.gaveUpDialing(ctx, err):
 		return u.node.DialError(err)

@@ -53,7 +53,7 @@ func baseDialer(opt *redis.Options) dialFunc {
 
 var lastID atomic.Uint64
 
-// dial is the Dialer that go-redis calls. The outermost DialHook turns its errors into stillborn
+// dial is the Dialer that go-redis calls. The outermost DialHook turns its errors into failedDial
 // connections, so that the user's own hooks see what happened; as long as that one is not
 // installed, dial does it itself, for MinIdleConns.
 func (n *Node) dial(ctx context.Context, network, addr string) (net.Conn, error) {
@@ -62,7 +62,7 @@ func (n *Node) dial(ctx context.Context, network, addr string) (net.Conn, error)
 		return nil, err
 	}
 	if err != nil {
-		return n.stillborn(err, network, addr), nil
+		return n.failedDial(err, network, addr), nil
 	}
 	return n.faced(c), nil
 }

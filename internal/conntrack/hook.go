@@ -65,7 +65,7 @@ func (h *Hook) Install(c *redis.Client, users, leases *Users) {
 	}
 }
 
-// DialHook turns failed dials into stillborn connections, outside of all other hooks.
+// DialHook turns failed dials into failedDial connections, outside of all other hooks.
 func (h *Hook) DialHook(next redis.DialHook) redis.DialHook {
 	if h.Node == nil {
 		return nil
@@ -78,7 +78,7 @@ func (h *Hook) DialHook(next redis.DialHook) redis.DialHook {
 		if h.Node.isMove(addr) {
 			return nil, asDial(err, addr)
 		}
-		return h.Node.stillborn(asDial(err, addr), network, addr), nil
+		return h.Node.failedDial(asDial(err, addr), network, addr), nil
 	}
 }
 

@@ -82,7 +82,7 @@ func (e *fullError) Unsent() bool { return true }
 // turnedAway is what go-redis gets for a dial that ended with a fullError: a connection that
 // returns the server's last reply, and is then closed.
 type turnedAway struct {
-	*stillborn
+	*failedDial
 	rest []byte
 }
 

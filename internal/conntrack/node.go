@@ -22,11 +22,11 @@ type Node struct {
 	gate  *gate
 	first *firstHandshake
 
-	unborn   atomic.Int64           // stillborn connections that go-redis holds
-	resolves bool                   // Sentinels resolve its address at each dial
-	master   atomic.Pointer[string] // the address that was dialed last, in that case
-	watchmen sync.Map               // addresses of its Sentinels -> true
-	noWait   bool                   // its callers do not wait for it: another node may take over
+	failedDials atomic.Int64           // failedDial connections that go-redis holds
+	resolves    bool                   // Sentinels resolve its address at each dial
+	master      atomic.Pointer[string] // the address that was dialed last, in that case
+	watchmen    sync.Map               // addresses of its Sentinels -> true
+	noWait      bool                   // its callers do not wait for it: another node may take over
 
 	fresh redis.Options // as the user gave them
 

@@ -38,7 +38,7 @@ func (n *Node) alone(ctx context.Context, taken *bool, f func(*redis.Client) err
 	opt.Dialer = func(ctx context.Context, network, addr string) (net.Conn, error) {
 		c, err := n.base(ctx, network, addr)
 		if err != nil { // otherwise go-redis would log each failed dial
-			return &stillborn{err: err, addr: addr, net: network}, nil
+			return &failedDial{err: err, addr: addr, net: network}, nil
 		}
 		return c, nil
 	}

@@ -1,0 +1,94 @@
+package conntrack
+
+import (
+	"errors"
+	"net"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/lifeguard-redis/lifeguard/hooks"
+)
+
+// failedDial is what go-redis gets for a dial that failed: a connection whose first use fails,
+// unsent, with the error of the dial. go-redis counts failed dials and never resets the count:
+// after PoolSize of them it refuses all callers for up to a second after the server is back
+// (TestMoreFailedDialsThanPoolSizeLeaveNoTail). A handshake that fails has no such consequence, and
+// the caller sees the same error.
+type failedDial struct {
+	err    error
+	addr   string
+	net    string
+	node   *Node // the node that counts it, or nil
+	closed atomic.Bool
+}
+
+// failedDial makes one for a dial of the node's client.
+func (n *Node) failedDial(err error, network, addr string) net.Conn {
+	n.failedDials.Add(1)
+	s := &failedDial{err: err, addr: addr, net: network, node: n}
+	var full *fullError
+	if errors.As(err, &full) {
+		return &turnedAway{s, full.reply}
+	}
+	return s
+}
+
+// PoolStats returns go-redis's, without the connections whose dial has failed.
+func (n *Node) PoolStats() *redis.PoolStats {
+	ps := n.Client().PoolStats()
+	n.WithoutFailedDials(ps)
+	return ps
+}
+
+// WithoutFailedDials takes the connections whose dial has failed out of go-redis's numbers: only
+// those that wait in the pool exist for longer than a moment.
+func (n *Node) WithoutFailedDials(ps *redis.PoolStats) {
+	failed := min(uint32(max(n.failedDials.Load(), 0)), ps.IdleConns, ps.TotalConns)
+	ps.IdleConns -= failed
+	ps.TotalConns -= failed
+}
+
+// asDial makes the error of a dial that failed outside of our Dialer: because of a Sentinel that
+// has to name the master first, or of a user's hook.
+func asDial(err error, addr string) error {
+	var known *hooks.ConnError
+	if errors.As(err, &known) {
+		return &wholeError{err}
+	}
+	return typed(&hooks.ConnError{Op: OpDial, Node: addr, Err: err})
+}
+
+// wholeError keeps all of an error that go-redis would unwrap once before callers see it: "all
+// sentinels specified in configuration are unreachable" is the outermost part.
+type wholeError struct{ error }
+
+func (e *wholeError) Unwrap() []error { return []error{e.error} }
+
+func isClosed(err error) bool { return err == redis.ErrClosed }
+
+func (s *failedDial) Read([]byte) (int, error)         { return 0, s.err }
+func (s *failedDial) Write([]byte) (int, error)        { return 0, s.err }
+func (s *failedDial) LocalAddr() net.Addr              { return failedAddr{s.net, ""} }
+func (s *failedDial) RemoteAddr() net.Addr             { return failedAddr{s.net, s.addr} }
+func (s *failedDial) SetDeadline(time.Time) error      { return nil }
+func (s *failedDial) SetReadDeadline(time.Time) error  { return nil }
+func (s *failedDial) SetWriteDeadline(time.Time) error { return nil }
+
+func (s *failedDial) Close() error {
+	if s.node != nil && s.closed.CompareAndSwap(false, true) {
+		s.node.failedDials.Add(-1)
+	}
+	return nil
+}
+
+// SyscallConn refuses it at a checkout: one that was dialed for MinIdleConns
+// waits in the pool without having been used.
+func (s *failedDial) SyscallConn() (syscall.RawConn, error) { return nil, refuse(hooks.ReasonError) }
+
+type failedAddr struct{ network, addr string }
+
+func (a failedAddr) Network() string { return a.network }
+func (a failedAddr) String() string  { return a.addr }
