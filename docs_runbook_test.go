@@ -6,8 +6,10 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"os"
 	"regexp"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -65,6 +67,47 @@ func (tr trouble) bare(s *redistest.Server) *redis.Client {
 	c := redis.NewClient(s.Options())
 	tr.t.Cleanup(func() { _ = c.Close() })
 	return c
+}
+
+// dialing is a client whose dials fail in the system's call of that name.
+func (tr trouble) dialing(err syscall.Errno, call string) *managed.Client {
+	o := tr.s.Options()
+	o.Dialer = func(ctx context.Context, network, addr string) (net.Conn, error) {
+		d := net.Dialer{Control: func(string, string, syscall.RawConn) error { return os.NewSyscallError(call, err) }}
+		return d.DialContext(ctx, network, addr)
+	}
+	return tr.client(o)
+}
+
+// says is the address of something that is no server of ours: it answers with text and closes.
+func (tr trouble) says(text string) string {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(tr.t, err)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			c, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			_, _ = c.Read(make([]byte, 4096))
+			_, _ = io.WriteString(c, text)
+			_ = c.Close()
+		}
+	}()
+	tr.t.Cleanup(func() { _ = ln.Close(); <-done })
+	return ln.Addr().String()
+}
+
+// until calls until its error has the text: on a busy machine another one may come first.
+func (tr trouble) until(text string, call func() error) (err error) {
+	for end := time.Now().Add(30 * time.Second); time.Now().Before(end); {
+		if err = call(); err != nil && strings.Contains(err.Error(), text) {
+			return err
+		}
+	}
+	return err
 }
 
 // nobody is an address where nothing listens.
@@ -408,6 +451,83 @@ var troubles = map[string]func(tr trouble) error{
 		ctx, cancel := context.WithCancel(tr.t.Context())
 		cancel()
 		return c.CloseGracefully(ctx)
+	},
+	"network is unreachable": func(tr trouble) error {
+		return tr.dialing(syscall.ENETUNREACH, "connect").Get(tr.soon(), "k").Err()
+	},
+	"too many open files": func(tr trouble) error { return tr.dialing(syscall.EMFILE, "socket").Get(tr.soon(), "k").Err() },
+	"cannot assign requested address": func(tr trouble) error {
+		o := tr.s.Options()
+		o.Dialer = func(ctx context.Context, network, addr string) (net.Conn, error) {
+			d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(203, 0, 113, 1)}} // no address of this machine
+			return d.DialContext(ctx, network, addr)
+		}
+		return tr.client(o).Get(tr.soon(), "k").Err()
+	},
+	"certificate is valid for": func(tr trouble) error {
+		o := redistest.StartTLS(tr.t).Options()
+		o.TLSConfig = o.TLSConfig.Clone()
+		o.TLSConfig.ServerName = "redis.example.com"
+		return tr.client(o).Get(tr.soon(), "k").Err()
+	},
+	"certificate has expired": func(tr trouble) error {
+		o := redistest.StartTLS(tr.t).Options()
+		o.TLSConfig = o.TLSConfig.Clone()
+		o.TLSConfig.Time = func() time.Time { return time.Now().AddDate(100, 0, 0) }
+		return tr.client(o).Get(tr.soon(), "k").Err()
+	},
+	"certificate required": func(tr trouble) error {
+		o := redistest.StartTLS(tr.t, "--tls-auth-clients", "yes").Options()
+		o.TLSConfig = o.TLSConfig.Clone()
+		o.TLSConfig.Certificates = nil
+		c := tr.client(o)
+		return tr.until("certificate required", func() error { return c.Get(tr.soon(), "k").Err() })
+	},
+	"can't parse": func(tr trouble) error {
+		c := tr.client(&redis.Options{Addr: tr.says("HTTP/1.1 400 Bad Request\r\n\r\n")})
+		return tr.until("can't parse", func() error { return c.Get(tr.soon(), "k").Err() })
+	},
+	"cluster support disabled": func(tr trouble) error {
+		c, err := managed.NewCluster(&redis.ClusterOptions{Addrs: []string{tr.s.Addr()}}, quiet())
+		require.NoError(tr.t, err)
+		defer c.Close()
+		return c.Get(tr.t.Context(), "k").Err()
+	},
+	"all ring shards are down": func(tr trouble) error {
+		c := managed.NewRing(&redis.RingOptions{Addrs: map[string]string{"a": tr.nobody()}, HeartbeatFrequency: 20 * time.Millisecond}, quiet())
+		defer c.Close()
+		return tr.until("all ring shards are down", func() error { return c.Get(tr.soon(), "k").Err() })
+	},
+	"connection pool exhausted": func(tr trouble) error {
+		o := tr.s.Options()
+		o.PoolSize, o.MaxActiveConns = 2, 1
+		c := tr.client(o)
+		lease, err := c.Acquire(tr.t.Context())
+		require.NoError(tr.t, err)
+		defer lease.Release()
+		return c.Get(tr.t.Context(), "k").Err()
+	},
+	"context canceled": func(tr trouble) error {
+		o := tr.s.Options()
+		o.PoolSize = 1
+		c := tr.client(o)
+		lease, err := c.Acquire(tr.t.Context())
+		require.NoError(tr.t, err)
+		defer lease.Release()
+		ctx, cancel := context.WithCancel(tr.t.Context())
+		defer cancel()
+		go func() {
+			for c.Stats().Waiting == 0 && tr.t.Context().Err() == nil {
+			}
+			cancel()
+		}()
+		return c.Get(ctx, "k").Err()
+	},
+	"unexpected EOF": func(tr trouble) error {
+		c, p := tr.warm(redis.Options{})
+		require.NoError(tr.t, c.Set(tr.t.Context(), "big", strings.Repeat("x", 100), 0).Err())
+		p.OnReply(func(int, []byte) redistest.Action { return redistest.HalfThenCut })
+		return c.GetDel(tr.t.Context(), "big").Err()
 	},
 	"client is closed": func(tr trouble) error {
 		c := tr.client(tr.s.Options())
