@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
+	"sync/atomic"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -75,7 +77,7 @@ func (u *unit) acquire(ctx context.Context, own *handle, rdb *redis.Client, try 
 	if u.rdb.Options().StreamingCredentialsProvider != nil {
 		return nil, ErrStreaming
 	}
-	mine, _ := ctx.Value(heldKey{&u.core.leases}).(*lease.Lease)
+	mine, label := u.core.marks(ctx)
 	nested := mine != nil && mine.Held()
 	wait := ctx
 	if d := u.core.set.acquireTimeout; d > 0 {
@@ -85,6 +87,7 @@ func (u *unit) acquire(ctx context.Context, own *handle, rdb *redis.Client, try 
 	}
 	start := time.Now()
 	l := u.leases.New(ctx)
+	runtime.Callers(3, l.Callers().Innermost())
 	take := l.Take
 	if try || nested {
 		take = l.TakeNow
@@ -109,7 +112,6 @@ func (u *unit) acquire(ctx context.Context, own *handle, rdb *redis.Client, try 
 		}
 		return nil, attempt.Ended(wait, err)
 	}
-	label, _ := ctx.Value(labelKey{}).(string)
 	conn := &Conn{Conn: l.Conn, lease: l}
 	l.Open(conn, label, 2)
 	if u.core.closed.Load() { // closed meanwhile: its leases have been closed already
@@ -119,10 +121,27 @@ func (u *unit) acquire(ctx context.Context, own *handle, rdb *redis.Client, try 
 	return conn, nil
 }
 
+// marked is set when the first ctx is marked with a label or a lease. Before that, no ctx need be
+// searched for marks, which takes time and sometimes allocates.
+var marked atomic.Bool
+
 type labelKey struct{}
+
+// heldKey marks a ctx with a lease of one client.
+type heldKey struct{ client *lease.Client }
+
+// marks returns the lease of this client and the label that ctx is marked with.
+func (c *core) marks(ctx context.Context) (mine *lease.Lease, label string) {
+	if marked.Load() {
+		mine, _ = ctx.Value(heldKey{&c.leases}).(*lease.Lease)
+		label, _ = ctx.Value(labelKey{}).(string)
+	}
+	return mine, label
+}
 
 // WithLabel names the leases that are acquired with the returned ctx, for Leases, leak reports and
 // exhaustion errors.
 func WithLabel(ctx context.Context, label string) context.Context {
+	marked.Store(true)
 	return context.WithValue(ctx, labelKey{}, label)
 }

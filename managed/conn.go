@@ -52,13 +52,11 @@ func (c *Conn) Info() hooks.ConnInfo { return c.lease.Tracked.Info() }
 // everything.
 func (c *Conn) Context() context.Context {
 	if c.ctx == nil {
+		marked.Store(true)
 		return context.WithValue(c.lease.Ctx(), heldKey{c.lease.Client()}, c.lease)
 	}
 	return c.ctx
 }
-
-// heldKey marks a ctx with a lease of one client.
-type heldKey struct{ client *lease.Client }
 
 // Pipeline is redis.Conn's, bound to the lease.
 func (c *Conn) Pipeline() redis.Pipeliner {

@@ -21,7 +21,7 @@ var guarded = []struct {
 }{
 	{"get", []int{1, 8, 64}, 0.90, -0.9},
 	{"set", []int{8}, 0.90, -0.9},
-	{"lease", []int{1, 16}, 0.60, 8.5},
+	{"lease", []int{1, 16}, 0.65, 3.5},
 	{"pipeline", []int{8}, 0.75, -0.5},
 	{"adaptive", []int{1}, 0.80, -0.9},
 	{"adaptive", []int{64}, 2, -0.5},
