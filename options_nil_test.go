@@ -48,7 +48,6 @@ func TestNilIsTheDefaultInEveryOption(t *testing.T) {
 		"serverside WithKillHandler":  ofReaper(serverside.WithKillHandler(nil)),
 		"serverside WithSweepHandler": ofReaper(serverside.WithSweepHandler(nil)),
 		"retry WithLogger":            ofRetry(retry.WithLogger(nil)),
-		"retry WithFacts":             ofRetry(retry.WithFacts(nil, nil)),
 		"retry WithBreakerHandler":    ofRetry(retry.WithBreakerHandler(nil)),
 	}
 	_, given["monitor/fleet WithLogger"] = fleet.NewSpare(redis.NewClient(&redis.Options{}), fleet.WithLogger(nil))

@@ -48,23 +48,29 @@ func (e *ExhaustedError) Error() string {
 	if e.Other > 0 {
 		fmt.Fprintf(&b, ", %d held otherwise", e.Other)
 	}
-	for _, l := range e.Leases {
-		fmt.Fprintf(&b, "; %v", l)
-	}
-	if more := e.Leased - len(e.Leases); more > 0 {
-		fmt.Fprintf(&b, "; and %d more leases", more)
-	}
-	for _, c := range e.InFlight {
-		fmt.Fprintf(&b, "; %s in flight for %v", c.LastCommand, c.Idle.Round(time.Millisecond))
-	}
-	if more := e.Running - len(e.InFlight); more > 0 {
-		fmt.Fprintf(&b, "; and %d more commands", more)
-	}
+	writeHolders(&b, e.Leases, e.Leased, e.InFlight, e.Running)
 	if e.LastDialError != nil {
 		fmt.Fprintf(&b, "; last dial failed: %v", e.LastDialError)
 	}
 	fmt.Fprintf(&b, ": %v", e.Cause)
 	return b.String()
+}
+
+// writeHolders names those who hold a connection: some of all leases, and of all other connections
+// with a command in flight.
+func writeHolders(b *strings.Builder, leases []LeaseInfo, leased int, inFlight []hooks.ConnInfo, running int) {
+	for _, l := range leases {
+		fmt.Fprintf(b, "; %v", l)
+	}
+	if more := leased - len(leases); more > 0 {
+		fmt.Fprintf(b, "; and %d more leases", more)
+	}
+	for _, c := range inFlight {
+		fmt.Fprintf(b, "; %s in flight for %v", c.LastCommand, c.Idle.Round(time.Millisecond))
+	}
+	if more := running - len(inFlight); more > 0 {
+		fmt.Fprintf(b, "; and %d more commands", more)
+	}
 }
 
 // Is makes errors.Is(err, redis.ErrPoolTimeout) true.

@@ -10,6 +10,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/lifeguard-redis/lifeguard/hooks"
+	"github.com/lifeguard-redis/lifeguard/internal/attempt"
 	"github.com/lifeguard-redis/lifeguard/internal/command"
 	"github.com/lifeguard-redis/lifeguard/internal/conntrack"
 	"github.com/lifeguard-redis/lifeguard/internal/slotmap"
@@ -39,8 +40,8 @@ func newMany(like *redis.Options, opts []Option, more ...retry.Option) (*many, e
 		return nil, err
 	}
 	m.core = core
-	m.retry = core.retryHook(like, m.repeats,
-		append(more, retry.WithFacts(core.tracker.Cut(), func() int { return len(core.units()) }))...)
+	m.retry = core.retryHook(like, m.repeats, more...)
+	attempt.InternalsOf(m.retry).SetFacts(core.tracker.Cut(), func() int { return len(core.units()) })
 	core.calls = m.calls.Load
 	core.takenOver = m.takenOver
 	core.redirected = m.redirected

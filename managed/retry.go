@@ -6,6 +6,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/lifeguard-redis/lifeguard/hooks"
+	"github.com/lifeguard-redis/lifeguard/internal/attempt"
 	"github.com/lifeguard-redis/lifeguard/retry"
 )
 
@@ -58,8 +59,10 @@ func (c *core) retryHook(opt *redis.Options, seen func(retry.Attempt), more ...r
 			told(a)
 		}
 	}
-	return retry.NewHook(p, append([]retry.Option{retry.WithLogger(c.set.log), retry.WithNode(opt.Addr), retry.WithFacts(c.tracker.Cut(), nil),
-		retry.WithBreakerHandler(c.breakerChanged)}, more...)...)
+	h := retry.NewHook(p, append([]retry.Option{retry.WithLogger(c.set.log), retry.WithNode(opt.Addr), retry.WithBreakerHandler(c.breakerChanged)},
+		more...)...)
+	attempt.InternalsOf(h).SetFacts(c.tracker.Cut(), nil)
+	return h
 }
 
 // breakerChanged is called when a breaker changes: a node that has failed for so long counts as

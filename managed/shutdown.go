@@ -38,12 +38,7 @@ func (e *HeldError) Error() string {
 	if e.Waiting > 0 {
 		fmt.Fprintf(&b, ", %d more waiting", e.Waiting)
 	}
-	for _, l := range e.Leases {
-		fmt.Fprintf(&b, "; %v", l)
-	}
-	for _, c := range e.InFlight {
-		fmt.Fprintf(&b, "; %s in flight for %v", c.LastCommand, c.Idle.Round(time.Millisecond))
-	}
+	writeHolders(&b, e.Leases, len(e.Leases), e.InFlight, len(e.InFlight))
 	fmt.Fprintf(&b, ": %v", e.Err)
 	return b.String()
 }

@@ -92,15 +92,15 @@ func (u *unit) bind(rdb *redis.Client, minIdle int) {
 	u.hook = &conntrack.Hook{Node: u.node, Inner: u.inner, Failed: u.failed, Took: u.pool.Took}
 	p := &u.pool
 	p.Client, p.Tracker, p.Node, p.Leases, p.Upkeep, p.Blocking = rdb, u.core.tracker, u.node, &u.leases, &u.keep, !u.main()
-	p.Breaker = u.retry
+	p.Breaker = attempt.InternalsOf(u.retry)
 	u.hook.Install(rdb, u.users, u.around)
 	if u.inner {
 		u.hook.Client, u.hook.Process = u.processInner, processAlone
 		node := u.retry.Node(u.node.Addr())
-		p.Breaker, _ = node.(interface{ BreakerOpen() bool })
+		p.Breaker = attempt.InternalsOf(node)
 		rdb.AddHook(conntrack.Unvisited(node))
 	} else {
-		u.hook.Process, u.hook.Client, u.hook.Pipeline = u.retry.Process, u.process, u.retry.PipelineOf
+		u.hook.Process, u.hook.Client, u.hook.Pipeline = u.retry.Process, u.process, attempt.InternalsOf(u.retry).Pipeline
 	}
 	u.node.Bind(rdb)
 	k := &u.keep

@@ -78,10 +78,10 @@ func TestAfterAnAnswerOrTheEndOfItsCtxNothingIsSent(t *testing.T) {
 func TestAbandonedIsUnknownForWritesOnly(t *testing.T) {
 	h := retry.NewHook(retry.Default())
 	ctx := context.Background()
-	if err := h.Abandoned(ctx, redis.NewIntCmd(ctx, "incr", "n"), context.Canceled); !errors.Is(err, retry.ErrUnknownOutcome) || !errors.Is(err, context.Canceled) {
+	if err := attempt.InternalsOf(h).Abandoned(ctx, redis.NewIntCmd(ctx, "incr", "n"), context.Canceled); !errors.Is(err, retry.ErrUnknownOutcome) || !errors.Is(err, context.Canceled) {
 		t.Error(err)
 	}
-	if err := h.Abandoned(ctx, redis.NewStringCmd(ctx, "get", "n"), context.Canceled); err != context.Canceled {
+	if err := attempt.InternalsOf(h).Abandoned(ctx, redis.NewStringCmd(ctx, "get", "n"), context.Canceled); err != context.Canceled {
 		t.Error(err)
 	}
 	if n := h.Stats().UnknownOutcomes; n != 1 {

@@ -32,7 +32,7 @@ type Hook struct {
 	fanout  atomic.Bool
 	cluster bool // it follows MOVED and ASK
 
-	cut   *atomic.Uint64 // see WithFacts; nil: unknown
+	cut   *atomic.Uint64 // see attempt.Internals.SetFacts; nil: unknown
 	nodes func() int
 }
 

@@ -70,14 +70,6 @@ func (h *Hook) Node(name string) redis.Hook {
 	return &nodeHook{h: h, breaker: newBreaker(name, h.policy.Breaker, h.breakerChanged)}
 }
 
-// BreakerOpen reports whether the breaker of a single-node client is open: it lets nothing through,
-// or only one call that probes the node. For several nodes, use the same method of what [Hook.Node]
-// returns. Safe for concurrent use.
-func (h *Hook) BreakerOpen() bool { return h.breaker.open() }
-
-// BreakerOpen reports whether the node's breaker is open.
-func (n *nodeHook) BreakerOpen() bool { return n.breaker.open() }
-
 type nodeHook struct {
 	h       *Hook
 	breaker *breaker

@@ -27,14 +27,12 @@ func (h *Hook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Process
 
 // Pipeline does the work of ProcessPipelineHook, for hooks that contain this one.
 func (h *Hook) Pipeline(ctx context.Context, cmds []redis.Cmder, next redis.ProcessPipelineHook) error {
-	return h.PipelineOf(ctx, cmds, next, nil)
+	return h.pipeline(ctx, cmds, next, nil)
 }
 
-// PipelineOf is Pipeline for callers that know where the pipeline comes from. own is called after
-// some failures, and reports whether the pipeline belongs to the client itself, not to a Conn or to
-// a transaction with WATCH. Only then is a refused transaction sent again, because EXEC has undone
-// the WATCH. Nil means unknown.
-func (h *Hook) PipelineOf(ctx context.Context, cmds []redis.Cmder, next redis.ProcessPipelineHook, own func() bool) error {
+// pipeline is Pipeline for callers that know where the pipeline comes from; see
+// attempt.Internals.Pipeline.
+func (h *Hook) pipeline(ctx context.Context, cmds []redis.Cmder, next redis.ProcessPipelineHook, own func() bool) error {
 	if len(cmds) == 0 {
 		return next(ctx, cmds)
 	}

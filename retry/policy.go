@@ -3,7 +3,6 @@ package retry
 import (
 	"fmt"
 	"log/slog"
-	"sync/atomic"
 	"time"
 )
 
@@ -105,20 +104,6 @@ type Option func(*Hook)
 // WithLogger makes the hook log retries and unknown outcomes at level Debug, and breaker changes at
 // Warn. Nil, the default, logs nothing.
 func WithLogger(l *slog.Logger) Option { return func(h *Hook) { h.log = l } }
-
-// WithFacts gives the hook facts that only the owner of the client knows. cut counts the
-// connections that were closed while a command was on them: an error that by itself says nothing
-// about the outcome, for example from a hook of the caller's, is NotSent if no connection was, and
-// unknown otherwise. nodes counts the nodes of a client of several; if it returns 0 there is
-// nothing to wait for. Both may be nil.
-func WithFacts(cut *atomic.Uint64, nodes func() int) Option {
-	return func(h *Hook) {
-		h.cut, h.nodes = cut, nodes
-		if nodes != nil {
-			h.fanout.Store(true)
-		}
-	}
-}
 
 // WithBreakerHandler sets a function that is called when a breaker opens, with the cause, or
 // closes. node is its address or name, as in WithNode and Hook.Node. It runs on a caller's

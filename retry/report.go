@@ -81,10 +81,3 @@ func (h *Hook) breakerChanged(node string, m move) {
 		h.log.LogAttrs(context.Background(), slog.LevelInfo, "lifeguard/retry: breaker closed", slog.String("node", node))
 	}
 }
-
-// Abandoned returns the error of a command that may have been sent and whose caller stopped waiting
-// because of err: ErrUnknownOutcome, or, for a read, err itself. It is counted and logged like
-// other unknown outcomes.
-func (h *Hook) Abandoned(ctx context.Context, cmd redis.Cmder, err error) error {
-	return h.unknown(ctx, cmd, err, 1)
-}

@@ -179,7 +179,7 @@ func (a *Adaptive) send(ctx context.Context, cmd redis.Cmder) error {
 				return b.node.Failed(ctx, ctx.Err(), time.Since(x.began))
 			}
 			if !x.giveUp() {
-				return a.cfg.Retry.Abandoned(ctx, cmd, ctx.Err())
+				return attempt.InternalsOf(a.cfg.Retry).Abandoned(ctx, cmd, ctx.Err())
 			}
 			if retry.OutcomeOf(cmd.Err()) == retry.NotSent {
 				return b.node.Failed(ctx, ctx.Err(), time.Since(x.began))
@@ -196,7 +196,7 @@ func (a *Adaptive) send(ctx context.Context, cmd redis.Cmder) error {
 func (a *Adaptive) goOn(ctx context.Context, cmd redis.Cmder, first error) {
 	err := a.Process(conntrack.Quiet(attempt.After(ctx, first), nil), cmd)
 	if err != nil && hidesUnknown(first, err) { // refused on the way, because of CloseGracefully
-		cmd.SetErr(a.cfg.Retry.Abandoned(ctx, cmd, first))
+		cmd.SetErr(attempt.InternalsOf(a.cfg.Retry).Abandoned(ctx, cmd, first))
 	}
 }
 

@@ -117,7 +117,7 @@ func (c *Conn) refusal(now int64) hooks.Reason {
 	if c.state.Load() != 0 && !c.leased.Load() {
 		return hooks.ReasonSessionState
 	}
-	if limit := c.maxAge(); limit > 0 && now-c.created >= limit && !c.node.ClosedToNew() && !c.sentinel() {
+	if c.tooOld(now) {
 		return hooks.ReasonAge
 	}
 	return ""
@@ -132,15 +132,4 @@ func (c *Conn) doubtful(now int64) bool {
 	}
 	limit := c.node.silence.Load()
 	return limit > 0 && now-used >= limit
-}
-
-// maxAge returns the age in ns after which this connection must not be used any more, 0 for none.
-// Its jitter is chosen once, when it is dialed, so a change of the maximum at run time keeps the
-// connections spread out.
-func (c *Conn) maxAge() int64 {
-	limit := c.node.t.maxAge.Load()
-	if limit <= 0 {
-		return 0
-	}
-	return limit - int64(float64(c.node.t.jitter.Load())*c.spread)
 }

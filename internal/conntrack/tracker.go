@@ -230,18 +230,6 @@ func (t *Tracker) OnDial(f func(*Conn)) { t.onDial.Store(&f) }
 // not block or call go-redis.
 func (t *Tracker) OnUse(f func(*Node)) { t.onUse.Store(&f) }
 
-// SetMaxAge sets the age after which connections are not used any more, for open connections, too.
-// 0 or negative: none. Each connection's age is reduced by a share of jitter (a part of d, 0 to 1)
-// that was chosen once, when it was dialed.
-func (t *Tracker) SetMaxAge(d time.Duration, jitter float64) {
-	d = max(d, 0)
-	t.jitter.Store(int64(float64(d) * min(max(jitter, 0), 1)))
-	t.maxAge.Store(int64(d))
-}
-
-// MaxAge returns what SetMaxAge set.
-func (t *Tracker) MaxAge() time.Duration { return time.Duration(t.maxAge.Load()) }
-
 // SetValidateAfter sets the idle time after which a lease gets a connection only
 // after a real PING. 0: always, negative: never (the default).
 func (t *Tracker) SetValidateAfter(d time.Duration) { t.validateAfter.Store(int64(d)) }

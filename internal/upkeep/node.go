@@ -118,9 +118,9 @@ func (n *Node) round() time.Duration {
 	look.begin(n, now)
 	n.Tracked.Range(look.conn)
 	look.old()
-	look.dirty()
+	look.sessionState()
 	next := min(look.next, n.main.shrink(n, look), n.pipeline.shrink(n, look))
-	if look.away && look.waiting {
+	if look.refusing && look.waiting {
 		next = min(next, n.askAgain(now))
 	}
 	next = min(next, n.detect.look(n, look))

@@ -80,7 +80,7 @@ func (p *poolState) shrink(n *Node, l *survey) time.Duration {
 	if wait := p.since + tick - l.now; wait > 0 {
 		return wait
 	}
-	if l.away {
+	if l.refusing {
 		l.waiting = true
 		return tick
 	}

@@ -8,9 +8,8 @@ import (
 )
 
 const (
-	agedAtOnce = 256                    // part of the maximum age within which connections are closed together
 	beatAtOnce = 16                     // part of the heartbeat within which PINGs are sent together
-	dirtyPause = 200 * time.Millisecond // between checks for a returned connection with session state
+	statePause = 200 * time.Millisecond // between checks for a returned connection with session state
 )
 
 // survey is one check of the connections of a node.
@@ -20,7 +19,7 @@ type survey struct {
 	heartbeat time.Duration
 	distrust  time.Duration // connections last used before that must be validated
 	active    bool          // the node was used since the last check
-	away      bool          // the server accepts no new connections
+	refusing  bool          // the server accepts no new connections
 	waiting   bool          // something is postponed because of that
 	next      time.Duration
 	due       [3]int
@@ -38,7 +37,7 @@ func (l *survey) begin(n *Node, now time.Duration) {
 	for i := range l.idle {
 		l.idle[i] = l.idle[i][:0]
 	}
-	*l = survey{n: n, now: now, next: never, heartbeat: n.heartbeat(), away: n.Tracked.ClosedToNew(),
+	*l = survey{n: n, now: now, next: never, heartbeat: n.heartbeat(), refusing: n.Tracked.ClosedToNew(),
 		distrust: n.k.tracker.Unverified(), idle: l.idle, ageing: l.ageing[:0]}
 }
 
@@ -57,7 +56,7 @@ func (l *survey) conn(c *conntrack.Conn) bool {
 	if v.Ready && v.Pool == hooks.PoolMain && (v.Leased || v.Awaiting) {
 		l.busy++
 	}
-	if dirty, _ := c.HasSessionState(); dirty && !v.Leased {
+	if has, _ := c.HasSessionState(); has && !v.Leased {
 		switch {
 		case v.Awaiting:
 		case v.Pool == hooks.PoolPipeline:
@@ -70,11 +69,11 @@ func (l *survey) conn(c *conntrack.Conn) bool {
 		}
 		return true
 	}
-	if l.away {
+	if l.refusing {
 		c.CancelOrder()
 	}
 	l.age(c, v)
-	l.silence(c, v)
+	l.validate(c, v)
 	if !c.Evicting() {
 		l.total[pool]++
 	}
@@ -92,15 +91,15 @@ func (l *survey) conn(c *conntrack.Conn) bool {
 	return true
 }
 
-// dirty handles the connections with session state. They are left alone as long as callers may hold
+// sessionState handles the connections with session state. They are left alone as long as callers may hold
 // them, in a Conn or a Watch. No event says when such a connection is idle again, but one of them
 // must be when fewer connections are in use than have session state.
-func (l *survey) dirty() {
+func (l *survey) sessionState() {
 	n := l.stateful
 	if n == 0 {
 		return
 	}
-	l.next = min(l.next, dirtyPause)
+	l.next = min(l.next, statePause)
 	if quiet := l.n.Tracked.Main().InUse - l.busy; n > quiet {
 		l.due[hooks.PoolMain] += n - max(quiet, 0)
 	}
@@ -109,17 +108,15 @@ func (l *survey) dirty() {
 // age evicts connections a little before the age at which a checkout refuses them, so that callers
 // do not run into it.
 func (l *survey) age(c *conntrack.Conn, v conntrack.View) {
-	if v.MaxAge <= 0 {
-		return
-	}
-	soft := v.Born + v.MaxAge - min(50*time.Millisecond, v.MaxAge/10)
+	at, together, ok := v.EvictionTime()
 	switch {
-	case l.now < soft-v.MaxAge/agedAtOnce:
-		l.at(soft)
-	case l.now < soft:
-		l.at(soft)
+	case !ok:
+	case l.now < together:
+		l.at(at)
+	case l.now < at:
+		l.at(at)
 		l.ageing = append(l.ageing, c)
-	case l.away:
+	case l.refusing:
 		l.waiting = true
 	default:
 		l.aged = true
@@ -143,8 +140,8 @@ func (l *survey) old() {
 	}
 }
 
-// silence has connections validated that had no network traffic for the heartbeat's time.
-func (l *survey) silence(c *conntrack.Conn, v conntrack.View) {
+// validate has connections validated that had no network traffic for the heartbeat's time.
+func (l *survey) validate(c *conntrack.Conn, v conntrack.View) {
 	due := v.LastUsed + l.heartbeat
 	if v.Leased || v.Awaiting {
 		if l.heartbeat > 0 { // no event says when it is returned

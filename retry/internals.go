@@ -1,0 +1,45 @@
+package retry
+
+import (
+	"context"
+	"sync/atomic"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/lifeguard-redis/lifeguard/internal/attempt"
+)
+
+func init() {
+	attempt.InternalsOf = func(hook redis.Hook) attempt.Internals {
+		switch h := hook.(type) {
+		case *Hook:
+			return internals{h, h.breaker}
+		case *nodeHook:
+			return internals{h.h, h.breaker}
+		}
+		return nil
+	}
+}
+
+// internals implements attempt.Internals.
+type internals struct {
+	h       *Hook
+	breaker *breaker
+}
+
+func (i internals) SetFacts(cut *atomic.Uint64, nodes func() int) {
+	i.h.cut, i.h.nodes = cut, nodes
+	if nodes != nil {
+		i.h.fanout.Store(true)
+	}
+}
+
+func (i internals) Pipeline(ctx context.Context, cmds []redis.Cmder, next redis.ProcessPipelineHook, own func() bool) error {
+	return i.h.pipeline(ctx, cmds, next, own)
+}
+
+func (i internals) Abandoned(ctx context.Context, cmd redis.Cmder, err error) error {
+	return i.h.unknown(ctx, cmd, err, 1)
+}
+
+func (i internals) BreakerOpen() bool { return i.breaker.open() }
