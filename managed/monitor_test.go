@@ -287,3 +287,19 @@ func TestAShardThatLeavesTakesNoCountersAway(t *testing.T) {
 	})
 	require.GreaterOrEqual(t, r.Stats().ClosedAll(), uint64(1))
 }
+
+// With no calls there are no dials, so the probe has to find out that the server is back.
+func TestTheLastDialErrorIsOverWhenTheProbeReachesTheServer(t *testing.T) {
+	s := redistest.Start(t)
+	rdb, err := managed.New(s.Options(), managed.WithLogger(slog.New(slog.DiscardHandler)))
+	require.NoError(t, err)
+	defer rdb.Close()
+	require.NoError(t, rdb.Ping(t.Context()).Err())
+	s.Kill()
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	require.Error(t, rdb.Ping(ctx).Err())
+	redistest.Eventually(t, "a dial has failed", 20*time.Second, func() bool { return rdb.Stats().LastDialError != nil })
+	s.Restart()
+	redistest.Eventually(t, "it is over", 20*time.Second, func() bool { return rdb.Stats().LastDialError == nil })
+}

@@ -1,6 +1,6 @@
 // Command kubernetes is a service as it runs in a pod. Its probes ask the client's
-// PoolMonitor instead of sending a PING each, so that they cost nothing, and tell apart
-// what a restart cures and what it does not:
+// PoolMonitor instead of sending a PING each, so that they cost nothing while all is well,
+// and tell apart what a restart cures and what it does not:
 //
 //	/livez    the process works; Redis is not checked: a restart would not fix it
 //	/readyz   503 while Redis is unreachable or the pool is exhausted, with the reason
@@ -64,8 +64,8 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	var ending atomic.Bool
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
-	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
-		if why := notReady(rdb, ending.Load()); why != "" {
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) {
+		if why := notReady(r.Context(), rdb, ending.Load()); why != "" {
 			http.Error(w, why, http.StatusServiceUnavailable)
 			return
 		}
@@ -105,13 +105,19 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 }
 
 // notReady is why the service should get no requests, "" if it should.
-func notReady(rdb *managed.Client, ending bool) string {
+func notReady(ctx context.Context, rdb *managed.Client, ending bool) string {
 	if ending {
 		return "shutting down"
 	}
 	s := rdb.PoolMonitor().Stats()
 	switch {
 	case s.LastDialError != nil && s.Main.Open == 0:
+		// A pod that is not ready gets no requests, so nobody else would find out that Redis is back.
+		ctx, cancel := context.WithTimeout(ctx, 500*time.Millisecond) // less than the probe's timeoutSeconds
+		defer cancel()
+		if rdb.Ping(ctx).Err() == nil {
+			return ""
+		}
 		return "redis cannot be reached: " + s.LastDialError.Err
 	case s.Main.InUse >= s.Main.Size && s.Waiting > 0:
 		return fmt.Sprintf("pool exhausted: %d of %d connections in use, %d callers wait", s.Main.InUse, s.Main.Size, s.Waiting)

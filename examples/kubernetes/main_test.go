@@ -1,12 +1,14 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"net/http"
 	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
@@ -58,14 +60,14 @@ func TestItIsNotReadyWhileRedisCannotBeReachedOrThePoolIsExhausted(t *testing.T)
 	require.NoError(t, err)
 	defer rdb.Close()
 	require.NoError(t, rdb.Ping(t.Context()).Err())
-	require.Empty(t, notReady(rdb, false))
+	require.Empty(t, notReady(t.Context(), rdb, false))
 
 	conn, err := rdb.Acquire(t.Context())
 	require.NoError(t, err)
 	done := make(chan error, 1)
 	go func() { done <- rdb.Ping(t.Context()).Err() }()
 	redistest.Eventually(t, "it is not ready while a caller waits", 10e9, func() bool {
-		return strings.Contains(notReady(rdb, false), "pool exhausted: 1 of 1 connections in use, 1 callers wait")
+		return strings.Contains(notReady(t.Context(), rdb, false), "pool exhausted: 1 of 1 connections in use, 1 callers wait")
 	})
 	conn.Release()
 	require.NoError(t, <-done)
@@ -74,7 +76,23 @@ func TestItIsNotReadyWhileRedisCannotBeReachedOrThePoolIsExhausted(t *testing.T)
 	require.NoError(t, err)
 	defer gone.Close()
 	require.Error(t, gone.Ping(t.Context()).Err())
-	require.Contains(t, notReady(gone, false), "redis cannot be reached")
+	require.Contains(t, notReady(t.Context(), gone, false), "redis cannot be reached")
+}
+
+// Of all pods none is ready after an outage, so none gets requests.
+func TestItIsReadyAgainWithoutARequestWhenRedisIsBack(t *testing.T) {
+	s := redistest.Start(t)
+	rdb, err := managed.New(s.Options())
+	require.NoError(t, err)
+	defer rdb.Close()
+	require.NoError(t, rdb.Ping(t.Context()).Err())
+	s.Kill()
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	require.Error(t, rdb.Ping(ctx).Err())
+	redistest.Eventually(t, "it is not ready", 30*time.Second, func() bool { return notReady(t.Context(), rdb, false) != "" })
+	s.Restart()
+	redistest.Eventually(t, "it is ready again", 30*time.Second, func() bool { return notReady(t.Context(), rdb, false) == "" })
 }
 
 func TestTheManifestAsksForWhatTheProgramHas(t *testing.T) {

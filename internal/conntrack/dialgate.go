@@ -162,11 +162,13 @@ func (g *gate) probe() {
 		if err == nil {
 			_ = c.Close()
 			leave()
+			g.n.lastDial.Store(nil)
 			g.n.health.change(hooks.Unreachable, hooks.Recovering, nil)
 			g.reopen()
 			return
 		}
 		leave()
+		g.n.lastDial.Store(&DialFailure{g.n.t.Now(), err})
 		if late {
 			patience *= 2
 		}
