@@ -13,7 +13,9 @@ type FailureDetection struct {
 	// evidence is looked for only after a caller's own timeout.
 	After time.Duration
 	// Patience is how long an idle connection, and the fresh one it is compared
-	// with, may take to answer a PING. Default 300 ms.
+	// with, may take to answer a PING. Default 300 ms. A fresh connection has to
+	// be dialed first: each time that this takes longer, the next one may take
+	// twice as long, up to eight times Patience.
 	Patience time.Duration
 }
 

@@ -139,6 +139,26 @@ func TestAHalfOpenPoolServesEverybodyInTime(t *testing.T) {
 	}
 }
 
+// A round trip takes half of Patience, so the dial, the handshake and the PING of a fresh connection
+// together take longer.
+func TestOnASlowNetworkHalfOpenConnectionsAreFoundAsWell(t *testing.T) {
+	t.Parallel()
+	s := redistest.Start(t)
+	p := redistest.NewProxy(t, s.Addr())
+	p.OnReply(func(int, []byte) redistest.Action {
+		time.Sleep(150 * time.Millisecond)
+		return redistest.Forward
+	})
+	opt := s.Options()
+	opt.Addr, opt.PoolSize, opt.ReadTimeout = p.Addr(), 4, time.Minute
+	c := client(t, opt)
+	idleHeardLast(t, c, opt.PoolSize)
+	p.StallExisting()
+	took, errs := crowd(c, 1, 1)
+	require.Empty(t, errs)
+	require.Less(t, took[0], 20*time.Second)
+}
+
 // A question of maintenance is answered by nobody for a second; the look at the
 // connections of the others must not wait for it.
 func TestAQuestionWithoutAnAnswerDoesNotHideAHalfOpenConnection(t *testing.T) {

@@ -131,12 +131,21 @@ func (n *Node) killAsked(from, to time.Duration) (heard time.Duration, killed bo
 	return heard, killed
 }
 
-// ask probes a fresh connection.
+// slowest bounds detection.slow.
+const slowest = 3
+
+// ask probes a fresh connection. Its dial, handshake and PING take several round trips: on a slow
+// network that is longer than Patience, so each try may take twice as long as the one before.
 func (u *detection) ask(n *Node) error {
-	ctx, cancel := context.WithTimeout(n.k.ctx, n.k.cfg.Detection.Patience)
+	ctx, cancel := context.WithTimeout(n.k.ctx, n.k.cfg.Detection.Patience<<u.slow)
 	defer cancel()
 	began := n.k.tracker.Elapsed()
 	err := n.Tracked.PingNew(ctx)
+	if took := n.k.tracker.Elapsed() - began; took >= n.k.cfg.Detection.Patience {
+		u.slow = min(u.slow+1, slowest)
+	} else {
+		u.slow = 0
+	}
 	if err == nil {
 		n.Tracked.SetAnswering()
 		u.answered.Store(int64(n.k.tracker.Elapsed()))
