@@ -37,8 +37,8 @@ func newRoot(stdout, stderr io.Writer) *cli.Command {
 		Usage:   "inspects Redis connections and their pools",
 		Description: "Exit codes: 0 success (also after Ctrl-C), 1 failure, 2 the command line is wrong;\n" +
 			"of doctor also 3 warnings, 4 something critical.\n" +
-			"Flags are taken with one dash or two. REDIS_URL says which server, unless flags do; NO_COLOR\n" +
-			"switches colours off. `lifeguard COMMAND --help` has examples.",
+			"Flags take one dash or two. REDIS_URL names the server, unless flags do. NO_COLOR switches\n" +
+			"colors off. `lifeguard COMMAND --help` has examples.",
 		Commands:                        []*cli.Command{demoCommand(), doctorCommand(), clientsCommand(), topCommand(), benchCommand()},
 		EnableShellCompletion:           true,
 		ConfigureShellCompletionCommand: configureCompletion,

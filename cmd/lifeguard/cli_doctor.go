@@ -20,15 +20,15 @@ func doctorCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "doctor",
 		Usage: "finds what is wrong with a server and with its clients' configuration",
-		Description: "It reads the server's settings and numbers, measures the round trip, and holds the\n" +
-			"configuration of your clients against them: pools against maxclients, idle times against\n" +
-			"the server's timeout, pool sizes against the sizing rule. Each finding has its reason and\n" +
-			"the line to change. It changes nothing.\n\n" +
+		Description: "It reads the server's settings and numbers, measures the round trip, and compares them with\n" +
+			"the configuration of your clients: pools with maxclients, idle times with the server's\n" +
+			"timeout, pool sizes with the callers. Each finding has its reason and the line to change.\n" +
+			"It changes nothing.\n\n" +
 			"The configuration comes from the URL (?pool_size=20&conn_max_idle_time=5m), from a JSON\n" +
 			"file with fields of redis.Options ({\"PoolSize\": 20, \"ConnMaxIdleTime\": \"5m\"}) and options\n" +
-			"of managed (\"WithMaxAge\": \"1h\"), or from flags, which are the strongest.\n\n" +
+			"of managed (\"WithMaxAge\": \"1h\"), or from flags. Flags override the file and the URL.\n\n" +
 			"Exit codes: 0 nothing worse than a note, 3 warnings, 4 something critical,\n" +
-			"1 not everything could be looked at, 2 the command line is wrong.\n\n" +
+			"1 a check could not run, 2 the command line is wrong.\n\n" +
 			"Examples:\n" +
 			"   lifeguard doctor\n" +
 			"   lifeguard doctor -u 'redis://redis.example.com:6379/0?pool_size=50' --instances 40\n" +

@@ -23,8 +23,8 @@ func topCommand() *cli.Command {
 		Usage: "shows a server's clients and a fleet's pools, live",
 		Description: "A live view of who is connected, one by one or in groups, and of the pools of all\n" +
 			"instances that publish their numbers (monitor/fleet). Keys: q quits, tab goes to the next\n" +
-			"table, s and g change order and groups, r turns the order round, space pauses, the arrows\n" +
-			"scroll. Without a terminal it prints one snapshot and exits, as with --once.\n\n" +
+			"table, s and g change order and groups, / filters, K kills, ? shows all keys.\n" +
+			"Without a terminal it prints one snapshot and exits, as with --once.\n\n" +
 			"Examples:\n" +
 			"   lifeguard top\n" +
 			"   lifeguard top -h redis.example.com --tls --every 5s --sort idle\n" +
