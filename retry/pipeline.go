@@ -66,6 +66,7 @@ type pipeCall struct {
 	marks attempt.Mark
 	cut   uint64 // cutSoFar before the attempt
 	reach *reach // set for a client of several nodes
+	fine  bool   // no command of the last attempt has an error
 
 	// Both are allocated at the first failure.
 	unsure []error   // of an earlier attempt that may have been carried out
@@ -74,7 +75,7 @@ type pipeCall struct {
 
 func (c *pipeCall) run() error {
 	err := c.once(c.cmds, c.body)
-	if !c.assess(c.body, nil) {
+	if c.fine || !c.assess(c.body, nil) {
 		return reveal(err)
 	}
 	p := progress{tries: 1}
@@ -160,6 +161,8 @@ func (c *pipeCall) once(cmds, body []redis.Cmder) error {
 		_ = command.SetErrs(body, errUnanswered)
 		if err = marked(ctx, body, cmds, c.next); c.h.fanout.Load() {
 			err = unmark(body, err) // the client's first nodes were created meanwhile; their hooks have settled it
+		} else if err == nil {
+			c.fine = answered(body)
 		} else {
 			err = settle(body, err, c.h.judge(c.ctx, err, c.cut).outcome)
 		}
@@ -176,6 +179,7 @@ func (c *pipeCall) once(cmds, body []redis.Cmder) error {
 		c.h.record(f)
 	}
 	if open := c.h.breaker.stillOpen(f); open != nil {
+		c.fine = false
 		return command.SetErrs(body, open)
 	}
 	return err
@@ -262,6 +266,22 @@ func unmark(cmds []redis.Cmder, err error) error {
 		}
 	}
 	return err
+}
+
+// answered removes the marks of commands that were sent together without an error, and reports
+// whether none of them has one. A hook may have left some of them unsent.
+func answered(cmds []redis.Cmder) bool {
+	fine := true
+	for _, cmd := range cmds {
+		switch cmd.Err() {
+		case nil:
+		case errUnanswered:
+			cmd.SetErr(nil)
+		default:
+			fine = false
+		}
+	}
+	return fine
 }
 
 // errHidden is the error of commands that a ClusterClient or Ring sent without hooks on its nodes:

@@ -63,10 +63,11 @@ func (s *scanner) feed(b []byte) {
 // leaves no state behind, as nearly all commands do. It returns 0 if the command must be parsed
 // byte by byte.
 func (s *scanner) whole(b []byte) int {
-	args, at := 0, 4
 	if b[0] != '*' {
 		return 0
-	} else if args = digit(b, 0); args < 0 {
+	}
+	args, at := shortHeader(b)
+	if at == 0 {
 		args, at = parseHeader(b)
 	}
 	if args == 0 || at <= 0 {
@@ -77,8 +78,8 @@ func (s *scanner) whole(b []byte) int {
 		if at >= len(b) || b[at] != '$' {
 			return 0
 		}
-		n, size := digit(b, at), 4
-		if n < 0 {
+		n, size := shortHeader(b[at:])
+		if size == 0 {
 			if n, size = parseHeader(b[at:]); size <= 0 {
 				return 0
 			}
@@ -103,13 +104,21 @@ func (s *scanner) whole(b []byte) int {
 	return at
 }
 
-// digit returns the number in the header line at b[at] if it has one digit, as most have; -1
-// otherwise.
-func digit(b []byte, at int) int {
-	if at+4 > len(b) || b[at+2] != '\r' || b[at+3] != '\n' || b[at+1]-'0' > 9 {
-		return -1
+// shortHeader is parseHeader for numbers of one or two digits, as most are; size is 0 for others.
+func shortHeader(b []byte) (n, size int) {
+	if len(b) < 5 {
+		return 0, 0
 	}
-	return int(b[at+1] - '0')
+	tens, ones := b[1]-'0', b[2]-'0'
+	switch {
+	case tens > 9:
+		return 0, 0
+	case b[2] == '\r' && b[3] == '\n':
+		return int(tens), 4
+	case ones <= 9 && b[3] == '\r' && b[4] == '\n':
+		return int(tens)*10 + int(ones), 5
+	}
+	return 0, 0
 }
 
 // firstBytes returns a mask for the first n bytes of a word.
