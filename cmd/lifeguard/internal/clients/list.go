@@ -111,7 +111,7 @@ var columns = []column{
 	{show.Column{Name: "ID", Right: true, Rank: 5}, "id", func(c serverside.Client) string { return fmt.Sprint(c.ID) }},
 	{show.Column{Name: "ADDRESS", Min: 21}, "addr", func(c serverside.Client) string { return c.Addr }},
 	{show.Column{Name: "USER", Min: 7, Rank: 6}, "user", User},
-	{show.Column{Name: "NAME", Min: 16}, "name", Name},
+	{show.Column{Name: "NAME", Min: 14}, "name", Name},
 	{show.Column{Name: "LIBRARY", Min: 9, Rank: 9}, "lib", Library},
 	{show.Column{Name: "DB", Right: true, Rank: 8}, "db", DB},
 	{show.Column{Name: "AGE", Right: true, Rank: 2}, "age", func(c serverside.Client) string { return show.Seconds(c.Age) }},

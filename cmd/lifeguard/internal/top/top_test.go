@@ -258,6 +258,12 @@ func TestKillEndsTheSelectedClientAfterAYes(t *testing.T) {
 	require.Contains(t, text(m), "go to the table of clients", "nobody is left")
 }
 
+// 15 columns of address, 6 of age, and the name has what is left.
+func TestALongAgeIsNotCutAtFortyColumns(t *testing.T) {
+	s := Snapshot{Clients: []serverside.Client{{ID: 1, Addr: "127.0.0.1:54321", Name: "sentinel-44a47440-pubsub", Age: 55*time.Minute + 34*time.Second}}}
+	require.Contains(t, strings.Join(View{Width: 40, Height: 12, Style: show.Colored()}.Frame(s), "\n"), "55m34s")
+}
+
 func TestColoursAndBarsShowWhatIsWrong(t *testing.T) {
 	s := Snapshot{Server: "a:1", Clients: []serverside.Client{{ID: 1, Addr: "b:2", Idle: 2 * time.Hour}, {ID: 2, Addr: "b:3", OMem: 2 << 20}, {ID: 3, Addr: "b:4"}},
 		Nodes: []server.Sample{{Node: "a:1", ConnectedClients: server.Opt[int64]{Val: 97, Known: true}, MaxClients: server.Opt[int64]{Val: 100, Known: true}}},
