@@ -79,7 +79,7 @@ func (u *unit) addBlockingPool(opt redis.Options, n int) error {
 	}
 	u.blocking.unit.Store(b) // maintenance may read u already
 	if !u.inner {
-		u.core.lookInside() // go-redis's client does not close it
+		u.core.pollInside() // go-redis's client does not close it
 	}
 	return nil
 }
@@ -102,7 +102,7 @@ func (u *unit) addBlockingFailover(opt redis.FailoverOptions, n int) error {
 	b.bind(rdb, 0)
 	b.hook.Client = nil
 	u.blocking.unit.Store(b)
-	u.core.lookInside()
+	u.core.pollInside()
 	return nil
 }
 

@@ -23,7 +23,7 @@ type Client struct {
 	*core
 	unit  *unit
 	own   *handle
-	users *conntrack.Users // the user's hooks on this client or clone
+	users *conntrack.UserHooks // the user's hooks on this client or clone
 
 	through *conntrack.Hook // our hook on this client or clone
 	options *redis.Options  // as given
@@ -120,7 +120,7 @@ func (c *Client) AddHook(hook redis.Hook) {
 // is managed, too. As in go-redis it has none of the hooks that were added to c, and closing it
 // closes c.
 func (c *Client) WithTimeout(d time.Duration) *Client {
-	clone, users := c.Client.WithTimeout(d), &conntrack.Users{}
+	clone, users := c.Client.WithTimeout(d), &conntrack.UserHooks{}
 	through := *c.through
 	c.unit.blockWithin(&through, d)
 	through.Install(clone, users, nil)

@@ -21,18 +21,18 @@ func (c *core) closeIfInsideIs() bool {
 
 const insidePause = time.Second
 
-// lookInside makes that check now and then, for clients whose monitor takes no samples. It uses a
+// pollInside makes that check now and then, for clients whose monitor takes no samples. It uses a
 // timer, and no goroutine.
-func (c *core) lookInside() {
-	if c.looking.CompareAndSwap(false, true) {
-		c.lookInsideAgain()
+func (c *core) pollInside() {
+	if c.polling.CompareAndSwap(false, true) {
+		c.pollInsideAgain()
 	}
 }
 
-func (c *core) lookInsideAgain() {
+func (c *core) pollInsideAgain() {
 	time.AfterFunc(insidePause, func() {
 		if !c.closed.Load() && !c.closeIfInsideIs() {
-			c.lookInsideAgain()
+			c.pollInsideAgain()
 		}
 	})
 }

@@ -34,7 +34,7 @@ type core struct {
 	takenOver    func(*unit)        // handles a node of a cluster that answers nobody, nil elsewhere
 	redirected   func(*unit, error) // handles a lease's MOVED, nil elsewhere
 	met          atomic.Bool        // the first node has been used
-	looking      atomic.Bool        // see lookInside
+	polling      atomic.Bool        // see pollInside
 	warned       atomic.Bool        // it was logged that the pools do not fit into the limit
 	draining     atomic.Bool        // CloseGracefully was called
 	closed       atomic.Bool

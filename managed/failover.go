@@ -28,7 +28,7 @@ func NewFailover(opt *redis.FailoverOptions, opts ...Option) (*Client, error) {
 		return nil, err
 	}
 	core.set.buffers.resize(like)
-	u := &unit{core: core, users: &conntrack.Users{}}
+	u := &unit{core: core, users: &conntrack.UserHooks{}}
 	u.retry = core.retryHook(like, u.repeating)
 	u.on(core.tracker.NewFailoverNode(like, opt.SentinelAddrs...))
 	rdb, err := redisopt.Construct(func() *redis.Client { return redis.NewFailoverClient(redisopt.Failover(opt, like)) })

@@ -56,7 +56,7 @@ func (r *Ring) Instrument(fn func(target *redis.Ring) error) error {
 		return err
 	}
 	r.OnNewNode(s.Meet)
-	r.core.lookInside() // the stand-in has a goroutine
+	r.core.pollInside() // the stand-in has a goroutine
 	r.AddHook(s)
 	return nil
 }

@@ -24,7 +24,7 @@ type many struct {
 	own   *handle
 	like  *redis.Options
 
-	users conntrack.Users // the user's hooks
+	users conntrack.UserHooks // the user's hooks
 
 	client redis.UniversalClient
 	slots  *slotmap.Map // nil for a ring
@@ -128,8 +128,8 @@ func (o *outer) ProcessHook(send redis.ProcessHook) redis.ProcessHook {
 		return err
 	})
 	return func(ctx context.Context, cmd redis.Cmder) error {
-		ctx, quiet := conntrack.Loud(ctx)
-		if users == nil || quiet {
+		ctx, skip := conntrack.SkipsUserHooks(ctx)
+		if users == nil || skip {
 			return run(ctx, cmd)
 		}
 		return users(ctx, cmd)

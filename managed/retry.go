@@ -52,11 +52,11 @@ func (c *core) retryHook(opt *redis.Options, seen func(retry.Attempt), more ...r
 	if c.set.retry != nil {
 		p = *c.set.retry
 	}
-	told := p.OnRetry
+	onRetry := p.OnRetry
 	p.OnRetry = func(a retry.Attempt) {
 		seen(a)
-		if told != nil {
-			told(a)
+		if onRetry != nil {
+			onRetry(a)
 		}
 	}
 	h := retry.NewHook(p, append([]retry.Option{retry.WithLogger(c.set.log), retry.WithNode(opt.Addr), retry.WithBreakerHandler(c.breakerChanged)},

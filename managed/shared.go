@@ -56,7 +56,7 @@ func (c *Client) cloneForHandle() {
 	c.Client.Options().WriteTimeout = opt.WriteTimeout // it has its own copy
 	through := *c.unit.hook
 	through.Closed = c.own.closed.Load
-	c.through, c.users = &through, &conntrack.Users{}
+	c.through, c.users = &through, &conntrack.UserHooks{}
 	through.Install(c.Client, c.users, nil)
 }
 

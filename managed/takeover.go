@@ -10,14 +10,16 @@ import (
 	"github.com/lifeguard-redis/lifeguard/retry"
 )
 
-// errSilent is the error of such a command: nothing was sent.
-type errSilent struct{}
+// errNoAnswer is the error of such a command: nothing was sent.
+type errNoAnswer struct{}
 
-func (errSilent) Error() string { return "lifeguard/managed: the node answers nobody: ask another one" }
-func (errSilent) Unsent() bool  { return true }
+func (errNoAnswer) Error() string {
+	return "lifeguard/managed: the node answers nobody: ask another one"
+}
+func (errNoAnswer) Unsent() bool { return true }
 
-// asksSilent reports whether a command asks a node that answers nobody for the slot map.
-func (u *unit) asksSilent(cmd redis.Cmder) bool {
+// asksUnresponsive reports whether a command asks a node that answers nobody for the slot map.
+func (u *unit) asksUnresponsive(cmd redis.Cmder) bool {
 	if cmd.Name() != "cluster" || !u.node.Unanswered() {
 		return false
 	}

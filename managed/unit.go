@@ -30,8 +30,8 @@ type unit struct {
 	make  func(*redis.Options) *redis.Client // nil: redis.NewClient
 	inner bool                               // a node of a cluster or ring: an outer hook repeats
 
-	users  *conntrack.Users // hooks of the user, around calls of the client; nil for a node of a cluster or ring
-	around *conntrack.Users // of a node: the hooks of the whole client, around commands on leases
+	users  *conntrack.UserHooks // hooks of the user, around calls of the client; nil for a node of a cluster or ring
+	around *conntrack.UserHooks // of a node: the hooks of the whole client, around commands on leases
 
 	leases   lease.Pool
 	pool     source.Pool
@@ -42,7 +42,7 @@ type unit struct {
 
 // newUnit makes a unit from a user's options, which it does not change.
 func (c *core) newUnit(opt *redis.Options) (*unit, error) {
-	u := &unit{core: c, users: &conntrack.Users{}}
+	u := &unit{core: c, users: &conntrack.UserHooks{}}
 	u.retry = c.retryHook(opt, u.repeating)
 	if err := u.build(*opt); err != nil {
 		return nil, err
@@ -131,8 +131,8 @@ func (u *unit) processInner(ctx context.Context, cmd redis.Cmder, next redis.Pro
 	if command.MayBlock(cmd) {
 		return u.processBlocking(ctx, cmd, next)
 	}
-	if u.asksSilent(cmd) {
-		return errSilent{}
+	if u.asksUnresponsive(cmd) {
+		return errNoAnswer{}
 	}
 	if ctx.Done() == nil && strings.EqualFold(cmd.Name(), "command") {
 		// go-redis asks for the command table without the ctx of the command that it is about to

@@ -58,15 +58,15 @@ func (m *many) watch(ctx context.Context, do watchFunc, fn func(*redis.Tx) error
 
 // watch runs a transaction with do. WATCH changes nothing beyond its connection, so it is repeated
 // until fn is entered. Hooks of users run around the WATCH as a whole.
-func watch(ctx context.Context, r *retry.Hook, users *conntrack.Users, do watchFunc, fn func(*redis.Tx) error, keys []string) error {
+func watch(ctx context.Context, r *retry.Hook, users *conntrack.UserHooks, do watchFunc, fn func(*redis.Tx) error, keys []string) error {
 	entered := false
-	var seen *watchSeen
+	var around *watchHooks
 	run := func(tx *redis.Tx) error {
 		entered = true
 		if len(keys) == 0 {
 			conntrack.Watching(ctx, tx)
 		}
-		if err := seen.end(nil); err != nil {
+		if err := around.end(nil); err != nil {
 			return err
 		}
 		return fn(tx)
@@ -83,13 +83,13 @@ func watch(ctx context.Context, r *retry.Hook, users *conntrack.Users, do watchF
 	ctxOf := conntrack.WatchContext
 	if users.Any() {
 		var err error
-		if seen, err = beginWatch(ctx, cmd, users); seen == nil {
+		if around, err = beginWatch(ctx, cmd, users); around == nil {
 			return err
 		}
-		defer seen.stop()
-		ctx = seen.ctx
+		defer around.stop()
+		ctx = around.ctx
 		ctxOf = func(ctx context.Context) context.Context {
-			return conntrack.Quiet(conntrack.WatchContext(ctx), &seen.over)
+			return conntrack.WithoutUserHooks(conntrack.WatchContext(ctx), &around.over)
 		}
 	}
 	var result error
@@ -106,7 +106,7 @@ func watch(ctx context.Context, r *retry.Hook, users *conntrack.Users, do watchF
 	if entered {
 		return result
 	}
-	return seen.end(err)
+	return around.end(err)
 }
 
 // errSentRound is the error of a WATCH that was redirected until go-redis gave up, while its slot
@@ -121,20 +121,20 @@ func (errSentRound) RedisError() {}
 
 var _ redis.Error = errSentRound{}
 
-// watchSeen holds the hooks of users around a WATCH that is tried several times, and after which fn
+// watchHooks holds the hooks of users around a WATCH that is tried several times, and after which fn
 // runs before the call is over. The hooks wait, as a coroutine, until its result is known.
-type watchSeen struct {
-	ctx  context.Context // the ctx that the hooks went on with
-	err  error           // of the WATCH
-	told error           // the error that the hooks returned for it
-	over atomic.Bool     // the hooks see what follows as separate calls
-	next func() (struct{}, bool)
-	stop func()
+type watchHooks struct {
+	ctx    context.Context // the ctx that the hooks went on with
+	err    error           // of the WATCH
+	result error           // the error that the hooks returned for it
+	over   atomic.Bool     // the hooks see what follows as separate calls
+	next   func() (struct{}, bool)
+	stop   func()
 }
 
-// beginWatch runs the hooks up to the WATCH. seen is nil if they did not go on to it.
-func beginWatch(ctx context.Context, cmd redis.Cmder, users *conntrack.Users) (seen *watchSeen, err error) {
-	w := &watchSeen{}
+// beginWatch runs the hooks up to the WATCH. w is nil if they did not go on to it.
+func beginWatch(ctx context.Context, cmd redis.Cmder, users *conntrack.UserHooks) (w *watchHooks, err error) {
+	w = &watchHooks{}
 	w.next, w.stop = iter.Pull(func(yield func(struct{}) bool) {
 		watch := func(ctx context.Context, _ redis.Cmder) error {
 			w.ctx = ctx
@@ -148,17 +148,17 @@ func beginWatch(ctx context.Context, cmd redis.Cmder, users *conntrack.Users) (s
 		if chain == nil {
 			chain = watch
 		}
-		w.told = chain(conntrack.WithCall(ctx), cmd)
+		w.result = chain(conntrack.WithCall(ctx), cmd)
 	})
 	if _, reached := w.next(); !reached {
-		return nil, w.told
+		return nil, w.result
 	}
 	return w, nil
 }
 
 // end passes the result of the WATCH to the hooks, and returns the error that they return. A nil
-// watchSeen has no hooks.
-func (w *watchSeen) end(err error) error {
+// watchHooks has no hooks.
+func (w *watchHooks) end(err error) error {
 	if w == nil {
 		return err
 	}
@@ -166,5 +166,5 @@ func (w *watchSeen) end(err error) error {
 	w.over.Store(true)
 	for _, again := w.next(); again; _, again = w.next() {
 	}
-	return w.told
+	return w.result
 }

@@ -48,7 +48,7 @@ type breaker struct {
 	probe   time.Duration
 	changed func(node string, m move)
 
-	dirty atomic.Bool // something has failed since the last success
+	hasFailed atomic.Bool // something has failed since the last success
 
 	mu       sync.Mutex
 	cb       *gobreaker.TwoStepCircuitBreaker[struct{}]
@@ -109,7 +109,7 @@ func (b *breaker) unlock() {
 }
 
 // clean reports whether nothing has failed since the last success.
-func (b *breaker) clean() bool { return b == nil || !b.dirty.Load() }
+func (b *breaker) clean() bool { return b == nil || !b.hasFailed.Load() }
 
 // open reports whether the breaker lets nothing through, or only one probe.
 func (b *breaker) open() bool {
@@ -179,7 +179,7 @@ func (b *breaker) record(f failure) {
 	switch {
 	case f.node:
 		b.failed(f.err)
-	case f.outcome == Answered && b.dirty.Load():
+	case f.outcome == Answered && b.hasFailed.Load():
 		b.mu.Lock()
 		defer b.unlock()
 		if b.cb.State() == gobreaker.StateClosed { // otherwise only the probe's result counts
@@ -199,7 +199,7 @@ func (b *breaker) failed(err error) {
 	}
 	b.failures++
 	b.cause = err
-	b.dirty.Store(true)
+	b.hasFailed.Store(true)
 	done, cbErr := b.cb.Allow()
 	if cbErr != nil {
 		return
@@ -212,7 +212,7 @@ func (b *breaker) failed(err error) {
 
 func (b *breaker) reset() {
 	b.failures, b.cause = 0, nil
-	b.dirty.Store(false)
+	b.hasFailed.Store(false)
 }
 
 // remaining returns how long it takes at least until the breaker can open: 0 if it may open at any

@@ -24,7 +24,7 @@ type Config struct {
 	PoolSize int // connections to each node
 	Log      *slog.Logger
 	Retry    *retry.Hook
-	Users    *conntrack.Users
+	Users    *conntrack.UserHooks
 
 	// Node is the server of a single-node client; nil for a cluster, where Owner returns the
 	// client of a key's node and NodeOf the Node of that client.
@@ -194,7 +194,7 @@ func (a *Adaptive) send(ctx context.Context, cmd redis.Cmder) error {
 
 // goOn continues after a failed first attempt.
 func (a *Adaptive) goOn(ctx context.Context, cmd redis.Cmder, first error) {
-	err := a.Process(conntrack.Quiet(attempt.After(ctx, first), nil), cmd)
+	err := a.Process(conntrack.WithoutUserHooks(attempt.After(ctx, first), nil), cmd)
 	if err != nil && hidesUnknown(first, err) { // refused on the way, because of CloseGracefully
 		cmd.SetErr(attempt.InternalsOf(a.cfg.Retry).Abandoned(ctx, cmd, first))
 	}

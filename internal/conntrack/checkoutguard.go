@@ -66,7 +66,7 @@ func (c checkedConn) SyscallConn() (syscall.RawConn, error) {
 		r = hooks.ReasonSuspected // a checkout cannot wait for a PING; maintenance probes the others
 	}
 	if r != "" {
-		c.end(r, nil)
+		c.closeFor(r, nil)
 		return nil, refuse(r)
 	}
 	c.guard.skip, c.guard.at = c.justUsed(int64(now)), int64(now)
@@ -93,7 +93,7 @@ func (g *guard) Read(look func(fd uintptr) bool) error {
 	c.set(fChecked)
 	if c.below != nil {
 		if alive, _ := c.peek(); !alive {
-			c.end(hooks.ReasonError, nil)
+			c.closeFor(hooks.ReasonError, nil)
 			return refuse(hooks.ReasonError)
 		}
 		return nil

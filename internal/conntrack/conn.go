@@ -31,33 +31,33 @@ type Conn struct {
 	raw     syscall.RawConn // of the socket, below TLS; nil where there is none
 	guard   guard
 
-	flags    atomic.Uint32
-	lastUsed atomic.Int64 // ns, last write to the network
-	heard    atomic.Int64 // ns, when the last reply began to arrive
-	in, out  atomic.Uint64
-	name     [2]atomic.Uint64 // last command
-	pool     atomic.Uint32    // Pool
-	patience atomic.Int64     // ns, of the visit's PING in flight
-	wokenFor atomic.Uint32    // why that PING was sent, packed as an order
-	order    atomic.Uint32    // what must happen to it, see order.go
-	state    atomic.Uint32    // session state found by scan, for other goroutines
-	scan     scanner          // owned by the writing side
-	taken    int64            // ns, the last visit that took it or may have; belongs to whoever go-redis gave it to
-	tail     byte             // the last byte that was read; belongs to the reading side
-	leased   atomic.Bool
-	cause    atomic.Pointer[error] // of an interruption
-	ended    atomic.Pointer[ending]
-	first    atomic.Bool  // its handshake is the first one of its node
-	writeBy  atomic.Int64 // the write deadline that was asked for, as in limit
-	writes   limit        // the write deadline in force on the connection below
-	reads    limit
-	seat     func() // gives back its place in the connection limit
-	closed   atomic.Bool
-	settled  chan struct{} // closed with fSettled
+	flags     atomic.Uint32
+	lastUsed  atomic.Int64 // ns, last write to the network
+	heard     atomic.Int64 // ns, when the last reply began to arrive
+	in, out   atomic.Uint64
+	name      [2]atomic.Uint64 // last command
+	pool      atomic.Uint32    // Pool
+	patience  atomic.Int64     // ns, of the visit's PING in flight
+	wokenFor  atomic.Uint32    // why that PING was sent, packed as an order
+	order     atomic.Uint32    // what must happen to it, see order.go
+	state     atomic.Uint32    // session state found by scan, for other goroutines
+	scan      scanner          // owned by the writing side
+	taken     int64            // ns, the last visit that took it or may have; belongs to whoever go-redis gave it to
+	tail      byte             // the last byte that was read; belongs to the reading side
+	leased    atomic.Bool
+	cause     atomic.Pointer[error] // of an interruption
+	closedFor atomic.Pointer[closeReason]
+	first     atomic.Bool  // its handshake is the first one of its node
+	writeBy   atomic.Int64 // the write deadline that was asked for, as in limit
+	writes    limit        // the write deadline in force on the connection below
+	reads     limit
+	seat      func() // gives back its place in the connection limit
+	closed    atomic.Bool
+	settled   chan struct{} // closed with fSettled
 }
 
-// ending is why a connection ends; the first reason counts.
-type ending struct {
+// closeReason is why a connection is closed; the first reason counts.
+type closeReason struct {
 	reason hooks.Reason
 	err    error
 }
@@ -202,7 +202,7 @@ func (c *Conn) beforeWrite(b []byte) error {
 		return c.fail(OpWrite, net.ErrClosed)
 	}
 	if fl&fCanned != 0 { // a reply that nobody read: replies would shift by one
-		c.end(hooks.ReasonError, errDesync)
+		c.closeFor(hooks.ReasonError, errDesync)
 		return refuse(hooks.ReasonError)
 	}
 	c.unset(fCheckout | fAnswered | fUnchecked)
@@ -215,11 +215,11 @@ func (c *Conn) beforeWrite(b []byte) error {
 			r = hooks.ReasonSuspected
 		}
 		if r != "" {
-			c.end(r, nil)
+			c.closeFor(r, nil)
 			return refuse(r)
 		}
 		if alive, _ := c.peek(); !alive {
-			c.end(hooks.ReasonError, nil)
+			c.closeFor(hooks.ReasonError, nil)
 			return refuse(hooks.ReasonError)
 		}
 	}
@@ -288,13 +288,13 @@ func (c *Conn) beforeRead(b []byte) (int, error) {
 	case fl&fCanned != 0:
 		c.unset(fCanned)
 		if len(b) < len(pong) {
-			c.end(hooks.ReasonError, errDesync)
+			c.closeFor(hooks.ReasonError, errDesync)
 			return 0, refuse(hooks.ReasonError)
 		}
 		c.set(fAnswered)
 		return copy(b, pong), nil
 	case fl&fAnswered != 0: // somebody expects more than the one reply
-		c.end(hooks.ReasonError, errDesync)
+		c.closeFor(hooks.ReasonError, errDesync)
 		return 0, refuse(hooks.ReasonError)
 	}
 	if fl&fReadStale != 0 {
@@ -354,7 +354,7 @@ func startsPush(b []byte) bool {
 // Interrupt makes a command in flight fail at once with cause, usually the error of a ctx. The
 // connection cannot be used afterwards. Safe for concurrent use.
 func (c *Conn) Interrupt(cause error) {
-	c.end(hooks.ReasonInterrupted, cause)
+	c.closeFor(hooks.ReasonInterrupted, cause)
 	c.interrupt(cause)
 }
 
@@ -394,7 +394,7 @@ func (c *Conn) fail(op string, err error) error {
 		if fl&fWaking != 0 {
 			_, why = unpackOrder(c.wokenFor.Load())
 		}
-		c.end(why, err)
+		c.closeFor(why, err)
 		if !e.Self {
 			c.node.noteFailure()
 		}
@@ -417,8 +417,10 @@ func (c *Conn) fail(op string, err error) error {
 	return out
 }
 
-// end records why the connection will end. It does not close it: go-redis does.
-func (c *Conn) end(r hooks.Reason, err error) { c.ended.CompareAndSwap(nil, &ending{r, err}) }
+// closeFor records why the connection will be closed. It does not close it: go-redis does.
+func (c *Conn) closeFor(r hooks.Reason, err error) {
+	c.closedFor.CompareAndSwap(nil, &closeReason{r, err})
+}
 
 // Close implements net.Conn. It may run under go-redis's pool lock, so it takes none of our locks
 // that may be held during a call of go-redis.
@@ -431,7 +433,7 @@ func (c *Conn) Close() error {
 	}
 	c.shaken(false)
 	c.settle()
-	if c.ended.Load() == nil && c.order.Load() == orderNone && c.flags.Load()&(fReady|fWrote) == fReady|fWrote {
+	if c.closedFor.Load() == nil && c.order.Load() == orderNone && c.flags.Load()&(fReady|fWrote) == fReady|fWrote {
 		c.node.t.cut.Add(1) // go-redis may have been unable to use a reply
 	}
 	c.node.t.left(c)
@@ -474,29 +476,3 @@ func (c *Conn) SawWriting() {
 
 // Node returns the node the connection belongs to.
 func (c *Conn) Node() *Node { return c.node }
-
-// View is what maintenance needs to know about a connection, at little cost.
-type View struct {
-	Born     time.Duration // on the tracker's clock
-	LastUsed time.Duration // last write to the network
-	Heard    time.Duration // when the last reply began to arrive
-	MaxAge   time.Duration // its own, 0 for none
-	Pool     hooks.Pool
-	Ready    bool // its handshake is over
-	Awaiting bool // nothing has come back since the last write
-	Writing  bool // a write is running
-	Asked    bool // it waits for the reply to a PING of ours
-	Leased   bool
-	PubSub   bool // subscribed, monitoring or to a Sentinel: never to be touched
-}
-
-// View returns a cheap version of Info. Safe for concurrent use.
-func (c *Conn) View() View {
-	fl := c.flags.Load()
-	return View{Born: time.Duration(c.created), LastUsed: time.Duration(c.lastUsed.Load()),
-		Heard: time.Duration(c.heard.Load()), MaxAge: time.Duration(c.maxAge()), Pool: hooks.Pool(c.pool.Load()), Ready: fl&fReady != 0,
-		Awaiting: fl&fAwaiting != 0, Writing: fl&fWriting != 0, Asked: fl&fWaking != 0, Leased: c.leased.Load(), PubSub: command.SessionState(c.state.Load())&command.PubSub != 0 || c.sentinel()}
-}
-
-// LastCommand returns the name of the last command written, in lower case.
-func (c *Conn) LastCommand() string { return unpackName(c.name[0].Load(), c.name[1].Load()) }

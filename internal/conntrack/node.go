@@ -46,7 +46,7 @@ type Node struct {
 	opened   atomic.Uint64
 	failures atomic.Uint64
 	visits   atomic.Uint64 // connections that maintenance has visited
-	ends     endCounters
+	closes   closeCounters
 	dialTook atomic.Pointer[func(time.Duration)]
 	lastDial atomic.Pointer[DialFailure]
 	full     full
@@ -54,8 +54,8 @@ type Node struct {
 
 	movingAt atomic.Int64 // when the server last asked for connections to move, 0: never
 
-	tell    atomic.Bool  // the next write is to be reported
-	silence atomic.Int64 // ns without traffic after which the server closes a connection, 0 unknown
+	tell          atomic.Bool  // the next write is to be reported
+	serverTimeout atomic.Int64 // ns without traffic after which the server closes a connection, 0 unknown
 
 	conns    sync.Map     // id -> *Conn: those of this node, as in the tracker
 	count    atomic.Int64 // of them
@@ -220,7 +220,7 @@ func (n *Node) OnDialTook(f func(time.Duration)) { n.dialTook.Store(&f) }
 func (n *Node) Opened() uint64 { return n.opened.Load() }
 
 // CloseReasons counts the connections of the node that were closed, by reason.
-func (n *Node) CloseReasons() map[hooks.Reason]uint64 { return n.ends.read() }
+func (n *Node) CloseReasons() map[hooks.Reason]uint64 { return n.closes.read() }
 
 // HitsOfOurs calls read, which reads go-redis's hit counts, and returns how many of them may be
 // maintenance's: it may just be counting one.
@@ -260,4 +260,4 @@ func (n *Node) ClosedToNew() bool {
 func (n *Node) TellOfUse() { n.tell.Store(true) }
 
 // SetServerTimeout sets the idle time after which a connection is not used without a PING. 0: none.
-func (n *Node) SetServerTimeout(d time.Duration) { n.silence.Store(int64(d)) }
+func (n *Node) SetServerTimeout(d time.Duration) { n.serverTimeout.Store(int64(d)) }

@@ -80,7 +80,7 @@ func (c *Conn) CancelValidate() {
 
 // Evicting reports whether the connection will be closed as soon as it is idle.
 func (c *Conn) Evicting() bool {
-	return c.ended.Load() != nil || c.order.Load()&0xff >= orderEvictIdle || c.state.Load() != 0 && !c.leased.Load()
+	return c.closedFor.Load() != nil || c.order.Load()&0xff >= orderEvictIdle || c.state.Load() != 0 && !c.leased.Load()
 }
 
 // Due reports whether a visit has an order to carry out on the connection. A connection with
@@ -90,7 +90,7 @@ func (c *Conn) Due() bool { return c.order.Load() != orderNone }
 // Kill ends the connection although a command is in flight on it, which fails with cause. For
 // connections that are known to be dead. Safe for concurrent use.
 func (c *Conn) Kill(r hooks.Reason, cause error) {
-	c.end(r, cause)
+	c.closeFor(r, cause)
 	c.give(orderEvict, r)
 	c.interrupt(cause)
 }
@@ -108,7 +108,7 @@ func (c *Conn) KillUnanswered(written time.Duration, r hooks.Reason, cause error
 
 // refusal returns why the connection must not be used, "" if it may be.
 func (c *Conn) refusal(now int64) hooks.Reason {
-	if e := c.ended.Load(); e != nil {
+	if e := c.closedFor.Load(); e != nil {
 		return e.reason
 	}
 	if level, r := unpackOrder(c.order.Load()); level == orderEvict {
@@ -130,6 +130,6 @@ func (c *Conn) doubtful(now int64) bool {
 	if used < c.node.t.unverified.Load() {
 		return true
 	}
-	limit := c.node.silence.Load()
+	limit := c.node.serverTimeout.Load()
 	return limit > 0 && now-used >= limit
 }

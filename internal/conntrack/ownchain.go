@@ -14,7 +14,7 @@ import (
 type installed struct {
 	*Hook
 	client              *redis.Client
-	users, leases       *Users
+	users, leases       *UserHooks
 	chains              atomic.Uint64 // the last number
 	commands, pipelines ownChains
 }

@@ -58,7 +58,7 @@ type Tracker struct {
 	onFail atomic.Pointer[func(Failure)]
 	onDial atomic.Pointer[func(*Conn)]
 	onUse  atomic.Pointer[func(*Node)]
-	ends   endCounters
+	closes closeCounters
 	cut    atomic.Uint64
 }
 
@@ -182,8 +182,8 @@ func (t *Tracker) left(c *Conn) {
 			t.used(c.node)
 		}
 	}
-	why := ending{reason: hooks.ReasonPool}
-	if e := c.ended.Load(); e != nil {
+	why := closeReason{reason: hooks.ReasonPool}
+	if e := c.closedFor.Load(); e != nil {
 		why = *e
 	} else if t.closed.Load() {
 		why.reason = hooks.ReasonShutdown
@@ -192,8 +192,8 @@ func (t *Tracker) left(c *Conn) {
 	} else if alive, _ := c.peekWith(new(peeker)); !alive {
 		why.reason = hooks.ReasonError // found dead by go-redis's own check
 	}
-	t.ends.add(why.reason)
-	c.node.ends.add(why.reason)
+	t.closes.add(why.reason)
+	c.node.closes.add(why.reason)
 	switch why.reason {
 	case hooks.ReasonError, hooks.ReasonSuspected, hooks.ReasonUnacked, hooks.ReasonHeartbeat, hooks.ReasonReadOnly:
 		c.node.noteFailure()
@@ -235,12 +235,12 @@ func (t *Tracker) OnUse(f func(*Node)) { t.onUse.Store(&f) }
 func (t *Tracker) SetValidateAfter(d time.Duration) { t.validateAfter.Store(int64(d)) }
 
 // CloseReasons counts the connections that were closed, by reason.
-func (t *Tracker) CloseReasons() map[hooks.Reason]uint64 { return t.ends.read() }
+func (t *Tracker) CloseReasons() map[hooks.Reason]uint64 { return t.closes.read() }
 
-// endCounters counts without a lock, because add runs under go-redis's pool lock.
-type endCounters [16]atomic.Uint64
+// closeCounters counts without a lock, because add runs under go-redis's pool lock.
+type closeCounters [16]atomic.Uint64
 
-func (e *endCounters) add(r hooks.Reason) {
+func (e *closeCounters) add(r hooks.Reason) {
 	for i, x := range reasonCodes {
 		if x == r {
 			e[i].Add(1)
@@ -248,7 +248,7 @@ func (e *endCounters) add(r hooks.Reason) {
 	}
 }
 
-func (e *endCounters) read() map[hooks.Reason]uint64 {
+func (e *closeCounters) read() map[hooks.Reason]uint64 {
 	m := make(map[hooks.Reason]uint64, len(reasonCodes))
 	for i, r := range reasonCodes {
 		if n := e[i].Load(); i > 0 && n > 0 {

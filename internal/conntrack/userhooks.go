@@ -8,23 +8,23 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// Users are the hooks that the user of a client has added. They run around all the work on a call,
+// UserHooks are the hooks that the user of a client has added. They run around all the work on a call,
 // including repetitions and waits, as go-redis runs them around its own. It is safe for concurrent
 // use; a nil one has no hooks.
-type Users struct {
+type UserHooks struct {
 	mu   sync.Mutex
 	list atomic.Pointer[[]redis.Hook]
 }
 
 // Add adds a hook, which runs inside those that were added before.
-func (u *Users) Add(h redis.Hook) {
+func (u *UserHooks) Add(h redis.Hook) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	list := append(append([]redis.Hook(nil), u.all()...), h)
 	u.list.Store(&list)
 }
 
-func (u *Users) all() []redis.Hook {
+func (u *UserHooks) all() []redis.Hook {
 	if u == nil {
 		return nil
 	}
@@ -35,10 +35,10 @@ func (u *Users) all() []redis.Hook {
 }
 
 // Any reports whether there is a hook.
-func (u *Users) Any() bool { return u != nil && u.list.Load() != nil }
+func (u *UserHooks) Any() bool { return u != nil && u.list.Load() != nil }
 
 // Process wraps next with the hooks; nil if there are none.
-func (u *Users) Process(next redis.ProcessHook) redis.ProcessHook {
+func (u *UserHooks) Process(next redis.ProcessHook) redis.ProcessHook {
 	all, outer := u.all(), redis.ProcessHook(nil)
 	for i := len(all) - 1; i >= 0; i-- {
 		if h := all[i].ProcessHook(next); h != nil { // go-redis skips those, too
@@ -49,7 +49,7 @@ func (u *Users) Process(next redis.ProcessHook) redis.ProcessHook {
 }
 
 // Pipeline does the same for pipelines.
-func (u *Users) Pipeline(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+func (u *UserHooks) Pipeline(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
 	all, outer := u.all(), redis.ProcessPipelineHook(nil)
 	for i := len(all) - 1; i >= 0; i-- {
 		if h := all[i].ProcessPipelineHook(next); h != nil {
@@ -59,7 +59,7 @@ func (u *Users) Pipeline(next redis.ProcessPipelineHook) redis.ProcessPipelineHo
 	return outer
 }
 
-// DialOnly returns what go-redis gets of a hook that Users run: its dial hook, because go-redis
+// DialOnly returns what go-redis gets of a hook that UserHooks run: its dial hook, because go-redis
 // makes the dials.
 func DialOnly(h redis.Hook) redis.Hook { return dialOnly{h} }
 
@@ -105,20 +105,22 @@ func repeated(ctx context.Context) bool {
 	return c != nil && c.attempts.Load() > 1
 }
 
-// quietCtx marks a command around which the hooks of users must not run, because they run around
+// partCtx marks a command around which the hooks of users must not run, because they run around
 // the larger call that it belongs to.
-type quietCtx struct {
+type partCtx struct {
 	context.Context
 	over *atomic.Bool
 }
 
-// Quiet is for a command that is a part of a call. Hooks of users do not run around it, until over
+// WithoutUserHooks is for a command that is a part of a call. Hooks of users do not run around it, until over
 // is true; nil: never.
-func Quiet(ctx context.Context, over *atomic.Bool) context.Context { return &quietCtx{ctx, over} }
+func WithoutUserHooks(ctx context.Context, over *atomic.Bool) context.Context {
+	return &partCtx{ctx, over}
+}
 
-// Loud removes the mark, and reports whether it is in force.
-func Loud(ctx context.Context) (context.Context, bool) {
-	if q, ok := ctx.(*quietCtx); ok {
+// SkipsUserHooks reports whether the mark of WithoutUserHooks is in force, and returns ctx without it.
+func SkipsUserHooks(ctx context.Context) (context.Context, bool) {
+	if q, ok := ctx.(*partCtx); ok {
 		return q.Context, q.over == nil || !q.over.Load()
 	}
 	return ctx, false

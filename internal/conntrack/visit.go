@@ -198,7 +198,7 @@ func (c *Conn) visited(v *visit, n int) (int, error) {
 		r = hooks.ReasonError
 	}
 	if r != "" {
-		c.end(r, nil)
+		c.closeFor(r, nil)
 		return 0, refuse(r)
 	}
 	wake := pending || c.has(fPushSeen) || v.only == c || v.only == nil && (level == orderValidate || c.doubtful(now))
@@ -287,44 +287,6 @@ var (
 
 	errUnrecognised = errors.New("lifeguard: a visit was not recognised: something between go-redis and the tracked connection changes what is written")
 )
-
-// noWait is a ctx that lets a command take a free slot of the pool but never
-// wait for one: go-redis asks for Done once before it tries the free slot, and
-// again only where it would wait (TestContractACtxWithoutDoneOnceTakesAFreeSlotAndNeverWaits).
-type noWait struct {
-	context.Context
-	asked atomic.Bool
-}
-
-var closedChan = func() chan struct{} {
-	ch := make(chan struct{})
-	close(ch)
-	return ch
-}()
-
-func (c *noWait) Done() <-chan struct{} {
-	if c.asked.Swap(true) {
-		return closedChan
-	}
-	return nil
-}
-
-func (c *noWait) Err() error {
-	if c.asked.Load() {
-		return ErrWouldWait
-	}
-	return nil
-}
-
-// unhurried returns the ctx that NoWait was given. A handshake runs with the ctx of the visit that
-// needed the connection, and a hook, an OnConnect or a credentials provider of the user must not
-// see a ctx that looks as if it had ended.
-func unhurried(ctx context.Context) context.Context {
-	if h, ok := ctx.(*noWait); ok {
-		return h.Context
-	}
-	return ctx
-}
 
 // check reports whether a visit that ended without an error did what it was for. Any complete reply
 // to a real PING shows that the connection is alive, also an error reply (an ACL may forbid PING);

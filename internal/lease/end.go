@@ -45,16 +45,16 @@ func (l *Lease) settle() {
 	if how == held || l.inFlight.Load() > 0 || !l.settled.CompareAndSwap(false, true) {
 		return
 	}
-	dirty, undoable := l.Tracked.HasSessionState()
+	hasState, undoable := l.Tracked.HasSessionState()
 	reason := hooks.Reason("")
 	switch {
 	case how == discarded:
 		reason = hooks.ReasonDiscarded
 	case how == dropped:
 		reason = hooks.ReasonLeak
-	case dirty && !undoable:
+	case hasState && !undoable:
 		reason = hooks.ReasonSessionState
-	case dirty:
+	case hasState:
 		if err := conntrack.Undo(l.Conn, l.Tracked); err != nil {
 			reason = hooks.ReasonSessionState
 		}

@@ -111,8 +111,8 @@ func (l *Lease) Site() string {
 }
 
 // Begin implements conntrack.Holder: a command is about to run on the lease.
-func (l *Lease) Begin(ctx context.Context) (conntrack.Watch, error) {
-	var w conntrack.Watch
+func (l *Lease) Begin(ctx context.Context) (conntrack.Interruptions, error) {
+	var w conntrack.Interruptions
 	l.inFlight.Add(1)
 	if err := l.usable(ctx); err != nil {
 		l.done()
@@ -164,7 +164,7 @@ func (l *Lease) usable(ctx context.Context) error {
 }
 
 // End implements conntrack.Holder.
-func (l *Lease) End(ctx context.Context, w conntrack.Watch, err error) error {
+func (l *Lease) End(ctx context.Context, w conntrack.Interruptions, err error) error {
 	l.stopped(w.Command, ctx)
 	l.stopped(w.Lease, l.ctx)
 	l.done()

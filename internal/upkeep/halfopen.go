@@ -20,7 +20,7 @@ type Detection struct {
 type detection struct {
 	broken   atomic.Int64 // when a connection last failed: connections last used before that are suspect
 	timedOut atomic.Bool  // a caller's command timed out, or a PING of ours
-	silent   atomic.Int64 // when a PING of ours timed out: no further PING until a fresh connection is answered
+	noPong   atomic.Int64 // when a PING of ours timed out: no further PING until a fresh connection is answered
 	running  atomic.Bool  // a probe is running
 	answered atomic.Int64 // when a fresh connection was last answered
 	dead     atomic.Pointer[deadSibling]
@@ -65,7 +65,7 @@ func (k *Keeper) failed(f conntrack.Failure) {
 	case !f.Timeout:
 		n.detect.broken.Store(now)
 	case f.Waking:
-		n.detect.silent.Store(now)
+		n.detect.noPong.Store(now)
 		fallthrough
 	default:
 		n.detect.timedOut.Store(true)
@@ -80,7 +80,7 @@ const holdsFor = 5 * time.Second
 // holds reports whether visits must wait: a probe is running, or a PING of ours timed out, and the
 // next one would cost another connection to a server that may only be slow.
 func (u *detection) holds(now time.Duration) bool {
-	at := time.Duration(u.silent.Load())
+	at := time.Duration(u.noPong.Load())
 	return u.running.Load() || at > 0 && now-at < holdsFor
 }
 

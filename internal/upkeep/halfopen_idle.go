@@ -13,7 +13,7 @@ import (
 // question finds out whether the node still answers. fresh: ping a fresh connection in any case.
 func (u *detection) question(n *Node, fresh bool) {
 	const atMost = 3
-	if fresh || u.silent.Load() > 0 {
+	if fresh || u.noPong.Load() > 0 {
 		if u.ask(n) != nil {
 			return
 		}
@@ -149,7 +149,7 @@ func (u *detection) ask(n *Node) error {
 	if err == nil {
 		n.Tracked.SetAnswering()
 		u.answered.Store(int64(n.k.tracker.Elapsed()))
-		u.silent.Store(0)
+		u.noPong.Store(0)
 		n.Tracked.SetAnswered(true)
 		return nil
 	}
@@ -158,9 +158,9 @@ func (u *detection) ask(n *Node) error {
 		if !n.Tracked.HeardSince(began) {
 			n.Tracked.SetDegraded(err)
 		}
-		u.timedOut.Store(u.silent.Load() > 0 || n.Inner)
+		u.timedOut.Store(u.noPong.Load() > 0 || n.Inner)
 	} else {
-		u.silent.Store(0)
+		u.noPong.Store(0)
 	}
 	return err
 }

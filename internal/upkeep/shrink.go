@@ -65,8 +65,8 @@ func (p *poolState) shrink(n *Node, l *survey) time.Duration {
 			grown = min(grown, v.Born+window-l.now)
 		}
 	}
-	surplus := min(total-keep, len(idle))
-	if surplus <= 0 {
+	excess := min(total-keep, len(idle))
+	if excess <= 0 {
 		p.since = 0
 		if total > keep && recent == 0 {
 			return max(grown, time.Millisecond)
@@ -85,7 +85,7 @@ func (p *poolState) shrink(n *Node, l *survey) time.Duration {
 		return tick
 	}
 	sort.Slice(idle, func(i, j int) bool { return idle[i].View().LastUsed < idle[j].View().LastUsed })
-	for _, c := range idle[:surplus] {
+	for _, c := range idle[:excess] {
 		if !c.Due() { // otherwise it is counted already
 			l.due[p.pool]++
 		}

@@ -26,7 +26,7 @@ func (n *Node) unanswered() {
 	// A load of the slot map must not wait for this node while others could answer, neither for
 	// its reply nor for the handshake before it.
 	n.Tracked.SetAnswered(false)
-	n.killAwaiting(n.k.cfg.Detection.After, errSilent, func(c *conntrack.Conn) bool { return !c.View().Ready || c.LastCommand() == "cluster" })
+	n.killAwaiting(n.k.cfg.Detection.After, errNoAnswer, func(c *conntrack.Conn) bool { return !c.View().Ready || c.LastCommand() == "cluster" })
 	n.Unanswered()
 }
 
@@ -50,8 +50,8 @@ func (n *Node) killAwaiting(since time.Duration, why error, which func(*conntrac
 var (
 	// errGone is the error of commands that wait for a node which is no longer a master.
 	errGone = errHalfOpen{"the node answers nobody, and another one has taken over"}
-	// errSilent is the error of handshakes and loads of the slot map: they begin again, perhaps on another node.
-	errSilent = errHalfOpen{"the node answers nobody, not even over a fresh connection"}
+	// errNoAnswer is the error of handshakes and loads of the slot map: they begin again, perhaps on another node.
+	errNoAnswer = errHalfOpen{"the node answers nobody, not even over a fresh connection"}
 )
 
 // ReadOnly is called when a node refused a write because it is a replica. If it accepted writes

@@ -1,0 +1,165 @@
+package conntrack
+
+import (
+	"context"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/lifeguard-redis/lifeguard/internal/command"
+)
+
+// ProcessPipelineHook does the same for pipelines and transactions.
+func (in *installed) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	s := pipeScope{in: in, next: next, chain: in.chains.Add(1)}
+	s.users = s.around(in.users)
+	if s.users == nil {
+		s.leases = s.around(in.leases)
+	}
+	return s.process
+}
+
+// pipeScope is the hook on the pipelines, or on the transactions, of one Client or Conn. It is a
+// value, so that a Conn needs only a closure for it.
+type pipeScope struct {
+	in     *installed
+	next   redis.ProcessPipelineHook
+	users  redis.ProcessPipelineHook // the hooks of users around run, nil for none
+	leases redis.ProcessPipelineHook // those around pipelines on leases
+	chain  uint64
+	inside bool // of hooks of users
+}
+
+func (s pipeScope) around(u *UserHooks) redis.ProcessPipelineHook {
+	if !u.Any() {
+		return nil
+	}
+	return s.inner(u)
+}
+
+// inner is around for a client with hooks. It is a separate function because its scope is on the
+// heap.
+func (s pipeScope) inner(u *UserHooks) redis.ProcessPipelineHook {
+	s.inside = true
+	return u.Pipeline(func(ctx context.Context, cmds []redis.Cmder) error {
+		c := callOf(ctx)
+		if c == nil {
+			return errLostContext
+		}
+		return s.run(ctx, cmds, c.holder)
+	})
+}
+
+func (s pipeScope) process(ctx context.Context, cmds []redis.Cmder) error {
+	if v, tx := asks(cmds); v != nil {
+		if tx {
+			v.cameTx = s.chain
+		} else {
+			v.came = s.chain
+		}
+		return nil
+	}
+	ctx, skip := SkipsUserHooks(ctx)
+	ctx, holder := leased(unhurried(ctx))
+	users := s.users
+	if holder != nil && users == nil {
+		users = s.leases
+	}
+	if users == nil || skip || len(cmds) > 0 && command.IsHandshake(cmds[0]) && repeated(ctx) {
+		return s.run(ctx, cmds, holder)
+	}
+	return users(context.WithValue(ctx, callKey{}, &call{holder: holder}), cmds)
+}
+
+// run does all the work around a pipeline, and calls the holder of the lease that it runs on, if
+// any.
+func (s pipeScope) run(ctx context.Context, cmds []redis.Cmder, holder Holder) error {
+	if holder == nil {
+		return s.send(ctx, cmds, false)
+	}
+	w, err := holder.Begin(ctx)
+	if err != nil {
+		return command.SetErrs(cmds, err)
+	}
+	if err = s.send(ctx, cmds, true); err != nil {
+		for _, cmd := range cmds {
+			holder.Seen(cmd.Err())
+		}
+	}
+	return holder.End(ctx, w, err)
+}
+
+func (s pipeScope) send(ctx context.Context, cmds []redis.Cmder, onLease bool) error {
+	in, next := s.in, s.next
+	h, n := in.Hook, in.Node
+	if h.Closed != nil && h.Closed() {
+		return command.SetErrs(cmds, redis.ErrClosed)
+	}
+	if s.inside {
+		next = func(ctx context.Context, cmds []redis.Cmder) error {
+			attempted(ctx)
+			return s.next(ctx, cmds)
+		}
+	}
+	var start int64
+	if h.Took != nil && len(cmds) > 0 && !command.IsHandshake(cmds[0]) {
+		first := cmds[0]
+		start = n.t.now()
+		defer func() { h.Took(first, time.Duration(n.t.now()-start)) }()
+	}
+	own := no
+	if !onLease && in.pipelines.areOf(in, s.chain) {
+		own = yes
+		n.pipeline.enter()
+		defer n.pipeline.leave()
+		if err := n.t.refusing.Load(); err != nil {
+			return command.SetErrs(cmds, *err)
+		}
+	} else { // it has its connection, of the main pool, whose demand is counted already
+		n.pinned.Add(1)
+		defer n.pinned.Add(-1)
+	}
+	var err error
+	if h.Pipeline != nil {
+		err = h.Pipeline(ctx, cmds, next, own)
+	} else {
+		err = next(ctx, cmds)
+	}
+	if !n.tookWrites.Load() && tookWrite(cmds) {
+		n.tookWrites.Store(true)
+	}
+	if err == nil {
+		return nil
+	}
+	if len(cmds) > 0 && !command.IsHandshake(cmds[0]) {
+		n.health.fail(h, err)
+	}
+	after := n.since(start)
+	failed, seen := h.fail(ctx, err, after), err
+	if h.Inner && failed != err && noErrors(cmds) { // a cluster would give them, and its caller, the bare one
+		return command.SetErrs(cmds, failed)
+	}
+	for _, cmd := range cmds {
+		switch e := cmd.Err(); e {
+		case nil:
+		case seen:
+			cmd.SetErr(failed)
+		default:
+			cmd.SetErr(h.fail(ctx, e, after))
+		}
+	}
+	return failed
+}
+
+func noErrors(cmds []redis.Cmder) bool {
+	for _, cmd := range cmds {
+		if cmd.Err() != nil {
+			return false
+		}
+	}
+	return true
+}
+
+// These cost no allocation per Conn, unlike closures.
+func yes() bool { return true }
+func no() bool  { return false }
