@@ -159,6 +159,7 @@ func TestEachWayToCallIsMeasuredBesideTheBareClient(t *testing.T) {
 			table.WriteString(x.line(t, row.way, n))
 		}
 	}
+	table.WriteString(clusterLine(t, 64))
 	t.Logf("\n%s", table.String())
 	if *write {
 		replaceTable(t, "../../docs/PERFORMANCE.md", "the table of calls", table.String())
@@ -227,6 +228,17 @@ func TestAServerFarAwayIsMeasuredBesideTheBareClient(t *testing.T) {
 	}
 }
 
+// idleHook is the part of a tracing hook that the client pays for.
+type idleHook struct{}
+
+func (idleHook) DialHook(next redis.DialHook) redis.DialHook { return next }
+func (idleHook) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error { return next(ctx, cmd) }
+}
+func (idleHook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(ctx context.Context, cmds []redis.Cmder) error { return next(ctx, cmds) }
+}
+
 func TestEachFeatureIsMeasuredBesideTheBareClient(t *testing.T) {
 	opt := redistest.Options(t)
 	x := newTrio(t, opt, redistest.UniqueKey(t, "features"))
@@ -262,6 +274,23 @@ func TestEachFeatureIsMeasuredBesideTheBareClient(t *testing.T) {
 			}
 		}
 	}()
+	scraped := newTrio(t, opt, x.key).managed
+	stop := make(chan struct{})
+	defer close(stop)
+	go func() { // reads what a Prometheus collector reads
+		m, every := scraped.PoolMonitor(), time.NewTicker(time.Second)
+		defer every.Stop()
+		for {
+			_, _, _ = m.Advice(), m.Alerts(), m.Stats()
+			select {
+			case <-every.C:
+			case <-stop:
+				return
+			}
+		}
+	}()
+	hooked := newTrio(t, opt, x.key).managed
+	hooked.AddHook(idleHook{})
 	calm()
 	var table strings.Builder
 	fmt.Fprintf(&table, "One run of %d rounds of 3 x %v for each line, %s, %d processors, GET of 64 B.\n\n%s", *rounds, *slice, runtime.Version(), runtime.GOMAXPROCS(0), heading)
@@ -269,7 +298,7 @@ func TestEachFeatureIsMeasuredBesideTheBareClient(t *testing.T) {
 		for _, f := range []struct {
 			name string
 			c    redis.Cmdable
-		}{{"tracked connections", tracked}, {"+ retry and monitor: a managed client", x.managed}, {"+ an event handler", heard}, {"+ the page open", shown}} {
+		}{{"tracked connections", tracked}, {"+ retry and monitor: a managed client", x.managed}, {"+ an event handler", heard}, {"+ the page open", shown}, {"+ its statistics read each second, as by Prometheus", scraped}, {"+ a hook that does nothing, as OTel adds one", hooked}} {
 			get := func() error { return f.c.Get(ctx, x.key).Err() }
 			rs := pair(loop(t, n, x.ways["get"].bare(x.bare)), loop(t, n, get), loop(t, n, x.ways["get"].bare(x.control)))
 			fmt.Fprintf(&table, "| %s, %s | %s | %s | %s | %s | %s |\n", f.name, goroutines(n), estimated(rs, throughput).ratio(), estimated(rs, noise).ratio(),
