@@ -36,6 +36,20 @@ func TestNothingWorksOnAClosedClient(t *testing.T) {
 	require.Empty(t, c.Leases())
 }
 
+func TestAWatchOnAClosedClientFails(t *testing.T) {
+	s, one := redistest.Start(t), redistest.StartOneNodeCluster(t)
+	ring, err := managed.NewRingClient(&redis.RingOptions{Addrs: map[string]string{"a": s.Addr()}}, managed.WithLogger(quiet))
+	require.NoError(t, err)
+	for name, c := range map[string]managed.UniversalClient{
+		"client": client(t, s.Options()), "ring": ring, "cluster": clusterClient(t, &redis.ClusterOptions{Addrs: []string{one.Addr()}}),
+	} {
+		require.NoError(t, c.Set(t.Context(), "k", 1, 0).Err(), name)
+		require.NoError(t, c.Close(), name)
+		err := c.Watch(t.Context(), func(*redis.Tx) error { t.Error("fn ran"); return nil }, "k")
+		require.Equal(t, redis.ErrClosed, err, name)
+	}
+}
+
 func TestCloseLeavesNothingBehind(t *testing.T) {
 	for name, s := range map[string]*redistest.Server{"tcp": redistest.Start(t), "tls": redistest.StartTLS(t)} {
 		t.Run(name, func(t *testing.T) {

@@ -107,3 +107,17 @@ func TestAClientMadeOfAnothersOptionsIsIndependentOfIt(t *testing.T) {
 	require.NoError(t, bare.Get(t.Context(), "k").Err())
 	require.NoError(t, second.Close())
 }
+
+func TestAClientCanBeMadeOfTheOptionsOfAnyOtherClient(t *testing.T) {
+	for _, opt := range []*redis.Options{{}, {ConnMaxLifetime: -1, ConnMaxIdleTime: -1, ReadTimeout: -2, WriteTimeout: -1, MinRetryBackoff: -1, MaxRetryBackoff: -1, MaxRetries: -1, DialerRetries: -1, PipelinePoolSize: -1}} {
+		bare, c := redis.NewClient(opt), client(t, opt)
+		defer bare.Close()
+		for _, filled := range []*redis.Options{bare.Options(), c.Options()} {
+			again := *filled
+			again.PushNotificationProcessor = nil
+			second, err := managed.New(&again, managed.WithLogger(quiet))
+			require.NoError(t, err)
+			require.NoError(t, second.Close())
+		}
+	}
+}

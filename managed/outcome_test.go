@@ -366,6 +366,8 @@ func TestOneAttemptIsOneDial(t *testing.T) {
 		var e *hooks.ConnError
 		require.ErrorAs(t, err, &e, how)
 		require.Equal(t, conntrack.OpDial, e.Op, how)
+		_, ok := err.(net.Error)
+		require.True(t, ok, "%s: %T", how, err)
 	}
 }
 

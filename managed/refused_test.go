@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"strings"
 	"sync"
@@ -285,4 +286,31 @@ func TestAnAbortThatNamesItsReasonIsUnderstood(t *testing.T) {
 	require.Error(t, err)
 	require.False(t, strings.Contains(err.Error(), "outcome unknown"), "%v", err)
 	require.Equal(t, retry.Answered, retry.OutcomeOf(conntrack.Reveal(err)))
+}
+
+func TestAnAbortedTransactionHasTheErrorsOfABareClient(t *testing.T) {
+	s := redistest.Start(t)
+	ctx := t.Context()
+	plain := redis.NewClient(s.Options())
+	defer plain.Close()
+	c := client(t, s.Options(), managed.WithRetry(retry.Policy{MaxAttempts: 2}))
+	require.NoError(t, s.Admin().Do(ctx, "replicaof", "127.0.0.1", "1").Err())
+	type pipeliner interface {
+		TxPipelined(context.Context, func(redis.Pipeliner) error) ([]redis.Cmder, error)
+	}
+	tx := func(c pipeliner) string {
+		cmds, err := c.TxPipelined(ctx, func(p redis.Pipeliner) error { p.Get(ctx, "k"); p.Set(ctx, "k", 1, 0); return nil })
+		require.True(t, redis.IsExecAbortError(err), "%v", err)
+		return fmt.Sprintf("%T %v, %T %v, %T %v", err, err, cmds[0].Err(), cmds[0].Err(), cmds[1].Err(), cmds[1].Err())
+	}
+	require.Equal(t, tx(plain), tx(c))
+	require.NotZero(t, c.RetryStats().Retries)
+	require.NoError(t, c.Watch(ctx, func(inside *redis.Tx) error {
+		require.Equal(t, tx(plain), tx(inside))
+		return nil
+	}, "w"))
+	lease, err := c.Acquire(ctx)
+	require.NoError(t, err)
+	defer lease.Release()
+	require.Equal(t, tx(plain), tx(lease))
 }

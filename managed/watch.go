@@ -44,6 +44,9 @@ func (m *many) watch(ctx context.Context, do watchFunc, fn func(*redis.Tx) error
 		return ErrShutdown
 	}
 	counted := func(ctx context.Context, fn func(*redis.Tx) error, keys ...string) error {
+		if m.core.closed.Load() {
+			return redis.ErrClosed // a closed cluster client of go-redis returns nil
+		}
 		err := m.slots.Await(ctx)
 		if err == nil {
 			err = do(ctx, fn, keys...)

@@ -71,6 +71,8 @@ type pipeCall struct {
 	// Both are allocated at the first failure.
 	unsure []error   // of an earlier attempt that may have been carried out
 	fails  []failure // by command; the zero value means answered
+
+	last error // what go-redis returned for the last attempt
 }
 
 func (c *pipeCall) run() error {
@@ -83,6 +85,7 @@ func (c *pipeCall) run() error {
 	if c.marks&attempt.First != 0 {
 		return reveal(err)
 	}
+	c.last = err
 	c.unsure = make([]error, len(c.body))
 	for !attempt.Expired(c.ctx) {
 		again, f, a := c.choose()
@@ -121,7 +124,7 @@ func (c *pipeCall) run() error {
 		for n, i := range again {
 			before[n] = c.fails[i]
 		}
-		c.once(send, body)
+		err = c.once(send, body)
 		c.assess(body, again)
 		dead := false
 		for n, i := range again {
@@ -132,6 +135,7 @@ func (c *pipeCall) run() error {
 		if dead {
 			break
 		}
+		c.last = err
 	}
 	return c.finish(p.tries)
 }
@@ -568,6 +572,9 @@ func (c *pipeCall) finish(tries int) error {
 		}
 	}
 	if c.tx {
+		if _, refused := first.(redis.Error); refused && isAbort(c.last) {
+			first = c.last // as in go-redis: the error of the transaction, not that of a command
+		}
 		for _, cmd := range []redis.Cmder{c.cmds[0], c.cmds[len(c.cmds)-1]} {
 			if first == nil || cmd.Err() != nil {
 				cmd.SetErr(first)

@@ -56,7 +56,7 @@ func (n *Node) WithoutFailedDials(ps *redis.PoolStats) {
 func asDial(err error, addr string) error {
 	var known *hooks.ConnError
 	if errors.As(err, &known) {
-		return &wholeError{err}
+		return whole(err)
 	}
 	return typed(&hooks.ConnError{Op: OpDial, Node: addr, Err: err})
 }
@@ -64,6 +64,23 @@ func asDial(err error, addr string) error {
 // wholeError keeps all of an error that go-redis would unwrap once before callers see it: "all
 // sentinels specified in configuration are unreachable" is the outermost part.
 type wholeError struct{ error }
+
+// wholeNetError is a wholeError that is a net.Error, too.
+type wholeNetError struct {
+	wholeError
+	net net.Error
+}
+
+func (e *wholeNetError) Timeout() bool   { return e.net.Timeout() }
+func (e *wholeNetError) Temporary() bool { return e.net.Timeout() }
+
+func whole(err error) error {
+	var ne net.Error
+	if errors.As(err, &ne) {
+		return &wholeNetError{wholeError{err}, ne}
+	}
+	return &wholeError{err}
+}
 
 func (e *wholeError) Unwrap() []error { return []error{e.error} }
 

@@ -38,7 +38,7 @@ func Validate(o *redis.Options) error {
 	}{
 		{"DialTimeout", o.DialTimeout, 0}, {"PoolTimeout", o.PoolTimeout, 0}, {"ReadTimeout", o.ReadTimeout, -2},
 		{"WriteTimeout", o.WriteTimeout, -2}, {"MinRetryBackoff", o.MinRetryBackoff, -1}, {"MaxRetryBackoff", o.MaxRetryBackoff, -1},
-		{"ConnMaxLifetimeJitter", o.ConnMaxLifetimeJitter, 0},
+		{"ConnMaxLifetimeJitter", o.ConnMaxLifetimeJitter, min(o.ConnMaxLifetime, 0)}, // go-redis lowers it to a negative ConnMaxLifetime
 	} {
 		if f.value < f.least {
 			return bad(f.name, f.value, fmt.Sprintf("must be at least %d", int(f.least)))
