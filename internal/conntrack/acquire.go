@@ -21,14 +21,14 @@ func (n *Node) Acquire(ctx context.Context, conn *redis.Conn, holder Holder) (*C
 			patient = NoWait(patient)
 		}
 		return n.leaving(caller, conn, func() (*Conn, error) {
-			c, why, err := take(patient, conn, holder)
+			c, why, err := take(patient, conn, holder, false)
 			if err == nil && why != "" {
 				err = ask(conn, why)
 			}
 			return c, err
 		})
 	}
-	c, why, err := take(ctx, conn, holder)
+	c, why, err := take(ctx, conn, holder, caller.Done() != nil)
 	if err != nil {
 		_ = conn.Close()
 		return nil, err
@@ -53,11 +53,12 @@ func (n *Node) mayWait() bool {
 	return now.Idle == 0 && now.Total < size
 }
 
-// take makes the visit; why is not empty if the connection has yet to answer a PING.
-func take(ctx context.Context, conn *redis.Conn, holder Holder) (c *Conn, why hooks.Reason, err error) {
+// take makes the visit; why is not empty if the connection has yet to answer a PING. bound: if it
+// needs a handshake after all, as when every idle connection is found dead, ctx ends that.
+func take(ctx context.Context, conn *redis.Conn, holder Holder, bound bool) (c *Conn, why hooks.Reason, err error) {
 	v := newVisit(visitAcquire)
 	defer v.done()
-	v.holder = holder
+	v.holder, v.bound = holder, bound
 	err = v.check(conn.Process(ctx, v.cmd))
 	return v.conn, v.why, err
 }

@@ -53,7 +53,8 @@ type Conn struct {
 	reads     limit
 	seat      func() // gives back its place in the connection limit
 	closed    atomic.Bool
-	settled   chan struct{} // closed with fSettled
+	bound     atomic.Pointer[binding] // the ctx that ends its handshake, nil for none
+	settled   chan struct{}           // closed with fSettled
 }
 
 // closeReason is why a connection is closed; the first reason counts.
@@ -138,7 +139,7 @@ func (c *Conn) Write(b []byte) (int, error) {
 	if c.has(fReady) {
 		c.follow(b)
 	} else if c.out.Load() == 0 {
-		first, err := c.node.first.enter(c.node.gate.ctx.Done(), timeOf(c.writeBy.Load()))
+		first, err := c.node.first.enter(c.node.gate.ctx.Done(), c.boundTo(), timeOf(c.writeBy.Load()))
 		if err != nil {
 			return 0, c.fail(OpWrite, err)
 		}
@@ -430,6 +431,9 @@ func (c *Conn) Close() error {
 			return nil // CloseSentinels has closed it already
 		}
 		return net.ErrClosed
+	}
+	if b := c.bound.Swap(nil); b != nil {
+		b.stop()
 	}
 	c.shaken(false)
 	c.settle()

@@ -37,8 +37,9 @@ func newFirstHandshake(opt *redis.Options) *firstHandshake {
 
 // enter is called before a handshake's first write; it reports whether leave must be called at its
 // end. It waits at most until the write deadline, when the write fails, or until the client is
-// closed, which is an error: several handshakes that go on beside each other would race.
-func (f *firstHandshake) enter(closed <-chan struct{}, deadline time.Time) (bool, error) {
+// closed or the handshake's ctx ends, which is an error: several handshakes that go on beside each
+// other would race.
+func (f *firstHandshake) enter(closed, ended <-chan struct{}, deadline time.Time) (bool, error) {
 	if f.done.Load() {
 		return false, nil
 	}
@@ -64,6 +65,8 @@ func (f *firstHandshake) enter(closed <-chan struct{}, deadline time.Time) (bool
 	case <-timer.C:
 		return false, nil
 	case <-closed:
+		return false, net.ErrClosed
+	case <-ended:
 		return false, net.ErrClosed
 	}
 }

@@ -97,6 +97,7 @@ type scope struct {
 	next     redis.ProcessHook
 	users    redis.ProcessHook // the hooks of users around run, nil for none
 	holder   Holder            // set by the visit that leases a Conn, before anybody else has it
+	taking   boundCtx          // of that visit
 	chain    uint64
 	watching bool // it belongs to a transaction that is counted as a whole
 	touched  atomic.Bool
@@ -142,9 +143,14 @@ func (s *scope) process(ctx context.Context, cmd redis.Cmder) error {
 			if s.holder = v.holder; s.users == nil {
 				s.around(s.in.leases)
 			}
+			if v.bound {
+				s.taking.Context = ctx
+				ctx = &s.taking
+			}
 		}
 		return s.next(ctx, cmd)
 	}
+	bind(ctx, cmd, s.next)
 	ctx = unhurried(ctx)
 	if s.users == nil || skip || command.IsHandshake(cmd) && repeated(ctx) {
 		return s.run(ctx, cmd, watch)

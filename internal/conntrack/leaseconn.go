@@ -78,15 +78,21 @@ type leaseScope struct {
 	in     *installed
 	next   redis.ProcessHook
 	holder Holder // set by the visit that leases the Conn, before anybody else has it
+	taking boundCtx
 }
 
 func (s *leaseScope) process(ctx context.Context, cmd redis.Cmder) error {
 	if v := visitOf(cmd); v != nil {
 		if v.kind == visitAcquire {
 			s.holder = v.holder
+			if v.bound {
+				s.taking.Context = ctx
+				ctx = &s.taking
+			}
 		}
 		return s.next(ctx, cmd)
 	}
+	bind(ctx, cmd, s.next)
 	ctx = unhurried(ctx)
 	if s.holder == nil {
 		return s.next(ctx, cmd)

@@ -8,6 +8,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"net"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -28,6 +29,7 @@ const (
 	visitAsk                      // ... and this one sends a PING, because the connection must be validated
 	visitUndo                     // undo the transaction or the watches that were left open
 	visitEnd                      // close the connection
+	visitBound                    // ctx ends the handshake that follows
 	visitWhose                    // reaches no connection: it identifies a client's own chain of hooks
 )
 
@@ -43,6 +45,7 @@ type visit struct {
 	conn     *Conn        // the connection that was visited
 	why      hooks.Reason // of visitAcquire and visitAsk: why the connection must be validated; "" if it need not be
 	holder   Holder
+	bound    bool          // of visitAcquire: its ctx ends a handshake
 	patience time.Duration // maximum wait for the reply to a real PING
 	only     *Conn         // the only connection to get a PING, nil: any that is due
 
@@ -111,7 +114,7 @@ var restingVisits = sync.Pool{New: func() any {
 
 func newVisit(kind visitKind) *visit {
 	v := restingVisits.Get().(*visit)
-	v.kind, v.conn, v.woken, v.why, v.holder, v.patience, v.only, v.apart = kind, nil, false, "", nil, 0, nil, false
+	v.kind, v.conn, v.woken, v.why, v.holder, v.patience, v.only, v.apart, v.bound = kind, nil, false, "", nil, 0, nil, false, false
 	v.came, v.cameTx = 0, 0
 	v.cmd.SetErr(nil)
 	v.cmd.SetVal("")
@@ -155,7 +158,14 @@ func visitOf(cmd redis.Cmder) *visit {
 func (c *Conn) visited(v *visit, n int) (int, error) {
 	v.conn = c
 	v.leave()
-	if v.kind == visitReady {
+	switch v.kind {
+	case visitBound:
+		c.change(fWrote|fOutstanding|fReadSet, fCanned)
+		return n, nil
+	case visitReady:
+		if !c.unbind() {
+			return 0, c.fail(OpWrite, net.ErrClosed)
+		}
 		c.scan.reset()
 		c.scan.reauth = c.node.opt.StreamingCredentialsProvider != nil
 		c.state.Store(0)
@@ -172,8 +182,6 @@ func (c *Conn) visited(v *visit, n int) (int, error) {
 		c.node.full.accepted()
 		c.node.health.become(hooks.Healthy, nil)
 		return n, nil
-	}
-	switch v.kind {
 	case visitUndo:
 		return c.undo(v, n)
 	case visitAsk:
