@@ -1,6 +1,7 @@
 package monitor
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -36,9 +37,18 @@ func (b *book) repeat() *Sample {
 	return s
 }
 
+// fullestFirst returns a sorted copy.
+func fullestFirst(pools []NamedPool) []NamedPool {
+	pools = slices.Clone(pools)
+	slices.SortFunc(pools, func(a, b NamedPool) int {
+		return cmp.Or(cmp.Compare(b.Use(), a.Use()), cmp.Compare(b.Waiting, a.Waiting), cmp.Compare(a.Name, b.Name), cmp.Compare(a.Node, b.Node))
+	})
+	return pools
+}
+
 // enter makes a Stats from a sample. roll means that the period is over.
 func (b *book) enter(raw *Sample, now time.Time, roll bool) Stats {
-	s := Stats{Time: now.Round(0), Holders: raw.holders, LastDialError: raw.LastDialError, Gaps: raw.gaps, Unknown: raw.unknown}
+	s := Stats{Time: now.Round(0), Holders: raw.holders, LastDialError: raw.LastDialError, Gaps: raw.gaps, Unknown: raw.unknown, Pools: fullestFirst(raw.Pools)}
 	if !b.began.IsZero() {
 		s.Interval = now.Sub(b.began)
 	}

@@ -26,6 +26,9 @@ type Sample struct {
 	Rest Numbers
 	// Nodes has the numbers of each server, each under a unique name.
 	Nodes []Node
+	// Pools has the single pools of a Source whose Nodes have only sums over several, such as a
+	// fleet's. Nodes and Rest have to contain them: they are not added to the totals.
+	Pools []NamedPool
 	// LastDialError is the last dial that failed, unless a later one succeeded; nil: none.
 	LastDialError *DialError
 
@@ -38,6 +41,13 @@ type Sample struct {
 type Node struct {
 	Name string `json:"name"` // its address
 	Numbers
+}
+
+// NamedPool is one of several pools whose sum is the pool of a node.
+type NamedPool struct {
+	Name string `json:"name"`           // whose pool it is
+	Node string `json:"node,omitempty"` // name of its server
+	Pool
 }
 
 // Holder is a caller that holds a connection now.

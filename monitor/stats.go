@@ -26,6 +26,9 @@ type Stats struct {
 	Rates  Rates   `json:"rates"`
 	// Nodes are sorted by name.
 	Nodes []NodeStats `json:"nodes,omitempty"`
+	// Pools are those of the instances of a fleet, the fullest first: the pools of Nodes are their
+	// sums. Other Sources have none.
+	Pools []NamedPool `json:"pools,omitempty"`
 	// Rest has the numbers that belong to no single node: Numbers without those of Nodes and of
 	// nodes that have left.
 	Rest Numbers `json:"rest"`

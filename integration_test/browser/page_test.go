@@ -451,7 +451,7 @@ func TestEachPoolHasABarTheFullestFirstAndNoSumHidesIt(t *testing.T) {
 		if got != want {
 			t.Errorf("%d nodes:\ngot  %s\nwant %s", nodes, got, want)
 		}
-		p.wait(`document.querySelector('#tiles .tile').innerText.replace(/\s+/g, ' ').startsWith('Fullest pool 4 of 4 blocking · 100 %')`)
+		p.wait(`document.querySelector('#tiles .tile').innerText.replace(/\s+/g, ' ').startsWith('Fullest pool 4 of 4 100 % · blocking')`)
 		p.wait(value("use", "in use") + ` === '100 %'`)
 		if more := eval[bool](p, `document.querySelector('.pool-panel > .link').checkVisibility()`); more != (nodes > 1) {
 			t.Errorf("%d nodes, and there are more pools: %v", nodes, more)
@@ -460,6 +460,41 @@ func TestEachPoolHasABarTheFullestFirstAndNoSumHidesIt(t *testing.T) {
 			t.Errorf("the bar of a full pool is %s wide", width)
 		}
 	}
+}
+
+// instances are a fleet on one server; the last one is full.
+type instances struct{ n int }
+
+func (f instances) Sample(to *monitor.Sample) {
+	sum := monitor.Pool{}
+	for i := range f.n {
+		p := monitor.Pool{Size: 10, Open: 10, Idle: 10}
+		if i == f.n-1 {
+			p.InUse, p.Idle, p.Waiting = 10, 0, 3
+		}
+		sum.Size, sum.Open, sum.Idle, sum.InUse, sum.Waiting = sum.Size+p.Size, sum.Open+p.Open, sum.Idle+p.Idle, sum.InUse+p.InUse, sum.Waiting+p.Waiting
+		// A process may have several clients, which then have the same name.
+		to.Pools = append(to.Pools, monitor.NamedPool{Name: fmt.Sprintf("checkout on host-%d, PID 7", i/2), Node: "10.0.0.1:6379", Pool: p})
+	}
+	to.Nodes = []monitor.Node{{Name: "10.0.0.1:6379", Numbers: monitor.Numbers{Main: sum}}}
+}
+
+func TestThePageOfAFleetShowsTheFullestInstanceAndNotTheSum(t *testing.T) {
+	start(t)
+	m, err := monitor.New(instances{60})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Close()
+	p := open(t, page(t, m), 1440, 900)
+	p.wait(`document.querySelectorAll('.pools li').length === 6`)
+	want := "checkout on host-29, PID 7|3 waiting|10 of 10|checkout on host-0, PID 7|0 of 10|checkout on host-0, PID 7|0 of 10|"
+	if got := eval[string](p, `[...document.querySelectorAll('.pools p > *')].map((e) => e.innerText).filter(Boolean).join('|')`); !strings.HasPrefix(got, want) {
+		t.Errorf("the bars are %s", got)
+	}
+	p.wait(`document.querySelector('#tiles .tile').innerText.replace(/\s+/g, ' ').startsWith('Fullest pool 10 of 10 100 % · checkout on host-29, PID 7')`)
+	p.wait(value("use", "in use") + ` === '100 %'`)
+	p.wait(`document.querySelector('.pool-panel > .link').innerText.startsWith('54 more pools')`)
 }
 
 func TestThePageOpensWithWhatHappenedBefore(t *testing.T) {

@@ -25,6 +25,7 @@ type point struct {
 	at    int64 // Unix time in ms
 	all   values
 	nodes []nodeValues
+	pools []monitor.NamedPool // of a fleet's instances, the fullest first
 }
 
 type nodeValues struct {
@@ -52,7 +53,7 @@ func (l *looker) look() point {
 
 // pointOf makes a point with the values of the whole client, whose name is "", and of each node.
 func pointOf(s *monitor.Stats, valuesFor func(now, recent *monitor.Numbers, name string, known *mask) values) point {
-	p := point{at: s.Time.UnixMilli(), nodes: make([]nodeValues, 0, len(s.Nodes))}
+	p := point{at: s.Time.UnixMilli(), nodes: make([]nodeValues, 0, len(s.Nodes)), pools: s.Pools}
 	known, ofNodes := maskOf(s, ""), maskOf(s, "nodes.")
 	p.all = valuesFor(&s.Numbers, &s.Recent, "", &known)
 	for i := range s.Nodes {
@@ -62,6 +63,9 @@ func pointOf(s *monitor.Stats, valuesFor func(now, recent *monitor.Numbers, name
 		if i == 0 || v[vUse] > p.all[vUse] {
 			p.all[vUse] = v[vUse] // the sum of several pools hides that one is full
 		}
+	}
+	if len(s.Pools) > 0 {
+		p.all[vUse] = percent(s.Pools[0].Use())
 	}
 	return p
 }
@@ -73,7 +77,11 @@ func pointOfPeriod(s *monitor.Stats) point {
 	})
 }
 
-// event writes the point: {"t":1,"all":[...],"nodes":{"a:1":[...]}}.
+// maxPools is how many pools of a fleet a point has; the page shows fewer.
+const maxPools = 50
+
+// event writes the point: {"t":1,"all":[...],"nodes":{"a:1":[...]}}, for a fleet with
+// "pools":[["name","node",inUse,size,waiting],...] and how many "morePools" there are.
 func (p *point) event() []byte {
 	b := make([]byte, 0, 256+len(p.nodes)*160)
 	b = append(b, "id: "...)
@@ -89,7 +97,26 @@ func (p *point) event() []byte {
 		b = append(appendString(b, p.nodes[i].name), ':')
 		b = p.nodes[i].v.appendTo(b)
 	}
-	return append(b, "}}\n\n"...)
+	b = append(b, '}')
+	if len(p.pools) > 0 {
+		b = append(b, `,"pools":[`...)
+		shown := p.pools[:min(len(p.pools), maxPools)]
+		for i := range shown {
+			n := &shown[i]
+			if i > 0 {
+				b = append(b, ',')
+			}
+			b = appendString(append(b, '['), n.Name)
+			b = appendString(append(b, ','), n.Node)
+			for _, x := range []int{n.InUse, n.Size, n.Waiting} {
+				b = strconv.AppendInt(append(b, ','), int64(x), 10)
+			}
+			b = append(b, ']')
+		}
+		b = append(b, `],"morePools":`...)
+		b = strconv.AppendInt(b, int64(len(p.pools)-len(shown)), 10)
+	}
+	return append(b, "}\n\n"...)
 }
 
 // adviceEvery is how often advice is requested, which makes the Monitor take a sample.

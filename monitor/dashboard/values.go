@@ -106,7 +106,7 @@ func valuesSince(gauges, now, before *monitor.Numbers, d time.Duration, known *m
 	}
 	if g.Main.Size+g.Pipeline.Size > 0 {
 		use, _ := g.PoolUse()
-		v[vUse] = math.Round(use*1000) / 10
+		v[vUse] = percent(use)
 	}
 	if sec := d.Seconds(); sec > 0 {
 		rate := func(n, b uint64) float64 {
@@ -138,6 +138,8 @@ func valuesSince(gauges, now, before *monitor.Numbers, d time.Duration, known *m
 	}
 	return v
 }
+
+func percent(share float64) float64 { return math.Round(share*1000) / 10 }
 
 // quantiles returns the quantiles of the new values, in milliseconds; unknown if there are none.
 func quantiles(now, before monitor.Distribution) (p50, p99 float64) {

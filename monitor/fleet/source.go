@@ -168,6 +168,7 @@ func (s *Source) Sample(to *monitor.Sample) {
 		}
 	}
 	setGauges(&to.Rest, &rest)
+	to.Pools = s.pools(&l.fleet)
 	to.Rest.Instances, to.Rest.InstancesLost = l.fleet.Alive, l.fleet.Lost
 	if i := fullest(l.fleet.Instances); i != nil && l.fleet.Alive > 1 {
 		to.Gap(fmt.Sprintf("the pools of each instance: these are the sums of %d; the fullest is %s on %s, PID %d, with %d of %d connections in use",
@@ -184,6 +185,27 @@ func (s *Source) Sample(to *monitor.Sample) {
 		}
 		to.Gap(fmt.Sprintf("maxclients of %v: %s", missing, why), fields...)
 	}
+}
+
+// pools returns the pools of each living instance, for each server.
+func (s *Source) pools(f *Fleet) (all []monitor.NamedPool) {
+	for _, i := range f.Instances {
+		if i.Lost {
+			continue
+		}
+		name := fmt.Sprintf("%s on %s, PID %d", i.Service, i.Host, i.PID)
+		for _, n := range append([]Node{{Numbers: i.rest}}, i.Nodes...) {
+			if n.Size == 0 {
+				continue
+			}
+			p := monitor.NamedPool{Name: name, Pool: poolOf(&n.Numbers)}
+			if n.Name != "" {
+				p.Node = cmp.Or(s.names[f.server(&n)], n.Name)
+			}
+			all = append(all, p)
+		}
+	}
+	return all
 }
 
 // fullest returns the living instance whose pools are in use the most, nil if no size is known.
@@ -261,8 +283,12 @@ func (s *Source) count(f *Fleet) {
 }
 
 func setGauges(out *monitor.Numbers, n *Numbers) {
-	out.Main = monitor.Pool{Size: n.Size, Open: n.Total - n.Subscribed, Idle: n.Idle, InUse: n.Active - n.Subscribed, Waiting: n.Waiting}
+	out.Main = poolOf(n)
 	out.Subscribed, out.Leases = n.Subscribed, n.Leases
+}
+
+func poolOf(n *Numbers) monitor.Pool {
+	return monitor.Pool{Size: n.Size, Open: n.Total - n.Subscribed, Idle: n.Idle, InUse: n.Active - n.Subscribed, Waiting: n.Waiting}
 }
 
 func countersOf(n *Numbers) (out monitor.Numbers) {

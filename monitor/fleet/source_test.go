@@ -206,6 +206,12 @@ func TestTheFullestInstanceIsNamedAndNoSizeIsAdvised(t *testing.T) {
 		return strings.Contains(strings.Join(m.Stats().Gaps, "\n"), "these are the sums of 2; the fullest is checkout on host-1, PID ") &&
 			strings.Contains(strings.Join(m.Stats().Gaps, "\n"), "with 3 of 4 connections in use")
 	})
+	pools := m.Stats().Pools
+	require.Len(t, pools, 2)
+	require.Regexp(t, `^checkout on host-1, PID \d+$`, pools[0].Name)
+	require.Equal(t, s.Addr(), pools[0].Node)
+	require.Equal(t, []int{3, 4}, []int{pools[0].InUse, pools[0].Size})
+	require.Regexp(t, `^search on host-2, PID \d+$`, pools[1].Name)
 	require.Zero(t, m.Advice().Suggested)
 	require.Contains(t, m.Advice().String(), "the numbers are those of 2 instances together")
 }

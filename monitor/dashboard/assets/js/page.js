@@ -5,7 +5,7 @@ const charts = chartSpecs.map((s) => new Chart(s));
 
 const tileSpecs = [
   { title: 'Fullest pool', fill: (v, fullest) => (!fullest ? { big: num(v('inUse')), sub: v('inUse') === null ? '' : 'connections in use' } :
-    { big: num(fullest.inUse), small: 'of ' + num(fullest.size), sub: [fullest.pool, Math.round(100 * fullest.use) + ' %', scope || !fullest.many ? '' : fullest.node].filter(Boolean).join(' · '),
+    { big: num(fullest.inUse), small: 'of ' + num(fullest.size), sub: [Math.round(100 * fullest.use) + ' %', fullest.pool, scope || !fullest.many ? '' : fullest.node].filter(Boolean).join(' · '),
       tone: tone(fullest.use) }) },
   { title: 'Waiting for a connection', fill: (v) => ({ big: num(v('waiting')), sub: v('waitP99') !== null ? 'p99 ' + ms(v('waitP99')) : totals.waits === 0 ? 'none yet' : totals.waits && !v('waiting') ? 'none now' : '',
     tone: v('waiting') > 0 ? 'warn' : '' }) },
@@ -31,8 +31,8 @@ function buildTiles() {
 function drawTiles() {
   const s = series.get(scope);
   const v = (name) => s?.latest(name) ?? null;
-  const pools = poolsOf(last?.nodes ?? {}, names, scope);
-  drawPools(pools);
+  const pools = poolsOf(last, names, scope);
+  drawPools(pools, scope ? 0 : last?.morePools ?? 0);
   const fullest = pools[0] && { ...pools[0], many: new Set(pools.map((p) => p.node)).size > 1 };
   for (const t of tileSpecs) {
     const { big, small = '', sub = '', tone = '' } = t.fill(v, fullest);

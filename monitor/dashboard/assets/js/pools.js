@@ -2,11 +2,16 @@
 const shownPools = 6;
 const isBlocking = ' (blocking)';
 
-// poolsOf lists the pools of the nodes that are shown, the fullest first.
-function poolsOf(nodes, names, scope) {
+// poolsOf lists the pools of the nodes that are shown, the fullest first. Those of a fleet are its
+// instances': its nodes have only their sums.
+function poolsOf(point, names, scope) {
+  const single = (point?.pools ?? []).filter(([, node]) => !scope || node === scope);
+  if (single.length) {
+    return single.map(([pool, node, inUse, size, waiting], i) => ({ key: 'instance ' + i, pool, node, inUse, size, waiting, use: inUse / size }));
+  }
   const at = Object.fromEntries(names.map((n, i) => [n, i]));
   const all = [];
-  for (const [name, v] of Object.entries(nodes)) {
+  for (const [name, v] of Object.entries(point?.nodes ?? {})) {
     const blocking = name.endsWith(isBlocking);
     const node = blocking ? name.slice(0, -isBlocking.length) : name;
     if (scope && name !== scope && node !== scope) continue;
@@ -31,7 +36,7 @@ const poolPanel = {
 poolPanel.box = el('section', { class: 'chart pool-panel', 'aria-labelledby': 'title-pools' },
   el('h2', { id: 'title-pools' }, 'Pools', el('small', {}, 'in use, the fullest first')), poolPanel.list, poolPanel.none, poolPanel.more);
 
-function drawPools(pools) {
+function drawPools(pools, unlisted) {
   const manyNodes = new Set(pools.map((p) => p.node)).size > 1;
   const shown = pools.slice(0, shownPools);
   poolPanel.none.hidden = pools.length > 0;
@@ -58,5 +63,5 @@ function drawPools(pools) {
   }
   const rest = pools.slice(shownPools);
   poolPanel.more.hidden = rest.length === 0;
-  if (rest.length) setText(poolPanel.more, many(rest.length, 'more pool') + ', ' + Math.round(100 * rest[0].use) + ' % or less in use');
+  if (rest.length) setText(poolPanel.more, many(rest.length + unlisted, 'more pool') + ', ' + Math.round(100 * rest[0].use) + ' % or less in use');
 }
