@@ -32,6 +32,8 @@ var shownBy = map[string][]string{
 	"the options that you give to a cluster client":            {"TestTheOptionsThatAreGivenToAClusterAreNotChanged", "TestOptionsAreClonedNeverChanged"},
 	"a connection that moves after a maintenance notification": {"TestContractGoRedisGivesACallerAConnectionThatItIsMoving", "TestACallerWaitsForTheHandshakeOfAConnectionThatMoves"},
 	"an `Adaptive` client":                                     {"TestOfAnAdaptiveClientUserHooksSeeEachCallOnce"},
+	"hooks that `NewClient` of a cluster or ring adds to the client that it returns": {"TestAHookThatNewClientAddsSeesWhatItSeesOnABareClientAndNoVisit",
+		"TestAHookThatNewClientAddsMaySendCommandsItself", "TestAPipelineOnALeaseEndsWithItsCtxUnderAHookThatWrapsTheCtx", "TestAHookOfANodeThatLosesTheCtxIsToldSo"},
 	"redsync, redislock, redis_rate, go-redis/cache, ulule/limiter, throttled, fiber's storage": {"TestALibraryGivesTheSameResultsAndAHookSeesTheSameCommands",
 		"TestALibraryGivesTheSameResultsOnAClusterAndOnARing"},
 	"asynq":                 {"TestALibraryKeepsItsPromiseWhileConnectionsAreKilledUnderTraffic"},

@@ -15,6 +15,7 @@ import (
 	"github.com/lifeguard-redis/lifeguard/internal/lease"
 	"github.com/lifeguard-redis/lifeguard/internal/redisopt"
 	"github.com/lifeguard-redis/lifeguard/internal/source"
+	"github.com/lifeguard-redis/lifeguard/internal/standin"
 	"github.com/lifeguard-redis/lifeguard/internal/upkeep"
 	"github.com/lifeguard-redis/lifeguard/retry"
 )
@@ -28,6 +29,7 @@ type unit struct {
 	hook  *conntrack.Hook
 	retry *retry.Hook
 	make  func(*redis.Options) *redis.Client // nil: redis.NewClient
+	made  *redis.Client                      // what make returned: its hooks run inside ours
 	inner bool                               // a node of a cluster or ring: an outer hook repeats
 
 	users  *conntrack.UserHooks // hooks of the user, around calls of the client; nil for a node of a cluster or ring
@@ -75,6 +77,12 @@ func (u *unit) build(opt redis.Options) error {
 	if err != nil {
 		return err
 	}
+	if u.make != nil {
+		// It may have hooks, and ours must be outside of them. A clone shares its pools and has none.
+		u.made = rdb
+		rdb = u.made.WithTimeout(u.made.Options().ReadTimeout)
+		rdb.Options().WriteTimeout = u.made.Options().WriteTimeout
+	}
 	u.bind(rdb, minIdle)
 	return nil
 }
@@ -94,6 +102,10 @@ func (u *unit) bind(rdb *redis.Client, minIdle int) {
 	p.Client, p.Tracker, p.Node, p.Leases, p.Upkeep, p.Blocking = rdb, u.core.tracker, u.node, &u.leases, &u.keep, !u.main()
 	p.Breaker = attempt.InternalsOf(u.retry)
 	u.hook.Install(rdb, u.users, u.around)
+	if u.made != nil {
+		u.made.AddHook(conntrack.DialOnly(u.hook)) // the pools dial by its hooks
+		rdb.AddHook(conntrack.Unvisited(standin.ForNode(u.made)))
+	}
 	if u.inner {
 		u.hook.Client, u.hook.Process = u.processInner, processAlone
 		node := u.retry.Node(u.node.Addr())

@@ -61,9 +61,14 @@ func (u *UserHooks) Pipeline(next redis.ProcessPipelineHook) redis.ProcessPipeli
 
 // DialOnly returns what go-redis gets of a hook that UserHooks run: its dial hook, because go-redis
 // makes the dials.
-func DialOnly(h redis.Hook) redis.Hook { return dialOnly{h} }
+func DialOnly(h dialHook) redis.Hook { return dialOnly{h} }
 
-type dialOnly struct{ hook redis.Hook }
+// dialHook is the part of redis.Hook for dials.
+type dialHook interface {
+	DialHook(next redis.DialHook) redis.DialHook
+}
+
+type dialOnly struct{ hook dialHook }
 
 func (d dialOnly) DialHook(next redis.DialHook) redis.DialHook { return d.hook.DialHook(next) }
 

@@ -18,6 +18,7 @@ type StandIn struct {
 	process  func(context.Context, redis.Cmder) error
 	pipeline func() redis.Pipeliner
 	dial     func(context.Context, ...string) *redis.PubSub
+	calls    *nodeCalls // of a stand-in of a node, nil for others
 }
 
 // Keys of a ctx for what a call continues with.
@@ -55,6 +56,10 @@ func (s *StandIn) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Proc
 		p := s.pipeline()
 		for _, cmd := range cmds {
 			_ = p.Process(ctx, cmd)
+			if s.calls != nil {
+				s.calls.underWay.Store(cmd, true)
+				defer s.calls.underWay.Delete(cmd)
+			}
 		}
 		_, err := p.Exec(context.WithValue(ctx, nextPipeKey{s}, next))
 		return err
