@@ -62,10 +62,10 @@ func (a Alert) String() string {
 		fmt.Fprintf(&b, " is over after %v: the node is gone; it was %s at worst", after, m.unit.write(a.Worst))
 		return b.String()
 	case !a.Active:
-		fmt.Fprintf(&b, " is over after %v: %s, limit %s, it was %s at worst", after, m.says(a.Value, a.Pool), m.unit.write(a.Limit), m.unit.write(a.Worst))
+		fmt.Fprintf(&b, " is over after %v: %s%s, it was %s at worst", after, m.says(a.Value, a.Pool), m.limit(a.Limit), m.unit.write(a.Worst))
 		return b.String()
 	}
-	fmt.Fprintf(&b, ": %s, limit %s", m.says(a.Value, a.Pool), m.unit.write(a.Limit))
+	fmt.Fprintf(&b, ": %s%s", m.says(a.Value, a.Pool), m.limit(a.Limit))
 	if after > 0 {
 		fmt.Fprintf(&b, ", for %v", after)
 	}

@@ -145,6 +145,14 @@ func (m *metricInfo) says(v float64, pool string) string {
 	return words + " is " + m.unit.write(v)
 }
 
+// limit writes a limit, to follow a value: ", limit 80 %". A count that should be zero has none.
+func (m *metricInfo) limit(v float64) string {
+	if m.unit == count && v <= 1 {
+		return ""
+	}
+	return ", limit " + m.unit.write(v)
+}
+
 // write writes a value with its unit.
 func (u unit) write(v float64) string {
 	switch u {

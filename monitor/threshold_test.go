@@ -187,7 +187,7 @@ func TestEveryMetricRaisesItsAlert(t *testing.T) {
 				t.Errorf("%s: %q", metric, s)
 			}
 			for _, a := range m.Alerts() {
-				if s := a.String(); strings.Contains(s, "_") || !regexp.MustCompile(`: (.* is .*|[\d.]+ [a-z ]+), limit `).MatchString(s) {
+				if s := a.String(); strings.Contains(s, "_") || !regexp.MustCompile(`: (.* is .*, limit |[\d.]+ [a-z ]+(, limit [2-9]|;|$))`).MatchString(s) {
 					t.Errorf("no words for %s: %s", metric, s)
 				}
 			}
@@ -398,5 +398,21 @@ func TestTheAlertOfAFullPoolSaysWhoWaitsAndWhatToDo(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+func TestAnAlertOfWhatShouldBeZeroNamesNoLimit(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		a    monitor.Alert
+		want string
+	}{
+		{monitor.Alert{Name: "it", Level: monitor.Warning, Metric: monitor.Leaks, Active: true, Value: 1, Worst: 1, Limit: 1}, "warning it: 1 leaked lease"},
+		{monitor.Alert{Name: "it", Level: monitor.Warning, Metric: monitor.Leaks, Worst: 1, Limit: 1}, "warning it is over after 0s: 0 leaked leases, it was 1 at worst"},
+		{monitor.Alert{Name: "it", Level: monitor.Warning, Metric: monitor.Waiting, Active: true, Value: 30, Worst: 30, Limit: 20}, "warning it: 30 waiting callers, limit 20"},
+	} {
+		if got := c.a.String(); got != c.want {
+			t.Errorf("got %q, want %q", got, c.want)
+		}
 	}
 }

@@ -176,29 +176,30 @@ func (t *Target) Explain(err error) error { return Explain(err, t.Name, t.Option
 type FailedError struct {
 	What string // what is wrong
 	Err  error
+	addr string // the server that What names
 }
 
 func (e *FailedError) Error() string {
-	return e.What + ": " + cause(e.Err)
+	return e.What + ": " + strings.Replace(cause(e.Err), "lifeguard/monitor/server: sample of "+e.addr+": ", "", 1)
 }
 
 // cause is an error's text without the address, which What names.
 func cause(err error) string {
 	text := err.Error()
-	var dial *net.OpError
-	if !errors.As(err, &dial) || dial.Op != "dial" {
+	var op *net.OpError // of a dial, a read or a write
+	if !errors.As(err, &op) || op.Err == nil {
 		return text
 	}
-	why := dial.Err.Error()
+	why := op.Err.Error()
 	var name *net.DNSError
 	var call *os.SyscallError
 	switch {
-	case errors.As(dial.Err, &name):
+	case errors.As(op.Err, &name):
 		why = name.Err // "no such host"
-	case errors.As(dial.Err, &call):
+	case errors.As(op.Err, &call):
 		why = call.Err.Error()
 	}
-	return strings.Replace(text, dial.Error(), why, 1)
+	return strings.Replace(text, op.Error(), why, 1)
 }
 
 func (e *FailedError) Unwrap() error { return e.Err }
@@ -220,7 +221,7 @@ func Explain(err error, addr string, tls bool) error {
 		return false
 	}
 	say := func(format string, args ...any) error {
-		return &FailedError{What: fmt.Sprintf(format, args...), Err: err}
+		return &FailedError{What: fmt.Sprintf(format, args...), Err: err, addr: addr}
 	}
 	var netErr net.Error
 	switch {

@@ -2,7 +2,10 @@ package target_test
 
 import (
 	"errors"
+	"fmt"
 	"net"
+	"net/netip"
+	"os"
 	"strconv"
 	"testing"
 	"time"
@@ -55,6 +58,13 @@ func TestTheAddressIsSaidOnce(t *testing.T) {
 	require.EqualError(t, err, "no answer from "+addr+": connection refused")
 	_, err = target.Open(t.Context(), target.Config{Socket: t.TempDir() + "/none"})
 	require.ErrorContains(t, err, "/none: no such file or directory")
+
+	// As top gets it, when a server stops answering.
+	at := net.TCPAddrFromAddrPort(netip.MustParseAddrPort(addr))
+	read := &net.OpError{Op: "read", Net: "tcp", Source: at, Addr: at, Err: os.ErrDeadlineExceeded}
+	err = target.Explain(fmt.Errorf("lifeguard/monitor/server: sample of %s: %w", addr, read), addr, false)
+	require.EqualError(t, err, "no answer from "+addr+": i/o timeout")
+	require.ErrorIs(t, err, os.ErrDeadlineExceeded)
 }
 
 func TestAServerThatIsNotRedisIsSaidToBeNone(t *testing.T) {
