@@ -12,10 +12,8 @@ type FailureDetection struct {
 	// After is how long a reply may take before evidence is looked for. Default 500 ms. Negative:
 	// evidence is looked for only after a caller's own timeout.
 	After time.Duration
-	// Patience is how long an idle connection, and the fresh one it is compared
-	// with, may take to answer a PING. Default 300 ms. A fresh connection has to
-	// be dialed first: each time that this takes longer, the next one may take
-	// twice as long, up to eight times Patience.
+	// Patience is how long an idle connection may take to answer a PING, and the
+	// fresh one it is compared with for its dial and for each reply. Default 300 ms.
 	Patience time.Duration
 }
 

@@ -13,13 +13,13 @@ import (
 
 // PingNew opens a separate connection to the node, sends a PING and closes it: that tells a dead
 // connection from a slow server. While the node is unreachable it sends nothing: then only the
-// gate's prober does.
-func (n *Node) PingNew(ctx context.Context) error {
+// gate's prober does. The dial and each reply may take patience.
+func (n *Node) PingNew(ctx context.Context, patience time.Duration) error {
 	if err := n.Unreachable(); err != nil {
 		return err
 	}
 	taken := false // the handshake is over: the server accepts new connections
-	err := n.alone(ctx, &taken, func(c *redis.Client) error { return c.Ping(ctx).Err() })
+	err := n.alone(ctx, patience, &taken, func(c *redis.Client) error { return c.Ping(ctx).Err() })
 	var reply redis.Error
 	if errors.As(err, &reply) && !redis.IsMaxClientsError(err) && !redis.IsLoadingError(err) {
 		err = nil // any reply is a reply (an ACL may forbid PING)
@@ -30,12 +30,15 @@ func (n *Node) PingNew(ctx context.Context) error {
 	return err
 }
 
-// alone runs f with a client with one connection that nobody else uses. taken reports whether its
-// handshake was completed.
-func (n *Node) alone(ctx context.Context, taken *bool, f func(*redis.Client) error) error {
+// alone runs f with a client with one connection that nobody else uses. The dial may take patience,
+// and so may each reply: a limit for all together would be too short on a slow network. taken
+// reports whether its handshake was completed.
+func (n *Node) alone(ctx context.Context, patience time.Duration, taken *bool, f func(*redis.Client) error) error {
 	opt := n.fresh
 	opt.Addr, opt.Network = n.dialed(), n.network()
 	opt.Dialer = func(ctx context.Context, network, addr string) (net.Conn, error) {
+		ctx, cancel := context.WithTimeout(ctx, patience)
+		defer cancel()
 		c, err := n.base(ctx, network, addr)
 		if err != nil { // otherwise go-redis would log each failed dial
 			return &failedDial{err: err, addr: addr, net: network}, nil
@@ -55,10 +58,7 @@ func (n *Node) alone(ctx context.Context, taken *bool, f func(*redis.Client) err
 		}
 		return nil
 	}
-	if d, ok := ctx.Deadline(); ok {
-		left := max(time.Until(d), time.Millisecond)
-		opt.DialTimeout, opt.ReadTimeout, opt.WriteTimeout = left, left, left
-	}
+	opt.DialTimeout, opt.ReadTimeout, opt.WriteTimeout = patience, patience, patience
 	leave, err := n.t.ownSeat(ctx)
 	if err != nil {
 		return err
@@ -74,7 +74,7 @@ func (n *Node) alone(ctx context.Context, taken *bool, f func(*redis.Client) err
 func (n *Node) Slots(patience time.Duration) (slots []redis.ClusterSlot, err error) {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	err = n.alone(ctx, new(bool), func(c *redis.Client) error {
+	err = n.alone(ctx, patience, new(bool), func(c *redis.Client) error {
 		//lint:ignore SA1019 CLUSTER SHARDS is unknown to servers before Redis 7.0; go-redis itself asks SLOTS.
 		slots, err = c.ClusterSlots(ctx).Result()
 		return err

@@ -13,7 +13,7 @@ import (
 type Detection struct {
 	Off      bool
 	After    time.Duration // how long a reply may take before evidence is looked for; negative: no limit
-	Patience time.Duration // how long the reply to a PING may take, and the first try of a fresh connection
+	Patience time.Duration // how long a reply may take: that to a PING, and each one to a fresh connection
 }
 
 // detection holds what is suspected about the connections of one node.
@@ -25,7 +25,6 @@ type detection struct {
 	answered atomic.Int64 // when a fresh connection was last answered
 	dead     atomic.Pointer[deadSibling]
 
-	slow    int                          // how many probes of fresh connections in a row took longer than Patience, up to slowest
 	asked   time.Duration                // when the last probe was started
 	again   time.Duration                // no further probe before this time
 	unacked map[*conntrack.Conn]unackeds // what the kernel has reported so far

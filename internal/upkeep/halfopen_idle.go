@@ -131,21 +131,14 @@ func (n *Node) killAsked(from, to time.Duration) (heard time.Duration, killed bo
 	return heard, killed
 }
 
-// slowest bounds detection.slow.
-const slowest = 3
-
-// ask probes a fresh connection. Its dial, handshake and PING take several round trips: on a slow
-// network that is longer than Patience, so each try may take twice as long as the one before.
+// ask probes a fresh connection.
 func (u *detection) ask(n *Node) error {
-	ctx, cancel := context.WithTimeout(n.k.ctx, n.k.cfg.Detection.Patience<<u.slow)
+	const replies = 8 // of a handshake and a PING; more would be one that hangs
+	patience := n.k.cfg.Detection.Patience
+	ctx, cancel := context.WithTimeout(n.k.ctx, replies*patience)
 	defer cancel()
 	began := n.k.tracker.Elapsed()
-	err := n.Tracked.PingNew(ctx)
-	if took := n.k.tracker.Elapsed() - began; took >= n.k.cfg.Detection.Patience {
-		u.slow = min(u.slow+1, slowest)
-	} else {
-		u.slow = 0
-	}
+	err := n.Tracked.PingNew(ctx, patience)
 	if err == nil {
 		n.Tracked.SetAnswering()
 		u.answered.Store(int64(n.k.tracker.Elapsed()))

@@ -151,7 +151,7 @@ func (n *Node) askAgain(now time.Duration) time.Duration {
 	n.retryDialed = now
 	ctx, cancel := context.WithTimeout(n.k.ctx, every)
 	defer cancel()
-	if n.Tracked.PingNew(ctx) == nil {
+	if n.Tracked.PingNew(ctx, every) == nil {
 		return 0
 	}
 	return every
