@@ -29,7 +29,6 @@ var (
 // known are failures that are being mended: they are counted and do not fail.
 var known = []string{
 	"unknown-unsent of adaptive",      // its ctx ends during a handshake, and its batch would go on after it
-	"late of lease: context canceled", // each idle connection is found dead at the checkout, which then dials and shakes hands with a paused server
 }
 
 // TestSim plays scenarios and reports the first that breaks an invariant.
