@@ -163,7 +163,7 @@ func TestEveryNumberIsShownUnderItsName(t *testing.T) {
 		"lifeguard.server.clients pool.name=cache " + redisAt:                          "gauge 42 {client}",
 		"lifeguard.pool.requests pool.name=cache result=hit " + redisAt:                "counter 500 {request}",
 		"lifeguard.pool.requests pool.name=cache result=miss " + redisAt:               "counter 15 {request}",
-		"lifeguard.fleet.instances instance_state=alive pool.name=cache " + redisAt:    "updown 43 {instance}",
+		"lifeguard.fleet.instances instance_state=alive pool.name=cache " + redisAt:    "updown 1 {instance}",
 		"lifeguard.fleet.instances instance_state=lost pool.name=cache " + redisAt:     "updown 44 {instance}",
 		"lifeguard.lease.overdue pool.name=cache " + redisAt:                           "updown 1 {lease}",
 		"lifeguard.connection.in_use.peak pool.name=cache " + redisAt:                  "gauge 12 {connection}",

@@ -73,7 +73,7 @@ func Everything() monitor.Numbers {
 	d := Distribution(3*time.Millisecond, 30*time.Millisecond, 3*time.Second)
 	return monitor.Numbers{
 		Main: monitor.Pool{Size: 10, Open: 9, Idle: 2, InUse: 7, Waiting: 3, MinIdle: 2, MaxIdle: 8}, Pipeline: monitor.Pool{Size: 5, Open: 4, Idle: 3, InUse: 1, Waiting: 1},
-		Subscribed: 2, Dialing: 1, LeasesOverdue: 1, Leases: 4, PeakInUse: 12, PeakDemand: 20, BreakersOpen: 1, MaxClients: 100, ServerClients: 42, Instances: 43, InstancesLost: 44,
+		Subscribed: 2, Dialing: 1, LeasesOverdue: 1, Leases: 4, PeakInUse: 12, PeakDemand: 20, BreakersOpen: 1, MaxClients: 100, ServerClients: 42, Instances: 1, InstancesLost: 44,
 		Hits: 500, Misses: 15, Waits: 11, WaitTime: 2500 * time.Millisecond, PoolTimeouts: 6, PoolTimeoutsCtx: 2, Dialed: 25, DialErrors: 8,
 		Closed: map[string]uint64{"age": 5, "error": 7}, Retries: map[string]uint64{"timeout": 13}, HealthChanges: map[string]uint64{"unreachable": 22}, UnknownOutcomes: 14, BudgetRefusals: 16,
 		BreakerOpened: 17, BreakerClosed: 18, BreakerRefusals: 19, Leaks: 21, Dial: d, Wait: d, Hold: d, Command: d,
