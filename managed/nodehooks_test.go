@@ -20,7 +20,6 @@ import (
 type nodeHook struct {
 	mu        sync.Mutex
 	seen      []string
-	printed   strings.Builder                                     // all of it, in every way that a command can be printed
 	continues func(context.Context) context.Context               // the ctx that it goes on with
 	before    func(context.Context, *redis.Client, []redis.Cmder) // what it does first
 	client    *redis.Client
