@@ -81,23 +81,11 @@ func (tr trouble) dialing(err syscall.Errno, call string) *managed.Client {
 
 // says is the address of something that is no server of ours: it answers with text and closes.
 func (tr trouble) says(text string) string {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(tr.t, err)
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		for {
-			c, err := ln.Accept()
-			if err != nil {
-				return
-			}
-			_, _ = c.Read(make([]byte, 4096))
-			_, _ = io.WriteString(c, text)
-			_ = c.Close()
-		}
-	}()
-	tr.t.Cleanup(func() { _ = ln.Close(); <-done })
-	return ln.Addr().String()
+	return redistest.Listen(tr.t, func(c *net.TCPConn) {
+		_, _ = c.Read(make([]byte, 4096))
+		_, _ = io.WriteString(c, text)
+		_ = c.Close()
+	})
 }
 
 // until calls until its error has the text, and is not the deadline of the caller, which may come first on a busy

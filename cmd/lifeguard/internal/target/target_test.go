@@ -21,27 +21,17 @@ func TestMain(m *testing.M) { redistest.MainWithoutLeaks(m) }
 // A server in protected mode says so and closes, while the client is sending. To another host's
 // address it can be reached only where there is a network, so a listener does what the server does.
 func TestARefusalBeforeTheFirstCommandIsNotLost(t *testing.T) {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		for {
-			c, err := ln.Accept()
-			if err != nil {
-				return
-			}
-			_, _ = c.Write([]byte("-DENIED Redis is running in protected mode because protected mode is enabled and no password is set for the default user.\r\n"))
-			_ = c.(*net.TCPConn).SetLinger(0) // a reset, which overtakes the text
-			_ = c.Close()
-		}
-	}()
-	t.Cleanup(func() { _ = ln.Close(); <-done })
+	addr := redistest.Listen(t, func(c *net.TCPConn) {
+		_, _ = c.Write([]byte("-DENIED Redis is running in protected mode because protected mode is enabled and no password is set for the default user.\r\n"))
+		_ = c.SetLinger(0) // a reset, which overtakes the text
+		_ = c.Close()
+	})
+	var err error
 	for range 20 {
-		_, err = open(t, ln.Addr().String())
+		_, err = open(t, addr)
 		require.Error(t, err)
-		if e := new(target.FailedError); errors.As(err, &e) && e.What == ln.Addr().String() {
-			require.EqualError(t, err, ln.Addr().String()+": protected mode: without a password the server takes connections from its own host only; "+
+		if e := new(target.FailedError); errors.As(err, &e) && e.What == addr {
+			require.EqualError(t, err, addr+": protected mode: without a password the server takes connections from its own host only; "+
 				"set a password (requirepass, or an ACL user), or connect from there")
 			return
 		}
@@ -68,23 +58,12 @@ func TestTheAddressIsSaidOnce(t *testing.T) {
 }
 
 func TestAServerThatIsNotRedisIsSaidToBeNone(t *testing.T) {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		for {
-			c, err := ln.Accept()
-			if err != nil {
-				return
-			}
-			_, _ = c.Write([]byte("HTTP/1.1 400 Bad Request\r\n\r\n"))
-			defer c.Close()
-		}
-	}()
-	t.Cleanup(func() { _ = ln.Close(); <-done })
-	_, err = open(t, ln.Addr().String())
-	require.ErrorContains(t, err, ln.Addr().String()+" does not speak the protocol of Redis; is it the right port?")
+	addr := redistest.Listen(t, func(c *net.TCPConn) {
+		_, _ = c.Write([]byte("HTTP/1.1 400 Bad Request\r\n\r\n"))
+		t.Cleanup(func() { _ = c.Close() })
+	})
+	_, err := open(t, addr)
+	require.ErrorContains(t, err, addr+" does not speak the protocol of Redis; is it the right port?")
 }
 
 func open(t *testing.T, addr string) (*target.Target, error) {

@@ -1,0 +1,29 @@
+package redistest
+
+import (
+	"net"
+	"testing"
+)
+
+// Listen starts something that is no server of ours and returns its address: serve gets its
+// connections one after another, and closes them. It ends with the test.
+func Listen(t testing.TB, serve func(*net.TCPConn)) (addr string) {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			c, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			serve(c.(*net.TCPConn))
+		}
+	}()
+	t.Cleanup(func() { _ = ln.Close(); <-done })
+	return ln.Addr().String()
+}
