@@ -12,6 +12,16 @@ import (
 // its own, a slow server would get new connections all the time and never keep one.
 type boundCtx struct{ context.Context }
 
+// of returns the ctx to go on with for a visit that takes a lease: b with ctx in it if the call is
+// bound, else ctx itself.
+func (b *boundCtx) of(v *visit, ctx context.Context) context.Context {
+	if !v.bound {
+		return ctx
+	}
+	b.Context = ctx
+	return b
+}
+
 // bind is called for the commands on a Conn. If ctx is a bound one and the command begins a
 // handshake, the connection below is told, by a visit. Where that fails, so does the handshake.
 func bind(ctx context.Context, cmd redis.Cmder, next redis.ProcessHook) {

@@ -143,10 +143,7 @@ func (s *scope) process(ctx context.Context, cmd redis.Cmder) error {
 			if s.holder = v.holder; s.users == nil {
 				s.around(s.in.leases)
 			}
-			if v.bound {
-				s.taking.Context = ctx
-				ctx = &s.taking
-			}
+			ctx = s.taking.of(v, ctx)
 		}
 		return s.next(ctx, cmd)
 	}

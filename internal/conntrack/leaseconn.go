@@ -85,10 +85,7 @@ func (s *leaseScope) process(ctx context.Context, cmd redis.Cmder) error {
 	if v := visitOf(cmd); v != nil {
 		if v.kind == visitAcquire {
 			s.holder = v.holder
-			if v.bound {
-				s.taking.Context = ctx
-				ctx = &s.taking
-			}
+			ctx = s.taking.of(v, ctx)
 		}
 		return s.next(ctx, cmd)
 	}
