@@ -120,7 +120,7 @@ func (u *unit) blockWithin(h *conntrack.Hook, d time.Duration) {
 	})
 	h.Client = func(ctx context.Context, cmd redis.Cmder, next redis.ProcessHook) error {
 		if !command.MayBlock(cmd) {
-			return u.process(ctx, cmd, next)
+			return u.retry.Process(ctx, cmd, next)
 		}
 		u.node.Leave(hooks.PoolMain) // it is counted there already
 		defer u.node.Enter(hooks.PoolMain)

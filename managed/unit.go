@@ -112,7 +112,13 @@ func (u *unit) bind(rdb *redis.Client, minIdle int) {
 		p.Breaker = attempt.InternalsOf(node)
 		rdb.AddHook(conntrack.Unvisited(node))
 	} else {
-		u.hook.Process, u.hook.Client, u.hook.Pipeline = u.retry.Process, u.process, attempt.InternalsOf(u.retry).Pipeline
+		u.hook.Process, u.hook.Pipeline = u.retry.Process, attempt.InternalsOf(u.retry).Pipeline
+		u.hook.Client = func(ctx context.Context, cmd redis.Cmder, next redis.ProcessHook) error {
+			if command.MayBlock(cmd) {
+				return u.processBlocking(ctx, cmd, next)
+			}
+			return u.retry.Process(ctx, cmd, next)
+		}
 	}
 	u.node.Bind(rdb)
 	k := &u.keep
@@ -163,14 +169,6 @@ func processAlone(ctx context.Context, cmd redis.Cmder, next redis.ProcessHook) 
 		ctx = attempt.With(ctx, attempt.Alone)
 	}
 	return next(ctx, cmd)
-}
-
-// process runs a command of the client itself.
-func (u *unit) process(ctx context.Context, cmd redis.Cmder, next redis.ProcessHook) error {
-	if command.MayBlock(cmd) {
-		return u.processBlocking(ctx, cmd, next)
-	}
-	return u.retry.Process(ctx, cmd, next)
 }
 
 // failed turns the error of a call of that duration into the one for the caller.

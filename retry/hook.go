@@ -82,11 +82,7 @@ func (h *Hook) Process(ctx context.Context, cmd redis.Cmder, next redis.ProcessH
 		return h.invalid
 	}
 	if a, ok := ctx.(*attempt.Continued); ok {
-		f := h.understand(a.Context, cmd, a.Failed, h.cutSoFar())
-		if f.outcome == NotSent {
-			h.record(f) // what was sent was recorded with its pipeline
-		}
-		return h.process(a.Context, cmd, next, f)
+		return h.goOn(a, cmd, next)
 	}
 	if err := ctx.Err(); err != nil {
 		return err // nothing was sent, so the outcome is not unknown
@@ -97,17 +93,48 @@ func (h *Hook) Process(ctx context.Context, cmd redis.Cmder, next redis.ProcessH
 		ctx = attempt.With(ctx, attempt.Script)
 	}
 	if h.policy.PerAttempt > 0 || !h.breaker.clean() {
-		return h.process(ctx, cmd, next, h.once(ctx, cmd, next))
+		return h.watched(ctx, cmd, next)
 	}
-	// The common path allocates nothing.
+	// The common path allocates nothing. What is rare is in functions of its own, which are not
+	// inlined: their variables would be part of this one's stack frame, and a goroutine per request
+	// starts with a small stack, which has to be copied to a larger one when it is full.
 	cut := h.cutSoFar()
 	err := h.errOf(cmd, next(ctx, cmd))
 	if err == nil || err == redis.Nil {
 		if !h.breaker.clean() {
-			h.breaker.record(failure{outcome: Answered})
+			h.answered()
 		}
 		return err
 	}
+	return h.failed(ctx, cmd, next, err, cut)
+}
+
+// goOn continues with a command whose first attempt was part of a pipeline.
+//
+//go:noinline
+func (h *Hook) goOn(a *attempt.Continued, cmd redis.Cmder, next redis.ProcessHook) error {
+	f := h.understand(a.Context, cmd, a.Failed, h.cutSoFar())
+	if f.outcome == NotSent {
+		h.record(f) // what was sent was recorded with its pipeline
+	}
+	return h.process(a.Context, cmd, next, f)
+}
+
+// watched runs a command whose first attempt has a limit of its own, or may be refused by the
+// breaker.
+//
+//go:noinline
+func (h *Hook) watched(ctx context.Context, cmd redis.Cmder, next redis.ProcessHook) error {
+	return h.process(ctx, cmd, next, h.once(ctx, cmd, next))
+}
+
+//go:noinline
+func (h *Hook) answered() { h.breaker.record(failure{outcome: Answered}) }
+
+// failed continues after a first attempt that failed.
+//
+//go:noinline
+func (h *Hook) failed(ctx context.Context, cmd redis.Cmder, next redis.ProcessHook, err error, cut uint64) error {
 	f := h.understand(ctx, cmd, err, cut)
 	h.record(f)
 	if err := h.breaker.stillOpen(f); err != nil {

@@ -45,7 +45,8 @@ func (h *Hook) pipeline(ctx context.Context, cmds []redis.Cmder, next redis.Proc
 	if err := ctx.Err(); err != nil {
 		return command.SetErrs(cmds, err)
 	}
-	c := pipeCall{h: h, ctx: ctx, cmds: cmds, body: cmds, next: next, own: own}
+	var c pipeCall
+	c.h, c.ctx, c.cmds, c.body, c.next, c.own = h, ctx, cmds, cmds, next, own
 	if isTx(cmds) {
 		c.tx, c.body = true, cmds[1:len(cmds)-1]
 	}
@@ -76,8 +77,18 @@ type pipeCall struct {
 }
 
 func (c *pipeCall) run() error {
-	err := c.once(c.cmds, c.body)
-	if c.fine || !c.assess(c.body, nil) {
+	if err := c.once(c.cmds, c.body); !c.fine {
+		return c.goOn(err)
+	}
+	return nil
+}
+
+// goOn continues after a first attempt that returned err. It is not inlined, nor are the other
+// rare parts, to keep the stack frames of the common path small; see Hook.Process.
+//
+//go:noinline
+func (c *pipeCall) goOn(err error) error {
+	if !c.assess(c.body, nil) {
 		return reveal(err)
 	}
 	p := progress{tries: 1}
@@ -143,6 +154,21 @@ func (c *pipeCall) run() error {
 // once sends cmds, whose part without MULTI and EXEC is body, and leaves each command's error in
 // the command.
 func (c *pipeCall) once(cmds, body []redis.Cmder) error {
+	h := c.h
+	if h.policy.PerAttempt > 0 || !h.breaker.clean() || h.fanout.Load() {
+		return c.watched(cmds, body)
+	}
+	c.cut = h.cutSoFar()
+	if err := c.send(c.ctx, cmds, body); err != nil || !h.breaker.clean() {
+		return c.report(body, err, nil)
+	}
+	return nil
+}
+
+// watched is once with a limit of its own, or where the breaker may refuse, or for several nodes.
+//
+//go:noinline
+func (c *pipeCall) watched(cmds, body []redis.Cmder) error {
 	end, err := c.h.admit()
 	if err != nil {
 		return command.SetErrs(body, err)
@@ -161,21 +187,17 @@ func (c *pipeCall) once(cmds, body []redis.Cmder) error {
 		c.reach = &reach{}
 		ctx = context.WithValue(ctx, reachKey{}, c.reach)
 	}
-	if !c.tx && !c.h.fanout.Load() {
-		_ = command.SetErrs(body, errUnanswered)
-		if err = marked(ctx, body, cmds, c.next); c.h.fanout.Load() {
-			err = unmark(body, err) // the client's first nodes were created meanwhile; their hooks have settled it
-		} else if err == nil {
-			c.fine = answered(body)
-		} else {
-			err = settle(body, err, c.h.judge(c.ctx, err, c.cut).outcome)
-		}
-	} else {
-		err = c.next(ctx, cmds)
-	}
+	err = c.send(ctx, cmds, body)
 	if end == nil && c.h.breaker.clean() && err == nil {
 		return nil
 	}
+	return c.report(body, err, end)
+}
+
+// report tells the breaker how an attempt ended that returned err.
+//
+//go:noinline
+func (c *pipeCall) report(body []redis.Cmder, err error, end func(failure)) error {
 	f := worst(c.ctx, body)
 	if end != nil {
 		end(f)
@@ -187,6 +209,28 @@ func (c *pipeCall) once(cmds, body []redis.Cmder) error {
 		return command.SetErrs(body, open)
 	}
 	return err
+}
+
+// send makes the attempt.
+func (c *pipeCall) send(ctx context.Context, cmds, body []redis.Cmder) error {
+	if c.tx || c.h.fanout.Load() {
+		return c.next(ctx, cmds)
+	}
+	_ = command.SetErrs(body, errUnanswered)
+	err := marked(ctx, body, cmds, c.next)
+	if err == nil && !c.h.fanout.Load() {
+		c.fine = answered(body)
+		return nil
+	}
+	return c.sendFailed(err, body)
+}
+
+//go:noinline
+func (c *pipeCall) sendFailed(err error, body []redis.Cmder) error {
+	if c.h.fanout.Load() {
+		return unmark(body, err) // the client's first nodes were created meanwhile; their hooks have settled it
+	}
+	return settle(body, err, c.h.judge(c.ctx, err, c.cut).outcome)
 }
 
 // worst returns the failure to report to the breaker: a connection failure if there is one.

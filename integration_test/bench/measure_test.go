@@ -72,12 +72,22 @@ func loops(t *testing.T, n int, of func(g int) func() error) subject {
 			wg    sync.WaitGroup
 			fault atomic.Pointer[error]
 			gate  = make(chan struct{})
+			ready sync.WaitGroup
+			warm  = make(chan struct{})
 			m     runtime.MemStats
 		)
 		for g := range n {
 			op := of(g)
+			ready.Add(1)
 			wg.Go(func() {
+				<-warm
+				err := op() // gives the goroutine a stack of the size that it needs, as most in a server have
+				ready.Done()
 				<-gate
+				if err != nil {
+					fault.Store(&err)
+					return
+				}
 				ops := int64(0)
 				for !stop.Load() {
 					if err := op(); err != nil {
@@ -89,7 +99,9 @@ func loops(t *testing.T, n int, of func(g int) func() error) subject {
 				total.Add(ops)
 			})
 		}
-		runtime.GC()
+		runtime.GC() // it also makes stacks smaller
+		close(warm)
+		ready.Wait()
 		runtime.ReadMemStats(&m)
 		allocs := m.Mallocs
 		timer := time.AfterFunc(d, func() { stop.Store(true) })

@@ -239,46 +239,58 @@ func (c *Conn) Read(b []byte) (int, error) {
 	}
 	n, err := c.Conn.Read(b)
 	if n > 0 {
-		c.in.Add(uint64(n))
-		c.tail = b[n-1]
-		fl := c.flags.Load()
-		if fl&fRead == 0 {
-			c.set(fRead)
-			if c.pool.CompareAndSwap(0, uint32(c.node.poolOf(c.addr, len(b)))) && c.sentinel() {
-				c.seat() // those do not count
-			}
-			if fl&fReady == 0 {
-				c.refuses(b[:n])
-			}
-		}
-		if fl&(fAwaiting|fWaking) != 0 {
-			c.heard.Store(c.node.t.now())
-			if c.node.Health() == hooks.Degraded {
-				c.node.SetAnswering()
-			}
-			c.flags.And(^(fAwaiting | fWaking))
-		}
-		if fl&fPushSeen == 0 && startsPush(b[:n]) {
-			c.set(fPushSeen)
-			c.node.pushes.Add(1)
-			fl |= fPushSeen
-		}
-		if fl&fPushSeen != 0 && bytes.Contains(b[:n], moving) {
-			c.node.movingAt.Store(c.node.t.now())
-		}
-		// A single reply says so at its start: what is large, and all after its first
-		// read, need not be searched.
-		if fl&fReady != 0 && (b[0] == '-' || b[0] == '>' || fl&(fMany|fPushSeen) != 0) && saysReadOnly(b[:n]) && !c.sentinel() {
-			c.Evict(hooks.ReasonReadOnly)
-		}
+		c.received(b[:n], len(b))
 	}
 	if err != nil {
-		if err == io.EOF && c.tail != '\n' && c.has(fRead) && !c.has(fAwaiting) {
-			err = io.ErrUnexpectedEOF // go-redis finds that out only from a bare EOF
-		}
-		err = c.fail(OpRead, err)
+		err = c.readFailed(err)
 	}
 	return n, err
+}
+
+// received looks at what has been read; room is the size of the buffer that it was read into. It is
+// not inlined, to keep the stack frame of Read small; see Hook.Process of package retry.
+//
+//go:noinline
+func (c *Conn) received(b []byte, room int) {
+	c.in.Add(uint64(len(b)))
+	c.tail = b[len(b)-1]
+	fl := c.flags.Load()
+	if fl&fRead == 0 {
+		c.set(fRead)
+		if c.pool.CompareAndSwap(0, uint32(c.node.poolOf(c.addr, room))) && c.sentinel() {
+			c.seat() // those do not count
+		}
+		if fl&fReady == 0 {
+			c.refuses(b)
+		}
+	}
+	if fl&(fAwaiting|fWaking) != 0 {
+		c.heard.Store(c.node.t.now())
+		if c.node.Health() == hooks.Degraded {
+			c.node.SetAnswering()
+		}
+		c.flags.And(^(fAwaiting | fWaking))
+	}
+	if fl&fPushSeen == 0 && startsPush(b) {
+		c.set(fPushSeen)
+		c.node.pushes.Add(1)
+		fl |= fPushSeen
+	}
+	if fl&fPushSeen != 0 && bytes.Contains(b, moving) {
+		c.node.movingAt.Store(c.node.t.now())
+	}
+	// A single reply says so at its start: what is large, and all after its first
+	// read, need not be searched.
+	if fl&fReady != 0 && (b[0] == '-' || b[0] == '>' || fl&(fMany|fPushSeen) != 0) && saysReadOnly(b) && !c.sentinel() {
+		c.Evict(hooks.ReasonReadOnly)
+	}
+}
+
+func (c *Conn) readFailed(err error) error {
+	if err == io.EOF && c.tail != '\n' && c.has(fRead) && !c.has(fAwaiting) {
+		err = io.ErrUnexpectedEOF // go-redis finds that out only from a bare EOF
+	}
+	return c.fail(OpRead, err)
 }
 
 func (c *Conn) beforeRead(b []byte) (int, error) {

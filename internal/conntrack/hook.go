@@ -162,52 +162,85 @@ func (s *scope) run(ctx context.Context, cmd redis.Cmder, watch bool) error {
 	if s.holder != nil {
 		return onLease(ctx, h, s.holder, cmd, s.next)
 	}
-	client := s.in.commands.areOf(s.in, s.chain)
-	work := client || !command.IsHandshake(cmd) // not the handshake of a connection for another command
-	var start int64
-	if h.Took != nil && work {
-		start = n.t.now()
-		defer func() { h.Took(cmd, time.Duration(n.t.now()-start)) }()
+	r := running{n: n, cmd: cmd, client: s.in.commands.areOf(s.in, s.chain)}
+	r.work = r.client || !command.IsHandshake(cmd) // not the handshake of a connection for another command
+	if r.timed = h.Took != nil && r.work; r.timed {
+		r.start = n.t.now()
 	}
-	if work && !s.watching {
+	if r.counted = r.work && !s.watching; r.counted {
 		n.main.enter()
-		defer n.main.leave()
 	}
-	if work && h.Closed != nil && h.Closed() {
+	defer r.end(h)
+	if r.work && h.Closed != nil && h.Closed() {
 		return redis.ErrClosed
 	}
-	if client {
+	if r.client {
 		if err := n.t.refusing.Load(); err != nil {
 			return *err
 		}
 	}
 	var err error
 	next := s.next
-	if !client && !s.touched.Load() {
+	if !r.client && !s.touched.Load() {
 		next = s.touch
 	}
 	switch {
-	case client && h.Client != nil:
+	case r.client && h.Client != nil:
 		err = h.Client(ctx, cmd, next)
-	case h.Process != nil && !(work && watch):
+	case h.Process != nil && !(r.work && watch):
 		err = h.Process(ctx, cmd, next)
 	default:
 		err = next(ctx, cmd)
 	}
 	if err != nil {
-		if work {
-			n.health.fail(h, err)
-		}
-		err = h.fail(ctx, err, n.since(start))
-		if h.Inner && work && !client && cmd.Name() != "watch" {
-			err = Reveal(err) // the next to see it is the caller; a cluster repeats only the WATCH
-		}
-		return err
+		return r.failed(ctx, h, err)
 	}
-	if !n.tookWrites.Load() && command.Writes(cmd) {
-		n.tookWrites.Store(true)
+	if !n.tookWrites.Load() {
+		n.sawWrite(cmd)
 	}
 	return nil
+}
+
+// running is a command that is being run.
+type running struct {
+	n       *Node
+	cmd     redis.Cmder
+	start   int64
+	client  bool // of the client itself, not of a Conn
+	work    bool // not the handshake of a connection for another command
+	timed   bool // since start
+	counted bool // in the demand
+}
+
+func (r *running) end(h *Hook) {
+	if r.counted {
+		r.n.main.leave()
+	}
+	if r.timed {
+		h.Took(r.cmd, time.Duration(r.n.t.now()-r.start))
+	}
+}
+
+// failed turns the error of a command into the one for the caller. It is not inlined, to keep the
+// stack frame of run small; see Hook.Process of package retry.
+//
+//go:noinline
+func (r *running) failed(ctx context.Context, h *Hook, err error) error {
+	if r.work {
+		r.n.health.fail(h, err)
+	}
+	err = h.fail(ctx, err, r.n.since(r.start))
+	if h.Inner && r.work && !r.client && r.cmd.Name() != "watch" {
+		err = Reveal(err) // the next to see it is the caller; a cluster repeats only the WATCH
+	}
+	return err
+}
+
+//go:noinline
+func (n *Node) sawWrite(cmd redis.Cmder) {
+	if command.Writes(cmd) {
+		n.tookWrites.Store(true)
+	}
 }
 
 // touch sends the first command of a Conn. go-redis does not use a Conn again that got no

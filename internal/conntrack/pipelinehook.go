@@ -27,7 +27,6 @@ type pipeScope struct {
 	users  redis.ProcessPipelineHook // the hooks of users around run, nil for none
 	leases redis.ProcessPipelineHook // those around pipelines on leases
 	chain  uint64
-	inside bool // of hooks of users
 }
 
 func (s pipeScope) around(u *UserHooks) redis.ProcessPipelineHook {
@@ -40,7 +39,11 @@ func (s pipeScope) around(u *UserHooks) redis.ProcessPipelineHook {
 // inner is around for a client with hooks. It is a separate function because its scope is on the
 // heap.
 func (s pipeScope) inner(u *UserHooks) redis.ProcessPipelineHook {
-	s.inside = true
+	next := s.next
+	s.next = func(ctx context.Context, cmds []redis.Cmder) error {
+		attempted(ctx)
+		return next(ctx, cmds)
+	}
 	return u.Pipeline(func(ctx context.Context, cmds []redis.Cmder) error {
 		c := callOf(ctx)
 		if c == nil {
@@ -73,7 +76,7 @@ func (s pipeScope) process(ctx context.Context, cmds []redis.Cmder) error {
 
 // run does all the work around a pipeline, and calls the holder of the lease that it runs on, if
 // any.
-func (s pipeScope) run(ctx context.Context, cmds []redis.Cmder, holder Holder) error {
+func (s *pipeScope) run(ctx context.Context, cmds []redis.Cmder, holder Holder) error {
 	if holder == nil {
 		return s.send(ctx, cmds, false)
 	}
@@ -89,52 +92,73 @@ func (s pipeScope) run(ctx context.Context, cmds []redis.Cmder, holder Holder) e
 	return holder.End(ctx, w, err)
 }
 
-func (s pipeScope) send(ctx context.Context, cmds []redis.Cmder, onLease bool) error {
-	in, next := s.in, s.next
-	h, n := in.Hook, in.Node
+func (s *pipeScope) send(ctx context.Context, cmds []redis.Cmder, onLease bool) error {
+	h, n := s.in.Hook, s.in.Node
 	if h.Closed != nil && h.Closed() {
 		return command.SetErrs(cmds, redis.ErrClosed)
 	}
-	if s.inside {
-		next = func(ctx context.Context, cmds []redis.Cmder) error {
-			attempted(ctx)
-			return s.next(ctx, cmds)
-		}
-	}
-	var start int64
-	if h.Took != nil && len(cmds) > 0 && !command.IsHandshake(cmds[0]) {
-		first := cmds[0]
-		start = n.t.now()
-		defer func() { h.Took(first, time.Duration(n.t.now()-start)) }()
+	var r runningPipe
+	r.n, r.own = n, !onLease && s.in.pipelines.areOf(s.in, s.chain)
+	if r.timed = h.Took != nil && len(cmds) > 0 && !command.IsHandshake(cmds[0]); r.timed {
+		r.first, r.start = cmds[0], n.t.now()
 	}
 	own := no
-	if !onLease && in.pipelines.areOf(in, s.chain) {
+	if r.own {
 		own = yes
 		n.pipeline.enter()
-		defer n.pipeline.leave()
+	} else { // it has its connection, of the main pool, whose demand is counted already
+		n.pinned.Add(1)
+	}
+	defer r.end(h)
+	if r.own {
 		if err := n.t.refusing.Load(); err != nil {
 			return command.SetErrs(cmds, *err)
 		}
-	} else { // it has its connection, of the main pool, whose demand is counted already
-		n.pinned.Add(1)
-		defer n.pinned.Add(-1)
 	}
 	var err error
 	if h.Pipeline != nil {
-		err = h.Pipeline(ctx, cmds, next, own)
+		err = h.Pipeline(ctx, cmds, s.next, own)
 	} else {
-		err = next(ctx, cmds)
+		err = s.next(ctx, cmds)
 	}
 	if !n.tookWrites.Load() && tookWrite(cmds) {
 		n.tookWrites.Store(true)
 	}
-	if err == nil {
-		return nil
+	if err != nil {
+		return r.failed(ctx, h, cmds, err)
 	}
+	return nil
+}
+
+// runningPipe is a pipeline that is being run.
+type runningPipe struct {
+	n     *Node
+	first redis.Cmder
+	start int64
+	timed bool // since start
+	own   bool // of the client itself, not of a Conn or a lease
+}
+
+func (r *runningPipe) end(h *Hook) {
+	if r.own {
+		r.n.pipeline.leave()
+	} else {
+		r.n.pinned.Add(-1)
+	}
+	if r.timed {
+		h.Took(r.first, time.Duration(r.n.t.now()-r.start))
+	}
+}
+
+// failed turns the errors of a pipeline into those for the caller. It is not inlined, to keep the
+// stack frame of send small; see Hook.Process of package retry.
+//
+//go:noinline
+func (r *runningPipe) failed(ctx context.Context, h *Hook, cmds []redis.Cmder, err error) error {
 	if len(cmds) > 0 && !command.IsHandshake(cmds[0]) {
-		n.health.fail(h, err)
+		r.n.health.fail(h, err)
 	}
-	after := n.since(start)
+	after := r.n.since(r.start)
 	failed, seen := h.fail(ctx, err, after), err
 	if h.Inner && failed != err && noErrors(cmds) { // a cluster would give them, and its caller, the bare one
 		return command.SetErrs(cmds, failed)
