@@ -59,49 +59,74 @@ func (s *scanner) feed(b []byte) {
 	}
 }
 
-// whole skips the command at the start of b, and returns its length, if b holds all of it and it
-// leaves no state behind, as nearly all commands do. It returns 0 if the command must be parsed
-// byte by byte.
-func (s *scanner) whole(b []byte) int {
-	if b[0] != '*' {
-		return 0
-	}
-	args, at := shortHeader(b)
-	if at == 0 {
-		args, at = parseHeader(b)
-	}
-	if args == 0 || at <= 0 {
-		return 0
-	}
+// whole skips the commands at the start of b, and returns their length, as far as b holds all of
+// them and they leave no state behind, as nearly all commands do. It returns 0 if the first must be
+// parsed byte by byte.
+func (s *scanner) whole(b []byte) (done int) {
 	var last, more uint64
-	for i := range args {
-		if at >= len(b) || b[at] != '$' {
-			return 0
+	// The first bytes of the command before, up to its first argument: most commands of a pipeline
+	// begin like the one before them.
+	var head [2]uint64
+	var mask [2]uint64
+	headArgs, headLen := 0, 0
+
+	for len(b)-done >= 16 && b[done] == '*' {
+		at, args, i := done, headArgs, 1
+		if headLen > 0 && le64(b[at:])&mask[0] == head[0] && le64(b[at+8:])&mask[1] == head[1] {
+			at += headLen
+		} else {
+			var size int
+			if args, size = shortHeader(b[at:]); size == 0 {
+				args, size = parseHeader(b[at:])
+			}
+			if args == 0 || size <= 0 {
+				break
+			}
+			i = 0
+			at += size
 		}
-		n, size := shortHeader(b[at:])
-		if size == 0 {
-			if n, size = parseHeader(b[at:]); size <= 0 {
-				return 0
+		for ; i < args; i++ {
+			if at >= len(b) || b[at] != '$' {
+				break
+			}
+			n, size := shortHeader(b[at:])
+			if size == 0 {
+				if n, size = parseHeader(b[at:]); size <= 0 {
+					break
+				}
+			}
+			at += size
+			if i == 0 {
+				if at+16 > len(b) {
+					break
+				}
+				name, rest := le64(b[at:])&firstBytes(n), le64(b[at+8:])&firstBytes(n-8)
+				if isStateful(name) {
+					break
+				}
+				last, more = name, rest
+				headArgs, headLen = args, at+n+2-done
+				if headLen > 16 {
+					headLen = 0
+				}
+				mask[0], mask[1] = firstBytes(headLen), firstBytes(headLen-8)
+				head[0], head[1] = le64(b[done:])&mask[0], le64(b[done+8:])&mask[1]
+			}
+			if at += n + 2; at > len(b) {
+				break
 			}
 		}
-		at += size
-		if i == 0 {
-			if at+16 > len(b) {
-				return 0
-			}
-			last, more = le64(b[at:])&firstBytes(n), le64(b[at+8:])&firstBytes(n-8)
-			if isStateful(last) {
-				return 0
-			}
+		if i < args || at > len(b) {
+			break
 		}
-		if at += n + 2; at > len(b) {
-			return 0
-		}
+		done = at
+		s.begun++
+		s.last, s.more = last, more
 	}
-	s.begun++
-	s.state &^= command.ForNext
-	s.last, s.more = last, more
-	return at
+	if done > 0 {
+		s.state &^= command.ForNext
+	}
+	return done
 }
 
 // shortHeader is parseHeader for numbers of one or two digits, as most are; size is 0 for others.
