@@ -2,7 +2,7 @@ package managed
 
 import "github.com/redis/go-redis/v9"
 
-// PoolStats is redis.Client's, without the connections that go-redis counts for MinIdleConns
+// PoolStats is redis.Client's, without the connections that go-redis counts
 // although their dial has failed. Safe for concurrent use.
 func (c *Client) PoolStats() *redis.PoolStats {
 	ps := c.Client.PoolStats()

@@ -44,11 +44,18 @@ func (n *Node) PoolStats() *redis.PoolStats {
 }
 
 // WithoutFailedDials takes the connections whose dial has failed out of go-redis's numbers: only
-// those that wait in the pool exist for longer than a moment.
+// those that wait in a pool exist for longer than a moment. Which pool each is in is not known; what
+// the main pool cannot hold is in the pipeline pool.
 func (n *Node) WithoutFailedDials(ps *redis.PoolStats) {
-	failed := min(uint32(max(n.failedDials.Load(), 0)), ps.IdleConns, ps.TotalConns)
-	ps.IdleConns -= failed
-	ps.TotalConns -= failed
+	failed := uint32(max(n.failedDials.Load(), 0))
+	inMain := min(failed, ps.IdleConns, ps.TotalConns)
+	ps.IdleConns -= inMain
+	ps.TotalConns -= inMain
+	if p := ps.PipelineStats; p != nil {
+		inPipeline := min(failed-inMain, p.IdleConns, p.TotalConns)
+		p.IdleConns -= inPipeline
+		p.TotalConns -= inPipeline
+	}
 }
 
 // asDial makes the error of a dial that failed outside of our Dialer: because of a Sentinel that
