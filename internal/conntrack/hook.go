@@ -112,7 +112,7 @@ func (s *scope) around(u *UserHooks) {
 	inside := func(ctx context.Context, cmd redis.Cmder) error {
 		c := callOf(ctx)
 		if c == nil {
-			return errLostContext
+			return ErrLostContext
 		}
 		err := s.run(ctx, cmd, c.watch)
 		if err != nil {
@@ -256,9 +256,9 @@ func (s *scope) touch(ctx context.Context, cmd redis.Cmder) error {
 	return s.next(ctx, cmd)
 }
 
-// errLostContext is for a user's hook that goes on with a ctx that is not derived from the one it
+// ErrLostContext is for a user's hook that goes on with a ctx that is not derived from the one it
 // got: that ctx carries what the call needs.
-var errLostContext = errors.New("lifeguard: a hook went on with another ctx: derive it from the one that the hook was given")
+var ErrLostContext = errors.New("lifeguard: a hook went on with another ctx: derive it from the one that the hook was given")
 
 func tookWrite(cmds []redis.Cmder) bool {
 	for _, cmd := range cmds {

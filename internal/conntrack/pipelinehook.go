@@ -47,7 +47,7 @@ func (s pipeScope) inner(u *UserHooks) redis.ProcessPipelineHook {
 	return u.Pipeline(func(ctx context.Context, cmds []redis.Cmder) error {
 		c := callOf(ctx)
 		if c == nil {
-			return errLostContext
+			return ErrLostContext
 		}
 		return s.run(ctx, cmds, c.holder)
 	})

@@ -2,14 +2,12 @@ package standin
 
 import (
 	"context"
-	"errors"
 	"sync"
 
 	"github.com/redis/go-redis/v9"
-)
 
-// errLostContext is for a hook that went on with a ctx that is not derived from the one it got.
-var errLostContext = errors.New("lifeguard/managed: a hook of a node's client went on with another ctx: derive it from the one that the hook was given")
+	"github.com/lifeguard-redis/lifeguard/internal/conntrack"
+)
 
 // ForNode makes a stand-in of a client that a user has made and may have added hooks to, for a
 // client that shares its pools. Commands that the user sends on c itself are sent. Hooks that are
@@ -44,7 +42,7 @@ func (d nodeDeparture) ProcessHook(own redis.ProcessHook) redis.ProcessHook {
 			return lead(ctx, cmd)
 		}
 		if _, ours := d.calls.underWay.Load(cmd); ours {
-			return errLostContext
+			return conntrack.ErrLostContext
 		}
 		return own(ctx, cmd)
 	}
@@ -58,7 +56,7 @@ func (d nodeDeparture) ProcessPipelineHook(own redis.ProcessPipelineHook) redis.
 		}
 		for _, cmd := range cmds {
 			if _, ours := d.calls.underWay.Load(cmd); ours {
-				return errLostContext
+				return conntrack.ErrLostContext
 			}
 		}
 		return own(ctx, cmds)

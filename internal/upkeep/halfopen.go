@@ -56,7 +56,7 @@ func (k *Keeper) failed(f conntrack.Failure) {
 	if !f.Timeout {
 		n.learnAgain.Store(true)
 	}
-	if k.cfg.Detection.Off {
+	if k.detection.Off {
 		return
 	}
 	now := int64(k.tracker.Elapsed())
@@ -88,7 +88,7 @@ func (u *detection) asks(now time.Duration) bool { return u.holds(now) || u.time
 
 // overdue records a connection whose reply is overdue.
 func (l *survey) overdue(c *conntrack.Conn, v conntrack.View) {
-	p := l.n.k.cfg.Detection
+	p := l.n.k.detection
 	switch due := v.LastUsed + p.After/2; {
 	case p.Off || p.After < 0:
 	case v.Writing:
@@ -102,7 +102,7 @@ func (l *survey) overdue(c *conntrack.Conn, v conntrack.View) {
 
 // look acts on what has failed since the last check.
 func (u *detection) look(n *Node, l *survey) time.Duration {
-	p := n.k.cfg.Detection
+	p := n.k.detection
 	if p.Off {
 		return never
 	}

@@ -24,7 +24,7 @@ const (
 // judge closes those connections with an overdue reply that the evidence proves to be dead. wanted
 // means that a probe may bring more evidence.
 func (u *detection) judge(n *Node, l *survey) (next time.Duration, wanted bool) {
-	after := n.k.cfg.Detection.After
+	after := n.k.detection.After
 	next = never
 	seen := u.unacked
 	u.unacked = nil

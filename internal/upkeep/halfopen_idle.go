@@ -42,7 +42,7 @@ func (u *detection) question(n *Node, fresh bool) {
 // one that received something last: if that one is dead, so are those that have received nothing
 // for longer.
 func (u *detection) candidate(n *Node, but map[*conntrack.Conn]bool) (last *conntrack.Conn) {
-	before := n.k.tracker.Elapsed() - n.k.cfg.Detection.Patience
+	before := n.k.tracker.Elapsed() - n.k.detection.Patience
 	var heard time.Duration
 	n.eachIdle(func(c *conntrack.Conn, v conntrack.View) {
 		if v.Heard <= before && v.Heard >= heard && v.LastUsed <= before && v.Pool != hooks.PoolUnknown && !but[c] {
@@ -68,7 +68,7 @@ func (n *Node) eachIdle(f func(*conntrack.Conn, conntrack.View)) {
 // slow or down, and nothing is closed.
 func (u *detection) compare(n *Node, c *conntrack.Conn) (dead bool) {
 	const longest = 30 * time.Second
-	tracker, patience := n.k.tracker, n.k.cfg.Detection.Patience
+	tracker, patience := n.k.tracker, n.k.detection.Patience
 	begin := tracker.Elapsed()
 	answer := make(chan struct{})
 	go func() {
@@ -134,7 +134,7 @@ func (n *Node) killAsked(from, to time.Duration) (heard time.Duration, killed bo
 // ask probes a fresh connection.
 func (u *detection) ask(n *Node) error {
 	const replies = 8 // of a handshake and a PING; more would be one that hangs
-	patience := n.k.cfg.Detection.Patience
+	patience := n.k.detection.Patience
 	ctx, cancel := context.WithTimeout(n.k.ctx, replies*patience)
 	defer cancel()
 	began := n.k.tracker.Elapsed()

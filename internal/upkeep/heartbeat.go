@@ -47,7 +47,7 @@ func (p *pings) answered(n *Node, met *conntrack.Conn, removed bool, err error, 
 				c.CancelValidate()
 				return true
 			})
-			n.k.cfg.Logger.Warn("lifeguard: connections are closed when they get a PING: no heartbeats for an hour; is there a proxy that does not know PING?",
+			n.k.log.Warn("lifeguard: connections are closed when they get a PING: no heartbeats for an hour; is there a proxy that does not know PING?",
 				"node", n.Tracked.Addr(), "err", err)
 		}
 	}

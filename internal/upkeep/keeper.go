@@ -22,9 +22,11 @@ type Config struct {
 
 // Keeper maintains the connections of one client, on all its nodes. It is safe for concurrent use.
 type Keeper struct {
-	cfg       Config
-	ctx       context.Context
+	ctx       context.Context // see Config for these five
 	tracker   *conntrack.Tracker
+	log       *slog.Logger
+	detection Detection
+	jitter    float64
 	maxIdle   atomic.Int64 // ns, 0: none
 	heartbeat atomic.Int64 // ns, 0: none, negative: automatic
 	asked     atomic.Int64 // when somebody last wanted the servers' client counts, on the tracker's clock
@@ -42,7 +44,8 @@ const never = time.Duration(1<<63 - 1)
 
 // New makes a Keeper without nodes.
 func New(cfg Config) *Keeper {
-	k := &Keeper{cfg: cfg, ctx: cfg.Context, tracker: cfg.Tracker, nodes: map[*conntrack.Node]*Node{}}
+	k := &Keeper{ctx: cfg.Context, tracker: cfg.Tracker, log: cfg.Logger, detection: cfg.Detection, jitter: cfg.Jitter,
+		nodes: map[*conntrack.Node]*Node{}}
 	k.tracker.OnDial(func(conn *conntrack.Conn) { k.used(conn.Node()) })
 	k.tracker.OnUse(k.used)
 	k.tracker.OnConnLimit(k.makeRoom)
@@ -114,7 +117,7 @@ func (k *Keeper) used(t *conntrack.Node) {
 
 // SetMaxAge sets the age at which connections are closed. 0 or negative: none.
 func (k *Keeper) SetMaxAge(d time.Duration) {
-	k.tracker.SetMaxAge(d, k.cfg.Jitter)
+	k.tracker.SetMaxAge(d, k.jitter)
 	k.Wake()
 }
 

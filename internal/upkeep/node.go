@@ -78,7 +78,7 @@ func (n *Node) soon() time.Duration {
 	part(n.k.tracker.MaxAge(), 10)
 	part(time.Duration(n.k.heartbeat.Load()), 4)
 	part(time.Duration(n.k.maxIdle.Load()), 20)
-	part(n.k.cfg.Detection.After, 2)
+	part(n.k.detection.After, 2)
 	return d
 }
 

@@ -26,7 +26,7 @@ func (n *Node) unanswered() {
 	// A load of the slot map must not wait for this node while others could answer, neither for
 	// its reply nor for the handshake before it.
 	n.Tracked.SetAnswered(false)
-	n.killAwaiting(n.k.cfg.Detection.After, errNoAnswer, func(c *conntrack.Conn) bool { return !c.View().Ready || c.LastCommand() == "cluster" })
+	n.killAwaiting(n.k.detection.After, errNoAnswer, func(c *conntrack.Conn) bool { return !c.View().Ready || c.LastCommand() == "cluster" })
 	n.Unanswered()
 }
 
@@ -59,7 +59,7 @@ var (
 // another server must be resolved again. Once a second at most; the connection that got this reply
 // is closed in any case.
 func (n *Node) ReadOnly() {
-	if n.k.cfg.Detection.Off || !n.Tracked.TookWrites() {
+	if n.k.detection.Off || !n.Tracked.TookWrites() {
 		return
 	}
 	now := n.k.tracker.Elapsed()
