@@ -243,7 +243,7 @@ func TestTheKernelTellsOfACutLink(t *testing.T) {
 
 // A link that is down for a moment costs nothing but that moment: as long as nobody
 // new gets through, it is not the connection that is dead.
-func TestALinkThatIsAwayForAMomentCostsNoConnection(t *testing.T) {
+func TestALinkThatIsDownForAMomentCostsNoConnection(t *testing.T) {
 	t.Parallel()
 	w := newWire(t)
 	c := guarded(t, w.options())

@@ -29,7 +29,7 @@ const seedTime = 20 * time.Second // of the default number of seeds
 // unknown outcome, and nothing of any other. For thousands of seeds:
 //
 //	go test -run TheStateOfTheServer -timeout 1h -seeds 5000
-func TestTheStateOfTheServerIsWhatCallersOfAManagedClientWereTold(t *testing.T) {
+func TestTheStateOfTheServerMatchesTheRepliesOfAManagedClient(t *testing.T) {
 	s := redistest.Start(t)
 	first, n := rand.Uint64()>>1, *seeds
 	if *seed != 0 {

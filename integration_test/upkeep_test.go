@@ -60,7 +60,7 @@ func mixed(c *managed.Client) func(ctx context.Context, i int) error {
 
 // The server closes connections that are idle for 2 s. With nobody calling for 20 s the pool
 // is as good as new; on RESP3, TLS, and with the client-side cache.
-func TestAPoolThatWasSilentForTwentySecondsAnswersABurstOfFifty(t *testing.T) {
+func TestAPoolThatWasIdleForTwentySecondsAnswersABurstOfFifty(t *testing.T) {
 	for _, kind := range []string{"plain", "TLS", "cache"} {
 		t.Run(kind, func(t *testing.T) {
 			t.Parallel()

@@ -346,7 +346,7 @@ func TestAcquireTimeoutBoundsTheWaitOnly(t *testing.T) {
 	full(t, c, 1)
 }
 
-func TestAcquireWithACtxThatHasEndedTakesNothing(t *testing.T) {
+func TestAcquireWithACtxThatIsDoneTakesNothing(t *testing.T) {
 	s := redistest.Start(t)
 	c := client(t, sized(s, 1, time.Second))
 	ctx, cancel := context.WithCancel(t.Context())
@@ -408,7 +408,7 @@ func TestASelfDeadlockIsFoundAtOnce(t *testing.T) {
 	full(t, c, 2)
 }
 
-func TestMaintenanceNeverMakesThePoolLookFull(t *testing.T) {
+func TestMaintenanceNeverMakesThePoolLookExhausted(t *testing.T) {
 	s := redistest.Start(t)
 	// A heartbeat this quick visits the idle connections all the time.
 	c := client(t, sized(s, 2, soon), managed.WithHeartbeat(time.Millisecond))

@@ -367,7 +367,7 @@ func TestWhatWasNotSentWhenItsCtxEndsNeverIs(t *testing.T) {
 	}
 }
 
-func TestWhileABatchStallsOthersGoTheirOwnWay(t *testing.T) {
+func TestWhileABatchStallsOthersAreSentDirectly(t *testing.T) {
 	a, c, _, p := held(t)
 	p.StallExisting() // a black hole for the batch that uses it
 	ctx, cancel := context.WithCancel(t.Context())
@@ -705,7 +705,7 @@ func TestDelayAndSizeOfBatchesAreKept(t *testing.T) {
 	require.LessOrEqual(t, w.batches.Load(), int64(1+12))
 }
 
-func TestAServerFarAwayIsBatchedOnlyWhenConnectionsRunShort(t *testing.T) {
+func TestADistantServerIsBatchedOnlyWhenConnectionsRunShort(t *testing.T) {
 	s := redistest.Start(t)
 	p := redistest.NewProxy(t, s.Addr())
 	p.OnReply(func(int, []byte) redistest.Action { time.Sleep(2 * time.Millisecond); return redistest.Forward })
@@ -726,7 +726,7 @@ func TestAServerFarAwayIsBatchedOnlyWhenConnectionsRunShort(t *testing.T) {
 	require.EqualValues(t, 32, batch.ProbeOf(a).Threshold())
 }
 
-func TestCallsToAServerFarAwayDoNotWaitForTheBatchesOfOthers(t *testing.T) {
+func TestCallsToADistantServerDoNotWaitForTheBatchesOfOthers(t *testing.T) {
 	a, c, s, p := held(t)
 	batch.ProbeOf(a).NeverStalled()
 	batch.ProbeOf(a).FarAway()

@@ -113,7 +113,7 @@ func TestACommandOfATransactionOnANodeHasTheErrorOfABareOne(t *testing.T) {
 	})
 }
 
-func TestAConnOfANodeSaysThatThePoolIsFull(t *testing.T) {
+func TestAConnOfANodeSaysThatThePoolIsExhausted(t *testing.T) {
 	t.Parallel()
 	aloneOn(t, func(t *testing.T, _ *redistest.Proxy, c watcher, node *redis.Client, _ watcher, key string) {
 		require.NoError(t, c.Watch(t.Context(), func(*redis.Tx) error {

@@ -86,7 +86,7 @@ func TestTheEndOfACtxInterruptsTheCommandInFlight(t *testing.T) {
 	}
 }
 
-func TestNothingIsSentAfterACtxHasEnded(t *testing.T) {
+func TestNothingIsSentAfterACtxIsDone(t *testing.T) {
 	s := redistest.Start(t)
 	c := client(t, sized(s, 1, time.Second))
 	ended, cancel := context.WithCancel(t.Context())

@@ -190,7 +190,7 @@ func TestEachCallEndsWithItsCtxButThoseThatWaitForAReplyAsInGoRedis(t *testing.T
 	}
 }
 
-func TestASubscriptionWhoseCtxHasEndedBeginsWhenItIsUsed(t *testing.T) {
+func TestASubscriptionWhoseCtxIsDoneBeginsWhenItIsUsed(t *testing.T) {
 	t.Parallel()
 	s := redistest.Start(t)
 	p := redistest.NewProxy(t, s.Addr())

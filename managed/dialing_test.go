@@ -15,7 +15,7 @@ import (
 )
 
 // Redis does not answer the first record of TLS, and waits for the end of a line.
-func TestACallerThatGivesUpDuringADialIsToldWhichServerItWaitedFor(t *testing.T) {
+func TestTheErrorOfACallerThatGivesUpDuringADialNamesTheServer(t *testing.T) {
 	opt := redistest.Start(t).Options()
 	opt.TLSConfig = redistest.StartTLS(t).Options().TLSConfig
 	c := client(t, opt)

@@ -82,7 +82,7 @@ func TestAnExhaustedPoolExplainsItself(t *testing.T) {
 	require.NotContains(t, text, "\n")
 }
 
-func TestPlainCommandsAreToldToo(t *testing.T) {
+func TestPlainCommandsGetTheSameError(t *testing.T) {
 	s := redistest.Start(t)
 	c := busyPool(t, s)
 	ctx := t.Context()

@@ -19,7 +19,7 @@ import (
 )
 
 // While a server is unreachable, one attempt at a time is made, whoever waits.
-func TestWhileAServerIsAwayOneAttemptAtATimeIsMade(t *testing.T) {
+func TestWhileAServerIsUnreachableOneAttemptAtATimeIsMade(t *testing.T) {
 	t.Parallel()
 	var mu sync.Mutex
 	var now, most int
@@ -153,7 +153,7 @@ func TestMoreFailedDialsThanPoolSizeLeaveNoTail(t *testing.T) {
 }
 
 // A caller waits no longer than its own ctx, and holds no slot of the pool.
-func TestCallersOfAServerThatIsAwayWaitWithinTheirOwnTime(t *testing.T) {
+func TestCallersOfAnUnreachableServerWaitWithinTheirOwnTime(t *testing.T) {
 	t.Parallel()
 	s := redistest.Start(t)
 	d := newDoor(t, s.Addr())
@@ -183,7 +183,7 @@ func TestCallersOfAServerThatIsAwayWaitWithinTheirOwnTime(t *testing.T) {
 	require.Eventually(t, func() bool { return c.Ping(deadline(t, 50*time.Millisecond)).Err() == nil }, 10*time.Second, time.Millisecond, "and serves everybody")
 }
 
-func TestWhileTheServerTakesNobodyNewNoWorkingConnectionIsEnded(t *testing.T) {
+func TestWhileTheServerRefusesConnectionsNoWorkingOneIsClosed(t *testing.T) {
 	for _, why := range []string{"maxclients", "the listener is gone", "connections are cut at once", "the password has changed"} {
 		t.Run(why, func(t *testing.T) {
 			t.Parallel()
@@ -273,7 +273,7 @@ func TestWhileTheServerTakesNobodyNewNoWorkingConnectionIsEnded(t *testing.T) {
 	}
 }
 
-func TestASurplusIsKeptWhileTheServerTakesNobodyNewAndThenEnds(t *testing.T) {
+func TestExcessIdleConnectionsAreKeptWhileTheServerRefusesNewOnesAndThenClosed(t *testing.T) {
 	t.Parallel()
 	s := redistest.Start(t)
 	d := newDoor(t, s.Addr())

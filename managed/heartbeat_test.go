@@ -27,7 +27,7 @@ func ids(c *managed.Client) map[uint64]bool {
 }
 
 // A server with a timeout of 1 s gives an automatic heartbeat of 750 ms.
-func TestTheHeartbeatKeepsASilentPoolAlive(t *testing.T) {
+func TestTheHeartbeatKeepsAnIdlePoolAlive(t *testing.T) {
 	for _, kind := range []string{"RESP2", "RESP3", "TLS", "cache", "cache over TLS", "pipelines"} {
 		t.Run(kind, func(t *testing.T) {
 			t.Parallel()

@@ -265,7 +265,7 @@ func TestABlockingPoolIsANodeOfItsOwn(t *testing.T) {
 	wg.Wait()
 }
 
-func TestAShardThatLeavesTakesNoCountersAway(t *testing.T) {
+func TestAShardThatIsRemovedKeepsItsCounters(t *testing.T) {
 	a, b := redistest.Start(t), redistest.Start(t)
 	ctx := context.Background()
 	r := managed.NewRing(&redis.RingOptions{Addrs: map[string]string{"a": a.Addr(), "b": b.Addr()}}, managed.WithLogger(quiet))

@@ -174,7 +174,7 @@ func TestALeaseKeepsItsConnectionUntilItIsReleasedAndThenItMoves(t *testing.T) {
 	booksAreRight(t, m, c.Client, c, e)
 }
 
-func TestIdleConnectionsMoveWhenSomebodyLooksAtThem(t *testing.T) {
+func TestIdleConnectionsMoveAtTheirNextCheckout(t *testing.T) {
 	m := startMaintained(t, redistest.Start(t))
 	e := new(events)
 	c := client(t, m.options(), e.option())

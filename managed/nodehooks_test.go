@@ -184,7 +184,7 @@ func TestAHookThatNewClientAddsMaySendCommandsItself(t *testing.T) {
 	}, &nodeHook{before: send})
 }
 
-func TestAHookOfANodeThatLosesTheCtxIsToldSo(t *testing.T) {
+func TestAHookOfANodeThatLosesTheCtxGetsAnErrorThatSaysSo(t *testing.T) {
 	lose := func(ctx context.Context) context.Context { return context.Background() }
 	hooked(t, func(t *testing.T, c leasing, _ redis.UniversalClient, _, _ *nodeHook, s *redis.Client) {
 		ctx := t.Context()

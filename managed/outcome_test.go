@@ -328,7 +328,7 @@ func TestTheNameInAnUnknownOutcomeIsNeverAnArgument(t *testing.T) {
 	}
 }
 
-func TestACommandOnALeaseWhoseCtxHasEndedWasNotSent(t *testing.T) {
+func TestACommandOnALeaseWhoseCtxIsDoneWasNotSent(t *testing.T) {
 	s := redistest.Start(t)
 	c := client(t, s.Options())
 	ctx, cancel := context.WithCancel(t.Context())

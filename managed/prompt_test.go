@@ -115,7 +115,7 @@ func TestNoCallOutlivesItsCtxWhileTheMapOfTheClusterIsNotKnown(t *testing.T) {
 	}
 }
 
-func TestAcquireDoesNotOutliveItsCtxWhileTheServerIsSilent(t *testing.T) {
+func TestAcquireDoesNotOutliveItsCtxWhileTheServerIsUnresponsive(t *testing.T) {
 	t.Parallel()
 	s := redistest.Start(t)
 	for name, after := range map[string]time.Duration{"fresh": -1, "validated": 0, "all leases failed": -1} {

@@ -225,7 +225,7 @@ func TestAReadOnlySeenByATransactionAPipelineOrAScriptRetiresTheConnections(t *t
 	}
 }
 
-func TestALeaseThatIsSentAwayRenewsTheMap(t *testing.T) {
+func TestAMovedReplyOnALeaseRenewsTheMap(t *testing.T) {
 	cluster := redistest.StartCluster(t, "redis-server", 3, 1)
 	c := clusterClient(t, cluster.Options())
 	ctx := t.Context()

@@ -58,7 +58,7 @@ func TestARingKeepsAShardWhoseConnectionsBreak(t *testing.T) {
 }
 
 // One that is down is not waited for.
-func TestARingGivesUpAShardThatIsAway(t *testing.T) {
+func TestARingGivesUpAnUnreachableShard(t *testing.T) {
 	t.Parallel()
 	r, p := ringOfTwo(t)
 	require.Equal(t, 2, r.Len())

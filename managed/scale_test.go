@@ -30,7 +30,7 @@ func rejected(t testing.TB, s *redistest.Server) int {
 
 // While a server rejects all connections, one dial at a time probes whether it still does,
 // however many callers wait.
-func TestAFullServerSeesNoMoreRejectedDialsThanFromABareClient(t *testing.T) {
+func TestARefusingServerSeesNoMoreRejectedDialsThanFromABareClient(t *testing.T) {
 	t.Parallel()
 	count := func(connect func(*redis.Options) redis.UniversalClient) int {
 		s := redistest.Start(t, "--maxclients", "8")

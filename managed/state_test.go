@@ -160,7 +160,7 @@ func words(cmd string) (args []any) {
 	return args
 }
 
-func TestStateLeftOnALeaseDecidesItsReturn(t *testing.T) {
+func TestSessionStateOfALeaseDecidesItsReturn(t *testing.T) {
 	for name, s := range stateServers(t) {
 		for _, resp := range []int{2, 3} {
 			t.Run(fmt.Sprintf("%s, RESP%d", name, resp), func(t *testing.T) {
@@ -205,7 +205,7 @@ func TestStateLeftOnALeaseDecidesItsReturn(t *testing.T) {
 	}
 }
 
-func TestStateLeftByAPipelineOrATransactionCountsToo(t *testing.T) {
+func TestSessionStateOfAPipelineOrATransactionCountsToo(t *testing.T) {
 	s := redistest.Start(t)
 	c, pristine := stateClient(t, s, 3)
 	ctx := t.Context()

@@ -205,7 +205,7 @@ func TestWarmCountsWhatIsInUseAndNeverWaitsForIt(t *testing.T) {
 }
 
 // Maintenance asks the server some questions once it is there, on a connection of the pool.
-func TestEvictIdleEndsTheConnectionOfMaintenancesOwnQuestion(t *testing.T) {
+func TestEvictIdleClosesTheConnectionOfAProbe(t *testing.T) {
 	t.Parallel()
 	s := redistest.Start(t)
 	p := redistest.NewProxy(t, s.Addr())

@@ -68,7 +68,7 @@ func TestAHalfOpenConnectionIsReplacedByAcquire(t *testing.T) {
 	full(t, c, 2)
 }
 
-func TestAConnectionThatTheServerEndedIsReplacedByAcquire(t *testing.T) {
+func TestAConnectionThatTheServerClosedIsReplacedByAcquire(t *testing.T) {
 	for name, s := range map[string]*redistest.Server{"tcp": redistest.Start(t), "tls": redistest.StartTLS(t)} {
 		for _, after := range []time.Duration{-1, 0} {
 			t.Run(name+" "+after.String(), func(t *testing.T) {
@@ -91,7 +91,7 @@ func TestAConnectionThatTheServerEndedIsReplacedByAcquire(t *testing.T) {
 	}
 }
 
-func TestASilentServerDoesNotKeepAValidatingAcquireForEver(t *testing.T) {
+func TestAnUnresponsiveServerDoesNotBlockAValidatingAcquire(t *testing.T) {
 	s := redistest.Start(t)
 	c := client(t, sized(s, 1, time.Second), managed.WithValidateAfter(0))
 	conn, err := c.Acquire(t.Context())

@@ -62,7 +62,7 @@ func TestAWatchIsTriedAgainUntilItsFunctionIsEntered(t *testing.T) {
 	})
 }
 
-func TestAWatchWaitsForAServerThatIsAway(t *testing.T) {
+func TestAWatchWaitsForAnUnreachableServer(t *testing.T) {
 	t.Parallel()
 	s := redistest.Start(t)
 	d := newDoor(t, s.Addr())

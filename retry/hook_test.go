@@ -181,7 +181,7 @@ func TestMarksOnTheContextDecideForOneCall(t *testing.T) {
 	}
 }
 
-func TestAServerThatIsAwayIsWaitedForWithoutUsingAttempts(t *testing.T) {
+func TestAnUnreachableServerIsWaitedForWithoutUsingAttempts(t *testing.T) {
 	s := redistest.Start(t)
 	p := quick()
 	p.MaxAttempts = 2
@@ -230,7 +230,7 @@ func TestAWaitThatDoesNotFitIsNotBegun(t *testing.T) {
 	}
 }
 
-func TestTheDeadlineEndsTheWaitForAServerThatStaysAway(t *testing.T) {
+func TestTheDeadlineEndsTheWaitForAServerThatStaysUnreachable(t *testing.T) {
 	s := redistest.Start(t)
 	rdb, _ := attach(t, bare(s, s.Addr()), quick())
 	s.Kill()

@@ -12,7 +12,7 @@ import (
 	"github.com/lifeguard-redis/lifeguard/retry"
 )
 
-func TestALookAtTheSlotMapThatIsNotAnsweredIsNoCommandThatWasSent(t *testing.T) {
+func TestAQueryOfTheSlotMapThatIsNotAnsweredIsNoCommandThatWasSent(t *testing.T) {
 	s := redistest.Start(t, "--cluster-enabled", "yes")
 	p := redistest.NewProxy(t, s.Addr())
 	p.OnRequest(func(_ int, b []byte) redistest.Action {

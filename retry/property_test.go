@@ -56,7 +56,7 @@ func (l *ledger) note(id string, err error) {
 // state of the calls that reported success, plus some of those that reported an
 // unknown outcome, and nothing of the others. Every call leaves a mark of its
 // own, so that one that ran twice is seen.
-func TestTheServersStateIsWhatCallersWereTold(t *testing.T) {
+func TestTheServersStateMatchesTheRepliesOfCallers(t *testing.T) {
 	s := redistest.Start(t)
 	first, n := rand.Uint64(), *seeds
 	if testing.Short() {

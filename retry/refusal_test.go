@@ -229,7 +229,7 @@ func TestAScriptThatTheServerRefusesIsSentAgain(t *testing.T) {
 	}
 }
 
-func TestAFullServerRefusesConnectionsNotCommands(t *testing.T) {
+func TestARefusingServerRefusesConnectionsNotCommands(t *testing.T) {
 	s := redistest.Start(t, "--maxclients", "3")
 	ctx := within(t, 10*time.Second)
 	s.Admin().Ping(ctx)

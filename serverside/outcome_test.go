@@ -100,7 +100,7 @@ func TestAKillThatTheServerRefusesIsCountedAndSaid(t *testing.T) {
 	})
 }
 
-func TestWhatBelongsToServersIsEndedByNameAndWithAnOptionOnly(t *testing.T) {
+func TestWhatBelongsToServersIsClosedByNameAndWithAnOptionOnly(t *testing.T) {
 	onEveryServer(t, func(t *testing.T, s *redistest.Server) {
 		connect(t, s, "sentinel-0123abcd-cmd", 2)
 		connect(t, s, "app", 1)
@@ -172,7 +172,7 @@ func TestARealSentinelLosesNoConnection(t *testing.T) {
 	assert.Equal(t, before, sentinels())
 }
 
-func TestConnectionsOfServersAreToldByFlagsAndUser(t *testing.T) {
+func TestConnectionsOfServersAreRecognisedByFlagsAndUser(t *testing.T) {
 	t.Parallel()
 	for line, want := range map[string]bool{
 		"id=1 flags=N user=default":                    false,

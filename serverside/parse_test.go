@@ -100,7 +100,7 @@ func TestUnknownFieldsAreKept(t *testing.T) {
 	assert.Equal(t, 5*time.Second, c.Age)
 }
 
-func TestMalformedLinesAreLeftOutAndNamed(t *testing.T) {
+func TestMalformedLinesAreSkippedAndNamed(t *testing.T) {
 	for _, line := range []string{
 		"addr=1.2.3.4:5 age=3",          // no id
 		"id=0 age=3",                    // no client has it

@@ -18,7 +18,7 @@ import (
 	"github.com/lifeguard-redis/lifeguard/serverside"
 )
 
-func TestOldConnectionsAreEndedAndOthersAreNot(t *testing.T) {
+func TestOldConnectionsAreClosedAndOthersAreNot(t *testing.T) {
 	onEach(t, func(t *testing.T, s *redistest.Server) {
 		connect(t, s, "zombie", 3)
 		connect(t, s, "web", 2)
@@ -57,7 +57,7 @@ func TestOldConnectionsAreEndedAndOthersAreNot(t *testing.T) {
 	})
 }
 
-func TestIdleConnectionsAreEndedAndThoseThatWaitForTheServerAreNot(t *testing.T) {
+func TestIdleConnectionsAreClosedAndThoseThatWaitForTheServerAreNot(t *testing.T) {
 	onEach(t, func(t *testing.T, s *redistest.Server) {
 		idle := connect(t, s, "idle", 1)
 		busy := connect(t, s, "busy", 1)
@@ -131,7 +131,7 @@ func TestASpareThatPanicsSparesEverybody(t *testing.T) {
 	assert.Equal(t, 2, count(t, s, "x"))
 }
 
-func TestTheReaperNeverEndsItsOwnConnection(t *testing.T) {
+func TestTheReaperNeverClosesItsOwnConnection(t *testing.T) {
 	onEveryServer(t, func(t *testing.T, s *redistest.Server) {
 		acl := func(user string, rules ...any) {
 			args := append([]any{"ACL", "SETUSER", user, "on", ">secret", "~*", "+@all"}, rules...)
@@ -236,7 +236,7 @@ func TestWithoutABoundOneCommandEndsThemAll(t *testing.T) {
 	})
 }
 
-func TestOnServersWithoutMaxAgeTheyAreEndedByID(t *testing.T) {
+func TestOnServersWithoutMaxAgeTheyAreClosedByID(t *testing.T) {
 	t.Parallel()
 	s := redistest.Start(t)
 	for _, perSecond := range []int{0, -1} {
@@ -271,7 +271,7 @@ func TestOnServersWithoutMaxAgeTheyAreEndedByID(t *testing.T) {
 	}
 }
 
-func TestKillsAreSpreadOutAndLooksAreRenewed(t *testing.T) {
+func TestKillsAreSpreadOutAndTheListIsReadAgain(t *testing.T) {
 	t.Parallel()
 	s := redistest.Start(t)
 	conns := connect(t, s, "x", 6)
@@ -337,7 +337,7 @@ func TestOnlyOneReaperWorksAtATime(t *testing.T) {
 	})
 }
 
-func TestALockOfSomebodyElseIsNeverTakenAway(t *testing.T) {
+func TestALockOfSomebodyElseIsNeverReleased(t *testing.T) {
 	t.Parallel()
 	s := redistest.Start(t)
 	connect(t, s, "x", 4)
@@ -361,7 +361,7 @@ func TestALockOfSomebodyElseIsNeverTakenAway(t *testing.T) {
 	assert.Equal(t, 3, count(t, s, "x"))
 }
 
-func TestOnlyTheOwnLockIsGivenBack(t *testing.T) {
+func TestOnlyItsOwnLockIsReleased(t *testing.T) {
 	t.Parallel()
 	s := redistest.Start(t)
 	require.NoError(t, s.Admin().Do(bg, "ACL", "SETUSER", "noscript", "on", ">secret", "~*", "+@all", "-@scripting").Err())
@@ -441,7 +441,7 @@ func TestAReaperThatMayNotSaysWhatItNeeds(t *testing.T) {
 	})
 }
 
-func TestAServerThatIsAwayIsAClearError(t *testing.T) {
+func TestAnUnreachableServerIsAClearError(t *testing.T) {
 	t.Parallel()
 	for _, opts := range [][]serverside.Option{nil, {serverside.WithoutLock()}} {
 		_, err := reaper(t, dialNobody(t), serverside.Policy{Everybody: true, MaxAge: time.Hour}, opts...).Once(bg)
@@ -568,7 +568,7 @@ func TestAWrongPolicyNamesTheFieldAndTheValue(t *testing.T) {
 	assert.Error(t, (*serverside.Reaper)(nil).Run(bg, time.Second))
 }
 
-func TestSubscribersAreEndedByAgeIfAskedFor(t *testing.T) {
+func TestSubscribersAreClosedByAgeIfAskedFor(t *testing.T) {
 	onEach(t, func(t *testing.T, s *redistest.Server) {
 		sub := dial(t, s, "x").Subscribe(bg, "a")
 		defer sub.Close()
@@ -646,7 +646,7 @@ func TestAnIDThatMeansSomebodyElseByNowEndsNobody(t *testing.T) {
 	})
 }
 
-func TestLinesThatCannotBeReadAreLeftAloneAndTold(t *testing.T) {
+func TestLinesThatCannotBeReadAreSkippedAndReported(t *testing.T) {
 	t.Parallel()
 	s := redistest.Start(t)
 	old := connect(t, s, "x", 2)

@@ -96,7 +96,7 @@ func TestAFullPoolIs503AndSaysWhenToComeBack(t *testing.T) {
 	require.Equal(t, "1", h.Get("Retry-After"))
 }
 
-func TestAServerThatIsAwayIs503(t *testing.T) {
+func TestAnUnreachableServerIs503(t *testing.T) {
 	s := redistest.Start(t)
 	rdb := client(t, s.Options())
 	s.Kill()

@@ -198,7 +198,7 @@ func (f *far) Close() error {
 	return f.Conn.Close()
 }
 
-func TestAServerFarAwayIsMeasuredBesideTheBareClient(t *testing.T) {
+func TestADistantServerIsMeasuredBesideTheBareClient(t *testing.T) {
 	var table strings.Builder
 	fmt.Fprintf(&table, "One run of %d rounds of 3 x %v for each line, %s, %d processors, 64 callers. The delay is made in the connection.\n\n%s", *rounds, *slice, runtime.Version(), runtime.GOMAXPROCS(0), heading)
 	for _, away := range []time.Duration{200 * time.Microsecond, time.Millisecond} {

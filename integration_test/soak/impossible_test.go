@@ -9,7 +9,7 @@ import (
 )
 
 // The calls of each history are made one after the other.
-func TestImpossibleHistoriesAreTold(t *testing.T) {
+func TestImpossibleHistoriesAreReported(t *testing.T) {
 	type done struct {
 		what, value string
 		reply       string

@@ -108,7 +108,7 @@ func soak(t *testing.T, seed uint64, d time.Duration) {
 	}
 	r.publishedOnce(sides[2])
 	r.proxy.CutAll() // what is half-open has no end of its own
-	r.calm(sides)
+	r.recovered(sides)
 
 	for _, s := range sides {
 		if told, n := s.told.sum(), s.rdb.RetryStats().UnknownOutcomes; told != n {

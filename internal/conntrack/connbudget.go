@@ -44,23 +44,23 @@ func (t *Tracker) askForRoom() {
 				return
 			}
 		}
-		if f := t.full.Load(); f != nil {
+		if f := t.onLimit.Load(); f != nil {
 			(*f)()
 		}
 		<-tick.C
 	}
 }
 
-// ownSeat is seat for maintenance's requests on connections of its own. One place is reserved for
+// reservedSeat is seat for maintenance's requests on connections of its own. One place is reserved for
 // it: otherwise, if a server left all connections without a reply, nobody could check whether it is
 // alive.
-func (t *Tracker) ownSeat(ctx context.Context) (leave func(), err error) {
-	if t.own == nil {
+func (t *Tracker) reservedSeat(ctx context.Context) (leave func(), err error) {
+	if t.reserved == nil {
 		return t.seat(ctx)
 	}
 	select {
-	case t.own <- struct{}{}:
-		return unseat(t.own), nil
+	case t.reserved <- struct{}{}:
+		return unseat(t.reserved), nil
 	case <-ctx.Done():
 		return nil, ErrConnLimit
 	}
@@ -70,4 +70,4 @@ func unseat(places chan struct{}) func() { return sync.OnceFunc(func() { <-place
 
 // OnConnLimit sets the function that is called, repeatedly while that lasts, when a connection is
 // wanted and the limit is reached. It must not block.
-func (t *Tracker) OnConnLimit(f func()) { t.full.Store(&f) }
+func (t *Tracker) OnConnLimit(f func()) { t.onLimit.Store(&f) }

@@ -78,7 +78,7 @@ func (n *Node) open(ctx context.Context, network, addr string) (*Conn, error) {
 			return nil, typed(&hooks.ConnError{Op: OpDial, Node: addr, Err: err})
 		}
 	}
-	if err := n.full.check(addr, time.Duration(n.t.now())); err != nil {
+	if err := n.maxClients.check(addr, time.Duration(n.t.now())); err != nil {
 		return nil, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, n.dialTimeout()) // go-redis bounds the dials of its pools, but not those of pub/sub

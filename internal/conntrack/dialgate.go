@@ -35,7 +35,7 @@ const (
 	probeFirst  = 5 * time.Millisecond
 	probeLast   = time.Second
 	probeGrowth = 100 // a probe every 1/100 of the outage so far: frequent at first, once a second in the end
-	probeQuiet  = 30 * time.Second
+	askedWithin = 30 * time.Second
 	probeWait   = 250 * time.Millisecond // timeout of the first probe, doubled up to DialTimeout
 
 	pacedFor   = time.Second // after an outage
@@ -150,7 +150,7 @@ func (g *gate) probe() {
 		}
 		limit := min(patience, g.n.dialTimeout())
 		ctx, cancel := context.WithTimeout(g.ctx, limit)
-		leave, err := g.n.t.ownSeat(ctx)
+		leave, err := g.n.t.reservedSeat(ctx)
 		if err != nil { // another probe of ours holds the place: try again
 			cancel()
 			timer.Reset(probeFirst)
@@ -174,7 +174,7 @@ func (g *gate) probe() {
 		}
 		g.n.health.become(hooks.Unreachable, err)
 		g.mu.Lock()
-		quiet := time.Since(g.asked) > probeQuiet
+		quiet := time.Since(g.asked) > askedWithin
 		g.mu.Unlock()
 		if quiet {
 			g.reopen() // the next dial is its own probe

@@ -12,10 +12,10 @@ import (
 	"github.com/lifeguard-redis/lifeguard/hooks"
 )
 
-// full remembers that the server refused a connection because of its maxclients. Until it accepts
+// maxClients remembers that the server refused a connection because of its maxclients. Until it accepts
 // one again, one dial at a time tries; the others get the server's last reply, so that callers who
 // retry do not add load to a full server.
-type full struct {
+type maxClients struct {
 	is atomic.Bool
 
 	mu    sync.Mutex
@@ -26,30 +26,30 @@ type full struct {
 }
 
 const (
-	fullFirst = 10 * time.Millisecond // doubled up to fullLast
-	fullLast  = 250 * time.Millisecond
+	refusedFirst = 10 * time.Millisecond // doubled up to refusedLast
+	refusedLast  = 250 * time.Millisecond
 )
 
 // refused records the reply of a full server at addr.
-func (f *full) refused(addr string, reply []byte, now time.Duration) {
+func (f *maxClients) refused(addr string, reply []byte, now time.Duration) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if !f.is.Load() || f.addr != addr {
-		f.addr, f.pause, f.next = addr, fullFirst, now+fullFirst
+		f.addr, f.pause, f.next = addr, refusedFirst, now+refusedFirst
 	}
 	f.reply = bytes.Clone(reply)
 	f.is.Store(true)
 }
 
 // accepted records that the server accepted a connection.
-func (f *full) accepted() {
+func (f *maxClients) accepted() {
 	if f.is.Load() {
 		f.is.Store(false)
 	}
 }
 
 // check returns a fullError for a dial that must not be tried now.
-func (f *full) check(addr string, now time.Duration) error {
+func (f *maxClients) check(addr string, now time.Duration) error {
 	if !f.is.Load() {
 		return nil
 	}
@@ -59,7 +59,7 @@ func (f *full) check(addr string, now time.Duration) error {
 		return nil
 	}
 	if now >= f.next {
-		f.pause = min(2*f.pause, fullLast)
+		f.pause = min(2*f.pause, refusedLast)
 		f.next = now + f.pause
 		return nil
 	}
@@ -113,7 +113,7 @@ func (c *Conn) refuses(b []byte) {
 		return
 	}
 	if isMaxClients(b) && !c.sentinel() {
-		c.node.full.refused(c.addr, b, time.Duration(c.node.t.now()))
+		c.node.maxClients.refused(c.addr, b, time.Duration(c.node.t.now()))
 	}
 	c.node.health.become(hooks.Refusing, refused(b[1:]))
 }

@@ -59,7 +59,7 @@ func (n *Node) alone(ctx context.Context, patience time.Duration, taken *bool, f
 		return nil
 	}
 	opt.DialTimeout, opt.ReadTimeout, opt.WriteTimeout = patience, patience, patience
-	leave, err := n.t.ownSeat(ctx)
+	leave, err := n.t.reservedSeat(ctx)
 	if err != nil {
 		return err
 	}

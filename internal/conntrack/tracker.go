@@ -48,9 +48,9 @@ type Tracker struct {
 
 	refusing atomic.Pointer[error] // set while the client shuts down
 
-	budget chan struct{} // a place for each connection, nil without a limit
-	own    chan struct{} // one more for connections of our own, nil without a limit or with a limit of 1
-	full   atomic.Pointer[func()]
+	budget   chan struct{} // a place for each connection, nil without a limit
+	reserved chan struct{} // one more for connections of our own, nil without a limit or with a limit of 1
+	onLimit  atomic.Pointer[func()]
 
 	waiting atomic.Int32 // callers that wait for a place
 	asking  atomic.Bool
@@ -89,7 +89,7 @@ func NewTracker(cfg Config) *Tracker {
 	case cfg.ConnLimit == 1:
 		t.budget = make(chan struct{}, 1)
 	case cfg.ConnLimit > 1:
-		t.budget, t.own = make(chan struct{}, cfg.ConnLimit-1), make(chan struct{}, 1)
+		t.budget, t.reserved = make(chan struct{}, cfg.ConnLimit-1), make(chan struct{}, 1)
 	}
 	t.events = newEventQueue(cfg.OnEvent, cfg.Logger)
 	return t

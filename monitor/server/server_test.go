@@ -210,7 +210,7 @@ func TestServicesWithoutConfigAreDenied(t *testing.T) {
 	assert.True(t, got.ConnectedClients.Known)
 }
 
-func TestAServerThatIsAwayIsAnError(t *testing.T) {
+func TestAnUnreachableServerIsAnError(t *testing.T) {
 	t.Parallel()
 	nobody := dial(t, &redis.Options{Addr: "127.0.0.1:1"})
 	_, err := server.Get(bg, nobody)
@@ -249,7 +249,7 @@ func (r refuse) ProcessPipelineHook(redis.ProcessPipelineHook) redis.ProcessPipe
 	}
 }
 
-func TestATurnedAwayClientIsNoSampleOfNothing(t *testing.T) {
+func TestARefusedClientIsNoSampleOfNothing(t *testing.T) {
 	for _, why := range []refuse{"ERR max number of clients reached", "NOAUTH Authentication required."} {
 		rdb := dial(t, &redis.Options{Addr: "127.0.0.1:1"})
 		rdb.AddHook(why)

@@ -60,9 +60,9 @@ func (r *round) eventually(what string, try func() error) {
 	}
 }
 
-// calm checks, when the faults are over, that each client works as if there had
+// recovered checks, when the faults are over, that each client works as if there had
 // been none, and that its numbers are those of the servers.
-func (r *round) calm(sides []*side) {
+func (r *round) recovered(sides []*side) {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
 	for _, s := range sides {
@@ -72,7 +72,7 @@ func (r *round) calm(sides []*side) {
 		r.eventually(s.name+": commands work again", func() error {
 			for _, tag := range s.tags {
 				for range 5 {
-					if err := s.rdb.Set(ctx, tag+"calm", "x", 0).Err(); err != nil {
+					if err := s.rdb.Set(ctx, tag+"recovered", "x", 0).Err(); err != nil {
 						return err
 					}
 				}
@@ -215,7 +215,7 @@ func (r *round) counted(ctx context.Context, s *side) {
 		}
 	}
 	for i := range 30 {
-		key := s.tags[i%len(s.tags)] + "calm:" + strconv.Itoa(i)
+		key := s.tags[i%len(s.tags)] + "recovered:" + strconv.Itoa(i)
 		one(s.rdb.Incr(ctx, key).Err())
 		one(s.rdb.Set(ctx, key, i, 0).Err())
 		one(s.batches.Incr(ctx, key).Err())
