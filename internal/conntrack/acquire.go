@@ -40,20 +40,12 @@ func (n *Node) Acquire(ctx context.Context, conn *redis.Conn, holder Holder) (*C
 }
 
 // mayWait reports whether the next checkout may have to dial first, or to send a PING at once, as
-// on nodes that send push frames. While as many calls as the pool has room for are at that, others
-// can only wait until one of them has ended; should such a call have to dial after all, its ctx
-// ends the handshake.
+// on nodes that send push frames.
 func (n *Node) mayWait() bool {
-	if n.pushes.Load() > 0 {
+	if n.raw.Load() > 0 || n.pushes.Load() > 0 || n.Health() != hooks.Healthy {
 		return true
 	}
 	size := n.Client().Options().PoolSize
-	if int(n.patient.Load()) >= size {
-		return false
-	}
-	if n.raw.Load() > 0 || n.Health() != hooks.Healthy {
-		return true
-	}
 	if int(n.leased.Load()) >= size {
 		return false // the pool is full: each stays in it until its lease ends, even if it fails
 	}
@@ -96,9 +88,7 @@ func (n *Node) leaving(ctx context.Context, conn *redis.Conn, f func() (*Conn, e
 	}
 	done := make(chan result)
 	n.pinned.Add(1)
-	n.patient.Add(1)
 	go func() {
-		defer n.patient.Add(-1)
 		defer n.pinned.Add(-1)
 		c, err := f()
 		select {
