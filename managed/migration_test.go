@@ -147,3 +147,31 @@ func TestTheOptionsThatAreGivenToAClusterAreNotChanged(t *testing.T) {
 	require.Equal(t, 3, bare.MaxRedirects, "go-redis fills in its defaults; if it does not any more, the row in docs/MIGRATION.md can go")
 	require.Equal(t, given(), ours)
 }
+
+// The type of go-redis is internal, so no program can name it: these are the ways to look at it.
+func TestARefusedHandshakeIsAReplyWithGoRedissText(t *testing.T) {
+	s := redistest.Start(t, "--requirepass", "right")
+	opt := s.Options()
+	opt.Password = "wrong"
+	bare, c := redis.NewClient(opt), client(t, opt)
+	defer bare.Close()
+	want, got := bare.Get(t.Context(), "k").Err(), c.Get(t.Context(), "k").Err()
+	require.EqualError(t, got, want.Error())
+	for _, err := range []error{want, got} {
+		var reply redis.Error
+		require.ErrorAs(t, err, &reply)
+		require.True(t, redis.HasErrorPrefix(err, "WRONGPASS"), "%T", err)
+		require.True(t, redis.IsAuthError(err), "%T", err)
+	}
+	_, is := got.(redis.Error) //nolint:errorlint // by its type, on purpose
+	require.True(t, is, "%T", got)
+}
+
+func TestAnOnConnectThatClosesItsConnFailsEachCall(t *testing.T) {
+	opt := redistest.Options(t)
+	opt.OnConnect = func(_ context.Context, conn *redis.Conn) error { return conn.Close() }
+	bare, c := redis.NewClient(opt), client(t, opt)
+	defer bare.Close()
+	require.NoError(t, bare.Ping(t.Context()).Err(), "go-redis ignores it; if not any more, the paragraph in docs/MIGRATION.md can go")
+	require.ErrorIs(t, c.Ping(t.Context()).Err(), redis.ErrClosed)
+}

@@ -5,7 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
@@ -87,6 +90,12 @@ var oddHooks = map[string]func(cmds []redis.Cmder, next func() error) error{
 		go func() { done <- next() }()
 		return <-done
 	},
+	"calls three times": func(_ []redis.Cmder, next func() error) (err error) {
+		for range 3 {
+			err = next()
+		}
+		return err
+	},
 	"panics before": func([]redis.Cmder, func() error) error { panic("before") },
 	"panics after":  func(_ []redis.Cmder, next func() error) error { _ = next(); panic("after") },
 }
@@ -159,6 +168,10 @@ func TestHooksThatDoOddThingsDoTheSameAsOnABareClient(t *testing.T) {
 	}{
 		"client": {s.Admin(), func() redis.UniversalClient { return redis.NewClient(s.Options()) },
 			func() redis.UniversalClient { return managed.NewClient(s.Options(), managed.WithLogger(quiet)) }},
+		"clone": {s.Admin(), func() redis.UniversalClient { return redis.NewClient(s.Options()).WithTimeout(time.Minute) },
+			func() redis.UniversalClient {
+				return managed.NewClient(s.Options(), managed.WithLogger(quiet)).WithTimeout(time.Minute)
+			}},
 		"ring": {s.Admin(), func() redis.UniversalClient { return redis.NewRing(&redis.RingOptions{Addrs: shards}) },
 			func() redis.UniversalClient {
 				return managed.NewRing(&redis.RingOptions{Addrs: shards}, managed.WithLogger(quiet))
@@ -184,6 +197,45 @@ func TestHooksThatDoOddThingsDoTheSameAsOnABareClient(t *testing.T) {
 			require.EqualValues(t, stats.TotalConns, stats.IdleConns, "%s, %s: no connection is lost", kind, odd)
 			require.NoError(t, bare.Close())
 			require.NoError(t, c.Close())
+		}
+	}
+}
+
+func TestAHookMayUseItsClientAndAddHooksAsOnABareClient(t *testing.T) {
+	s := redistest.Start(t)
+	one := redistest.StartOneNodeCluster(t)
+	shards := map[string]string{"a": s.Addr()}
+	slots := func(context.Context) ([]redis.ClusterSlot, error) {
+		return []redis.ClusterSlot{{End: 16383, Nodes: []redis.ClusterNode{{Addr: one.Addr()}}}}, nil
+	}
+	for kind, k := range map[string]struct {
+		server        *redis.Client
+		bare, managed redis.UniversalClient
+	}{
+		"client": {s.Admin(), redis.NewClient(s.Options()), managed.NewClient(s.Options(), managed.WithLogger(quiet))},
+		"ring": {s.Admin(), redis.NewRing(&redis.RingOptions{Addrs: shards}),
+			managed.NewRing(&redis.RingOptions{Addrs: shards}, managed.WithLogger(quiet))},
+		"cluster": {one.Admin(), redis.NewClusterClient(&redis.ClusterOptions{ClusterSlots: slots}),
+			managed.NewClusterClient(&redis.ClusterOptions{ClusterSlots: slots}, managed.WithLogger(quiet))},
+	} {
+		defer k.bare.Close()
+		defer k.managed.Close()
+		for name, call := range oddCalls {
+			seen := func(c redis.UniversalClient) string {
+				var once sync.Once
+				var added atomic.Int64 // calls that the added hook sees
+				c.AddHook(&oddHook{func(_ []redis.Cmder, next func() error) error {
+					once.Do(func() {
+						_ = c.Set(t.Context(), "{n}other", "own", 0).Err()
+						c.AddHook(&oddHook{func(_ []redis.Cmder, next func() error) error { added.Add(1); return next() }})
+					})
+					return next()
+				}})
+				first := outcome(t.Context(), c, k.server, call)
+				again := outcome(t.Context(), c, k.server, call)
+				return fmt.Sprintf("%s\n%s\ncalls in the hook that it added: %d", first, again, added.Load())
+			}
+			require.Equal(t, seen(k.bare), seen(k.managed), "%s, %s", kind, name)
 		}
 	}
 }
