@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
+	"os"
 	"regexp"
 	"slices"
 	"strings"
@@ -413,6 +414,18 @@ func TestAnAlertOfWhatShouldBeZeroNamesNoLimit(t *testing.T) {
 	} {
 		if got := c.a.String(); got != c.want {
 			t.Errorf("got %q, want %q", got, c.want)
+		}
+	}
+}
+
+func TestTheDocsListEachDefaultThresholdWithItsLimit(t *testing.T) {
+	text, err := os.ReadFile("../docs/OPTIONS.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, d := range monitor.DefaultThresholds() {
+		if row := fmt.Sprintf("| `%s` | %v ", d.Name, d.Limit); !strings.Contains(string(text), row) {
+			t.Errorf("docs/OPTIONS.md has no row %q", row)
 		}
 	}
 }
