@@ -175,3 +175,17 @@ func TestAnOnConnectThatClosesItsConnFailsEachCall(t *testing.T) {
 	require.NoError(t, bare.Ping(t.Context()).Err(), "go-redis ignores it; if not any more, the paragraph in docs/MIGRATION.md can go")
 	require.ErrorIs(t, c.Ping(t.Context()).Err(), redis.ErrClosed)
 }
+
+func TestAConnWhoseHandshakeWasRefusedTriesItAgainWithTheNextCommand(t *testing.T) {
+	s := redistest.Start(t, "--requirepass", "right")
+	opt := s.Options()
+	opt.Password = "wrong"
+	bare, c := redis.NewClient(opt), client(t, opt)
+	defer bare.Close()
+	for rdb, want := range map[*redis.Client]string{bare: "redis: Conn is in a bad state: ", c.Client: "WRONGPASS"} {
+		conn := rdb.Conn()
+		require.ErrorContains(t, conn.Get(t.Context(), "k").Err(), "WRONGPASS")
+		require.ErrorContains(t, conn.Get(t.Context(), "k").Err(), want)
+		require.NoError(t, conn.Close())
+	}
+}
