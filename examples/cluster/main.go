@@ -1,12 +1,12 @@
 // Command cluster shows a managed client of a Redis Cluster: leases by key, one
-// limit of connections over all nodes, a look at each node, and what happens when
-// the server cuts all connections.
+// connection limit for all nodes, the pools of each node, and what happens when
+// the server closes all connections.
 //
 //	go run ./examples/cluster                                  # starts three nodes, if redis-server is on PATH
 //	go run ./examples/cluster -addrs host1:6379,host2:6379     # a cluster of yours
 //
 // On a cluster of yours it writes keys that begin with lifeguard:cluster: and
-// deletes them, and cuts connections of its own only.
+// deletes them, and kills only its own connections.
 package main
 
 import (
@@ -74,7 +74,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	}
 
 	rdb, err := managed.NewCluster(&redis.ClusterOptions{Addrs: addrs, PoolSize: 5, PipelinePoolSize: 2},
-		managed.WithConnLimit(24)) // over all nodes; better a little more than the pools of all nodes have
+		managed.WithConnLimit(24)) // for all nodes together; a little above the sum of their pools
 	if err != nil {
 		return err
 	}
@@ -104,7 +104,7 @@ type show struct {
 
 func key(i int) string { return fmt.Sprintf("%s%d", prefix, i) }
 
-// spread writes keys of all nodes, in one pipeline and from many goroutines.
+// spread writes keys to all nodes, in one pipeline and from many goroutines.
 func (c *show) spread(ctx context.Context) error {
 	_, err := c.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
 		for i := range 300 {
@@ -133,7 +133,7 @@ func (c *show) spread(ctx context.Context) error {
 }
 
 // lease takes one connection to the master that owns a key. Keys with the same
-// {tag} are on the same node, so one transaction may have all of them.
+// {tag} are on the same node, so one transaction can use all of them.
 func (c *show) lease(ctx context.Context) error {
 	const from, to = prefix + "{ann}:savings", prefix + "{ann}:account"
 	if err := c.rdb.MSet(ctx, from, 100, to, 0).Err(); err != nil {
@@ -171,7 +171,7 @@ func (c *show) lease(ctx context.Context) error {
 	return nil
 }
 
-// nodes says what each node's pools do.
+// nodes prints the pools of each node.
 func (c *show) nodes(context.Context) error {
 	stats := c.rdb.Stats()
 	fmt.Fprintln(c.out, "3. The nodes")
@@ -184,8 +184,8 @@ func (c *show) nodes(context.Context) error {
 	return w.Flush()
 }
 
-// cut ends all connections of this program, from the server's side, again and
-// again while it works.
+// cut kills all connections of this program on the servers, again and again while
+// it works.
 func (c *show) cut(ctx context.Context, d time.Duration) error {
 	begin := c.rdb.RetryStats()
 	ctx2, cancel := context.WithTimeout(ctx, d)
@@ -228,9 +228,9 @@ func (c *show) cut(ctx context.Context, d time.Duration) error {
 	return nil
 }
 
-// killOwn ends our connections on all masters, and says how many there were.
+// killOwn kills our connections on all masters, and returns how many there were.
 func (c *show) killOwn(ctx context.Context) (int, error) {
-	perNode := map[string][]string{} // address of the node: our ends
+	perNode := map[string][]string{} // our local addresses, by node
 	for _, conn := range c.rdb.Conns() {
 		perNode[conn.Node] = append(perNode[conn.Node], conn.Local)
 	}

@@ -1,7 +1,6 @@
 // Command httpapi is a small JSON interface to Redis on top of a managed pool. It
-// shows what such a server needs: limits for what comes in, a time limit for
-// every request, status codes that say what happened, and an end that waits for
-// what has begun.
+// shows what such a server needs: limits on request sizes, a deadline for every
+// request, status codes that say what happened, and a graceful shutdown.
 //
 //	go run ./examples/httpapi                           # on localhost:8080, until Ctrl-C
 //	curl -X PUT -d '{"value":"hello","ttl_ms":60000}' localhost:8080/v1/keys/greeting
@@ -61,8 +60,8 @@ func run(ctx context.Context, args []string, out io.Writer) (err error) {
 
 	rdb, err := managed.New(&redis.Options{
 		Addr:        addr,
-		PoolSize:    100,                    // as many as requests at once
-		PoolTimeout: 500 * time.Millisecond, // who waits longer for a connection gets a 503
+		PoolSize:    100,                    // as many as concurrent requests
+		PoolTimeout: 500 * time.Millisecond, // a request that waits longer for a connection gets a 503
 		ReadTimeout: time.Second,
 	})
 	if err != nil {
@@ -83,7 +82,7 @@ func run(ctx context.Context, args []string, out io.Writer) (err error) {
 		IdleTimeout:       time.Minute,
 		MaxHeaderBytes:    16 << 10,
 	}
-	// No WriteTimeout, for the live page is a stream; those of the API have their own.
+	// No WriteTimeout, because the live page is a stream; API requests have deadlines.
 	srv.RegisterOnShutdown(page.Close)
 
 	ln, err := net.Listen("tcp", *httpAddr)
@@ -97,7 +96,7 @@ func run(ctx context.Context, args []string, out io.Writer) (err error) {
 	context.AfterFunc(ctx, func() {
 		ctx, cancel := context.WithTimeout(context.Background(), endWithin)
 		defer cancel()
-		// First nobody new comes in and requests finish, then the pool closes.
+		// First the listener closes and requests finish, then the pool closes.
 		ended <- errors.Join(srv.Shutdown(ctx), rdb.CloseGracefully(ctx))
 	})
 	if err := srv.Serve(ln); !errors.Is(err, http.ErrServerClosed) {

@@ -1,12 +1,12 @@
 // Command kubernetes is a service as it runs in a pod. Its probes ask the client's
 // PoolMonitor instead of sending a PING each, so that they cost nothing while all is well,
-// and tell apart what a restart cures and what it does not:
+// and distinguish what a restart fixes from what it does not:
 //
 //	/livez    the process works; Redis is not checked: a restart would not fix it
 //	/readyz   503 while Redis is unreachable or the pool is exhausted, with the reason
 //
-// On SIGTERM it is first not ready, so that no new requests are routed to it, then lets
-// requests end, and closes the pool last. The manifest is deployment.yaml.
+// On SIGTERM it first becomes not ready, so that no new requests are routed to it, then
+// lets requests finish, and closes the pool last. The manifest is deployment.yaml.
 //
 //	go run ./examples/kubernetes   # on localhost:8080, until Ctrl-C
 //	curl localhost:8080/readyz
@@ -104,7 +104,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	return <-ended
 }
 
-// notReady is why the service should get no requests, "" if it should.
+// notReady returns why the service should get no requests, "" if it should.
 func notReady(ctx context.Context, rdb *managed.Client, ending bool) string {
 	if ending {
 		return "shutting down"

@@ -1,6 +1,6 @@
-// Command migrate shows what it takes to put a go-redis program on lifeguard: the
-// folders before and after hold the same program, and differ in two lines. It
-// prints these, and runs both.
+// Command migrate shows what it takes to move a go-redis program to lifeguard: the
+// folders before and after hold the same program and differ in two lines. It prints
+// these lines, and runs both programs.
 //
 //	go run ./examples/migrate
 package main
@@ -69,7 +69,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	return nil
 }
 
-// diff gives the lines that are in one text only, those of the first with a
+// diff returns the lines that are in one text only, those of the first with a
 // minus and those of the second with a plus, in order. It is enough for texts
 // that hardly differ.
 func diff(a, b string) (lines []string) {

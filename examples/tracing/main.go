@@ -78,7 +78,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	return nil
 }
 
-// work is what a request does.
+// work does what a request would do.
 func work(ctx context.Context, rdb *managed.Client) error {
 	if err := rdb.Set(ctx, "cart:ann", "3 apples", 0).Err(); err != nil {
 		return err

@@ -1,7 +1,7 @@
 // Command webcache is a shop page with sessions and a cache in front of a slow
 // database, twice: with a Redis client for each request, and with one for the
-// whole program. It loads both with 1000 requests, 50 at a time, and prints what
-// came of it.
+// whole program. It sends 1000 requests to both, 50 at a time, and prints the
+// results.
 //
 //	go run ./examples/webcache                         # the load test
 //	go run ./examples/webcache -http localhost:8080    # then serve the right one, until Ctrl-C
@@ -78,7 +78,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	return serveUntil(ctx, *serve, app.handler(), out)
 }
 
-// serveUntil serves until ctx ends; requests that have begun may finish.
+// serveUntil serves until ctx ends, and lets requests in progress finish.
 func serveUntil(ctx context.Context, addr string, h http.Handler, out io.Writer) error {
 	ln, err := net.Listen("tcp", addr)
 	if err != nil {

@@ -1,13 +1,12 @@
-// Command worker takes jobs from a queue and does them, and ends without losing
-// one: Ctrl-C stops the taking, what was taken is finished.
+// Command worker takes jobs from a queue and runs them. It loses none on shutdown:
+// after Ctrl-C it takes no more jobs, and finishes those that it has taken.
 //
 //	go run ./examples/worker              # makes jobs and does them, until Ctrl-C
 //	go run ./examples/worker -jobs 20     # ends after 20
 //
-// A job is moved from the queue into a list of the worker by the same command
-// that takes it (BLMOVE), and removed from there when it is done. So a job is in
-// one of the two lists at any time, whatever is lost on the way, and done at
-// least once.
+// The command that takes a job (BLMOVE) also moves it into a list of the worker,
+// from which it is removed when it is done. So a job is in one of the two lists at
+// any time, whatever fails in between, and is run at least once.
 package main
 
 import (
@@ -57,15 +56,15 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 		return err
 	}
 	defer stop()
-	// Workers that wait for a job hold connections of a pool of their own: those
-	// of the other are free for everything else.
+	// Workers that wait for a job use a pool of their own, so the main pool stays
+	// free for everything else.
 	rdb, err := managed.New(&redis.Options{Addr: redisAddr}, managed.WithBlockingPool(*workers))
 	if err != nil {
 		return err
 	}
 	defer func() { _ = rdb.Close() }()
 
-	ctx, done := context.WithCancel(ctx) // the end of everything: Ctrl-C, or the last job
+	ctx, done := context.WithCancel(ctx) // ends with Ctrl-C, or with the last job
 	defer done()
 	var mu sync.Mutex
 	say := func(format string, args ...any) {
@@ -75,7 +74,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	}
 	finished := 0
 	q := &queue{rdb: rdb, name: *name, say: say, do: func(ctx context.Context, worker int, job string) error {
-		select { // here is the work
+		select { // the work
 		case <-time.After(*takes):
 		case <-ctx.Done():
 			return ctx.Err()
