@@ -71,6 +71,7 @@ type play struct {
 	t      testing.TB
 	rdb    redis.UniversalClient
 	before func() // each step
+	killed bool   // connections are killed before each step
 	said   []string
 }
 
@@ -138,7 +139,7 @@ func perform(t *testing.T, s *redistest.Server, lib library, who side, kill bool
 		defer rdb.Close()
 		w := new(witness)
 		rdb.AddHook(w)
-		p := &play{t: t, rdb: rdb, before: func() {
+		p := &play{t: t, rdb: rdb, killed: kill, before: func() {
 			if kill {
 				s.KillClients(t)
 			}
