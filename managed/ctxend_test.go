@@ -41,12 +41,12 @@ var situations = []struct {
 		return client(t, opt)
 	}},
 	{"TLS handshake", false, func(t *testing.T, obey bool) redis.UniversalClient {
-		opt := patient(mute(t), obey)
+		opt := patient(redistest.Mute(t), obey)
 		opt.TLSConfig = &tls.Config{InsecureSkipVerify: true}
 		return client(t, opt)
 	}},
 	{"handshake", true, func(t *testing.T, obey bool) redis.UniversalClient {
-		return client(t, patient(mute(t), obey))
+		return client(t, patient(redistest.Mute(t), obey))
 	}},
 	{"reply", true, func(t *testing.T, obey bool) redis.UniversalClient {
 		p := redistest.NewProxy(t, redistest.Start(t).Addr())
@@ -56,17 +56,17 @@ var situations = []struct {
 		return c
 	}},
 	{"silent Sentinel", false, func(t *testing.T, obey bool) redis.UniversalClient {
-		return managed.NewFailoverClient(patientFailover(mute(t), obey), managed.WithLogger(quiet))
+		return managed.NewFailoverClient(patientFailover(redistest.Mute(t), obey), managed.WithLogger(quiet))
 	}},
 	{"silent Sentinel, reads from replicas", false, func(t *testing.T, obey bool) redis.UniversalClient {
-		return managed.NewFailoverClusterClient(patientFailover(mute(t), obey), managed.WithLogger(quiet))
+		return managed.NewFailoverClusterClient(patientFailover(redistest.Mute(t), obey), managed.WithLogger(quiet))
 	}},
 	{"slot map from silent nodes", false, func(t *testing.T, obey bool) redis.UniversalClient {
-		return managed.NewClusterClient(&redis.ClusterOptions{Addrs: []string{mute(t)}, ReadTimeout: time.Minute, WriteTimeout: time.Minute,
+		return managed.NewClusterClient(&redis.ClusterOptions{Addrs: []string{redistest.Mute(t)}, ReadTimeout: time.Minute, WriteTimeout: time.Minute,
 			ContextTimeoutEnabled: obey}, managed.WithLogger(quiet))
 	}},
 	{"silent shard", true, func(t *testing.T, obey bool) redis.UniversalClient {
-		return managed.NewRing(&redis.RingOptions{Addrs: map[string]string{"a": mute(t)}, ReadTimeout: time.Minute, WriteTimeout: time.Minute,
+		return managed.NewRing(&redis.RingOptions{Addrs: map[string]string{"a": redistest.Mute(t)}, ReadTimeout: time.Minute, WriteTimeout: time.Minute,
 			ContextTimeoutEnabled: obey}, managed.WithLogger(quiet))
 	}},
 }

@@ -155,17 +155,20 @@ func outcome(ctx context.Context, c redis.UniversalClient, server *redis.Client,
 	return said
 }
 
-func TestHooksThatDoOddThingsDoTheSameAsOnABareClient(t *testing.T) {
+// pair is a way to make a client, bare and managed, and the server that both use.
+type pair struct {
+	server        *redis.Client
+	bare, managed func() redis.UniversalClient
+}
+
+func oddClients(t *testing.T) map[string]pair {
 	s := redistest.Start(t)
 	one := redistest.StartOneNodeCluster(t)
 	shards := map[string]string{"a": s.Addr()}
 	slots := func(context.Context) ([]redis.ClusterSlot, error) {
 		return []redis.ClusterSlot{{End: 16383, Nodes: []redis.ClusterNode{{Addr: one.Addr()}}}}, nil
 	}
-	for kind, k := range map[string]struct {
-		server        *redis.Client
-		bare, managed func() redis.UniversalClient
-	}{
+	return map[string]pair{
 		"client": {s.Admin(), func() redis.UniversalClient { return redis.NewClient(s.Options()) },
 			func() redis.UniversalClient { return managed.NewClient(s.Options(), managed.WithLogger(quiet)) }},
 		"clone": {s.Admin(), func() redis.UniversalClient { return redis.NewClient(s.Options()).WithTimeout(time.Minute) },
@@ -181,7 +184,11 @@ func TestHooksThatDoOddThingsDoTheSameAsOnABareClient(t *testing.T) {
 		}, func() redis.UniversalClient {
 			return managed.NewClusterClient(&redis.ClusterOptions{ClusterSlots: slots}, managed.WithLogger(quiet))
 		}},
-	} {
+	}
+}
+
+func TestHooksThatDoOddThingsDoTheSameAsOnABareClient(t *testing.T) {
+	for kind, k := range oddClients(t) {
 		for odd, do := range oddHooks {
 			bare, c := k.bare(), k.managed()
 			bare.AddHook(&oddHook{do})
@@ -202,24 +209,10 @@ func TestHooksThatDoOddThingsDoTheSameAsOnABareClient(t *testing.T) {
 }
 
 func TestAHookMayUseItsClientAndAddHooksAsOnABareClient(t *testing.T) {
-	s := redistest.Start(t)
-	one := redistest.StartOneNodeCluster(t)
-	shards := map[string]string{"a": s.Addr()}
-	slots := func(context.Context) ([]redis.ClusterSlot, error) {
-		return []redis.ClusterSlot{{End: 16383, Nodes: []redis.ClusterNode{{Addr: one.Addr()}}}}, nil
-	}
-	for kind, k := range map[string]struct {
-		server        *redis.Client
-		bare, managed redis.UniversalClient
-	}{
-		"client": {s.Admin(), redis.NewClient(s.Options()), managed.NewClient(s.Options(), managed.WithLogger(quiet))},
-		"ring": {s.Admin(), redis.NewRing(&redis.RingOptions{Addrs: shards}),
-			managed.NewRing(&redis.RingOptions{Addrs: shards}, managed.WithLogger(quiet))},
-		"cluster": {one.Admin(), redis.NewClusterClient(&redis.ClusterOptions{ClusterSlots: slots}),
-			managed.NewClusterClient(&redis.ClusterOptions{ClusterSlots: slots}, managed.WithLogger(quiet))},
-	} {
-		defer k.bare.Close()
-		defer k.managed.Close()
+	for kind, k := range oddClients(t) {
+		bare, c := k.bare(), k.managed()
+		defer bare.Close()
+		defer c.Close()
 		for name, call := range oddCalls {
 			seen := func(c redis.UniversalClient) string {
 				var once sync.Once
@@ -235,7 +228,7 @@ func TestAHookMayUseItsClientAndAddHooksAsOnABareClient(t *testing.T) {
 				again := outcome(t.Context(), c, k.server, call)
 				return fmt.Sprintf("%s\n%s\ncalls in the hook that it added: %d", first, again, added.Load())
 			}
-			require.Equal(t, seen(k.bare), seen(k.managed), "%s, %s", kind, name)
+			require.Equal(t, seen(bare), seen(c), "%s, %s", kind, name)
 		}
 	}
 }

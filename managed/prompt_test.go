@@ -3,7 +3,6 @@ package managed_test
 import (
 	"context"
 	"errors"
-	"net"
 	"sync"
 	"testing"
 	"time"
@@ -16,42 +15,13 @@ import (
 	"github.com/lifeguard-redis/lifeguard/managed"
 )
 
-// mute is a server that takes connections and says nothing.
-func mute(t testing.TB) string {
-	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	var mu sync.Mutex
-	var conns []net.Conn
-	go func() {
-		for {
-			c, err := ln.Accept()
-			if err != nil {
-				return
-			}
-			mu.Lock()
-			conns = append(conns, c)
-			mu.Unlock()
-		}
-	}()
-	t.Cleanup(func() {
-		_ = ln.Close()
-		mu.Lock()
-		defer mu.Unlock()
-		for _, c := range conns {
-			_ = c.Close()
-		}
-	})
-	return ln.Addr().String()
-}
-
 // overrun is by how much a call may outlive its ctx, or the client. The race detector
 // and a busy machine get more.
 const overrun = 300 * time.Millisecond
 
 func TestCloseEndsHandshakesAndWaitsForThem(t *testing.T) {
 	t.Parallel()
-	silent := mute(t)
+	silent := redistest.Mute(t)
 	for name, make := range map[string]func() interface {
 		redis.UniversalClient
 	}{
@@ -88,7 +58,7 @@ func TestCloseEndsHandshakesAndWaitsForThem(t *testing.T) {
 
 func TestNoCallOutlivesItsCtxWhileTheMapOfTheClusterIsNotKnown(t *testing.T) {
 	t.Parallel()
-	silent := mute(t)
+	silent := redistest.Mute(t)
 	for name, c := range map[string]*managed.ClusterClient{
 		"cluster":  managed.NewClusterClient(&redis.ClusterOptions{Addrs: []string{silent}}),
 		"sentinel": managed.NewFailoverClusterClient(&redis.FailoverOptions{MasterName: "m", SentinelAddrs: []string{silent}}),

@@ -5,7 +5,6 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"testing"
 	"time"
@@ -164,7 +163,7 @@ func TestMaxAgeEndsTLSConnectionsUnderLoad(t *testing.T) {
 
 // go-redis's own TLS dial does not obey its ctx.
 func TestATLSDialObeysItsCtxAndTheDialTimeout(t *testing.T) {
-	addr := silentListener(t)
+	addr := redistest.Mute(t)
 	s := redistest.StartTLS(t) // for a certificate
 	opt := s.Options()
 	opt.Addr = addr
@@ -196,7 +195,7 @@ func TestATLSDialObeysItsCtxAndTheDialTimeout(t *testing.T) {
 	ctx, cancel := context.WithCancel(bg)
 	dialed := make(chan error, 1)
 	opt2 := s.Options()
-	opt2.Addr = silentListener(t)
+	opt2.Addr = redistest.Mute(t)
 	conntrack.NewTracker(conntrack.Config{}).NewNode(opt2)
 	go func() {
 		c, err := opt2.Dialer(ctx, "tcp", opt2.Addr)
@@ -212,32 +211,6 @@ func TestATLSDialObeysItsCtxAndTheDialTimeout(t *testing.T) {
 			t.Errorf("got %v, want context.Canceled", err)
 		}
 	})
-}
-
-// silentListener accepts and says nothing.
-func silentListener(t *testing.T) string {
-	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		var held []net.Conn
-		for {
-			c, err := ln.Accept()
-			if err != nil {
-				break
-			}
-			held = append(held, c)
-		}
-		for _, c := range held {
-			_ = c.Close()
-		}
-	}()
-	t.Cleanup(func() { _ = ln.Close(); <-done })
-	return ln.Addr().String()
 }
 
 // What waits on a TLS socket may be a push frame: that is for the server's
