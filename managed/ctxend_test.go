@@ -117,9 +117,6 @@ var endingCalls = []struct {
 			c.Adaptive().Get(ctx, "k")
 		}
 	}},
-	{"Subscribe", false, func(ctx context.Context, c redis.UniversalClient) { closing(c.Subscribe(ctx, "a")) }},
-	{"PSubscribe", false, func(ctx context.Context, c redis.UniversalClient) { closing(c.PSubscribe(ctx, "a")) }},
-	{"SSubscribe", false, func(ctx context.Context, c redis.UniversalClient) { closing(c.SSubscribe(ctx, "a")) }},
 	{"Acquire", false, func(ctx context.Context, c redis.UniversalClient) {
 		var conn *managed.Conn
 		switch c := c.(type) {
@@ -146,9 +143,6 @@ var endingCalls = []struct {
 		m.EvictIdle(ctx)
 	}},
 }
-
-// closing closes ps aside: Close waits for the connection that is being opened.
-func closing(ps *redis.PubSub) { go ps.Close() }
 
 func TestEachCallEndsWithItsCtxButThoseThatWaitForAReplyAsInGoRedis(t *testing.T) {
 	t.Parallel()
@@ -187,32 +181,5 @@ func TestEachCallEndsWithItsCtxButThoseThatWaitForAReplyAsInGoRedis(t *testing.T
 				within(t, "Close has ended", func() { _ = c.Close() })
 			})
 		}
-	}
-}
-
-func TestASubscriptionWhoseCtxIsDoneBeginsWhenItIsUsed(t *testing.T) {
-	t.Parallel()
-	s := redistest.Start(t)
-	p := redistest.NewProxy(t, s.Addr())
-	c := client(t, patient(p.Addr(), false))
-	p.Stall(true)
-	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
-	defer cancel()
-	var ps *redis.PubSub
-	channels := []string{"a"}
-	within(t, "it returns with its ctx", func() { ps = c.Subscribe(ctx, channels...) })
-	defer ps.Close()
-	channels[0] = "b"
-	messages := ps.Channel()
-	p.Stall(false)
-	redistest.Eventually(t, "the subscription", soon, func() bool {
-		return s.Admin().PubSubNumSub(context.Background(), "a").Val()["a"] == 1
-	})
-	require.NoError(t, s.Admin().Publish(t.Context(), "a", "hello").Err())
-	select {
-	case m := <-messages:
-		require.Equal(t, "hello", m.Payload)
-	case <-time.After(soon):
-		t.Fatal("no message")
 	}
 }
