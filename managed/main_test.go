@@ -34,6 +34,22 @@ func client(t testing.TB, opt *redis.Options, opts ...managed.Option) *managed.C
 	return c
 }
 
+// clusterClient is client for a cluster.
+func clusterClient(t *testing.T, opt *redis.ClusterOptions, opts ...managed.Option) *managed.ClusterClient {
+	t.Helper()
+	c, err := managed.NewCluster(opt, append([]managed.Option{managed.WithLogger(quiet)}, opts...)...)
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = c.Close() })
+	return c
+}
+
+func must[T any](v T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return v
+}
+
 // sized is options for s with a pool of n that waits for d at most.
 func sized(s *redistest.Server, n int, d time.Duration) *redis.Options {
 	opt := s.Options()

@@ -55,7 +55,7 @@ func callsOf(c ofMany, key string) map[string]func(context.Context) []error {
 		"acquire": func(ctx context.Context) []error { _, err := c.Acquire(ctx, key); return []error{err} },
 	}
 	if c, ok := c.(*managed.ClusterClient); ok {
-		batch := managed.AlwaysBatch(c.Adaptive())
+		batch := c.Adaptive(managed.AlwaysBatch)
 		calls["adaptive"] = func(ctx context.Context) []error { return []error{c.Adaptive().Incr(ctx, key).Err()} }
 		calls["batch"] = func(ctx context.Context) []error { return []error{batch.Incr(ctx, key).Err()} }
 	}

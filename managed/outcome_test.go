@@ -58,7 +58,7 @@ var increments = map[string]func(context.Context, *managed.Client) error{
 	},
 	"batch": func(ctx context.Context, c *managed.Client) error {
 		done := make(chan error, 1)
-		go func() { done <- managed.AlwaysBatch(c.Adaptive()).Incr(ctx, "n").Err() }()
+		go func() { done <- c.Adaptive(managed.AlwaysBatch).Incr(ctx, "n").Err() }()
 		return <-done
 	},
 }

@@ -51,7 +51,7 @@ func TestHoweverItIsSentAReplyThatTellsLessIsNotPassedOff(t *testing.T) {
 	batched, err := c.Batched()
 	require.NoError(t, err)
 	ctx := t.Context()
-	for name, rdb := range map[string]redis.Cmdable{"client": c, "Adaptive": managed.AlwaysBatch(c.Adaptive()), "Batched": batched} {
+	for name, rdb := range map[string]redis.Cmdable{"client": c, "Adaptive": c.Adaptive(managed.AlwaysBatch), "Batched": batched} {
 		t.Run(name, func(t *testing.T) {
 			s.Admin().ZAdd(ctx, "jobs", redis.Z{Member: "job"})
 			sent := loseReply(proxy, "zrem")

@@ -1,6 +1,7 @@
 package batch
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"math"
@@ -32,7 +33,7 @@ type Config struct {
 	Owner  func(ctx context.Context, key string) (*redis.Client, error)
 	NodeOf func(*redis.Client) (Node, error)
 
-	Direct bool // nothing is sent in batches
+	Direct bool // nothing is sent in batches, whatever Settings say
 }
 
 // Adaptive is a redis.UniversalClient that sends each command directly or in a
@@ -47,8 +48,6 @@ type Adaptive struct {
 	one   *batcher // nil in a cluster
 	nodes sync.Map // in a cluster: *redis.Client to *batcher
 	count atomic.Int64
-
-	fixed bool // threshold never changes
 
 	inFlight  atomic.Int64
 	batching  atomic.Bool
@@ -70,13 +69,12 @@ const (
 func New(c Config) *Adaptive {
 	a := &Adaptive{UniversalClient: c.Client, cfg: c, maker: commandMaker(), ctx: attempt.With(context.Background(), attempt.First)}
 	a.minTime.Store(int64(leastMinTime + c.Settings.Delay))
-	a.threshold.Store(a.enough(false))
+	if c.Direct {
+		a.cfg.Settings.Threshold = math.MaxInt64
+	}
+	a.threshold.Store(cmp.Or(a.cfg.Settings.Threshold, a.enough(false)))
 	if c.Node != nil {
 		a.one = a.newBatcher(c.Node)
-	}
-	if c.Direct {
-		a.threshold.Store(math.MaxInt64)
-		a.fixed = true
 	}
 	return a
 }
@@ -90,7 +88,7 @@ func Cached(opt *redis.Options) bool {
 // learn adjusts the settings that depend on how long batches take.
 func (a *Adaptive) learn(t timing) {
 	a.minTime.Store(int64(max(leastMinTime, 4*t.typical) + a.cfg.Settings.Delay))
-	if a.fixed {
+	if a.cfg.Settings.Threshold > 0 {
 		return
 	}
 	distant := t.least >= distantRTT

@@ -10,6 +10,7 @@ type Settings struct {
 	Size        int           // commands at most
 	Delay       time.Duration // how long a batch that is not full waits for more commands
 	Concurrency int           // batches in progress at a time; 0: as many as the network makes worthwhile
+	Threshold   int64         // calls in flight that start batching; 0: derived from PoolSize and the duration of batches
 }
 
 // Node is a server that batches are sent to, with its connection pools. It is safe for concurrent

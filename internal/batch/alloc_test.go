@@ -1,6 +1,6 @@
 //go:build !race
 
-package managed_test
+package batch_test
 
 import (
 	"runtime"
@@ -12,12 +12,13 @@ import (
 
 	"github.com/lifeguard-redis/lifeguard/internal/batch"
 	"github.com/lifeguard-redis/lifeguard/internal/redistest"
-	"github.com/lifeguard-redis/lifeguard/managed"
 )
 
 func TestABatchedCommandAllocatesLessThanABareOne(t *testing.T) {
-	bare, c := twins(t)
-	a := managed.AlwaysBatch(c.Adaptive())
+	opt := redistest.Options(t)
+	bare, c := redis.NewClient(opt), client(t, opt)
+	defer bare.Close()
+	a := c.Adaptive(always)
 	key := t.Name()
 	require.NoError(t, bare.Set(t.Context(), key, "v", 0).Err())
 	defer bare.Del(t.Context(), key)

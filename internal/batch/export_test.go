@@ -7,18 +7,12 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// Probe lets the tests of managed read and set what decides about batches. It is not safe while
-// calls are made, except where it says otherwise.
+// Probe reads and sets what decides about batches. It is not safe while calls are made, except
+// where it says otherwise.
 type Probe struct{ a *Adaptive }
 
 // ProbeOf returns the Probe of a client that Adaptive made.
 func ProbeOf(c redis.UniversalClient) Probe { return Probe{c.(*Adaptive)} }
-
-// Always makes the client send everything in batches that it may.
-func (p Probe) Always() {
-	p.a.fixed = true
-	p.a.threshold.Store(0)
-}
 
 // NeverStalled makes the client treat no batch as stalled.
 func (p Probe) NeverStalled() { p.a.one.stallAfter = time.Hour }
@@ -37,8 +31,8 @@ func (p Probe) Queued() int {
 	return len(b.open.cmds)
 }
 
-// Pick counts a call, and reports whether it would be batched; Finish ends it. Both
-// are safe at any time.
+// Pick counts a call, and reports whether it would be batched; Finish ends it. Both are safe at any
+// time.
 func (p Probe) Pick() bool { return p.a.pick(context.Background()) }
 func (p Probe) Finish()    { p.a.finish() }
 

@@ -1,4 +1,4 @@
-package managed_test
+package batch_test
 
 import (
 	"context"
@@ -62,7 +62,7 @@ func adaptive(t testing.TB, opt *redis.Options, opts ...managed.Option) (redis.U
 	c := client(t, opt, opts...)
 	w := &ways{}
 	c.Client.AddHook(w)
-	return managed.AlwaysBatch(c.Adaptive()), c, w
+	return c.Adaptive(always), c, w
 }
 
 func TestEveryCallerGetsItsOwnReply(t *testing.T) {
@@ -633,7 +633,7 @@ func TestAWriteThatWasLostDuringAShutdownIsNotSaidToBeRefused(t *testing.T) {
 func TestBatchesKeepTheMaximumAge(t *testing.T) {
 	s := redistest.Start(t)
 	c := client(t, s.Options(), managed.WithMaxAge(100*time.Millisecond))
-	a := managed.AlwaysBatch(c.Adaptive())
+	a := c.Adaptive(always)
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	var wg sync.WaitGroup
@@ -692,7 +692,7 @@ func TestDelayAndSizeOfBatchesAreKept(t *testing.T) {
 	var largest atomic.Int64
 	w.before = func(cmds []redis.Cmder) { largest.Store(max(largest.Load(), int64(len(cmds)))) }
 	c.Client.AddHook(w)
-	a := managed.AlwaysBatch(c.Adaptive(managed.WithBatchSize(4), managed.WithBatchDelay(20*time.Millisecond)))
+	a := c.Adaptive(always, managed.WithBatchSize(4), managed.WithBatchDelay(20*time.Millisecond))
 	began := time.Now()
 	require.NoError(t, a.Incr(t.Context(), "n").Err())
 	require.GreaterOrEqual(t, time.Since(began), 20*time.Millisecond)
@@ -766,7 +766,7 @@ func TestABatchThatWaitsForADialEndsWithItsCallerAndIsNotSent(t *testing.T) {
 	}
 	opt.DialTimeout = 2 * time.Second
 	c := client(t, opt)
-	a := managed.AlwaysBatch(c.Adaptive())
+	a := c.Adaptive(always)
 	require.NoError(t, a.Incr(t.Context(), "n").Err())
 	stuck.Store(true)
 	require.NoError(t, s.Admin().ClientKillByFilter(t.Context(), "TYPE", "normal", "SKIPME", "yes").Err())

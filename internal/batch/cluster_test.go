@@ -1,4 +1,4 @@
-package managed_test
+package batch_test
 
 import (
 	"context"
@@ -17,20 +17,12 @@ import (
 	"github.com/lifeguard-redis/lifeguard/retry"
 )
 
-func clusterClient(t *testing.T, opt *redis.ClusterOptions, opts ...managed.Option) *managed.ClusterClient {
-	t.Helper()
-	c, err := managed.NewCluster(opt, append([]managed.Option{managed.WithLogger(quiet)}, opts...)...)
-	require.NoError(t, err)
-	t.Cleanup(func() { _ = c.Close() })
-	return c
-}
-
 func TestInAClusterEveryCallerGetsItsOwnReply(t *testing.T) {
 	cluster := redistest.StartCluster(t, "redis-server", 3, 0)
 	c := clusterClient(t, cluster.Options())
 	w := &ways{}
 	c.ClusterClient.AddHook(w)
-	callers(t, managed.AlwaysBatch(c.Adaptive()), w)
+	callers(t, c.Adaptive(always), w)
 }
 
 func TestInAClusterCommandsOfSeveralKeysAreDirect(t *testing.T) {
@@ -38,7 +30,7 @@ func TestInAClusterCommandsOfSeveralKeysAreDirect(t *testing.T) {
 	c := clusterClient(t, cluster.Options())
 	w := &ways{}
 	c.ClusterClient.AddHook(w)
-	a := managed.AlwaysBatch(c.Adaptive())
+	a := c.Adaptive(always)
 	ctx := t.Context()
 	require.NoError(t, a.Set(ctx, "{k}1", "1", 0).Err())
 	require.NoError(t, a.Set(ctx, "{k}2", "2", 0).Err())
@@ -62,7 +54,7 @@ func TestInAClusterACallerWhoGivesUpHasNoAnsweredCommandOfItsBatchSentAgain(t *t
 		return []redis.ClusterSlot{{Start: 0, End: 16383, Nodes: []redis.ClusterNode{{Addr: first.Addr()}}}}, nil
 	}
 	c := clusterClient(t, opt)
-	a := managed.AlwaysBatch(c.Adaptive(managed.WithBatchDelay(50 * time.Millisecond)))
+	a := c.Adaptive(always, managed.WithBatchDelay(50*time.Millisecond))
 	answered, moved := cluster.Key(0, "answered"), cluster.Key(1, "moved")
 	require.NoError(t, c.Set(t.Context(), cluster.Key(0, "connected"), 1, 0).Err())
 	short, cancel := context.WithCancel(t.Context())
@@ -86,7 +78,7 @@ func TestInAClusterUnderKillsNothingIsCarriedOutTwiceOrLostInSilence(t *testing.
 	policy := retry.Default()
 	policy.Budget = retry.NewBudget(1, 1000)
 	c := clusterClient(t, cluster.Options(), managed.WithRetry(policy))
-	a := managed.AlwaysBatch(c.Adaptive())
+	a := c.Adaptive(always)
 	ap, err := c.Batched()
 	require.NoError(t, err)
 	ctx := t.Context()

@@ -1,4 +1,4 @@
-package managed_test
+package batch_test
 
 import (
 	"fmt"
