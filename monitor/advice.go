@@ -134,6 +134,9 @@ func (m *Monitor) Advice() Advice {
 		consider("", &s.Numbers)
 	}
 	for i := range s.Nodes {
+		if strings.HasSuffix(s.Nodes[i].Name, Blocking) {
+			continue // PoolSize is not its size, and its callers wait for the server, not for a connection
+		}
 		consider(s.Nodes[i].Name, &s.Nodes[i].Numbers)
 	}
 	return best

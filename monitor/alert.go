@@ -37,7 +37,8 @@ type Alert struct {
 
 	// Further facts.
 
-	Pool          string     `json:"pool,omitempty"`           // PoolUse: which pool, "main" or "pipeline"
+	Pool          string     `json:"pool,omitempty"`           // PoolUse: which pool, "main", "pipeline" or "blocking"
+	Instance      string     `json:"instance,omitempty"`       // PoolUse of a fleet: whose pool
 	Waiting       int        `json:"waiting,omitempty"`        // PoolUse: callers that wait for a connection
 	LeasesOverdue int        `json:"leases_overdue,omitempty"` // PoolUse: leases held for longer than the leak threshold
 	Advice        string     `json:"advice,omitempty"`         // PoolUse: what to do, in a few words, if [Monitor.Advice] knows
@@ -62,20 +63,20 @@ func (a Alert) String() string {
 		fmt.Fprintf(&b, " is over after %v: the node is gone; it was %s at worst", after, m.unit.write(a.Worst))
 		return b.String()
 	case !a.Active:
-		fmt.Fprintf(&b, " is over after %v: %s%s, it was %s at worst", after, m.says(a.Value, a.Pool), m.limit(a.Limit), m.unit.write(a.Worst))
+		fmt.Fprintf(&b, " is over after %v: %s%s, it was %s at worst", after, m.says(a.Value, a.Pool, a.Instance), m.limit(a.Limit), m.unit.write(a.Worst))
 		return b.String()
 	}
-	fmt.Fprintf(&b, ": %s%s", m.says(a.Value, a.Pool), m.limit(a.Limit))
+	fmt.Fprintf(&b, ": %s%s", m.says(a.Value, a.Pool, a.Instance), m.limit(a.Limit))
 	if after > 0 {
 		fmt.Fprintf(&b, ", for %v", after)
 	}
 	if a.Waiting > 0 {
 		waiting := metrics[Waiting]
-		b.WriteString("; " + waiting.says(float64(a.Waiting), ""))
+		b.WriteString("; " + waiting.says(float64(a.Waiting), "", ""))
 	}
 	if a.LeasesOverdue > 0 && a.Metric != LeasesOverdue {
 		overdue := metrics[LeasesOverdue]
-		b.WriteString("; " + overdue.says(float64(a.LeasesOverdue), ""))
+		b.WriteString("; " + overdue.says(float64(a.LeasesOverdue), "", ""))
 	}
 	if a.Advice != "" {
 		b.WriteString("; " + a.Advice)
@@ -167,11 +168,11 @@ func (w *watcher) look(s *Stats) (alerts []Alert) {
 		if m := metrics[t.Metric]; m.perNode && len(s.Nodes) > 0 {
 			for j := range s.Nodes {
 				n := &s.Nodes[j]
-				v, known := m.value(&n.Numbers, &n.Recent, s.Interval)
+				v, known := m.compute(s, n.Name, &n.Numbers, &n.Recent)
 				alerts = w.see(alerts, t, n.Name, s, &n.Numbers, &n.Recent, v, known && s.Known(ofNodes+m.of))
 			}
 		} else {
-			v, known := m.value(&s.Numbers, &s.Recent, s.Interval)
+			v, known := m.compute(s, "", &s.Numbers, &s.Recent)
 			alerts = w.see(alerts, t, "", s, &s.Numbers, &s.Recent, v, known && s.Known(m.of))
 		}
 	}
@@ -265,7 +266,8 @@ func (w *watcher) facts(st *watchState, s *Stats, n, recent *Numbers) {
 	a := &st.alert
 	a.LastDialError, a.Holders = s.LastDialError, nil
 	if a.Metric == PoolUse {
-		_, a.Pool = n.PoolUse()
+		p, _ := s.FullestPool(a.Node)
+		a.Pool, a.Instance = p.Kind, p.Name
 		a.Waiting, a.LeasesOverdue, a.Advice = n.Waiting, n.LeasesOverdue, ""
 		if a.Pool == "main" && s.Instances <= 1 { // of a fleet it is the sum of the pools that is known
 			a.Advice = w.advice(a.Node, n, recent)

@@ -41,7 +41,7 @@ func (b *book) repeat() *Sample {
 func fullestFirst(pools []NamedPool) []NamedPool {
 	pools = slices.Clone(pools)
 	slices.SortFunc(pools, func(a, b NamedPool) int {
-		return cmp.Or(cmp.Compare(b.Use(), a.Use()), cmp.Compare(b.Waiting, a.Waiting), cmp.Compare(a.Name, b.Name), cmp.Compare(a.Node, b.Node))
+		return cmp.Or(cmp.Compare(b.Use(), a.Use()), cmp.Compare(b.Waiting, a.Waiting), cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Name, b.Name), cmp.Compare(a.Node, b.Node))
 	})
 	return pools
 }

@@ -66,8 +66,8 @@ func TestAPlainClientIsCountedAsItsServerCountsIt(t *testing.T) {
 	if s.Open != srv.NumClients(t) || s.InUse != 4 || s.Idle != 1 || s.Subscribed != 1 || s.Dialed != 6 {
 		t.Errorf("%d open, the server says %d: %+v", s.Open, srv.NumClients(t), s.Numbers)
 	}
-	if use, pool := s.PoolUse(); use != 1 || pool != "main" {
-		t.Errorf("pool use %v of %s", use, pool)
+	if p, ok := s.FullestPool(""); !ok || p.Use() != 1 || p.Kind != "main" {
+		t.Errorf("the fullest pool is %+v", p)
 	}
 	// go-redis counts the timeouts, but not those waits; it waits more than once
 	// where it retries.

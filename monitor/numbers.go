@@ -91,16 +91,6 @@ func (n Numbers) ClosedAll() uint64 { return total(n.Closed) }
 // RetriesAll returns the number of commands sent again, for whatever reason.
 func (n Numbers) RetriesAll() uint64 { return total(n.Retries) }
 
-// PoolUse returns the use of the fuller one of the two pools, as a share of its size, and which one
-// that is ("main", "pipeline"). It is 0 if no size is known.
-func (n Numbers) PoolUse() (share float64, pool string) {
-	if m, p := n.Main.Use(), n.Pipeline.Use(); p > m {
-		return p, "pipeline"
-	} else {
-		return m, "main"
-	}
-}
-
 // HitRatio returns which share of the wanted connections was idle when wanted. known is false if
 // none was wanted.
 func (n Numbers) HitRatio() (ratio float64, known bool) {

@@ -43,11 +43,33 @@ type Node struct {
 	Numbers
 }
 
-// NamedPool is one of several pools whose sum is the pool of a node.
+// Blocking ends the name of a node that is the pool for blocking commands of the server before it:
+// "10.0.0.7:6379 (blocking)". It has no other pool.
+const Blocking = " (blocking)"
+
+// NamedPool is a single pool: of a node, or of several whose sum is the pool of a node.
 type NamedPool struct {
-	Name string `json:"name"`           // whose pool it is
-	Node string `json:"node,omitempty"` // name of its server
+	Name string `json:"name,omitempty"` // of a fleet: the instance whose pool it is
+	Node string `json:"node,omitempty"` // name of its node
+	Kind string `json:"kind"`           // "main", "pipeline" or "blocking"
 	Pool
+}
+
+// Pools returns the single pools of the node, without those that have no size.
+func (n *Node) Pools() []NamedPool { return poolsOf(n.Name, &n.Numbers) }
+
+func poolsOf(node string, n *Numbers) (all []NamedPool) {
+	kind := "main"
+	if strings.HasSuffix(node, Blocking) {
+		kind = "blocking"
+	}
+	if n.Main.Size > 0 {
+		all = append(all, NamedPool{Node: node, Kind: kind, Pool: n.Main})
+	}
+	if n.Pipeline.Size > 0 && kind == "main" {
+		all = append(all, NamedPool{Node: node, Kind: "pipeline", Pool: n.Pipeline})
+	}
+	return all
 }
 
 // Holder is a caller that holds a connection now.

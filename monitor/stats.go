@@ -74,6 +74,30 @@ func ratesOf(n *Numbers, interval time.Duration) Rates {
 		Retries: per(n.RetriesAll()), Waits: per(n.Waits), PoolTimeouts: per(n.PoolTimeouts)}
 }
 
+// FullestPool returns the pool of a node of which the largest share is in use, or of all nodes for
+// "". Of a fleet it is the pool of a single instance. It is never a sum, which would hide that one
+// pool is full. ok is false if no pool's size is known.
+func (s *Stats) FullestPool(node string) (p NamedPool, ok bool) {
+	for _, p := range s.Pools { // the fullest first
+		if node == "" || p.Node == node {
+			return p, true
+		}
+	}
+	var all []NamedPool
+	for i := range s.Nodes {
+		if n := &s.Nodes[i]; node == "" || n.Name == node {
+			all = append(all, poolsOf(n.Name, &n.Numbers)...)
+		}
+	}
+	if len(s.Nodes) == 0 {
+		all = poolsOf("", &s.Numbers)
+	}
+	if len(all) == 0 {
+		return NamedPool{}, false
+	}
+	return fullestFirst(all)[0], true
+}
+
 // String returns one line with the most important numbers.
 func (s Stats) String() string {
 	var b strings.Builder

@@ -50,7 +50,7 @@ type Metric string
 const (
 	// Evaluated for each node separately, because totals would hide a full one.
 
-	PoolUse      Metric = "pool_use"      // share of the fuller pool that is in use, now: 0 to 1
+	PoolUse      Metric = "pool_use"      // share of the fullest pool that is in use, now: 0 to 1
 	PoolPeak     Metric = "pool_peak"     // share of the pools' size that was in use at the peak since the last sample: 0 to 1
 	Waiting      Metric = "waiting"       // callers that wait for a connection, now
 	WaitP99      Metric = "wait_p99"      // 99 % of the waits for a connection since the last sample were not longer, in seconds
@@ -86,8 +86,8 @@ type metricInfo struct {
 	words   string
 	one     string // for a count: the words for one
 	perNode bool
-	of      string // the field it is computed from, as Stats.Known expects it
-	value   func(now, recent *Numbers, interval time.Duration) (v float64, known bool)
+	of      string                                                                     // the field it is computed from, as Stats.Known expects it
+	value   func(now, recent *Numbers, interval time.Duration) (v float64, known bool) // nil: of PoolUse, which is about single pools
 }
 
 func counted(f func(*Numbers) uint64) func(now, recent *Numbers, _ time.Duration) (float64, bool) {
@@ -95,10 +95,7 @@ func counted(f func(*Numbers) uint64) func(now, recent *Numbers, _ time.Duration
 }
 
 var metrics = map[Metric]metricInfo{
-	PoolUse: {ratio, "pool use", "", true, "in_use", func(now, _ *Numbers, _ time.Duration) (float64, bool) {
-		v, _ := now.PoolUse()
-		return v, now.Main.Size+now.Pipeline.Size > 0
-	}},
+	PoolUse: {ratio, "pool use", "", true, "in_use", nil},
 	PoolPeak: {ratio, "peak pool use", "", true, "peak_in_use", func(now, _ *Numbers, _ time.Duration) (float64, bool) {
 		size := now.Main.Size + now.Pipeline.Size
 		return float64(now.PeakInUse) / float64(max(size, 1)), size > 0
@@ -130,11 +127,23 @@ var metrics = map[Metric]metricInfo{
 	BreakerOpen: {count, "open breakers", "open breaker", true, "breakers_open", func(now, _ *Numbers, _ time.Duration) (float64, bool) { return float64(now.BreakersOpen), true }},
 }
 
-// says writes a value with its metric: "pool use is 90 %", "4 waiting callers".
-func (m *metricInfo) says(v float64, pool string) string {
+// compute returns the value of a node, or of the whole client for "".
+func (m *metricInfo) compute(s *Stats, node string, now, recent *Numbers) (v float64, known bool) {
+	if m.value == nil {
+		p, ok := s.FullestPool(node)
+		return p.Use(), ok
+	}
+	return m.value(now, recent, s.Interval)
+}
+
+// says writes a value with its metric: "main pool use is 90 %", "4 waiting callers".
+func (m *metricInfo) says(v float64, pool, instance string) string {
 	words := m.words
 	if pool != "" {
 		words = pool + " " + words
+	}
+	if instance != "" {
+		words += " of " + instance
 	}
 	switch {
 	case m.unit == count && v == 1:

@@ -474,12 +474,13 @@ func (f instances) Sample(to *monitor.Sample) {
 		}
 		sum.Size, sum.Open, sum.Idle, sum.InUse, sum.Waiting = sum.Size+p.Size, sum.Open+p.Open, sum.Idle+p.Idle, sum.InUse+p.InUse, sum.Waiting+p.Waiting
 		// A process may have several clients, which then have the same name.
-		to.Pools = append(to.Pools, monitor.NamedPool{Name: fmt.Sprintf("checkout on host-%d, PID 7", i/2), Node: "10.0.0.1:6379", Pool: p})
+		to.Pools = append(to.Pools, monitor.NamedPool{Name: fmt.Sprintf("checkout on host-%d, PID 7", i/2), Node: "10.0.0.1:6379", Kind: "main", Pool: p},
+			monitor.NamedPool{Name: fmt.Sprintf("checkout on host-%d, PID 7", i/2), Node: "10.0.0.1:6379", Kind: "pipeline", Pool: monitor.Pool{Size: 10, Open: 10, Idle: 9, InUse: 1}})
 	}
-	to.Nodes = []monitor.Node{{Name: "10.0.0.1:6379", Numbers: monitor.Numbers{Main: sum}}}
+	to.Nodes = []monitor.Node{{Name: "10.0.0.1:6379", Numbers: monitor.Numbers{Main: sum, Pipeline: monitor.Pool{Size: 10 * f.n, Open: 10 * f.n, Idle: 9 * f.n, InUse: f.n}}}}
 }
 
-func TestThePageOfAFleetShowsTheFullestInstanceAndNotTheSum(t *testing.T) {
+func TestThePageOfAFleetShowsTheFullestPoolOfAnInstanceAndNotASum(t *testing.T) {
 	start(t)
 	m, err := monitor.New(instances{60})
 	if err != nil {
@@ -488,13 +489,14 @@ func TestThePageOfAFleetShowsTheFullestInstanceAndNotTheSum(t *testing.T) {
 	defer m.Close()
 	p := open(t, page(t, m), 1440, 900)
 	p.wait(`document.querySelectorAll('.pools li').length === 6`)
-	want := "checkout on host-29, PID 7|3 waiting|10 of 10|checkout on host-0, PID 7|0 of 10|checkout on host-0, PID 7|0 of 10|"
+	want := "checkout on host-29, PID 7, main|3 waiting|10 of 10|checkout on host-0, PID 7, pipeline|1 of 10|checkout on host-0, PID 7, pipeline|1 of 10|"
 	if got := eval[string](p, `[...document.querySelectorAll('.pools p > *')].map((e) => e.innerText).filter(Boolean).join('|')`); !strings.HasPrefix(got, want) {
 		t.Errorf("the bars are %s", got)
 	}
-	p.wait(`document.querySelector('#tiles .tile').innerText.replace(/\s+/g, ' ').startsWith('Fullest pool 10 of 10 100 % · checkout on host-29, PID 7')`)
+	p.wait(`document.querySelector('#tiles .tile').innerText.replace(/\s+/g, ' ').startsWith('Fullest pool 10 of 10 100 % · checkout on host-29, PID 7, main')`)
 	p.wait(value("use", "in use") + ` === '100 %'`)
-	p.wait(`document.querySelector('.pool-panel > .link').innerText.startsWith('54 more pools')`)
+	p.wait(`document.querySelector('.pool-panel > .link').innerText.startsWith('114 more pools, 10 % or less')`)
+	p.wait(`document.querySelector('#tab-nodes').click() ?? /100 ?%/.test(document.querySelector('#panel-nodes').innerText)`)
 }
 
 func TestThePageOpensWithWhatHappenedBefore(t *testing.T) {

@@ -107,7 +107,7 @@ func (s *Source) update() {
 			u = &sampled{Pool: p}
 			name := p.Node.Addr()
 			if p.Blocking {
-				name += " (blocking)"
+				name += monitor.Blocking
 			}
 			n := s.nodes[name]
 			if n == nil {

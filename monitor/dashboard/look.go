@@ -56,18 +56,21 @@ func pointOf(s *monitor.Stats, valuesFor func(now, recent *monitor.Numbers, name
 	p := point{at: s.Time.UnixMilli(), nodes: make([]nodeValues, 0, len(s.Nodes)), pools: s.Pools}
 	known, ofNodes := maskOf(s, ""), maskOf(s, "nodes.")
 	p.all = valuesFor(&s.Numbers, &s.Recent, "", &known)
+	p.all[vUse] = useOf(s, "", &known)
 	for i := range s.Nodes {
 		n := &s.Nodes[i]
 		v := valuesFor(&n.Numbers, &n.Recent, n.Name, &ofNodes)
+		v[vUse] = useOf(s, n.Name, &ofNodes)
 		p.nodes = append(p.nodes, nodeValues{n.Name, v})
-		if i == 0 || v[vUse] > p.all[vUse] {
-			p.all[vUse] = v[vUse] // the sum of several pools hides that one is full
-		}
-	}
-	if len(s.Pools) > 0 {
-		p.all[vUse] = percent(s.Pools[0].Use())
 	}
 	return p
+}
+
+func useOf(s *monitor.Stats, node string, known *mask) float64 {
+	if fullest, ok := s.FullestPool(node); ok && known[vUse] {
+		return percent(fullest.Use())
+	}
+	return unknown
 }
 
 // pointOfPeriod makes the point of a Monitor's period.
@@ -81,7 +84,7 @@ func pointOfPeriod(s *monitor.Stats) point {
 const maxPools = 50
 
 // event writes the point: {"t":1,"all":[...],"nodes":{"a:1":[...]}}, for a fleet with
-// "pools":[["name","node",inUse,size,waiting],...] and how many "morePools" there are.
+// "pools":[["name","node","kind",inUse,size,waiting],...] and how many "morePools" there are.
 func (p *point) event() []byte {
 	b := make([]byte, 0, 256+len(p.nodes)*160)
 	b = append(b, "id: "...)
@@ -108,6 +111,7 @@ func (p *point) event() []byte {
 			}
 			b = appendString(append(b, '['), n.Name)
 			b = appendString(append(b, ','), n.Node)
+			b = appendString(append(b, ','), n.Kind)
 			for _, x := range []int{n.InUse, n.Size, n.Waiting} {
 				b = strconv.AppendInt(append(b, ','), int64(x), 10)
 			}

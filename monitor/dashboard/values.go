@@ -44,7 +44,7 @@ const (
 
 var valueNames = [numValues]string{
 	"open", "idle", "inUse", "waiting", "leases", "overdue", "subscribed", // current values
-	"use",                                  // of the fullest pool, in percent of its size
+	"use",                                  // of the fullest pool, in percent of its size: pointOf sets it
 	"mainInUse", "mainSize", "mainWaiting", // in all: of all nodes together
 	"pipeInUse", "pipeSize", "pipeWaiting",
 	"peak", "breakers",
@@ -103,10 +103,6 @@ func valuesSince(gauges, now, before *monitor.Numbers, d time.Duration, known *m
 	}
 	if p := g.Pipeline; p != (monitor.Pool{}) {
 		v[vPipeInUse], v[vPipeSize], v[vPipeWaiting] = float64(p.InUse), float64(p.Size), float64(p.Waiting)
-	}
-	if g.Main.Size+g.Pipeline.Size > 0 {
-		use, _ := g.PoolUse()
-		v[vUse] = percent(use)
 	}
 	if sec := d.Seconds(); sec > 0 {
 		rate := func(n, b uint64) float64 {

@@ -49,6 +49,11 @@ type packed struct {
 	Size            int    `json:"size,omitempty"`
 	Waiting         int    `json:"waiting,omitempty"`
 	Leases          int    `json:"leases,omitempty"`
+	PipelineTotal   int    `json:"pipeline_total,omitempty"`
+	PipelineActive  int    `json:"pipeline_active,omitempty"`
+	PipelineIdle    int    `json:"pipeline_idle,omitempty"`
+	PipelineSize    int    `json:"pipeline_size,omitempty"`
+	PipelineWaiting int    `json:"pipeline_waiting,omitempty"`
 	Dialed          uint64 `json:"dialed,omitempty"`
 	DialErrors      uint64 `json:"dial_errors,omitempty"`
 	Hits            uint64 `json:"hits,omitempty"`
@@ -209,7 +214,9 @@ func (r *reader) numbers(n *Numbers) {
 			r.fail("data", fmt.Errorf("%d is no number that it can have", *c))
 		}
 	}
-	if n.Active+n.Idle > n.Total || n.Subscribed > n.Active {
+	main, pipeline := n.pools()
+	if n.Active+n.Idle > n.Total || n.Subscribed > n.Active || pipeline.InUse+pipeline.Idle > pipeline.Open ||
+		min(main.Size, main.Open, main.Idle, main.InUse, main.Waiting) < 0 {
 		r.fail("data", errors.New("its numbers contradict each other"))
 	}
 }

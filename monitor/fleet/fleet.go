@@ -21,6 +21,14 @@ type Numbers struct {
 	Waiting    int `json:"waiting"`    // callers that wait for a connection
 	Leases     int `json:"leases"`     // connections that callers hold by Acquire
 
+	// The part of the pipeline pool in the above; the rest is that of the main pool.
+
+	PipelineTotal   int `json:"pipeline_total"`
+	PipelineActive  int `json:"pipeline_active"`
+	PipelineIdle    int `json:"pipeline_idle"`
+	PipelineSize    int `json:"pipeline_size"`
+	PipelineWaiting int `json:"pipeline_waiting"`
+
 	Dialed          uint64 `json:"dialed"` // connections opened so far
 	DialErrors      uint64 `json:"dial_errors"`
 	Hits            uint64 `json:"hits"`   // a connection was wanted and an idle one was there
@@ -37,13 +45,23 @@ func numbersOf(n *monitor.Numbers) Numbers {
 		// The source may have counted them one after the other.
 		Total: max(n.Open, n.InUse+n.Subscribed+n.Idle), Active: n.InUse + n.Subscribed, Idle: n.Idle, Disconnected: n.ClosedAll(),
 		Subscribed: n.Subscribed, Size: n.Main.Size + n.Pipeline.Size, Waiting: n.Waiting, Leases: n.Leases,
+		PipelineTotal: max(n.Pipeline.Open, n.Pipeline.InUse+n.Pipeline.Idle), PipelineActive: n.Pipeline.InUse, PipelineIdle: n.Pipeline.Idle,
+		PipelineSize: n.Pipeline.Size, PipelineWaiting: n.Pipeline.Waiting,
 		Dialed: n.Dialed, DialErrors: n.DialErrors, Hits: n.Hits, Misses: n.Misses, Waits: n.Waits, PoolTimeouts: n.PoolTimeouts,
 		Retries: n.RetriesAll(), UnknownOutcomes: n.UnknownOutcomes, Leaks: n.Leaks,
 	}
 }
 
-func (n *Numbers) gauges() [7]*int {
-	return [...]*int{&n.Total, &n.Active, &n.Idle, &n.Subscribed, &n.Size, &n.Waiting, &n.Leases}
+// pools separates the two pools.
+func (n *Numbers) pools() (main, pipeline monitor.Pool) {
+	p := monitor.Pool{Size: n.PipelineSize, Open: n.PipelineTotal, Idle: n.PipelineIdle, InUse: n.PipelineActive, Waiting: n.PipelineWaiting}
+	return monitor.Pool{Size: n.Size - p.Size, Open: n.Total - n.Subscribed - p.Open, Idle: n.Idle - p.Idle,
+		InUse: n.Active - n.Subscribed - p.InUse, Waiting: n.Waiting - p.Waiting}, p
+}
+
+func (n *Numbers) gauges() [12]*int {
+	return [...]*int{&n.Total, &n.Active, &n.Idle, &n.Subscribed, &n.Size, &n.Waiting, &n.Leases,
+		&n.PipelineTotal, &n.PipelineActive, &n.PipelineIdle, &n.PipelineSize, &n.PipelineWaiting}
 }
 
 func (n *Numbers) counters() [10]*uint64 {

@@ -117,11 +117,11 @@ func (s *Source) await() looked {
 }
 
 // notPublished lists the fields that instances do not publish.
-var notPublished = []string{"pipeline", "dialing", "leases_overdue", "peak_in_use", "peak_demand", "breakers_open", "server_clients", "wait_time_ns",
+var notPublished = []string{"dialing", "leases_overdue", "peak_in_use", "peak_demand", "breakers_open", "server_clients", "wait_time_ns",
 	"budget_refusals", "breaker_opened", "breaker_closed", "breaker_refusals", "dial", "wait", "hold", "command"}
 
 // gauges lists the other fields that are not counters.
-var gauges = []string{"open", "idle", "in_use", "waiting", "main", "subscribed", "leases", "max_clients", "instances", "instances_lost"}
+var gauges = []string{"open", "idle", "in_use", "waiting", "main", "pipeline", "subscribed", "leases", "max_clients", "instances", "instances_lost"}
 
 // Sample implements [monitor.Source]. It waits for Redis for at most [WithTimeout].
 func (s *Source) Sample(to *monitor.Sample) {
@@ -170,10 +170,6 @@ func (s *Source) Sample(to *monitor.Sample) {
 	setGauges(&to.Rest, &rest)
 	to.Pools = s.pools(&l.fleet)
 	to.Rest.Instances, to.Rest.InstancesLost = l.fleet.Alive, l.fleet.Lost
-	if i := fullest(l.fleet.Instances); i != nil && l.fleet.Alive > 1 {
-		to.Gap(fmt.Sprintf("the pools of each instance: these are the sums of %d; the fullest is %s on %s, PID %d, with %d of %d connections in use",
-			l.fleet.Alive, i.Service, i.Host, i.PID, i.Active-i.Subscribed, i.Size))
-	}
 	if len(missing) > 0 {
 		why := "this client is not connected to it under that address; see Limit"
 		if l.limited != nil {
@@ -187,7 +183,7 @@ func (s *Source) Sample(to *monitor.Sample) {
 	}
 }
 
-// pools returns the pools of each living instance, for each server.
+// pools returns the single pools of each living instance, for each server.
 func (s *Source) pools(f *Fleet) (all []monitor.NamedPool) {
 	for _, i := range f.Instances {
 		if i.Lost {
@@ -195,32 +191,18 @@ func (s *Source) pools(f *Fleet) (all []monitor.NamedPool) {
 		}
 		name := fmt.Sprintf("%s on %s, PID %d", i.Service, i.Host, i.PID)
 		for _, n := range append([]Node{{Numbers: i.rest}}, i.Nodes...) {
-			if n.Size == 0 {
-				continue
-			}
-			p := monitor.NamedPool{Name: name, Pool: poolOf(&n.Numbers)}
+			one := monitor.Node{}
 			if n.Name != "" {
-				p.Node = cmp.Or(s.names[f.server(&n)], n.Name)
+				one.Name = cmp.Or(s.names[f.server(&n)], n.Name)
 			}
-			all = append(all, p)
+			setGauges(&one.Numbers, &n.Numbers)
+			for _, p := range one.Pools() {
+				p.Name = name
+				all = append(all, p)
+			}
 		}
 	}
 	return all
-}
-
-// fullest returns the living instance whose pools are in use the most, nil if no size is known.
-func fullest(all []Instance) (most *Instance) {
-	var use float64
-	for i := range all {
-		in := &all[i]
-		if in.Lost || in.Size == 0 {
-			continue
-		}
-		if u := float64(in.Active-in.Subscribed) / float64(in.Size); most == nil || u > use {
-			most, use = in, u
-		}
-	}
-	return most
 }
 
 // call gives each server a name, which it keeps as long as it exists. A restarted server is a
@@ -283,12 +265,8 @@ func (s *Source) count(f *Fleet) {
 }
 
 func setGauges(out *monitor.Numbers, n *Numbers) {
-	out.Main = poolOf(n)
+	out.Main, out.Pipeline = n.pools()
 	out.Subscribed, out.Leases = n.Subscribed, n.Leases
-}
-
-func poolOf(n *Numbers) monitor.Pool {
-	return monitor.Pool{Size: n.Size, Open: n.Total - n.Subscribed, Idle: n.Idle, InUse: n.Active - n.Subscribed, Waiting: n.Waiting}
 }
 
 func countersOf(n *Numbers) (out monitor.Numbers) {

@@ -1,6 +1,7 @@
 package fleet_test
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -189,8 +190,8 @@ func TestAnAlertTellsOfALostInstance(t *testing.T) {
 	})
 }
 
-// The pools of a fleet are sums, which hide that one instance's is full.
-func TestTheFullestInstanceIsNamedAndNoSizeIsAdvised(t *testing.T) {
+// The pools of a node of a fleet are sums, which hide that one instance's is full.
+func TestTheFullestPoolOfAnInstanceIsNamedAndNoSizeIsAdvised(t *testing.T) {
 	t.Parallel()
 	s := redistest.Start(t)
 	opt := s.Options()
@@ -202,16 +203,55 @@ func TestTheFullestInstanceIsNamedAndNoSizeIsAdvised(t *testing.T) {
 	src, err := fleet.NewSource(dial(t, s.Options(), "reader"))
 	require.NoError(t, err)
 	m := watch(t, src, monitor.WithoutDefaults())
-	redistest.Eventually(t, "the gap names it", soon, func() bool {
-		return strings.Contains(strings.Join(m.Stats().Gaps, "\n"), "these are the sums of 2; the fullest is checkout on host-1, PID ") &&
-			strings.Contains(strings.Join(m.Stats().Gaps, "\n"), "with 3 of 4 connections in use")
+	var pools []monitor.NamedPool
+	redistest.Eventually(t, "all pools are published", soon, func() bool {
+		pools = m.Stats().Pools
+		return len(pools) == 3 && pools[0].InUse == 3
 	})
-	pools := m.Stats().Pools
-	require.Len(t, pools, 2)
 	require.Regexp(t, `^checkout on host-1, PID \d+$`, pools[0].Name)
 	require.Equal(t, s.Addr(), pools[0].Node)
-	require.Equal(t, []int{3, 4}, []int{pools[0].InUse, pools[0].Size})
+	require.Equal(t, "main", pools[0].Kind)
+	require.Equal(t, 4, pools[0].Size)
 	require.Regexp(t, `^search on host-2, PID \d+$`, pools[1].Name)
+	require.Equal(t, "pipeline", pools[2].Kind)
 	require.Zero(t, m.Advice().Suggested)
 	require.Contains(t, m.Advice().String(), "the numbers are those of 2 instances together")
+}
+
+func TestAFullMainPoolIsNotHiddenByAnEmptyPipelinePoolNorByOtherInstances(t *testing.T) {
+	t.Parallel()
+	s := redistest.Start(t)
+	rdb := dial(t, s.Options(), "member")
+	idle := monitor.Pool{Size: 10, Open: 2, Idle: 2}
+	full, calm := &script{}, &script{}
+	full.set(node("a:1", monitor.Numbers{Main: monitor.Pool{Size: 5, Open: 5, InUse: 5, Waiting: 2}, Pipeline: monitor.Pool{Size: 10}}))
+	calm.set(func(to *monitor.Sample) {
+		to.Nodes = []monitor.Node{{Name: "a:1", Numbers: monitor.Numbers{Main: idle, Pipeline: idle}},
+			{Name: "a:1" + monitor.Blocking, Numbers: monitor.Numbers{Main: monitor.Pool{Size: 4, Open: 2, InUse: 2}, Pipeline: idle}}}
+	})
+	for service, source := range map[string]*script{"checkout": full, "search": calm} {
+		require.NoError(t, publishOf(t, watch(t, source), rdb, fleet.WithService(service), fleet.WithHost("host-1")).Now(bg))
+	}
+	src, err := fleet.NewSource(rdb)
+	require.NoError(t, err)
+	alerts := make(chan monitor.Alert, 10)
+	m := watch(t, src, monitor.WithInterval(50*time.Millisecond), monitor.WithoutDefaults(), monitor.WithAlertHandler(func(a monitor.Alert) { alerts <- a }),
+		monitor.Threshold{Metric: monitor.PoolUse, Limit: 0.8})
+
+	var got []string
+	stats := m.Stats()
+	for _, p := range stats.Pools {
+		service, _, _ := strings.Cut(p.Name, " ")
+		got = append(got, fmt.Sprintf("%s %s %s %d/%d", service, p.Node, p.Kind, p.InUse, p.Size))
+	}
+	assert.Equal(t, []string{"checkout a:1 main 5/5", "search a:1 (blocking) blocking 2/4", "search a:1 main 0/10", "checkout a:1 pipeline 0/10", "search a:1 pipeline 0/10"}, got)
+	fullest, ok := stats.FullestPool("")
+	require.True(t, ok)
+	assert.Equal(t, 1.0, fullest.Use())
+	assert.Equal(t, monitor.Pool{Size: 15, Open: 7, Idle: 2, InUse: 5, Waiting: 2}, stats.Nodes[0].Main)
+	assert.Equal(t, monitor.Pool{Size: 20, Open: 2, Idle: 2}, stats.Nodes[0].Pipeline)
+
+	a := next(t, alerts)
+	assert.Equal(t, 1.0, a.Value)
+	assert.Regexp(t, `^warning pool_use_warning on a:1: main pool use of checkout on host-1, PID \d+ is 100 %, limit 80 %; 2 waiting callers`, a.String())
 }

@@ -5,15 +5,17 @@ const isBlocking = ' (blocking)';
 // poolsOf lists the pools of the nodes that are shown, the fullest first. Those of a fleet are its
 // instances': its nodes have only their sums.
 function poolsOf(point, names, scope) {
-  const single = (point?.pools ?? []).filter(([, node]) => !scope || node === scope);
+  const plain = (node) => (node.endsWith(isBlocking) ? node.slice(0, -isBlocking.length) : node);
+  const single = (point?.pools ?? []).filter(([, node]) => !scope || node === scope || plain(node) === scope);
   if (single.length) {
-    return single.map(([pool, node, inUse, size, waiting], i) => ({ key: 'instance ' + i, pool, node, inUse, size, waiting, use: inUse / size }));
+    return single.map(([name, node, kind, inUse, size, waiting], i) =>
+      ({ key: 'instance ' + i, pool: name + ', ' + kind, node: plain(node), inUse, size, waiting, use: inUse / size }));
   }
   const at = Object.fromEntries(names.map((n, i) => [n, i]));
   const all = [];
   for (const [name, v] of Object.entries(point?.nodes ?? {})) {
     const blocking = name.endsWith(isBlocking);
-    const node = blocking ? name.slice(0, -isBlocking.length) : name;
+    const node = plain(name);
     if (scope && name !== scope && node !== scope) continue;
     const add = (pool, inUse, size, waiting) => {
       if (v[at[inUse]] === null || !v[at[size]]) return;
