@@ -13,7 +13,6 @@ import (
 
 	"github.com/lifeguard-redis/lifeguard/internal/attempt"
 	"github.com/lifeguard-redis/lifeguard/internal/command"
-	"github.com/lifeguard-redis/lifeguard/internal/errtext"
 )
 
 // Hook repeats commands according to a Policy. Add it before all other hooks of the client, so that
@@ -170,7 +169,7 @@ func (h *Hook) process(ctx context.Context, cmd redis.Cmder, next redis.ProcessH
 		if f.outcome == Unknown {
 			unsure = f.err
 		}
-		cmd.SetErr(errUnanswered) // see below, and so that an old error is not taken for a new one
+		cmd.SetErr(errUnanswered) // see answers.go, and so that an old error is not taken for a new one
 		p.tries++
 		last := f
 		f = h.once(ctx, cmd, next)
@@ -274,136 +273,4 @@ func (h *Hook) cutSoFar() uint64 {
 		return 0
 	}
 	return h.cut.Load()
-}
-
-// judge is judge with what is known of this client. cut is cutSoFar from before the
-// attempt.
-func (h *Hook) judge(ctx context.Context, err error, cut uint64) failure {
-	f := judge(err)
-	if f.foreign && (h.cut == nil || h.cut.Load() != cut) {
-		f.outcome = Unknown // go-redis closes a connection on which a command fails
-	}
-	if f.node && h.nodes != nil && hasNoNodes(f.err) && h.nodes() == 0 {
-		f.kind, f.node = final, false // the client was given no nodes, and waiting brings none
-	}
-	if f.outcome != Answered && f.kind != final && attempt.Expired(ctx) && attempt.MarksOf(ctx)&attempt.First == 0 { // a batch belongs to no single caller
-		f.err = attempt.Ended(ctx, f.err)
-		f.node = f.node && !ownLimit(ctx, f)
-	}
-	return f
-}
-
-// ownLimit reports whether the call failed because its own ctx ended, in flight or in a handshake:
-// that says nothing about the node.
-func ownLimit(ctx context.Context, f failure) bool {
-	return attempt.Expired(ctx) && (f.outcome == Unknown || f.handshake && errtext.IsTimeout(f.err))
-}
-
-// understand is judge for a single command.
-func (h *Hook) understand(ctx context.Context, cmd redis.Cmder, err error, cut uint64) failure {
-	var m *mapError
-	if errors.As(err, &m) && asksForMap(cmd) {
-		err = m.real // it was the caller's own
-	}
-	f := h.judge(ctx, err, cut)
-	if h.fanout.Load() && f.err != nil {
-		f = h.understandFan(cmd, f)
-	}
-	return f
-}
-
-// understandFan handles a command that goes to several nodes: some may have executed it even if the
-// error of another node says that it did not.
-func (h *Hook) understandFan(cmd redis.Cmder, f failure) failure {
-	if f.outcome == Answered && f.kind == final {
-		return f
-	}
-	if !command.FansOut(cmd) {
-		return f
-	}
-	switch h.safety(cmd) {
-	case IdempotentState:
-		if len(cmd.Args()) > 2 { // several keys
-			f.outcome = Unknown
-		}
-	case Unsafe:
-		if f.outcome == NotSent {
-			f.outcome = Unknown
-		}
-		f.kind = final
-	}
-	return f
-}
-
-// mayGoOn decides whether a single command may be sent again after f.
-func (h *Hook) mayGoOn(ctx context.Context, cmd redis.Cmder, f failure, m attempt.Mark) bool {
-	if m&attempt.Bound != 0 || attempt.Expired(ctx) {
-		return false
-	}
-	if f.outcome == NotSent {
-		return true
-	}
-	if f.outcome == Answered {
-		return h.mayAskAgain(cmd, f, m)
-	}
-	return h.mayRepeat(cmd, m)
-}
-
-// mayRepeat decides for a command that may have been executed.
-func (h *Hook) mayRepeat(cmd redis.Cmder, m attempt.Mark) bool {
-	if m&attempt.Never != 0 || cmd.NoRetry() {
-		return false
-	}
-	if m&attempt.Harmless != 0 {
-		return true
-	}
-	if command.IsBound(cmd) {
-		return false
-	}
-	if m&attempt.Idempotent != 0 {
-		return true
-	}
-	switch h.safety(cmd) {
-	case ReadOnly:
-		return true
-	case IdempotentWrite, IdempotentState:
-		return !h.policy.NoRepeatWrites
-	}
-	return false
-}
-
-// mayAskAgain: the server refused it, for now.
-func (h *Hook) mayAskAgain(cmd redis.Cmder, f failure, m attempt.Mark) bool {
-	if m&attempt.Never != 0 || cmd.NoRetry() {
-		return false
-	}
-	if f.reason == ReasonMoved && !h.cluster {
-		return false // a client of one server does not follow redirections
-	}
-	n := command.NameOf(cmd)
-	switch {
-	case command.RunsScript(cmd):
-		return m&attempt.Idempotent != 0 || isServersOwn(f.err.Error(), cmd.Args())
-	case n == "cluster|setslot":
-		return f.reason != ReasonNoReplicas // Valkey: the replicas may have done it
-	case n == "xread" && f.reason == ReasonUnblocked:
-		return h.safety(cmd) != Unsafe
-	}
-	return m&attempt.Harmless != 0 || !command.IsBound(cmd)
-}
-
-// tellsLess reports whether the reply of a repetition may be another one than that
-// of the first attempt. mixed: other writes of its keys were repeated with it.
-func (h *Hook) tellsLess(cmd redis.Cmder, err error, m attempt.Mark, mixed bool) bool {
-	return m&attempt.Idempotent == 0 && !h.policy.IgnoreCounts && h.safety(cmd) == IdempotentState &&
-		(mixed || !command.ClassOf(cmd).Proof.Given(cmd, err))
-}
-
-// safety returns the class from the policy's Classifier. An invalid class counts as Unsafe.
-func (h *Hook) safety(cmd redis.Cmder) Safety {
-	s := h.policy.Classify(cmd)
-	if s < ReadOnly || s > Unsafe {
-		return Unsafe
-	}
-	return s
 }

@@ -1,0 +1,222 @@
+package retry
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// kind says what can be done about a failure.
+type kind uint8
+
+const (
+	final       kind = iota // nothing: it is the result, or trying again is useless
+	notReady                // the node is unreachable or not ready: wait, it costs no attempt
+	unwritten               // nothing was written to this connection: use another one
+	lost                    // no reply: repeat only if the command may be repeated
+	notExecuted             // the server refused it for now
+)
+
+// failure is a classified error.
+type failure struct {
+	err     error
+	outcome Outcome
+	kind    kind
+	reason  Reason
+	// node: the node failed, rather than a pool, a context or a command.
+	node bool
+	// handshake: it failed in the handshake of a connection.
+	handshake bool
+	// evicted: we closed the connection instead of using it.
+	evicted bool
+	// foreign: an error that is neither go-redis's nor a connection's. By itself it says nothing
+	// about the outcome.
+	foreign bool
+}
+
+// reveal replaces a hidden error with the real one. What the error of a dead Conn wraps is the
+// error of an earlier command, and says nothing about this one.
+func reveal(err error) error {
+	for range 4 {
+		if err == nil || err == redis.Nil || isDead(err) {
+			return err // the common case; errors.As allocates
+		}
+		var h hidden
+		if !errors.As(err, &h) {
+			return err
+		}
+		real := h.Real()
+		if real == nil {
+			return err
+		}
+		err = real
+	}
+	return err
+}
+
+// judge is classify for an error as go-redis returns it. It separates failures from before the
+// command was written from later ones, because both can be the same error.
+func judge(err error) failure {
+	if err == nil || err == redis.Nil {
+		return failure{err: err, outcome: Answered}
+	}
+	var e early
+	if !errors.As(err, &e) || errors.Is(err, ErrUnknownOutcome) {
+		return classify(reveal(err))
+	}
+	cause := reveal(e.Early())
+	f := classify(cause)
+	if f.outcome != NotSent && !f.foreign {
+		f.err = asEarly(cause)
+	}
+	switch {
+	case f.outcome == Answered && f.kind != final: // the server refused it for now
+		f.kind = notReady
+	case f.outcome == Unknown, f.kind == unwritten:
+		f.kind, f.reason, f.node, f.handshake = notReady, ReasonDial, true, true
+	}
+	f.outcome, f.foreign = NotSent, false
+	return f
+}
+
+func classify(err error) failure {
+	f := failure{err: err, outcome: Unknown, kind: final}
+	if err == nil || err == redis.Nil {
+		f.outcome = Answered
+		return f
+	}
+	if errors.Is(err, ErrUnknownOutcome) {
+		return f // classified before
+	}
+	if errors.Is(err, ErrBreakerOpen) ||
+		errors.Is(err, redis.ErrPoolTimeout) || errors.Is(err, redis.ErrPoolExhausted) {
+		f.outcome = NotSent // it has been waited for once, and once is enough
+		return f
+	}
+	var refused *refusedError
+	if errors.As(err, &refused) {
+		return failure{err: err, outcome: NotSent, kind: notReady, reason: ReasonMaxClients}
+	}
+	var answer redis.Error
+	if errors.As(err, &answer) {
+		f.outcome = Answered
+		if r := refusalOf(answer.Error()); r != nil {
+			f.kind, f.reason = r.kind, r.reason
+		}
+		return f
+	}
+	if isDead(err) || errors.Is(err, redis.ErrClosed) {
+		f.outcome = NotSent // and the next attempt would fail in the same way
+		return f
+	}
+	var w waiter
+	if errors.As(err, &w) {
+		return failure{err: err, outcome: NotSent, kind: notReady, reason: ReasonDial, node: true}
+	}
+	if isDial(err) {
+		f = failure{err: err, outcome: NotSent, kind: notReady, reason: ReasonDial, node: true}
+		if isMisconfigured(err) {
+			f.kind, f.node = final, false
+		}
+		return f
+	}
+	var u unsent
+	if errors.As(err, &u) && u.Unsent() {
+		var ev evicted
+		return failure{err: err, outcome: NotSent, kind: unwritten, reason: ReasonUnsent, evicted: errors.As(err, &ev) && ev.Evicted()}
+	}
+	if u != nil || isConnection(err) {
+		return failure{err: err, outcome: Unknown, kind: lost, reason: ReasonLost, node: true}
+	}
+	if isParsing(err) {
+		f.outcome = Answered
+		return f
+	}
+	// go-redis checks a ctx only while it waits for a connection; on the network the deadline of
+	// ctx becomes an i/o timeout (contract_context_test.go).
+	f.outcome = NotSent
+	switch {
+	case errors.Is(err, context.DeadlineExceeded):
+		f.kind, f.reason = unwritten, ReasonUnsent // an attempt's own limit, if the caller's is not over
+	case errors.Is(err, context.Canceled), strings.HasPrefix(err.Error(), textMarshal):
+	default:
+		f.foreign = true
+	}
+	return f
+}
+
+// isParsing recognises the error of a reply that was read but does not fit its command.
+func isParsing(err error) bool {
+	var num *strconv.NumError
+	return strings.HasPrefix(err.Error(), textParse) || errors.As(err, &num)
+}
+
+// Texts of go-redis errors that have no exported value. Tests pin them.
+const (
+	textBadConn    = "redis: Conn is in a bad state"
+	textNoNodes    = "redis: cluster has no nodes"
+	textShardsDown = "redis: all ring shards are down"
+	textMarshal    = "redis: can't marshal "
+	textParse      = "redis: can't parse "
+)
+
+// isDead recognises the error of a Conn or Tx that failed before: go-redis never uses it again.
+func isDead(err error) bool { return strings.HasPrefix(err.Error(), textBadConn) }
+
+// unused reports whether f, from an attempt after last, comes from a Conn that cannot be used after
+// a failure. The Conn of an OnConnect has no error of its own for that: it returns the error of its
+// connection again, the same value.
+func unused(f, last failure) bool {
+	if f.err == nil || isDead(f.err) {
+		return f.err != nil
+	}
+	if f.evicted || f.kind != lost && f.kind != unwritten {
+		return false
+	}
+	var a, b unsent
+	return errors.As(f.err, &a) && errors.As(last.err, &b) && a == b
+}
+
+func isDial(err error) bool {
+	var d *dialError
+	var op *net.OpError
+	if errors.As(err, &d) || errors.As(err, &op) && op.Op == "dial" {
+		return true
+	}
+	return hasNoNodes(err)
+}
+
+func hasNoNodes(err error) bool {
+	s := err.Error()
+	return s == textNoNodes || s == textShardsDown
+}
+
+// isMisconfigured recognises dial failures that waiting cannot fix.
+func isMisconfigured(err error) bool {
+	var cert *tls.CertificateVerificationError
+	var record tls.RecordHeaderError
+	return errors.As(err, &cert) || errors.As(err, &record)
+}
+
+// isConnection reports whether err is the failure of a connection.
+func isConnection(err error) bool {
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.ErrClosedPipe) ||
+		errors.Is(err, net.ErrClosed) || errors.Is(err, os.ErrDeadlineExceeded) {
+		return true
+	}
+	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		return false // context.DeadlineExceeded is a net.Error, too
+	}
+	var ne net.Error
+	var errno syscall.Errno
+	var record tls.RecordHeaderError
+	return errors.As(err, &ne) || errors.As(err, &errno) || errors.As(err, &record)
+}

@@ -1,0 +1,71 @@
+package retry
+
+import (
+	"context"
+	"errors"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/lifeguard-redis/lifeguard/internal/attempt"
+	"github.com/lifeguard-redis/lifeguard/internal/command"
+	"github.com/lifeguard-redis/lifeguard/internal/errtext"
+)
+
+// judge is judge with what is known of this client. cut is cutSoFar from before the
+// attempt.
+func (h *Hook) judge(ctx context.Context, err error, cut uint64) failure {
+	f := judge(err)
+	if f.foreign && (h.cut == nil || h.cut.Load() != cut) {
+		f.outcome = Unknown // go-redis closes a connection on which a command fails
+	}
+	if f.node && h.nodes != nil && hasNoNodes(f.err) && h.nodes() == 0 {
+		f.kind, f.node = final, false // the client was given no nodes, and waiting brings none
+	}
+	if f.outcome != Answered && f.kind != final && attempt.Expired(ctx) && attempt.MarksOf(ctx)&attempt.First == 0 { // a batch belongs to no single caller
+		f.err = attempt.Ended(ctx, f.err)
+		f.node = f.node && !ownLimit(ctx, f)
+	}
+	return f
+}
+
+// ownLimit reports whether the call failed because its own ctx ended, in flight or in a handshake:
+// that says nothing about the node.
+func ownLimit(ctx context.Context, f failure) bool {
+	return attempt.Expired(ctx) && (f.outcome == Unknown || f.handshake && errtext.IsTimeout(f.err))
+}
+
+// understand is judge for a single command.
+func (h *Hook) understand(ctx context.Context, cmd redis.Cmder, err error, cut uint64) failure {
+	var m *mapError
+	if errors.As(err, &m) && asksForMap(cmd) {
+		err = m.real // it was the caller's own
+	}
+	f := h.judge(ctx, err, cut)
+	if h.fanout.Load() && f.err != nil {
+		f = h.understandFan(cmd, f)
+	}
+	return f
+}
+
+// understandFan handles a command that goes to several nodes: some may have executed it even if the
+// error of another node says that it did not.
+func (h *Hook) understandFan(cmd redis.Cmder, f failure) failure {
+	if f.outcome == Answered && f.kind == final {
+		return f
+	}
+	if !command.FansOut(cmd) {
+		return f
+	}
+	switch h.safety(cmd) {
+	case IdempotentState:
+		if len(cmd.Args()) > 2 { // several keys
+			f.outcome = Unknown
+		}
+	case Unsafe:
+		if f.outcome == NotSent {
+			f.outcome = Unknown
+		}
+		f.kind = final
+	}
+	return f
+}
