@@ -20,10 +20,10 @@ import (
 // the first attempt of each of its commands, and each caller then continues by itself, with its own
 // ctx.
 //
-//   - When a ctx ends, its call returns at once. A command whose batch waits for a connection is
-//     never sent then, and the error is that of the ctx, or an *ExhaustedError. Otherwise the batch
-//     goes on, also after the handshake of a new connection, the command may still be executed,
-//     and the error is retry.ErrUnknownOutcome (for a read: that of the ctx).
+//   - When a ctx ends, its call returns at once. A command whose batch waits for a connection, or
+//     for its handshake, is never sent then, and the error is that of the ctx, or an
+//     *ExhaustedError. Otherwise the batch goes on, the command may still be executed, and the
+//     error is retry.ErrUnknownOutcome (for a read: that of the ctx).
 //   - Always sent directly: commands that may block in the server, subscriptions, Watch, pipelines,
 //     transactions, scripts, Do and Process, commands that are bound to one connection,
 //     administration, modules; in a cluster also commands with several keys; arguments above 8 KiB

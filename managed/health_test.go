@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -255,4 +256,45 @@ func TestAHandshakeWithoutAReplyTellsDegradedFromRefusing(t *testing.T) {
 	require.Error(t, <-done)
 	require.Equal(t, hooks.Refusing, c.Node().Health())
 	redistest.Eventually(t, "the log says what was wrong first", soon, func() bool { return log.count("degraded: i/o timeout") == 1 })
+}
+
+// go-redis dials with the ctx of a Subscribe. That its caller has no patience says nothing about the
+// node, which others are using.
+func TestACallersOwnDeadlineDuringADialSaysNothingAboutTheNode(t *testing.T) {
+	for name, short := range map[string]func(context.Context) (context.Context, context.CancelFunc){
+		"deadline": func(ctx context.Context) (context.Context, context.CancelFunc) {
+			return context.WithTimeout(ctx, 30*time.Millisecond)
+		},
+		"cancel": func(ctx context.Context) (context.Context, context.CancelFunc) {
+			ctx, cancel := context.WithCancel(ctx)
+			time.AfterFunc(30*time.Millisecond, cancel)
+			return ctx, cancel
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := redistest.Start(t)
+			opt := s.Options()
+			var slow atomic.Bool
+			opt.Dialer = func(ctx context.Context, network, addr string) (net.Conn, error) {
+				if slow.Load() {
+					<-ctx.Done()
+					return nil, ctx.Err()
+				}
+				return (&net.Dialer{}).DialContext(ctx, network, addr)
+			}
+			var log journal
+			c := client(t, opt, log.option())
+			require.NoError(t, c.Ping(t.Context()).Err())
+			slow.Store(true)
+			ctx, cancel := short(t.Context())
+			defer cancel()
+			ps := c.Subscribe(ctx, "news")
+			defer func() { _ = ps.Close() }()
+			require.Error(t, ps.Ping(ctx))
+			require.Error(t, ctx.Err())
+			require.Equal(t, hooks.Healthy, c.Node().Health())
+			require.Empty(t, log.text())
+			require.NoError(t, c.Ping(t.Context()).Err())
+		})
+	}
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"io"
+	"runtime"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -85,5 +86,32 @@ func TestACommandWhoseOnConnectLosesAReplyIsExecutedOnce(t *testing.T) {
 				require.ErrorIs(t, *seen.Load(), io.EOF, "what OnConnect sees is the error of its command")
 			})
 		}
+	}
+}
+
+// go-redis does not close a connection whose OnConnect panics.
+func TestAPanicInTheFirstOnConnectBlocksNoLaterHandshake(t *testing.T) {
+	for how, leave := range map[string]func(){"panic": func() { panic("ouch") }, "Goexit": runtime.Goexit} {
+		t.Run(how, func(t *testing.T) {
+			s := redistest.Start(t)
+			var calls atomic.Int32
+			c := client(t, &redis.Options{Addr: s.Addr(), OnConnect: func(context.Context, *redis.Conn) error {
+				if calls.Add(1) == 1 {
+					leave()
+				}
+				return nil
+			}})
+			done := make(chan struct{})
+			go func() {
+				defer close(done)
+				defer func() { _ = recover() }()
+				_ = c.Ping(t.Context()).Err()
+			}()
+			<-done
+			require.NoError(t, c.Ping(deadline(t, time.Second)).Err())
+			redistest.Eventually(t, "the connection of the first one is closed", soon, func() bool {
+				return c.Node().Len() == 1 && s.NumClients(t) == 1
+			})
+		})
 	}
 }

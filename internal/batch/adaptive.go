@@ -67,7 +67,7 @@ const (
 
 // New makes an Adaptive.
 func New(c Config) *Adaptive {
-	a := &Adaptive{UniversalClient: c.Client, cfg: c, maker: commandMaker(), ctx: attempt.With(context.Background(), attempt.First)}
+	a := &Adaptive{UniversalClient: c.Client, cfg: c, maker: commandMaker(), ctx: conntrack.Bound(attempt.With(context.Background(), attempt.First))}
 	a.minTime.Store(int64(leastMinTime + c.Settings.Delay))
 	if c.Direct {
 		a.cfg.Settings.Threshold = math.MaxInt64

@@ -139,7 +139,7 @@ func (c *Conn) Write(b []byte) (int, error) {
 	if c.has(fReady) {
 		c.follow(b)
 	} else if c.out.Load() == 0 {
-		first, err := c.node.first.enter(c.node.gate.ctx.Done(), c.boundTo(), timeOf(c.writeBy.Load()))
+		first, err := c.node.first.enter(c.node.t.now(), c.node.gate.ctx.Done(), c.boundTo(), timeOf(c.writeBy.Load()))
 		if err != nil {
 			return 0, c.fail(OpWrite, err)
 		}

@@ -3,6 +3,7 @@ package conntrack
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"math/rand/v2"
 	"net"
 	"strings"
@@ -81,6 +82,7 @@ func (n *Node) open(ctx context.Context, network, addr string) (*Conn, error) {
 	if err := n.maxClients.check(addr, time.Duration(n.t.now())); err != nil {
 		return nil, err
 	}
+	hurried := n.hurried(ctx)
 	ctx, cancel := context.WithTimeout(ctx, n.dialTimeout()) // go-redis bounds the dials of its pools, but not those of pub/sub
 	defer cancel()
 	defer context.AfterFunc(n.gate.ctx, cancel)() // closing the client ends its dials
@@ -109,7 +111,9 @@ func (n *Node) open(ctx context.Context, network, addr string) (*Conn, error) {
 		n.failures.Add(1)
 		n.lastDial.Store(&DialFailure{n.t.Now(), err})
 		n.t.Emit(hooks.Event{Kind: hooks.DialFailed, Node: addr, Took: took, Err: err})
-		if own {
+		if hurried && errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
+			// That the caller gave up says nothing about the node.
+		} else if own {
 			err = n.gate.shut(err)
 		} else if !sentinel {
 			n.health.become(hooks.Unreachable, err)
@@ -127,6 +131,13 @@ func (n *Node) open(ctx context.Context, network, addr string) (*Conn, error) {
 		(*f)(tracked)
 	}
 	return tracked, nil
+}
+
+// hurried reports whether ctx ends clearly before DialTimeout. go-redis passes its callers' ctxs to
+// the dials of subscriptions.
+func (n *Node) hurried(ctx context.Context) bool {
+	by, ok := ctx.Deadline()
+	return ok && time.Until(by) < n.dialTimeout()*9/10
 }
 
 // track makes the tracked connection.

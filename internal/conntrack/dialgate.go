@@ -2,7 +2,6 @@ package conntrack
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"sync"
@@ -122,7 +121,7 @@ func (g *gate) errLocked() error {
 func (g *gate) shut(cause error) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.ctx.Err() != nil || errors.Is(cause, context.Canceled) {
+	if g.ctx.Err() != nil {
 		return cause
 	}
 	g.n.health.become(hooks.Unreachable, cause)

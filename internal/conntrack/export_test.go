@@ -5,6 +5,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/redis/go-redis/v9"
+
 	"github.com/lifeguard-redis/lifeguard/internal/command"
 )
 
@@ -86,3 +88,14 @@ func Places() (n int) {
 	}
 	return n
 }
+
+type FirstHandshake = firstHandshake
+
+// NewFirstHandshake returns that of a node with default options.
+func NewFirstHandshake() *FirstHandshake { return newFirstHandshake(&redis.Options{}) }
+
+// Enter is enter for a client that nobody closes.
+func (f *firstHandshake) Enter(now int64, by time.Time) (bool, error) { return f.enter(now, nil, nil, by) }
+
+// Leave is leave.
+func (f *firstHandshake) Leave(ok bool) { f.leave(ok) }

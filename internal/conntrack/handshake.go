@@ -18,11 +18,13 @@ import (
 // (redis.go, initConn, v9.23.0). Maintenance's client has a copy of the options: its handshake is
 // not the first one.
 type firstHandshake struct {
-	done atomic.Bool
-	turn chan struct{} // holds one token
+	done  atomic.Bool
+	turn  chan struct{} // holds one token
+	taken atomic.Int64  // when the token was taken, ns on the tracker's clock
 }
 
-// firstPatience bounds the wait for a first handshake that hangs, if no write deadline does.
+// firstPatience is how long others wait for a first handshake. One may hang, or never end: if a hook
+// of the user panics in it, go-redis does not close its connection.
 const firstPatience = 5 * time.Second
 
 func newFirstHandshake(opt *redis.Options) *firstHandshake {
@@ -35,17 +37,20 @@ func newFirstHandshake(opt *redis.Options) *firstHandshake {
 	return f
 }
 
-// enter is called before a handshake's first write; it reports whether leave must be called at its
-// end. It waits at most until the write deadline, when the write fails, or until the client is
+// enter is called before a handshake's first write, at now; it reports whether leave must be called
+// at its end. It waits at most until the write deadline, when the write fails, or until the client is
 // closed or the handshake's ctx ends, which is an error: several handshakes that go on beside each
 // other would race.
-func (f *firstHandshake) enter(closed, ended <-chan struct{}, deadline time.Time) (bool, error) {
+func (f *firstHandshake) enter(now int64, closed, ended <-chan struct{}, deadline time.Time) (bool, error) {
 	if f.done.Load() {
 		return false, nil
 	}
 	patience := firstPatience
+	if taken := f.taken.Load(); taken != 0 {
+		patience -= time.Duration(now - taken)
+	}
 	if !deadline.IsZero() {
-		patience = time.Until(deadline)
+		patience = min(patience, time.Until(deadline))
 	}
 	timer := time.NewTimer(patience)
 	defer timer.Stop()
@@ -61,6 +66,7 @@ func (f *firstHandshake) enter(closed, ended <-chan struct{}, deadline time.Time
 			f.turn <- struct{}{}
 			return false, nil
 		}
+		f.taken.Store(now)
 		return true, nil
 	case <-timer.C:
 		return false, nil
@@ -75,11 +81,15 @@ func (f *firstHandshake) leave(ok bool) {
 	if ok {
 		f.done.Store(true)
 	}
+	f.taken.Store(0)
 	f.turn <- struct{}{}
 }
 
 // shaken ends the connection's part in the first handshake, once.
 func (c *Conn) shaken(ok bool) {
+	if ok && !c.node.first.done.Load() {
+		c.node.first.done.Store(true) // even if it was not the first: others waited long enough for that one
+	}
 	if c.first.Load() && c.first.CompareAndSwap(true, false) {
 		c.node.first.leave(ok)
 	}

@@ -134,12 +134,28 @@ func (n *Node) connected(apart bool) func(context.Context, *redis.Conn) error {
 	user := n.fresh.OnConnect
 	return func(ctx context.Context, conn *redis.Conn) error {
 		if user != nil {
-			if err := user(unhurried(ctx), conn); err != nil {
+			if err := unlessItPanics(unhurried(ctx), conn, user); err != nil {
 				return early(err)
 			}
 		}
 		return ready(ctx, conn, apart)
 	}
+}
+
+// unlessItPanics calls an OnConnect. If that does not return, go-redis never closes the connection:
+// it is closed here.
+func unlessItPanics(ctx context.Context, conn *redis.Conn, onConnect func(context.Context, *redis.Conn) error) error {
+	returned := false
+	defer func() {
+		if !returned {
+			v := newVisit(visitAbandon)
+			defer v.done()
+			_ = conn.Process(context.Background(), v.cmd)
+		}
+	}()
+	err := onConnect(ctx, conn)
+	returned = true
+	return err
 }
 
 // defaultReadBuffer is go-redis's default for Options.ReadBufferSize.

@@ -30,6 +30,7 @@ const (
 	visitUndo                     // undo the transaction or the watches that were left open
 	visitEnd                      // close the connection
 	visitBound                    // ctx ends the handshake that follows
+	visitAbandon                  // close the connection: its handshake has panicked
 	visitWhose                    // reaches no connection: it identifies a client's own chain of hooks
 )
 
@@ -182,6 +183,10 @@ func (c *Conn) visited(v *visit, n int) (int, error) {
 		c.node.maxClients.accepted()
 		c.node.health.become(hooks.Healthy, nil)
 		return n, nil
+	case visitAbandon:
+		c.closeFor(hooks.ReasonError, errAbandoned)
+		_ = c.Close()
+		return 0, refuse(hooks.ReasonError)
 	case visitUndo:
 		return c.undo(v, n)
 	case visitAsk:
@@ -292,6 +297,8 @@ func Discard(conn *redis.Conn, c *Conn, r hooks.Reason) {
 var (
 	// ErrWouldWait is returned by visits that do not find a connection at once.
 	ErrWouldWait = errors.New("lifeguard: no connection is free")
+
+	errAbandoned = errors.New("lifeguard: OnConnect did not return: it has panicked")
 
 	errUnrecognised = errors.New("lifeguard: a visit was not recognised: something between go-redis and the tracked connection changes what is written")
 )
