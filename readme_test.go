@@ -130,7 +130,7 @@ func whatIsGoingOn(rdb *managed.Client) {
 	m.OnAlert(func(a monitor.Alert) { log.Print("ALERT ", a) })
 
 	s := rdb.Stats() // at any time
-	log.Printf("%d of %d in use, %d callers wait, p99 of commands %v", s.Main.InUse, s.Main.Size, s.Waiting, s.Command.P99)
+	log.Printf("%d of %d in use, %d waiting, p99 of commands %v", s.Main.InUse, s.Main.Size, s.Waiting, s.Command.P99)
 	log.Print(m.Advice()) // about the pool's size, with the reason
 	// end
 }
@@ -268,7 +268,7 @@ func TestTheOtherPartsOfTheREADMEDoWhatTheySay(t *testing.T) {
 	require.Equal(t, "2", s.Admin().Get(ctx, "visits").Val())
 
 	whatIsGoingOn(rdb)
-	l.want(t, `[01] of \d+ in use, 0 callers wait, p99 of commands \d`)
+	l.want(t, `[01] of \d+ in use, 0 waiting, p99 of commands \d`)
 	l.want(t, `pool size \d+: too little was seen`)
 
 	mux := http.NewServeMux()

@@ -10,6 +10,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/lifeguard-redis/lifeguard/hooks"
+	"github.com/lifeguard-redis/lifeguard/internal/errtext"
 )
 
 // ExhaustedError says that no connection of the pool became free in time, and who holds them: on
@@ -39,7 +40,7 @@ func (e *ExhaustedError) Error() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "lifeguard/managed: pool of %s exhausted: %d of %d connections in use", e.Addr, e.InUse, e.PoolSize)
 	if e.Waiting > 0 {
-		fmt.Fprintf(&b, ", %d more callers waiting", e.Waiting)
+		fmt.Fprintf(&b, ", %s waiting", errtext.Count(e.Waiting, "more caller"))
 	}
 	if e.Waited > 0 {
 		fmt.Fprintf(&b, ", gave up after %v", e.Waited.Round(time.Millisecond))
@@ -63,13 +64,13 @@ func writeHolders(b *strings.Builder, leases []LeaseInfo, leased int, inFlight [
 		fmt.Fprintf(b, "; %v", l)
 	}
 	if more := leased - len(leases); more > 0 {
-		fmt.Fprintf(b, "; and %d more leases", more)
+		fmt.Fprintf(b, "; and %s", errtext.Count(more, "more lease"))
 	}
 	for _, c := range inFlight {
 		fmt.Fprintf(b, "; %s in flight for %v", c.LastCommand, c.Idle.Round(time.Millisecond))
 	}
 	if more := running - len(inFlight); more > 0 {
-		fmt.Fprintf(b, "; and %d more commands", more)
+		fmt.Fprintf(b, "; and %s", errtext.Count(more, "more command"))
 	}
 }
 

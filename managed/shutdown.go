@@ -34,7 +34,7 @@ type HeldError struct {
 
 func (e *HeldError) Error() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "lifeguard/managed: shut down with %d leases held and %d commands in flight", len(e.Leases), len(e.InFlight))
+	fmt.Fprintf(&b, "lifeguard/managed: shut down with %s held and %s in flight", errtext.Count(len(e.Leases), "lease"), errtext.Count(len(e.InFlight), "command"))
 	if e.Waiting > 0 {
 		fmt.Fprintf(&b, ", %d more waiting", e.Waiting)
 	}

@@ -115,7 +115,7 @@ func TestAfterItsDeadlineShutdownNamesTheHolders(t *testing.T) {
 	require.Len(t, held.InFlight, 1)
 	require.Equal(t, "blpop", held.InFlight[0].LastCommand)
 	t.Logf("after %v: %v", took, err)
-	for _, word := range []string{"the report", "shutdown_test.go", "blpop"} {
+	for _, word := range []string{"shut down with 1 lease held and 1 command in flight", "the report", "shutdown_test.go", "blpop"} {
 		require.Contains(t, err.Error(), word)
 	}
 	require.Less(t, took, time.Second)

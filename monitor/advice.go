@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/lifeguard-redis/lifeguard/internal/callsite"
+	"github.com/lifeguard-redis/lifeguard/internal/errtext"
 )
 
 // Advice is a recommendation for the size of the main pool, based on what was observed.
@@ -170,31 +171,31 @@ func advise(n *Numbers, d demand, sites []string, seen time.Duration, mayShrink 
 		a.Why = why.String()
 		return a, ""
 	case uses < enoughUses && n.PoolTimeouts == 0:
-		say("too little was seen: %d uses in %v", uses, short(seen))
+		say("too little was seen: %s in %v", errtext.Count(uses, "use"), short(seen))
 		a.Why = why.String()
 		return a, ""
 	}
 	say("in %v %s wanted a connection at once", short(seen), upTo(d.peak))
 	if d.load > 0 {
-		say(", and by Little's law %.2g were in use on average in the busiest period", d.load)
+		say(", and by Little's law %.2g in use on average in the busiest period", d.load)
 	}
 	wait, of := n.Wait.P99, "p99 %v"
 	if n.Wait.Count == 0 && n.Waits > 0 {
 		wait, of = n.WaitTime/time.Duration(n.Waits), "%v on average"
 	}
-	waits := fmt.Sprintf("%d callers waited, "+of, max(n.Waits, n.Wait.Count), short(wait))
+	waits := fmt.Sprintf("%s waited, "+of, errtext.Count(max(n.Waits, n.Wait.Count), "caller"), short(wait))
 	if n.PoolTimeouts > 0 {
 		waits += fmt.Sprintf(", and %d got no connection", n.PoolTimeouts)
 	}
 	waited := n.PoolTimeouts > 0 || n.Waits*100 >= uses && wait >= shortWait || n.Wait.Count > 0 && wait >= shortWait
 	switch {
 	case waited && 2*n.LeasesOverdue >= size:
-		by := ""
+		at := ""
 		if len(sites) > 0 {
-			by = " by " + strings.Join(sites, ", ")
+			at = " at " + strings.Join(sites, ", ")
 		}
 		say("; %s", waits)
-		say("; %d of %d connections are leaked%s: more connections will not help", n.LeasesOverdue, size, by)
+		say("; leaks%s hold %d of %d connections: more connections will not help", at, n.LeasesOverdue, size)
 	case waited && n.Hold.Count > 0 && n.Hold.Mean() >= longHold:
 		say("; %s", waits)
 		do = fmt.Sprintf("leases are held for %v on average: shorten them first", short(n.Hold.Mean()))

@@ -35,7 +35,7 @@ func TestAdviceFollowsFromWhatWasSeen(t *testing.T) {
 		"starvation, in all": {monitor.Numbers{Main: pool, Hits: 1, PeakDemand: 34, PoolTimeouts: 24, PoolTimeoutsCtx: 24, Waits: 24, Wait: times(24, ms(600))}, 1, 20,
 			"24 callers waited, p99 "},
 		"leaks": {monitor.Numbers{Main: pool, Hits: 1000, PeakDemand: 34, PoolTimeouts: 24, Waits: 24, Leases: 10, LeasesOverdue: 10}, 1, 10,
-			"10 of 10 connections are leaked: more connections will not help"},
+			"leaks hold 10 of 10 connections: more connections will not help"},
 		"average wait": {monitor.Numbers{Main: pool, Hits: 1000, PeakDemand: 12, Waits: 100, WaitTime: time.Second}, 1, 15, "100 callers waited, 10ms on average"},
 		"long holds": {monitor.Numbers{Main: pool, Hits: 1000, PeakDemand: 14, PoolTimeouts: 3, Hold: times(10, 5*time.Second)}, 1, 10,
 			"leases are held for 5s on average: shorten them first"},
@@ -73,7 +73,7 @@ func TestAdviceUsesLittlesLaw(t *testing.T) {
 		}
 		periods(12)
 		if a := m.Advice(); a.Load != 8 || a.Peak != 9 || a.Suggested != 16 || a.Node != "a:1" || a.Seen != 12*period ||
-			!strings.Contains(a.String(), "pool size 40, suggested 16: in 6m0s up to 9 callers wanted a connection at once, and by Little's law 8 were in use") {
+			!strings.Contains(a.String(), "pool size 40, suggested 16: in 6m0s up to 9 callers wanted a connection at once, and by Little's law 8 in use") {
 			t.Errorf("%+v", a)
 		}
 	})

@@ -34,9 +34,9 @@ type UnknownOutcomeError struct {
 func (e *UnknownOutcomeError) Error() string {
 	if e.Applied {
 		return fmt.Sprintf("lifeguard/retry: %s: carried out, but its reply was lost, and after %s that of the last may tell less: %v",
-			e.Command, count(e.Attempts, "attempt"), e.Cause)
+			e.Command, errtext.Count(e.Attempts, "attempt"), e.Cause)
 	}
-	return fmt.Sprintf("lifeguard/retry: %s: outcome unknown after %s, check before you repeat it: %v", e.Command, count(e.Attempts, "attempt"), e.Cause)
+	return fmt.Sprintf("lifeguard/retry: %s: outcome unknown after %s, check before you repeat it: %v", e.Command, errtext.Count(e.Attempts, "attempt"), e.Cause)
 }
 
 // Is reports whether target is ErrUnknownOutcome.
@@ -213,11 +213,4 @@ func (e *nodeError) Is(target error) bool {
 		return errors.Is(e.real, target)
 	}
 	return false
-}
-
-func count(n int, noun string) string {
-	if n == 1 {
-		return "1 " + noun
-	}
-	return fmt.Sprintf("%d %ss", n, noun)
 }

@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/lifeguard-redis/lifeguard/internal/errtext"
 )
 
 // Sentinels that tell, with errors.Is, what kind of error it is.
@@ -142,7 +144,7 @@ func with(err error, torn *MalformedError) error {
 }
 
 func (e *MalformedError) Error() string {
-	s := fmt.Sprintf("lifeguard/serverside: CLIENT LIST: %d malformed lines left out", e.Skipped)
+	s := fmt.Sprintf("lifeguard/serverside: CLIENT LIST: %s left out", errtext.Count(e.Skipped, "malformed line"))
 	for i, l := range e.Lines {
 		if i == 3 {
 			return s + "; ..."

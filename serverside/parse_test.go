@@ -130,7 +130,7 @@ func TestMalformedLinesAreSkippedAndNamed(t *testing.T) {
 			assert.Equal(t, 1, m.Skipped, line)
 			assert.Equal(t, line, m.Lines[0].Line)
 			assert.NotEmpty(t, m.Lines[0].Why)
-			assert.Contains(t, err.Error(), "1 malformed lines")
+			assert.Contains(t, err.Error(), "1 malformed line left out")
 		}
 		assert.Len(t, list, 2, "the others are read: %s", line)
 	}

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"log/slog"
 	"time"
+
+	"github.com/lifeguard-redis/lifeguard/internal/errtext"
 )
 
 // Kill is a client that was closed, or would have been in a dry run. It is a value.
@@ -74,5 +76,5 @@ func (r Report) String() string {
 	if r.Busy {
 		s = "another reaper is at work; without it: " + s
 	}
-	return s + fmt.Sprintf(") on %d nodes in %v", r.Nodes, r.Took.Round(time.Millisecond))
+	return s + fmt.Sprintf(") on %s in %v", errtext.Count(r.Nodes, "node"), r.Took.Round(time.Millisecond))
 }

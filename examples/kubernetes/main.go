@@ -120,7 +120,7 @@ func notReady(ctx context.Context, rdb *managed.Client, ending bool) string {
 		}
 		return "redis cannot be reached: " + s.LastDialError.Err
 	case s.Main.InUse >= s.Main.Size && s.Waiting > 0:
-		return fmt.Sprintf("pool exhausted: %d of %d connections in use, %d callers wait", s.Main.InUse, s.Main.Size, s.Waiting)
+		return fmt.Sprintf("pool exhausted: %d of %d connections in use, %d waiting", s.Main.InUse, s.Main.Size, s.Waiting)
 	}
 	return ""
 }

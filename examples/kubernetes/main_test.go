@@ -67,7 +67,7 @@ func TestItIsNotReadyWhileRedisCannotBeReachedOrThePoolIsExhausted(t *testing.T)
 	done := make(chan error, 1)
 	go func() { done <- rdb.Ping(t.Context()).Err() }()
 	redistest.Eventually(t, "it is not ready while a caller waits", 10e9, func() bool {
-		return strings.Contains(notReady(t.Context(), rdb, false), "pool exhausted: 1 of 1 connections in use, 1 callers wait")
+		return strings.Contains(notReady(t.Context(), rdb, false), "pool exhausted: 1 of 1 connections in use, 1 waiting")
 	})
 	conn.Release()
 	require.NoError(t, <-done)

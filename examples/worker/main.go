@@ -111,6 +111,6 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	say("%d jobs done, %d wait in the queue", finished, waiting)
+	say("jobs done: %d, in the queue: %d", finished, waiting)
 	return rdb.CloseGracefully(left) // names those who still hold a connection, if there are any
 }

@@ -23,7 +23,7 @@ func TestItDoesItsJobsOnTheEmbeddedServer(t *testing.T) {
 	p := extest.Start(t, run, "-jobs", "7", "-every", "5ms", "-takes", "5ms")
 	require.NoError(t, p.Wait())
 	require.Equal(t, 7, strings.Count(p.Output(), "has done"), p.Output())
-	require.Contains(t, p.Output(), "7 jobs done, 0 wait in the queue")
+	require.Contains(t, p.Output(), "jobs done: 7, in the queue: 0")
 }
 
 func TestCtrlCFinishesWhatWasBegunAndLeavesTheRest(t *testing.T) {
@@ -33,7 +33,7 @@ func TestCtrlCFinishesWhatWasBegunAndLeavesTheRest(t *testing.T) {
 	p.CtrlC()
 	require.NoError(t, p.Wait())
 	var done, waiting int
-	_, err := fmt.Sscanf(p.Find(`\d+ jobs done, \d+ wait`), "%d jobs done, %d wait", &done, &waiting)
+	_, err := fmt.Sscanf(p.Find(`jobs done: \d+, in the queue: \d+`), "jobs done: %d, in the queue: %d", &done, &waiting)
 	require.NoError(t, err)
 	require.Equal(t, done, strings.Count(p.Output(), "has done"))
 	rdb := s.Admin()

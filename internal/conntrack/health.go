@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/lifeguard-redis/lifeguard/hooks"
+	"github.com/lifeguard-redis/lifeguard/internal/errtext"
 )
 
 // troubleApart is the minimum time between two log lines about the start of trouble: a node that
@@ -190,7 +191,7 @@ func (h *health) over(addr string, lasted time.Duration) string {
 	}
 	fmt.Fprintf(&b, "lifeguard: redis %s %s after %v", addr, what, round(lasted))
 	if waited, failed := h.waited+h.again.Load(), h.failed.Load(); waited > 0 || failed > 0 {
-		fmt.Fprintf(&b, ", %d calls waited, %d failed", waited, failed)
+		fmt.Fprintf(&b, ", %s waited, %d failed", errtext.Count(waited, "call"), failed)
 	}
 	return b.String()
 }

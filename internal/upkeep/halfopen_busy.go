@@ -6,6 +6,7 @@ import (
 
 	"github.com/lifeguard-redis/lifeguard/hooks"
 	"github.com/lifeguard-redis/lifeguard/internal/conntrack"
+	"github.com/lifeguard-redis/lifeguard/internal/errtext"
 )
 
 // unackeds holds what the kernel has reported about one connection since its last write.
@@ -44,8 +45,8 @@ func (u *detection) judge(n *Node, l *survey) (next time.Duration, wanted bool) 
 				x = unackeds{written: v.LastUsed, begin: l.now, tries: -1}
 			}
 			if x.dead(k, time.Duration(u.answered.Load()), l.now) {
-				c.KillUnanswered(v.LastUsed, hooks.ReasonUnacked, errHalfOpen{fmt.Sprintf("sent again %d times in %v and nothing was acknowledged, while a fresh connection is answered",
-					k.Tries, min(k.Silence, l.now-v.LastUsed).Round(time.Millisecond))})
+				c.KillUnanswered(v.LastUsed, hooks.ReasonUnacked, errHalfOpen{fmt.Sprintf("sent again %s in %v and nothing was acknowledged, while a fresh connection is answered",
+					errtext.Count(int(k.Tries), "time"), min(k.Silence, l.now-v.LastUsed).Round(time.Millisecond))})
 				n.suspectIdle(l, v.LastUsed)
 				continue
 			}

@@ -5,6 +5,7 @@ import (
 	"maps"
 	"slices"
 
+	"github.com/lifeguard-redis/lifeguard/internal/errtext"
 	"github.com/lifeguard-redis/lifeguard/monitor"
 )
 
@@ -91,10 +92,10 @@ func (m *marker) note(s *monitor.Stats) (fresh []mark) {
 		if words == "" {
 			words = reason
 		}
-		add("note", "%s closed: %s", count(n, "connection"), words)
+		add("note", "%s closed: %s", errtext.Count(n, "connection"), words)
 	}
 	if n := now.unknown - was.unknown; now.unknown > was.unknown {
-		add("bad", "%s with an unknown outcome", count(n, "command"))
+		add("bad", "%s with an unknown outcome", errtext.Count(n, "command"))
 	}
 	if len(was.nodes) > 0 && len(now.nodes) > 0 {
 		for _, name := range now.nodes {
@@ -120,13 +121,6 @@ func to(node string) string {
 		return ""
 	}
 	return " to " + node
-}
-
-func count(n uint64, what string) string {
-	if n == 1 {
-		return "1 " + what
-	}
-	return fmt.Sprintf("%d %ss", n, what)
 }
 
 // since returns the kept marks after a time.

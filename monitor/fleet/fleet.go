@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/lifeguard-redis/lifeguard/internal/errtext"
 	"github.com/lifeguard-redis/lifeguard/monitor"
 )
 
@@ -186,13 +187,13 @@ type Fleet struct {
 
 // String returns one line: "default: 20 instances, 1 lost: total=...".
 func (f Fleet) String() string {
-	s := fmt.Sprintf("%s: %d instances", f.Name, f.Alive)
+	s := fmt.Sprintf("%s: %s", f.Name, errtext.Count(f.Alive, "instance"))
 	if f.Lost > 0 {
 		s += fmt.Sprintf(" and %d lost", f.Lost)
 	}
 	s += ": " + f.Sum.String()
 	if len(f.Gaps) > 0 {
-		s += fmt.Sprintf("; %d gaps: %s", len(f.Gaps), f.Gaps[0])
+		s += fmt.Sprintf("; %s: %s", errtext.Count(len(f.Gaps), "gap"), f.Gaps[0])
 	}
 	return s
 }

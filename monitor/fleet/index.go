@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/lifeguard-redis/lifeguard/internal/errtext"
 )
 
 // The index is a sorted set. Its members are the ids of the instances, each with the time when its
@@ -153,7 +155,7 @@ func (f *Fleet) doubts() (all []string) {
 	}
 	for i, id := range f.missing {
 		if i == 3 {
-			all = append(all, fmt.Sprintf("incomplete: and so are %d more", len(f.missing)-i))
+			all = append(all, fmt.Sprintf("incomplete: the same of %s", errtext.Count(len(f.missing)-i, "more instance")))
 			break
 		}
 		all = append(all, fmt.Sprintf("incomplete: instance %.40q is in the index, but its numbers are gone (evicted?)", id))

@@ -12,6 +12,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/lifeguard-redis/lifeguard/internal/errtext"
 	"github.com/lifeguard-redis/lifeguard/monitor/internal/refusal"
 )
 
@@ -210,7 +211,7 @@ func (s *Sample) readInfo(reply string) {
 		s.Gaps = append(s.Gaps, Gap{Source: "INFO", Why: "cannot be read: " + strings.Join(r.unreadable, ", ")})
 	}
 	if r.malformed > 0 {
-		s.Gaps = append(s.Gaps, Gap{Source: "INFO", Why: fmt.Sprintf("%d lines cannot be read", r.malformed)})
+		s.Gaps = append(s.Gaps, Gap{Source: "INFO", Why: fmt.Sprintf("%s cannot be read", errtext.Count(r.malformed, "line"))})
 	}
 }
 

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/lifeguard-redis/lifeguard/internal/errtext"
 )
 
 // Commands lists what can be measured.
@@ -62,11 +64,11 @@ func (c Config) Check() error {
 		}
 	}
 	if c.slice() < minSlice {
-		return fmt.Errorf("--for %v: is too short: %d rounds of %d clients for %d numbers of callers leave %v for each; give it more time, or fewer rounds",
-			c.For, c.Rounds, c.subjects(), len(c.Callers), c.slice())
+		return fmt.Errorf("--for %v: is too short: %s of %d clients for %s leave %v for each; give it more time, or fewer rounds",
+			c.For, errtext.Count(c.Rounds, "round"), c.subjects(), errtext.Count(len(c.Callers), "--callers value"), c.slice())
 	}
 	if least := c.runs() + c.warming(); c.Count > 0 && c.Count < least {
-		return fmt.Errorf("--count %d: is too few for %d rounds of %d clients for each number of callers: at least %d, or fewer rounds", c.Count, c.Rounds, c.subjects(), least)
+		return fmt.Errorf("--count %d: is too few for %s of %d clients for each number of callers: at least %d, or fewer rounds", c.Count, errtext.Count(c.Rounds, "round"), c.subjects(), least)
 	}
 	return nil
 }

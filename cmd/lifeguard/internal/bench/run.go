@@ -13,6 +13,7 @@ import (
 
 	"github.com/lifeguard-redis/lifeguard/cmd/lifeguard/internal/show"
 	"github.com/lifeguard-redis/lifeguard/cmd/lifeguard/internal/target"
+	"github.com/lifeguard-redis/lifeguard/internal/errtext"
 	"github.com/lifeguard-redis/lifeguard/managed"
 )
 
@@ -253,8 +254,8 @@ func (r Result) Header(c Config, style show.Style) string {
 	if r.RoundTrip > 0 {
 		fmt.Fprintf(&b, ", round trip %s", show.Short(r.RoundTrip))
 	}
-	fmt.Fprintf(&b, "; PoolSize %d, %s.\n", r.PoolSize, show.Count(r.Processors, "processor"))
-	fmt.Fprintf(&b, "%d rounds of %d x %s for each line, each round in a drawn order.\n\n", c.Rounds, c.subjects(), show.Short(r.Slice))
+	fmt.Fprintf(&b, "; PoolSize %d, %s.\n", r.PoolSize, errtext.Count(r.Processors, "processor"))
+	fmt.Fprintf(&b, "%s of %d x %s for each line, each round in a drawn order.\n\n", errtext.Count(c.Rounds, "round"), c.subjects(), show.Short(r.Slice))
 	line := fmt.Sprintf("%7s  %9s  %9s  %15s  %15s  %8s  %8s  %15s", "CALLERS", "BARE/s", "MANAGED/s", "MANAGED / BARE", "BARE / BARE", "BARE p99", "MAN. p99", "MAN. / BARE p99")
 	if c.Adaptive {
 		line += fmt.Sprintf("  %10s  %15s", "ADAPTIVE/s", "ADAPTIVE / BARE")
@@ -276,7 +277,7 @@ func (l Line) String() string {
 func (r Result) Footer(c Config) string {
 	var b strings.Builder
 	if n := c.share(); n > 0 && n < 200 {
-		fmt.Fprintf(&b, "\nOf --count only %d commands are left for each client in each round: too few to say much.\n", n)
+		fmt.Fprintf(&b, "\n--count leaves %s for each client in each round: too few to say much.\n", errtext.Count(n, "command"))
 	}
 	b.WriteString("\nMedians over the rounds of the ratio within each, ± two standard errors. BARE / BARE are two bare\nclients: what differs between them is noise, and so is a difference that is not larger.\n")
 	for _, l := range r.Lines {
@@ -286,7 +287,7 @@ func (r Result) Footer(c Config) string {
 		if abs(off) > noise {
 			word = fmt.Sprintf("%+.1f %% throughput", off*100)
 		}
-		fmt.Fprintf(&b, "With %s: %s.\n", show.Count(l.Callers, "caller"), word)
+		fmt.Fprintf(&b, "With %s: %s.\n", errtext.Count(l.Callers, "caller"), word)
 	}
 	if r.Early {
 		b.WriteString("Ended early as asked.\n")

@@ -13,6 +13,7 @@ import (
 
 	"github.com/lifeguard-redis/lifeguard/cmd/lifeguard/internal/show"
 	"github.com/lifeguard-redis/lifeguard/cmd/lifeguard/internal/target"
+	"github.com/lifeguard-redis/lifeguard/internal/errtext"
 	"github.com/lifeguard-redis/lifeguard/monitor/fleet"
 	"github.com/lifeguard-redis/lifeguard/serverside"
 )
@@ -45,7 +46,7 @@ func kill(ctx context.Context, t *target.Target, c Config, w io.Writer) error {
 		}
 		if hit := hitBy(report); len(hit) > 0 {
 			c.note(strings.Join(Table(hit, Layout{Nodes: t.Cluster, Width: show.Width(w, 0)}), "\n"))
-			yes, err := c.Confirm(fmt.Sprintf("Close %s of %s?", show.Count(len(hit), "client"), t.Name))
+			yes, err := c.Confirm(fmt.Sprintf("Close %s of %s?", errtext.Count(len(hit), "client"), t.Name))
 			if err != nil {
 				return err
 			}
@@ -180,11 +181,11 @@ func summary(r serverside.Report, p serverside.Policy, err error) string {
 	whom := strings.Join(limits, " or ")
 	switch {
 	case r.DryRun:
-		fmt.Fprintf(&b, "Would close %d of %s (%s); nothing was closed.", len(r.Kills), show.Count(r.Seen, "client"), whom)
+		fmt.Fprintf(&b, "Would close %d of %s (%s); nothing was closed.", len(r.Kills), errtext.Count(r.Seen, "client"), whom)
 	case r.Closed == 0 && r.Due == 0 && err == nil:
-		fmt.Fprintf(&b, "Nothing to close: none of %s is %s and fits.", show.Count(r.Seen, "client"), whom)
+		fmt.Fprintf(&b, "Nothing to close: none of %s is %s and fits.", errtext.Count(r.Seen, "client"), whom)
 	default:
-		fmt.Fprintf(&b, "Closed %d of %s (%s) in %s.", r.Closed, show.Count(r.Seen, "client"), whom, show.Short(r.Took))
+		fmt.Fprintf(&b, "Closed %d of %s (%s) in %s.", r.Closed, errtext.Count(r.Seen, "client"), whom, show.Short(r.Took))
 	}
 	if r.Spared > 0 {
 		fmt.Fprintf(&b, " Spared: %d.", r.Spared)

@@ -11,6 +11,7 @@ import (
 
 	"github.com/lifeguard-redis/lifeguard/cmd/lifeguard/internal/show"
 	"github.com/lifeguard-redis/lifeguard/cmd/lifeguard/internal/target"
+	"github.com/lifeguard-redis/lifeguard/internal/errtext"
 	"github.com/lifeguard-redis/lifeguard/serverside"
 )
 
@@ -148,7 +149,7 @@ func Run(ctx context.Context, t *target.Target, c Config, w io.Writer) error {
 		return err
 	}
 	printTable(w, style, Table(all, Layout{Nodes: t.Cluster, Sort: c.Sort, Reverse: c.Reverse, Width: show.Width(w, 0)}))
-	summary := show.Count(total, "client")
+	summary := errtext.Count(total, "client")
 	if len(all) < total {
 		summary = fmt.Sprintf("%d of %s", len(all), summary)
 	}
@@ -183,6 +184,6 @@ func showGroups(server string, groups []Group, total int, c Config, w io.Writer)
 		return nil
 	}
 	printTable(w, show.StyleOf(w), GroupTable(groups, c.Group, show.Width(w, 0)))
-	fmt.Fprintf(w, "\n%s in %s, by %s.\n", show.Count(total, "client"), show.Count(n, "group"), c.Group)
+	fmt.Fprintf(w, "\n%s in %s, by %s.\n", errtext.Count(total, "client"), errtext.Count(n, "group"), c.Group)
 	return nil
 }

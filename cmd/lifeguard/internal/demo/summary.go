@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/lifeguard-redis/lifeguard/hooks"
+	"github.com/lifeguard-redis/lifeguard/internal/errtext"
 )
 
 // note adds a line to the summary.
@@ -48,7 +49,7 @@ func (s summary) write(to *screen) {
 
 	line("%d commands and %d leases, %d failed", s.Commands, s.Leases, s.Failed)
 	if s.Broken > 0 {
-		line("%d leases lost their connection while they held it, and said so", s.Broken)
+		line("%s ended with the connection, and said so", errtext.Count(s.Broken, "lease"))
 	}
 	line("%d connections opened, %d closed%s, %d open, %d leased", s.Opened, sum(s.Closed), reasons(s.Closed), s.Open, s.Leased)
 	for _, n := range s.Notes {

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/lifeguard-redis/lifeguard/cmd/lifeguard/internal/show"
+	"github.com/lifeguard-redis/lifeguard/internal/errtext"
 	"github.com/lifeguard-redis/lifeguard/monitor/server"
 )
 
@@ -97,7 +98,7 @@ func poolsAgainstMaxClients(s server.Sample, rtt RoundTrip, e Effective) (Findin
 		e.PoolSize = wanted
 	}
 	need := int64(e.Instances) * int64(e.PerInstance)
-	sum := fmt.Sprintf("%s x %d connections (%s + PipelinePoolSize %d", show.Count(e.Instances, "instance"), e.PerInstance, size, e.PipelinePoolSize)
+	sum := fmt.Sprintf("%s x %s (%s + PipelinePoolSize %d", errtext.Count(e.Instances, "instance"), errtext.Count(e.PerInstance, "connection"), size, e.PipelinePoolSize)
 	if e.BlockingPool > 0 {
 		sum += fmt.Sprintf(" + blocking pool %d", e.BlockingPool)
 	}
@@ -219,11 +220,11 @@ func needed(rtt RoundTrip, e Effective) (n int, why string, atLeast bool) {
 	case e.Concurrency == 0:
 	case rtt.Median > near && e.Rate == 0:
 		n = e.Concurrency
-		why = fmt.Sprintf("at a round trip of %s each of %s may wait for the network; say --rate to have it worked out", show.Short(rtt.Median), show.Count(n, "caller"))
+		why = fmt.Sprintf("at a round trip of %s each of %s may wait for the network; say --rate to have it worked out", show.Short(rtt.Median), errtext.Count(n, "caller"))
 	default:
 		n = rule(e.Concurrency, e.Processors)
 		atLeast = e.Rate == 0 && n < e.Concurrency
-		why = fmt.Sprintf("at a round trip of %s the CPU is the bound, and the floor min(callers, 2 x processors + 1) is %d for %d callers and %s", show.Short(rtt.Median), n, e.Concurrency, show.Count(e.Processors, "processor"))
+		why = fmt.Sprintf("at a round trip of %s the CPU is the bound, and the floor min(callers, 2 x processors + 1) is %d for %s and %s", show.Short(rtt.Median), n, errtext.Count(e.Concurrency, "caller"), errtext.Count(e.Processors, "processor"))
 	}
 	if e.Rate > 0 {
 		little := max(int(math.Ceil(e.Rate*rtt.Median.Seconds()*1.25)), 1)
@@ -246,11 +247,11 @@ const serverBound = 100_000
 func carries(_ server.Sample, rtt RoundTrip, e Effective) (Finding, bool) {
 	f := Finding{ID: "pool-size", What: fmt.Sprintf("PoolSize %d", e.PoolSize)}
 	if !e.PoolSizeIsGiven {
-		f.What += fmt.Sprintf(" (go-redis's default, 10 for each of %s)", show.Count(e.Processors, "processor"))
+		f.What += fmt.Sprintf(" (go-redis's default, 10 for each of %s)", errtext.Count(e.Processors, "processor"))
 	}
 	capacity := ""
 	if rtt.Count > 0 && float64(e.PoolSize)/rtt.Median.Seconds() < serverBound {
-		capacity = fmt.Sprintf("at a round trip of %s, %d connections carry at most %.0f commands a second", show.Short(rtt.Median), e.PoolSize, math.Floor(float64(e.PoolSize)/rtt.Median.Seconds()/100)*100)
+		capacity = fmt.Sprintf("at a round trip of %s, the limit of %s is %.0f commands a second", show.Short(rtt.Median), errtext.Count(e.PoolSize, "connection"), math.Floor(float64(e.PoolSize)/rtt.Median.Seconds()/100)*100)
 	}
 	n, why, atLeast := needed(rtt, e)
 	change := func(n int) string {
@@ -286,7 +287,7 @@ func carries(_ server.Sample, rtt RoundTrip, e Effective) (Finding, bool) {
 		}
 	case atLeast && e.PoolSize > 2*e.Concurrency && e.PoolSize > 2*rule(math.MaxInt, e.Processors):
 		f.Severity = Note
-		f.What += fmt.Sprintf(" is more than %s can use", show.Count(e.Concurrency, "caller"))
+		f.What += fmt.Sprintf(" is more than %s can use", errtext.Count(e.Concurrency, "caller"))
 		f.Why = "each further one costs the server memory and a place of maxclients, in each instance"
 		f.Change = change(e.Concurrency)
 	case atLeast:

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/lifeguard-redis/lifeguard/cmd/lifeguard/internal/show"
+	"github.com/lifeguard-redis/lifeguard/internal/errtext"
 	"github.com/lifeguard-redis/lifeguard/monitor/server"
 	"github.com/lifeguard-redis/lifeguard/serverside"
 )
@@ -25,19 +26,19 @@ func serverRules(s server.Sample) []Finding {
 	add2(keepalive(s))
 	if n := s.RejectedConnections.Or(0); n > 0 {
 		add(Finding{ID: "rejected-connections", Severity: Warning,
-			What:   fmt.Sprintf("%d connections were rejected since the server started %s ago, because maxclients was reached", n, show.Seconds(s.Uptime.Or(0))),
+			What:   fmt.Sprintf("the server has rejected %s since it started %s ago: maxclients was reached", errtext.Count(n, "connection"), show.Seconds(s.Uptime.Or(0))),
 			Why:    "whoever was rejected got \"max number of clients reached\": there were more connections than the server takes",
 			Change: or("find out whose they are: lifeguard clients --group name", serverLine("maxclients", s.MaxClients.Or(10000)*2))})
 	}
 	if n := s.EvictedClients.Or(0); n > 0 {
 		add(Finding{ID: "evicted-clients", Severity: Warning,
-			What:   fmt.Sprintf("%d clients were closed because all of them together used more than maxmemory-clients", n),
+			What:   fmt.Sprintf("the server has closed %s because all clients together used more than maxmemory-clients", errtext.Count(n, "client")),
 			Why:    "their commands in flight were lost; large replies that are read slowly are the usual reason",
 			Change: "find out whose they are: lifeguard clients --sort mem"})
 	}
 	if n := s.OutputBufferKills.Or(0) + s.QueryBufferKills.Or(0); n > 0 {
 		add(Finding{ID: "buffer-kills", Severity: Note,
-			What:   fmt.Sprintf("%d clients were closed because a buffer of theirs was too large", n),
+			What:   fmt.Sprintf("the server has closed %s for a buffer that was too large", errtext.Count(n, "client")),
 			Why:    "they read too slowly, as subscribers do that fall behind, or sent too much at once",
 			Change: "redis.conf: client-output-buffer-limit pubsub 64mb 16mb 60   (look at lifeguard clients --sort mem first)"})
 	}
@@ -207,7 +208,7 @@ func fullness(all []server.Sample) (Finding, bool) {
 		f.What = fmt.Sprintf("%s of maxclients (%d) are in use now", used, least)
 	}
 	if len(all) > 1 {
-		f.What += " on " + show.Count(len(worst), "server")
+		f.What += " on " + errtext.Count(len(worst), "server")
 		for _, s := range worst {
 			f.Nodes = append(f.Nodes, s.Node)
 		}
@@ -264,7 +265,7 @@ func listRules(all []serverside.Client, e Effective) []Finding {
 	}
 	var out []Finding
 	if idle > 0 {
-		f := Finding{ID: "idle-connections", Severity: Note, What: fmt.Sprintf("%s of %d sent nothing for an hour, the quietest for %s", show.Count(idle, "connection"), normal, show.Seconds(longest)),
+		f := Finding{ID: "idle-connections", Severity: Note, What: fmt.Sprintf("%s of %d sent nothing for an hour, the quietest for %s", errtext.Count(idle, "connection"), normal, show.Seconds(longest)),
 			Why:    "nobody needs them: pools that never shrink, or programs that are gone",
 			Change: "whose are they: lifeguard clients --min-idle 1h --group name; close them: lifeguard clients --kill --max-idle 1h --dry-run"}
 		if idle*2 > normal && idle >= 10 {
@@ -277,7 +278,7 @@ func listRules(all []serverside.Client, e Effective) []Finding {
 		if e.Named {
 			change = "yours have one; find out whose they are: lifeguard clients --group addr"
 		}
-		out = append(out, Finding{ID: "unnamed-connections", Severity: Note, What: fmt.Sprintf("%d of %s have no name", unnamed, show.Count(normal, "connection")),
+		out = append(out, Finding{ID: "unnamed-connections", Severity: Note, What: fmt.Sprintf("%d of %s have no name", unnamed, errtext.Count(normal, "connection")),
 			Why:    "when there are too many, nobody knows whose they are",
 			Change: change})
 	}
@@ -286,7 +287,7 @@ func listRules(all []serverside.Client, e Effective) []Finding {
 		if e.BlockingPool > 0 {
 			change = "yours have a pool of their own; find out whose they are: lifeguard clients --group name"
 		}
-		out = append(out, Finding{ID: "blocked-connections", Severity: Note, What: show.Count(blocked, "connection") + " wait in BLPOP, XREAD BLOCK or the like",
+		out = append(out, Finding{ID: "blocked-connections", Severity: Note, What: errtext.Count(blocked, "connection") + " wait in BLPOP, XREAD BLOCK or the like",
 			Why:    "each of them holds one place of its pool all the time, so that other commands wait",
 			Change: change})
 	}

@@ -15,6 +15,7 @@ import (
 
 	"github.com/lifeguard-redis/lifeguard/cmd/lifeguard/internal/show"
 	"github.com/lifeguard-redis/lifeguard/cmd/lifeguard/internal/target"
+	"github.com/lifeguard-redis/lifeguard/internal/errtext"
 	"github.com/lifeguard-redis/lifeguard/monitor/server"
 	"github.com/lifeguard-redis/lifeguard/serverside"
 )
@@ -189,7 +190,7 @@ func (r Report) Print(w io.Writer, style show.Style, width int) {
 	}
 	e := r.Client
 	head("Client", e.String())
-	head("", fmt.Sprintf("%s of up to %d connections; maximum age %s, idle time %s, read timeout %s, pool timeout %s", show.Count(e.Instances, "instance"), e.PerInstance,
+	head("", fmt.Sprintf("%s of up to %d connections; maximum age %s, idle time %s, read timeout %s, pool timeout %s", errtext.Count(e.Instances, "instance"), e.PerInstance,
 		idleTime(e.MaxAge), idleTime(e.MaxIdle), noneOr(e.ReadTimeout), noneOr(e.PoolTimeout)))
 	var fine []Finding
 	for _, f := range r.Findings {
@@ -256,7 +257,7 @@ func (r Report) summary() string {
 		case n > 0 && s == Critical:
 			parts = append(parts, fmt.Sprintf("%d critical", n))
 		case n > 0:
-			parts = append(parts, show.Count(n, s.String()))
+			parts = append(parts, errtext.Count(n, s.String()))
 		}
 	}
 	if len(parts) == 0 {
@@ -278,7 +279,7 @@ func describe(s server.Sample) string {
 		parts = append(parts, "up "+show.Seconds(up))
 	}
 	if n, ok := s.ConnectedClients.Get(); ok {
-		text := fmt.Sprintf("%d clients", n)
+		text := errtext.Count(n, "client")
 		if limit, ok := s.MaxClients.Get(); ok {
 			text = fmt.Sprintf("%d of %d clients", n, limit)
 		}

@@ -75,14 +75,6 @@ func Bytes(n int64) string {
 	}
 }
 
-// Count formats "1 client", "2 clients".
-func Count(n int, what string) string {
-	if n == 1 {
-		return "1 " + what
-	}
-	return fmt.Sprintf("%d %ss", n, what)
-}
-
 // Wrap breaks text into lines of at most width, each after the first with the margin.
 func Wrap(text string, width, margin int) string {
 	var b strings.Builder

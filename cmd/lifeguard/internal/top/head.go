@@ -8,6 +8,7 @@ import (
 	"github.com/charmbracelet/x/ansi"
 
 	"github.com/lifeguard-redis/lifeguard/cmd/lifeguard/internal/show"
+	"github.com/lifeguard-redis/lifeguard/internal/errtext"
 )
 
 // head shows the state of the server and the fleet.
@@ -43,7 +44,7 @@ func (v View) head(s Snapshot) []string {
 			}
 			add("%s", v.Style.Share(share, fmt.Sprintf("%s%d of %d clients", bar, connected, limit)))
 		} else if ok {
-			add("%d clients", connected)
+			add("%s", errtext.Count(connected, "client"))
 		}
 		if r := n.RejectedConnections.Or(0); r > 0 {
 			add("%s", v.Style.Red(fmt.Sprintf("%d rejected", r)))
@@ -70,16 +71,16 @@ func (v View) head(s Snapshot) []string {
 	}
 	if s.Fleet != nil && len(s.Fleet.Instances) > 0 {
 		f := s.Fleet
-		text := fmt.Sprintf("fleet %s: %s", show.Clean(f.Name), show.Count(f.Alive, "instance"))
+		text := fmt.Sprintf("fleet %s: %s", show.Clean(f.Name), errtext.Count(f.Alive, "instance"))
 		if f.Lost > 0 {
 			text += ", " + v.Style.Red(fmt.Sprintf("%d lost", f.Lost))
 		}
-		text += fmt.Sprintf("  %s: %d active, %d idle", show.Count(f.Sum.Total, "connection"), f.Sum.Active, f.Sum.Idle)
+		text += fmt.Sprintf("  %s: %d active, %d idle", errtext.Count(f.Sum.Total, "connection"), f.Sum.Active, f.Sum.Idle)
 		if f.Sum.Waiting > 0 {
 			text += "  " + v.Style.Red(fmt.Sprintf("%d waiting", f.Sum.Waiting))
 		}
 		if f.Sum.Leaks > 0 {
-			text += "  " + v.Style.Red(fmt.Sprintf("%d leaks", f.Sum.Leaks))
+			text += "  " + v.Style.Red(errtext.Count(f.Sum.Leaks, "leak"))
 		}
 		lines = append(lines, text)
 	}

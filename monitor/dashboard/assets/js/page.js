@@ -4,7 +4,7 @@ let series = new Map(); // by node, '' has all
 const charts = chartSpecs.map((s) => new Chart(s));
 
 const tileSpecs = [
-  { title: 'Fullest pool', fill: (v, fullest) => (!fullest ? { big: num(v('inUse')), sub: v('inUse') === null ? '' : 'connections in use' } :
+  { title: 'Fullest pool', fill: (v, fullest) => (!fullest ? { big: num(v('inUse')), sub: v('inUse') === null ? '' : v('inUse') === 1 ? 'connection in use' : 'connections in use' } :
     { big: num(fullest.inUse), small: 'of ' + num(fullest.size), sub: [Math.round(100 * fullest.use) + ' %', fullest.pool, scope || !fullest.many ? '' : fullest.node].filter(Boolean).join(' · '),
       tone: tone(fullest.use) }) },
   { title: 'Waiting for a connection', fill: (v) => ({ big: num(v('waiting')), sub: v('waitP99') !== null ? 'p99 ' + ms(v('waitP99')) : totals.waits === 0 ? 'none yet' : totals.waits && !v('waiting') ? 'none now' : '',
