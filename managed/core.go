@@ -33,6 +33,7 @@ type core struct {
 	calls        func() int64       // commands in progress outside of nodes, nil for none
 	takenOver    func(*unit)        // handles a node of a cluster that answers nobody, nil elsewhere
 	redirected   func(*unit, error) // handles a lease's MOVED, nil elsewhere
+	atCheck      func()             // called with each check of a node, nil elsewhere
 	met          atomic.Bool        // the first node has been used
 	polling      atomic.Bool        // see pollInside
 	warned       atomic.Bool        // it was logged that the pools do not fit into the limit
@@ -78,7 +79,7 @@ func newCore(opts []Option, opt *redis.Options, several bool) (*core, error) {
 	c.leases.Closed, c.leases.Log.Logger = c.closed.Load, c.set.log
 	c.ctx, c.stop = context.WithCancel(context.Background())
 	c.keeper = upkeep.New(upkeep.Config{Context: c.ctx, Tracker: c.tracker, Logger: c.set.log, Jitter: c.set.maxAgeJitter,
-		Detection: upkeep.Detection(c.set.detection)})
+		Detection: upkeep.Detection(c.set.detection), Nodes: c.maintained})
 	c.keeper.SetMaxAge(c.set.maxAge)
 	c.keeper.SetMaxIdle(c.set.maxIdle)
 	c.keeper.SetHeartbeat(c.set.heartbeat)
@@ -87,11 +88,14 @@ func newCore(opts []Option, opt *redis.Options, several bool) (*core, error) {
 
 // add adds a unit and starts its maintenance.
 func (c *core) add(u *unit) {
+	c.keeper.Add(&u.keep)
 	c.mu.Lock()
 	c.all = append(c.all, u)
 	c.mu.Unlock()
+	if c.ctx.Err() != nil {
+		u.keep.Stop() // close may have missed it
+	}
 	c.met.Store(true)
-	c.keeper.Add(&u.keep)
 	c.warnOfLimit()
 }
 
@@ -110,6 +114,16 @@ func (c *core) units() []*unit {
 	return slices.Clone(c.all)
 }
 
+// maintained returns the nodes of all units.
+func (c *core) maintained() []*upkeep.Node {
+	units := c.units()
+	nodes := make([]*upkeep.Node, len(units))
+	for i, u := range units {
+		nodes[i] = &u.keep
+	}
+	return nodes
+}
+
 // close closes everything at once.
 func (c *core) close() error {
 	c.closed.Store(true)
@@ -118,8 +132,8 @@ func (c *core) close() error {
 	}
 	c.tracker.Shut()
 	c.stop()
-	c.keeper.Close()
 	for _, u := range c.units() {
+		u.keep.Stop()
 		u.node.Close() // ends its dials, and the waits for others' handshakes
 	}
 	c.tracker.CloseSentinels()

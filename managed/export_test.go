@@ -16,7 +16,7 @@ func WithClock(now, wall func() time.Time) Option {
 }
 
 // Kick makes maintenance look again now.
-func (c *Client) Kick() { c.core.keeper.Wake() }
+func (c *Client) Kick() { c.core.keeper.SetHeartbeat(c.core.set.heartbeat) }
 
 // Node is the node below the client.
 func (c *Client) Node() *conntrack.Node { return c.unit.node }
@@ -32,7 +32,7 @@ func (c *Client) Limits() map[uint64]time.Duration {
 }
 
 // Unattended keeps maintenance from starting; it comes before the first connection.
-func (c *Client) Unattended() { c.core.keeper.Close() }
+func (c *Client) Unattended() { c.unit.keep.Stop() }
 
 // Round makes one round of maintenance, and says how long that took. The client
 // must be Unattended.

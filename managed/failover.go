@@ -80,6 +80,7 @@ func NewFailoverCluster(opt *redis.FailoverOptions, opts ...Option) (*ClusterCli
 	if err != nil {
 		return nil, err
 	}
+	m.core.atCheck = func() { m.lookForMaster(rdb) }
 	// go-redis makes the clients of the nodes itself; this attaches their units.
 	rdb.OnNewNode(func(node *redis.Client) {
 		u := &unit{core: m.core, retry: m.retry, inner: true, around: &m.users}
@@ -94,7 +95,6 @@ func NewFailoverCluster(opt *redis.FailoverOptions, opts ...Option) (*ClusterCli
 	if err := m.attach(rdb, func() { rdb.ReloadState(context.Background()) }); err != nil {
 		return nil, err
 	}
-	m.core.keeper.Around(m.lookForMaster)
 	m.core.closer = func() error {
 		err := rdb.Close()
 		m.core.tracker.CloseAll()
@@ -170,8 +170,7 @@ func (d *dispatcher) options(node *redis.Client) redis.Options {
 
 // lookForMaster notices that the Sentinels have named another master: connections to the old one
 // are closed, including half-open ones and their commands.
-func (m *many) lookForMaster() {
-	cluster := m.client.(*redis.ClusterClient)
+func (m *many) lookForMaster(cluster *redis.ClusterClient) {
 	ctx, cancel := context.WithTimeout(m.core.ctx, m.core.set.detection.Patience)
 	defer cancel()
 	rdb, err := cluster.MasterForKey(ctx, "")

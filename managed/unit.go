@@ -123,7 +123,7 @@ func (u *unit) bind(rdb *redis.Client, minIdle int) {
 	u.node.Bind(rdb)
 	k := &u.keep
 	k.Tracked, k.MinIdle, k.Inner, k.Blocking = u.node, minIdle, u.inner, !u.main()
-	k.Leases, k.MaxClients, k.Dropped = u.leases.Len, u.fits, u.dropped
+	k.Leases, k.MaxClients, k.Dropped, k.AtCheck = u.leases.Len, u.fits, u.dropped, u.core.atCheck
 	if takenOver := u.core.takenOver; u.inner && takenOver != nil {
 		k.Unanswered = func() { takenOver(u) }
 	}
@@ -134,7 +134,8 @@ func (u *unit) bind(rdb *redis.Client, minIdle int) {
 func (u *unit) dropped() {
 	if b := u.blocking.unit.Load(); b != nil {
 		_ = b.rdb.Close() // go-redis does not know of it
-		u.core.keeper.Drop(&b.keep)
+		b.keep.Stop()
+		b.node.Close()
 		u.core.remove(b)
 	}
 	u.core.remove(u)

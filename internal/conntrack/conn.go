@@ -155,8 +155,8 @@ func (c *Conn) send(b []byte) (int, error) {
 	if err := c.setWriteDeadline(now); err != nil {
 		return 0, err
 	}
-	if c.node.tell.Load() && c.node.tell.CompareAndSwap(true, false) {
-		c.node.t.used(c.node)
+	if c.node.notifyOfUse.Load() && c.node.notifyOfUse.CompareAndSwap(true, false) {
+		c.node.upkeep.Load().Used()
 	}
 	before := c.change(fReadSet|fChecked, fWrote|fOutstanding|fAwaiting|fWriting)
 	n, err := c.Conn.Write(b)

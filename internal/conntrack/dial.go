@@ -127,9 +127,7 @@ func (n *Node) open(ctx context.Context, network, addr string) (*Conn, error) {
 		return nil, redis.ErrClosed
 	}
 	n.t.Emit(hooks.Event{Kind: hooks.Dialed, Node: addr, ConnID: tracked.id, Took: took})
-	if f := n.t.onDial.Load(); f != nil {
-		(*f)(tracked)
-	}
+	n.upkeep.Load().Used()
 	return tracked, nil
 }
 

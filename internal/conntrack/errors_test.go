@@ -466,7 +466,7 @@ func TestATimeoutOfPubSubIsNeitherOpaqueNorAFailure(t *testing.T) {
 		return &readCounter{c, &reads}, err
 	}
 	r := newRig(t, opt, conntrack.Config{Opaque: true})
-	r.tracker.OnFailure(func(conntrack.Failure) { failures.Add(1) })
+	r.node.SetUpkeep(conntrack.Upkeep{Used: func() {}, Failed: func(conntrack.Failure) { failures.Add(1) }})
 	ps := r.Subscribe(bg, "news")
 	defer ps.Close()
 	if _, err := ps.Receive(bg); err != nil {

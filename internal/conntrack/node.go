@@ -54,7 +54,8 @@ type Node struct {
 
 	movingAt atomic.Int64 // when the server last asked for connections to move, 0: never
 
-	tell          atomic.Bool  // the next write is to be reported
+	upkeep        atomic.Pointer[Upkeep]
+	notifyOfUse   atomic.Bool  // at the next write
 	serverTimeout atomic.Int64 // ns without traffic after which the server closes a connection, 0 unknown
 
 	conns    sync.Map     // id -> *Conn: those of this node, as in the tracker
@@ -70,6 +71,16 @@ type Node struct {
 	tookWrites     atomic.Bool
 }
 
+// Upkeep is how a node calls its maintenance. The functions may be called from any goroutine and
+// under go-redis's locks; they must not block or call go-redis.
+type Upkeep struct {
+	Used   func()        // a connection was dialed, or the last one has ended; see also NotifyOfUse
+	Due    func()        // all connections must be validated
+	Failed func(Failure) // a connection failed by itself, or was found closed by the peer
+}
+
+var noUpkeep = Upkeep{Used: func() {}, Due: func() {}, Failed: func(Failure) {}}
+
 // DialFailure is a dial that failed.
 type DialFailure struct {
 	Time time.Time
@@ -84,6 +95,7 @@ const minWriteBuffer = 64
 // FIFO, so that visits reach every idle connection. Pass the client to Bind.
 func (t *Tracker) NewNode(opt *redis.Options) *Node {
 	n := &Node{t: t, opt: opt, addr: opt.Addr}
+	n.upkeep.Store(&noUpkeep)
 	n.noteFailure()
 	if n.addr == "" {
 		n.addr = "localhost:6379" // go-redis's default
@@ -272,8 +284,11 @@ func (n *Node) ClosedToNew() bool {
 	return h != hooks.Healthy && h != hooks.Degraded
 }
 
-// TellOfUse makes the tracker's OnUse be called at the next command, once.
-func (n *Node) TellOfUse() { n.tell.Store(true) }
+// NotifyOfUse makes Upkeep.Used be called at the next command, once.
+func (n *Node) NotifyOfUse() { n.notifyOfUse.Store(true) }
+
+// SetUpkeep sets the functions that maintenance is called by.
+func (n *Node) SetUpkeep(u Upkeep) { n.upkeep.Store(&u) }
 
 // SetServerTimeout sets the idle time after which a connection is not used without a PING. 0: none.
 func (n *Node) SetServerTimeout(d time.Duration) { n.serverTimeout.Store(int64(d)) }

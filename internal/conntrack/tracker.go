@@ -55,16 +55,12 @@ type Tracker struct {
 	waiting atomic.Int32 // callers that wait for a place
 	asking  atomic.Bool
 
-	onFail atomic.Pointer[func(Failure)]
-	onDial atomic.Pointer[func(*Conn)]
-	onUse  atomic.Pointer[func(*Node)]
 	closes closeCounters
 	cut    atomic.Uint64
 }
 
 // Failure is a connection that failed.
 type Failure struct {
-	Conn    *Conn
 	Err     *hooks.ConnError
 	Timeout bool // a deadline passed without a reply
 	Waking  bool // it was our own PING that failed
@@ -98,14 +94,10 @@ func NewTracker(cfg Config) *Tracker {
 // Distrust makes every connection answer a PING before it is used again, unless it is in use now.
 func (t *Tracker) Distrust() {
 	t.unverified.Store(t.now())
-	t.used(nil)
-}
-
-// used calls OnUse's function.
-func (t *Tracker) used(n *Node) {
-	if f := t.onUse.Load(); f != nil {
-		(*f)(n)
-	}
+	t.Range(func(c *Conn) bool {
+		c.node.upkeep.Load().Due()
+		return true
+	})
 }
 
 // Emit passes an event to the handler, in order with those of connections.
@@ -179,7 +171,7 @@ func (t *Tracker) left(c *Conn) {
 			c.node.pushes.Add(-1)
 		}
 		if c.node.count.Add(-1) == 0 {
-			t.used(c.node)
+			c.node.upkeep.Load().Used()
 		}
 	}
 	why := closeReason{reason: hooks.ReasonPool}
@@ -211,24 +203,10 @@ func (t *Tracker) left(c *Conn) {
 }
 
 func (t *Tracker) failed(c *Conn, e *hooks.ConnError, timeout, waking bool) {
-	if f := t.onFail.Load(); f != nil && !e.Self && !t.closed.Load() {
-		(*f)(Failure{c, e, timeout, waking})
+	if !e.Self && !t.closed.Load() {
+		c.node.upkeep.Load().Failed(Failure{e, timeout, waking})
 	}
 }
-
-// OnFailure sets the function that is called for every connection that failed by itself, or was
-// found closed by the peer. It may be called from any goroutine and must not block or call
-// go-redis.
-func (t *Tracker) OnFailure(f func(Failure)) { t.onFail.Store(&f) }
-
-// OnDial sets the function that is called for every new connection, before its handshake. It must
-// not block or call go-redis.
-func (t *Tracker) OnDial(f func(*Conn)) { t.onDial.Store(&f) }
-
-// OnUse sets the function that is called when a node with TellOfUse is used again, when its last
-// connection has ended, and, with nil, when the connections of all nodes must be validated. It must
-// not block or call go-redis.
-func (t *Tracker) OnUse(f func(*Node)) { t.onUse.Store(&f) }
 
 // SetValidateAfter sets the idle time after which a lease gets a connection only
 // after a real PING. 0: always, negative: never (the default).

@@ -48,18 +48,14 @@ var _ net.Error = errHalfOpen{}
 
 // failed is called for every connection that failed by itself, on the goroutine of the caller that
 // used it.
-func (k *Keeper) failed(f conntrack.Failure) {
-	n := k.of(f.Conn.Node())
-	if n == nil {
-		return
-	}
+func (n *Node) failed(f conntrack.Failure) {
 	if !f.Timeout {
 		n.learnAgain.Store(true)
 	}
-	if k.detection.Off {
+	if n.k.detection.Off {
 		return
 	}
-	now := int64(k.tracker.Elapsed())
+	now := int64(n.k.tracker.Elapsed())
 	switch {
 	case !f.Timeout:
 		n.detect.broken.Store(now)
@@ -131,7 +127,7 @@ func (u *detection) look(n *Node, l *survey) time.Duration {
 	if l.active || inUse() {
 		return min(next, p.After/2)
 	}
-	n.Tracked.TellOfUse()
+	n.Tracked.NotifyOfUse()
 	if inUse() { // it may have begun before the check could see it
 		return min(next, p.After/2)
 	}

@@ -18,121 +18,80 @@ type Config struct {
 	Logger    *slog.Logger
 	Detection Detection
 	Jitter    float64 // of the maximum age, see conntrack.Tracker.SetMaxAge
+	// Nodes returns those that were passed to Keeper.Add and are still in use.
+	Nodes func() []*Node
 }
 
 // Keeper maintains the connections of one client, on all its nodes. It is safe for concurrent use.
 type Keeper struct {
-	ctx       context.Context // see Config for these five
+	ctx       context.Context // see Config for these six
 	tracker   *conntrack.Tracker
 	log       *slog.Logger
 	detection Detection
 	jitter    float64
+	nodes     func() []*Node
 	maxIdle   atomic.Int64 // ns, 0: none
 	heartbeat atomic.Int64 // ns, 0: none, negative: automatic
 	asked     atomic.Int64 // when somebody last wanted the servers' client counts, on the tracker's clock
 
-	mu    sync.Mutex
-	nodes map[*conntrack.Node]*Node
-
-	around    atomic.Pointer[func()]
-	looking   atomic.Bool // around is running
+	atCheck   atomic.Bool // a Node's AtCheck is running
 	roomAsked atomic.Bool
 }
 
 // never is a time that never comes.
 const never = time.Duration(1<<63 - 1)
 
-// New makes a Keeper without nodes.
+// New makes a Keeper.
 func New(cfg Config) *Keeper {
 	k := &Keeper{ctx: cfg.Context, tracker: cfg.Tracker, log: cfg.Logger, detection: cfg.Detection, jitter: cfg.Jitter,
-		nodes: map[*conntrack.Node]*Node{}}
-	k.tracker.OnDial(func(conn *conntrack.Conn) { k.used(conn.Node()) })
-	k.tracker.OnUse(k.used)
+		nodes: cfg.Nodes}
 	k.tracker.OnConnLimit(k.makeRoom)
-	k.tracker.OnFailure(k.failed)
 	return k
 }
 
-// Add starts to maintain a node. Its exported fields must not change from now on.
+// Add starts to maintain a node; afterwards, Config.Nodes is to return it. Its exported fields must
+// not change from now on.
 func (k *Keeper) Add(n *Node) {
 	n.k = k
 	n.visiting, n.inquiring = make(turn, 1), make(turn, 1)
 	n.main.pool, n.pipeline.pool = hooks.PoolMain, hooks.PoolPipeline
 	n.schedule.look = n.Look
-	k.mu.Lock()
-	for _, other := range k.nodes {
+	for _, other := range k.nodes() {
 		if other.Inner && other.Tracked.Len() == 0 {
 			other.schedule.within(leftPause) // it may have left without ever being used
 		}
 	}
-	k.nodes[n.Tracked] = n
-	k.mu.Unlock()
-	if k.ctx.Err() != nil {
-		n.schedule.stop()
+	n.Tracked.SetUpkeep(conntrack.Upkeep{Used: n.used, Due: n.wake, Failed: n.failed})
+	if n.Tracked.Len() > 0 {
+		n.used()
 	}
 }
 
-// Drop forgets a node, and closes it.
-func (k *Keeper) Drop(n *Node) {
-	n.schedule.stop()
-	k.mu.Lock()
-	delete(k.nodes, n.Tracked)
-	k.mu.Unlock()
-	n.Tracked.Close()
-}
-
-func (k *Keeper) list() []*Node {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	all := make([]*Node, 0, len(k.nodes))
-	for _, n := range k.nodes {
-		all = append(all, n)
-	}
-	return all
-}
-
-// of returns the Node of t, nil if it does not belong to this client.
-func (k *Keeper) of(t *conntrack.Node) *Node {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	return k.nodes[t]
-}
-
-// Wake makes all nodes check their connections now. It never blocks.
-func (k *Keeper) Wake() {
-	for _, n := range k.list() {
+// wake makes all nodes check their connections now. It never blocks.
+func (k *Keeper) wake() {
+	for _, n := range k.nodes() {
 		n.wake()
-	}
-}
-
-// used is called when a node is used again, for the first time, or no longer; nil: something has
-// changed for all nodes. It may be called under go-redis's locks.
-func (k *Keeper) used(t *conntrack.Node) {
-	if t == nil {
-		k.Wake()
-	} else if n := k.of(t); n != nil {
-		n.schedule.within(n.soon())
 	}
 }
 
 // SetMaxAge sets the age at which connections are closed. 0 or negative: none.
 func (k *Keeper) SetMaxAge(d time.Duration) {
 	k.tracker.SetMaxAge(d, k.jitter)
-	k.Wake()
+	k.wake()
 }
 
 // SetMaxIdle sets the period over which the demand decides how many connections are kept. 0 or
 // negative: all are kept, which is the default.
 func (k *Keeper) SetMaxIdle(d time.Duration) {
 	k.maxIdle.Store(int64(max(d, 0)))
-	k.Wake()
+	k.wake()
 }
 
 // SetHeartbeat sets the idle time after which a connection gets a PING. 0: none, which is the
 // default. Negative: derived from the server's timeout.
 func (k *Keeper) SetHeartbeat(d time.Duration) {
 	k.heartbeat.Store(int64(d))
-	k.Wake()
+	k.wake()
 }
 
 // Reset closes all connections except those of pub/sub, gracefully: idle ones now, those in use
@@ -148,7 +107,7 @@ func (k *Keeper) Reset(ctx context.Context) int {
 		return true
 	})
 	k.each(func(n *Node) { n.sweep(ctx) })
-	k.Wake()
+	k.wake()
 	return n
 }
 
@@ -163,7 +122,7 @@ func (k *Keeper) EvictIdle(ctx context.Context) int {
 // each calls f for all nodes concurrently: no node waits for another's server.
 func (k *Keeper) each(f func(*Node)) {
 	var all sync.WaitGroup
-	for _, n := range k.list() {
+	for _, n := range k.nodes() {
 		all.Go(func() { f(n) })
 	}
 	all.Wait()
@@ -175,32 +134,9 @@ func (k *Keeper) each(f func(*Node)) {
 func (k *Keeper) WantClients() {
 	now := k.tracker.Elapsed()
 	k.asked.Store(max(int64(now), 1))
-	for _, n := range k.list() {
+	for _, n := range k.nodes() {
 		if n.clients.due(now) {
 			n.wake()
 		}
 	}
-}
-
-// Close ends all schedules: no further checks are made.
-func (k *Keeper) Close() {
-	for _, n := range k.list() {
-		n.schedule.stop()
-	}
-}
-
-// Around sets a function that is called with each check of a node, by one goroutine at a time. It
-// may block.
-func (k *Keeper) Around(f func()) { k.around.Store(&f) }
-
-// lookAround calls the function set by Around, unless it is running.
-func (k *Keeper) lookAround() {
-	f := k.around.Load()
-	if f == nil || !k.looking.CompareAndSwap(false, true) {
-		return
-	}
-	go func() {
-		defer k.looking.Store(false)
-		(*f)()
-	}()
 }

@@ -45,13 +45,15 @@ func newRig(t *testing.T, s *redistest.Server, change func(*upkeep.Node)) *rig {
 	(&conntrack.Hook{Node: node.Tracked}).Install(c, nil, nil)
 	node.Tracked.Bind(c)
 	ctx, stop := context.WithCancel(context.Background())
+	var nodes []*upkeep.Node
 	k := upkeep.New(upkeep.Config{Context: ctx, Tracker: tracker, Logger: slog.New(slog.NewTextHandler(io.Discard, nil)),
-		Detection: upkeep.Detection{Off: true}})
+		Detection: upkeep.Detection{Off: true}, Nodes: func() []*upkeep.Node { return nodes }})
 	k.Add(node)
+	nodes = append(nodes, node)
 	t.Cleanup(func() {
 		tracker.Shut()
 		stop()
-		k.Close()
+		node.Stop()
 		node.Tracked.Close()
 		_ = c.Close()
 	})
@@ -112,11 +114,19 @@ func TestTheServerIsAskedForMaxclientsOnceWhoeverWantsToKnow(t *testing.T) {
 	require.True(t, strings.HasPrefix(line, "calls=2,"), "once for maxclients and once for timeout: %.20q", line)
 }
 
-func TestANodeThatWasDroppedIsNotLookedAtAnyMore(t *testing.T) {
+func TestANodeThatWasStoppedIsNotCheckedAnyMore(t *testing.T) {
 	t.Parallel()
-	r := newRig(t, redistest.Start(t), nil)
-	r.open(t, 2)
-	r.keeper.Drop(r.node)
-	require.Zero(t, r.keeper.EvictIdle(t.Context()))
-	require.Equal(t, 2, r.node.Tracked.Len())
+	s := redistest.Start(t)
+	stopped, other := newRig(t, s, nil), newRig(t, s, nil)
+	for _, r := range []*rig{stopped, other} {
+		r.open(t, 2)
+	}
+	stopped.node.Stop()
+	for _, r := range []*rig{stopped, other} {
+		r.keeper.SetMaxAge(time.Millisecond)
+	}
+	redistest.Eventually(t, "the other one is checked", soon, func() bool { return other.node.Tracked.Len() == 0 })
+	require.Equal(t, 2, stopped.node.Tracked.Len())
+	stopped.node.Look(0)
+	require.Zero(t, stopped.node.Tracked.Len(), "they were due")
 }

@@ -19,7 +19,8 @@ type Node struct {
 	Leases     func() int // how many leases are held: a node with leases is not forgotten
 	Unanswered func()     // called when the node answers nobody; may block; nil: none
 	MaxClients func(int)  // called with the number of clients that the server accepts; nil: none
-	Dropped    func()     // called when the node has left its cluster and was dropped; nil: none
+	Dropped    func()     // called when the node has left its cluster, and was stopped and closed; nil: none
+	AtCheck    func()     // called with each check of any node, by one goroutine at a time; may block; nil: none
 
 	k        *Keeper
 	schedule schedule
@@ -67,6 +68,13 @@ const (
 // locks.
 func (n *Node) wake() { n.schedule.within(0) }
 
+// used is called when the node is used again, for the first time, or no longer. It may be called
+// under go-redis's locks.
+func (n *Node) used() { n.schedule.within(n.soon()) }
+
+// Stop ends the maintenance of the node: no further checks are made.
+func (n *Node) Stop() { n.schedule.stop() }
+
 // soon returns how long after its first use, or its dial, something may be due on a connection.
 func (n *Node) soon() time.Duration {
 	d := learnPause
@@ -83,8 +91,8 @@ func (n *Node) soon() time.Duration {
 }
 
 // Look does what is due on the node, for at most tickBudget, and returns when to come back. late is
-// how late the timer fired. The node's schedule calls it, never twice at once; after the Keeper was
-// closed a test may call it.
+// how late the timer fired. The node's schedule calls it, never twice at once; after Stop a test may
+// call it.
 func (n *Node) Look(late time.Duration) time.Duration {
 	t := n.k.tracker
 	if n.k.ctx.Err() != nil {
@@ -94,7 +102,12 @@ func (n *Node) Look(late time.Duration) time.Duration {
 		t.Distrust() // the process was suspended
 	}
 	t.LookAtClocks()
-	n.k.lookAround()
+	if n.AtCheck != nil && n.k.atCheck.CompareAndSwap(false, true) {
+		go func() {
+			defer n.k.atCheck.Store(false)
+			n.AtCheck()
+		}()
+	}
 	return n.round()
 }
 
@@ -103,7 +116,8 @@ func (n *Node) round() time.Duration {
 	now := n.k.tracker.Elapsed()
 	if n.Tracked.Len() == 0 {
 		if n.left() {
-			n.k.Drop(n)
+			n.Stop()
+			n.Tracked.Close()
 			if n.Dropped != nil {
 				n.Dropped()
 			}

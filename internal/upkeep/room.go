@@ -24,8 +24,10 @@ func (k *Keeper) makeRoom() {
 		}
 		if idle {
 			c.EvictIdle(hooks.ReasonIdle)
-			if n := k.of(c.Node()); n != nil {
-				n.sweep(k.ctx)
+			for _, n := range k.nodes() {
+				if n.Tracked == c.Node() {
+					n.sweep(k.ctx)
+				}
 			}
 		}
 		// A connection that is in constant use is closed at its next checkout.
