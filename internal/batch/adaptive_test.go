@@ -20,7 +20,6 @@ import (
 
 	"github.com/lifeguard-redis/lifeguard/hooks"
 	"github.com/lifeguard-redis/lifeguard/internal/batch"
-	"github.com/lifeguard-redis/lifeguard/internal/conntrack"
 	"github.com/lifeguard-redis/lifeguard/internal/redistest"
 	"github.com/lifeguard-redis/lifeguard/managed"
 	"github.com/lifeguard-redis/lifeguard/retry"
@@ -785,32 +784,4 @@ func TestABatchThatWaitsForADialEndsWithItsCallerAndIsNotSent(t *testing.T) {
 	all.Wait()
 	stuck.Store(false)
 	require.EqualValues(t, 2, a.Incr(t.Context(), "n").Val(), "nothing was executed")
-}
-
-// Its idle connection is closed at the checkout, so the batch needs a handshake after all, and the
-// server does not answer.
-func TestABatchThatWaitsForAHandshakeEndsWithItsCallerAndIsNotSent(t *testing.T) {
-	t.Parallel()
-	a, c, s, p := held(t)
-	a = managed.AlwaysBatch(a)
-	require.NoError(t, a.Incr(t.Context(), "n").Err())
-	p.Stall(true)
-	c.Node().Range(func(conn *conntrack.Conn) bool { conn.Evict(hooks.ReasonReset); return true })
-	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
-	defer cancel()
-	var all, others sync.WaitGroup
-	for range 5 {
-		all.Go(func() {
-			err := a.Incr(ctx, "n").Err()
-			if !errors.Is(err, context.DeadlineExceeded) || retry.OutcomeOf(err) != retry.NotSent {
-				t.Errorf("%v: %v", retry.OutcomeOf(err), err)
-			}
-		})
-		others.Go(func() { assert.NoError(t, a.Incr(t.Context(), "others").Err(), "one who has patience") })
-	}
-	within(t, "the calls return", all.Wait)
-	p.Stall(false)
-	within(t, "the others are served", others.Wait)
-	require.Equal(t, "1", s.Admin().Get(t.Context(), "n").Val())
-	require.Equal(t, "5", s.Admin().Get(t.Context(), "others").Val())
 }
