@@ -499,6 +499,30 @@ func TestThePageOfAFleetShowsTheFullestPoolOfAnInstanceAndNotASum(t *testing.T) 
 	p.wait(`document.querySelector('#tab-nodes').click() ?? /100 ?%/.test(document.querySelector('#panel-nodes').innerText)`)
 }
 
+// A long list of pools makes its row high, and the charts beside it have to use the room.
+func TestChartsFillTheirRowAndShrinkWithIt(t *testing.T) {
+	start(t)
+	m, err := monitor.New(instances{60})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Close()
+	p := open(t, page(t, m), 1440, 900)
+	p.wait(`document.querySelectorAll('.pools li').length === 6`)
+	filled := `[...document.querySelectorAll('figure.chart')].every((c) => {
+		const box = c.getBoundingClientRect(), plot = c.querySelector('.plot').getBoundingClientRect(), canvas = c.querySelector('canvas').getBoundingClientRect();
+		return plot.top - c.querySelector('figcaption').getBoundingClientRect().bottom < 10 && box.bottom - plot.bottom < 12 && Math.abs(canvas.height - plot.height) < 2;
+	})`
+	height := `Math.min(...[...document.querySelectorAll('.plot')].slice(0, 3).map((e) => e.clientHeight))`
+	p.wait(height + ` > 200 && ` + filled)
+	p.size(390, 844, 1)
+	p.wait(height + ` === 150 && ` + filled)
+	p.size(1440, 900, 1)
+	p.wait(height + ` > 200 && ` + filled)
+	eval[bool](p, `(document.querySelector('.pools').style.display = 'none', true)`) // as if there were few
+	p.wait(height + ` === 172 && ` + filled)
+}
+
 func TestThePageOpensWithWhatHappenedBefore(t *testing.T) {
 	start(t)
 	rdb, err := managed.New(redistest.Start(t).Options(), managed.WithLogger(slog.New(slog.DiscardHandler)), managed.WithMonitor(monitor.WithInterval(50*time.Millisecond), monitor.WithAlertHandler(func(monitor.Alert) {})))
