@@ -99,13 +99,18 @@ func (h *history) of(node string) (d demand) {
 
 // whatToDo returns what Advice says about a node's main pool, in a few words for an alert. It
 // returns "" if there is nothing to change, and if the size of the pool is not the cause of what is
-// going on now: nobody waits, leases leak, or the server is slow or unreachable. It expects that
-// m.sampling is locked.
-func (m *Monitor) whatToDo(node string, n, recent *Numbers) string {
-	done := recent.Command.Count + recent.Hold.Count
+// going on now: nobody waits, leases leak or are held for long, or the server is slow or unreachable.
+// holders are those of the node. It expects that m.sampling is locked.
+func (m *Monitor) whatToDo(node string, n, recent *Numbers, holders []Holder) string {
+	done, held := recent.Command.Count+recent.Hold.Count, 0
+	for _, h := range holders {
+		if h.For >= longHold {
+			held++
+		}
+	}
 	busy := recent.Command.Sum - min(recent.Wait.Sum, recent.Command.Sum)
 	switch {
-	case n.Waiting == 0 && recent.PoolTimeouts == 0, n.LeasesOverdue > 0, recent.DialErrors > 0, done == 0,
+	case n.Waiting == 0 && recent.PoolTimeouts == 0, n.LeasesOverdue > 0, 2*held >= n.Main.Size, recent.DialErrors > 0, done == 0,
 		busy >= longHold*time.Duration(recent.Command.Count) && busy > 0:
 		return ""
 	}

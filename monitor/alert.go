@@ -132,8 +132,8 @@ func (a Alert) log(l *slog.Logger) {
 type watcher struct {
 	thresholds []Threshold
 	states     map[watchKey]*watchState
-	advice     func(node string, n, recent *Numbers) string // what to do about a full main pool
-	last       time.Time                                    // of the latest Stats
+	advice     func(node string, n, recent *Numbers, holders []Holder) string // what to do about a full main pool
+	last       time.Time                                                      // of the latest Stats
 }
 
 type watchKey struct{ threshold, node string }
@@ -149,7 +149,7 @@ type watchState struct {
 	seen    bool
 }
 
-func newWatcher(ts []Threshold, advice func(node string, n, recent *Numbers) string) *watcher {
+func newWatcher(ts []Threshold, advice func(node string, n, recent *Numbers, holders []Holder) string) *watcher {
 	return &watcher{thresholds: ts, states: map[watchKey]*watchState{}, advice: advice}
 }
 
@@ -269,9 +269,6 @@ func (w *watcher) facts(st *watchState, s *Stats, n, recent *Numbers) {
 		p, _ := s.FullestPool(a.Node)
 		a.Pool, a.Instance = p.Kind, p.Name
 		a.Waiting, a.LeasesOverdue, a.Advice = n.Waiting, n.LeasesOverdue, ""
-		if a.Pool == "main" && s.Instances <= 1 { // of a fleet it is the sum of the pools that is known
-			a.Advice = w.advice(a.Node, n, recent)
-		}
 	}
 	for _, h := range s.Holders {
 		if a.Metric == LeasesOverdue && !h.Overdue {
@@ -280,6 +277,9 @@ func (w *watcher) facts(st *watchState, s *Stats, n, recent *Numbers) {
 		if a.Node == "" || h.Node == "" || h.Node == a.Node {
 			a.Holders = append(a.Holders, h)
 		}
+	}
+	if a.Metric == PoolUse && a.Pool == "main" && s.Instances <= 1 { // of a fleet it is the sum of the pools that is known
+		a.Advice = w.advice(a.Node, n, recent, a.Holders)
 	}
 }
 

@@ -8,7 +8,7 @@ import (
 // A wall clock cannot be set in a test, so this gives the times.
 func TestAClockThatIsSetBackNeitherDelaysAnAlertNorMakesItsDurationNegative(t *testing.T) {
 	th := Threshold{Name: "full", Metric: PoolUse, Limit: 0.9, Level: Critical, For: 2 * time.Second, Samples: 1, CoolDown: 10 * time.Second}
-	w := newWatcher([]Threshold{th}, func(string, *Numbers, *Numbers) string { return "" })
+	w := newWatcher([]Threshold{th}, func(string, *Numbers, *Numbers, []Holder) string { return "" })
 	now := time.Unix(1_000_000, 0)
 	look := func(after time.Duration, inUse int) []Alert {
 		now = now.Add(after)

@@ -359,14 +359,16 @@ func TestTheAlertOfAFullPoolSaysWhoWaitsAndWhatToDo(t *testing.T) {
 		n      monitor.Numbers
 		has    []string
 		advice bool
+		held   time.Duration
 	}{
-		"too small":             {full(func(*monitor.Numbers) {}), []string{waits, "try a PoolSize of 4"}, true},
-		"leases held for long":  {full(func(n *monitor.Numbers) { n.Hold = monitortest.Distribution(2 * time.Second) }), []string{waits, "leases are held for 2s on average: shorten them first"}, true},
-		"leases overdue":        {full(func(n *monitor.Numbers) { n.LeasesOverdue = 1 }), []string{waits, "1 lease held past"}, false},
-		"nobody waits":          {full(func(n *monitor.Numbers) { n.Main.Waiting, n.PoolTimeouts = 0, 0 }), nil, false},
-		"a slow server":         {full(func(n *monitor.Numbers) { n.Command = monitortest.Distribution(time.Minute, time.Minute) }), []string{waits}, false},
-		"nothing gets done":     {full(func(n *monitor.Numbers) { n.Command, n.Hold = monitor.Distribution{}, monitor.Distribution{} }), []string{waits}, false},
-		"an unreachable server": {full(func(n *monitor.Numbers) { n.DialErrors = 1 }), []string{waits}, false},
+		"too small":             {full(func(*monitor.Numbers) {}), []string{waits, "try a PoolSize of 4"}, true, ms(200)},
+		"leases held right now": {full(func(*monitor.Numbers) {}), []string{waits}, false, 10 * time.Second},
+		"leases held for long":  {full(func(n *monitor.Numbers) { n.Hold = monitortest.Distribution(2 * time.Second) }), []string{waits, "leases are held for 2s on average: shorten them first"}, true, ms(200)},
+		"leases overdue":        {full(func(n *monitor.Numbers) { n.LeasesOverdue = 1 }), []string{waits, "1 lease held past"}, false, ms(200)},
+		"nobody waits":          {full(func(n *monitor.Numbers) { n.Main.Waiting, n.PoolTimeouts = 0, 0 }), nil, false, ms(200)},
+		"a slow server":         {full(func(n *monitor.Numbers) { n.Command = monitortest.Distribution(time.Minute, time.Minute) }), []string{waits}, false, ms(200)},
+		"nothing gets done":     {full(func(n *monitor.Numbers) { n.Command, n.Hold = monitor.Distribution{}, monitor.Distribution{} }), []string{waits}, false, ms(200)},
+		"an unreachable server": {full(func(n *monitor.Numbers) { n.DialErrors = 1 }), []string{waits}, false, ms(200)},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -378,7 +380,7 @@ func TestTheAlertOfAFullPoolSaysWhoWaitsAndWhatToDo(t *testing.T) {
 				src.Set(func(s *monitor.Sample) {
 					s.Nodes = []monitor.Node{{Name: "a:1", Numbers: c.n}}
 					for i := range 3 {
-						s.AddHolder(monitor.Holder{Node: "a:1", Site: "web.go:31", For: time.Duration(i) * time.Second})
+						s.AddHolder(monitor.Holder{Node: "a:1", Site: "web.go:31", For: c.held / 2 * time.Duration(i)})
 					}
 				})
 				periods(1)
@@ -386,7 +388,7 @@ func TestTheAlertOfAFullPoolSaysWhoWaitsAndWhatToDo(t *testing.T) {
 				if len(got) != 1 {
 					t.Fatalf("%v", got)
 				}
-				for _, s := range append(c.has, "; held by web.go:31 for 2s") {
+				for _, s := range append(c.has, "; held by web.go:31 for "+c.held.String()) {
 					if !strings.Contains(got[0].String(), s) {
 						t.Errorf("%q is not in %s", s, got[0])
 					}

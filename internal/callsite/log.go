@@ -5,6 +5,8 @@ import (
 	"log/slog"
 	"sync"
 	"time"
+
+	"github.com/lifeguard-redis/lifeguard/internal/errtext"
 )
 
 // pause is the time between two lines about the same call site.
@@ -58,7 +60,7 @@ func (s *Log) Add(level slog.Level, text string, h Held, n int) {
 		s.timer = time.AfterFunc(pause, s.next)
 	}
 	s.mu.Unlock()
-	s.Logger.Log(context.Background(), level, text, "leases", n, "held", h.For, "site", site, "label", h.Label,
+	s.Logger.Log(context.Background(), level, text, "leases", n, "held", errtext.Round(h.For), "site", site, "label", h.Label,
 		"connection", h.ConnID, "node", h.Node, "last_command", h.LastCommand, "stack", stack)
 }
 
@@ -102,6 +104,6 @@ func (s *Log) take() map[siteKey]siteCount {
 
 func (s *Log) write(counted map[siteKey]siteCount) {
 	for key, c := range counted {
-		s.Logger.Log(context.Background(), c.level, key.text, "leases", c.leases, "held", c.longest, "site", key.site)
+		s.Logger.Log(context.Background(), c.level, key.text, "leases", c.leases, "held", errtext.Round(c.longest), "site", key.site)
 	}
 }

@@ -52,7 +52,7 @@ type GateError struct {
 
 func (e *GateError) Error() string {
 	lasted := ""
-	if d := round(time.Since(e.Since)); d > 0 {
+	if d := errtext.Round(time.Since(e.Since)); d > 0 {
 		lasted = fmt.Sprintf(" for %v", d)
 	}
 	return fmt.Sprintf("lifeguard: redis %s unreachable%s: %s", e.Node, lasted, errtext.Brief(e.Err))

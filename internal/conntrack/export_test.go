@@ -95,7 +95,9 @@ type FirstHandshake = firstHandshake
 func NewFirstHandshake() *FirstHandshake { return newFirstHandshake(&redis.Options{}) }
 
 // Enter is enter for a client that nobody closes.
-func (f *firstHandshake) Enter(now int64, by time.Time) (bool, error) { return f.enter(now, nil, nil, by) }
+func (f *firstHandshake) Enter(now int64, by time.Time) (bool, error) {
+	return f.enter(now, nil, nil, by)
+}
 
 // Leave is leave.
 func (f *firstHandshake) Leave(ok bool) { f.leave(ok) }

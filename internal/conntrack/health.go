@@ -189,22 +189,11 @@ func (h *health) over(addr string, lasted time.Duration) string {
 	} else if h.said == hooks.Refusing {
 		what = "accepts connections again"
 	}
-	fmt.Fprintf(&b, "lifeguard: redis %s %s after %v", addr, what, round(lasted))
+	fmt.Fprintf(&b, "lifeguard: redis %s %s after %v", addr, what, errtext.Round(lasted))
 	if waited, failed := h.waited+h.again.Load(), h.failed.Load(); waited > 0 || failed > 0 {
 		fmt.Fprintf(&b, ", %s waited, %d failed", errtext.Count(waited, "call"), failed)
 	}
 	return b.String()
-}
-
-// round rounds a duration for a reader.
-func round(d time.Duration) time.Duration {
-	switch {
-	case d >= time.Minute:
-		return d.Round(time.Second)
-	case d >= time.Second:
-		return d.Round(100 * time.Millisecond)
-	}
-	return d.Round(time.Millisecond)
 }
 
 // innermost returns the text of the error's root cause: "connection refused".
