@@ -45,7 +45,7 @@ func (m *many) insideClosed() bool {
 		_, err := r.GetShardClientForKey("")
 		return errors.Is(err, redis.ErrClosed)
 	}
-	if !m.core.met.Load() {
+	if !m.core.used.Load() {
 		return false // no node has been used yet: checking would create the client of one
 	}
 	for _, u := range m.core.units() {

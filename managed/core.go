@@ -34,7 +34,7 @@ type core struct {
 	takenOver    func(*unit)        // handles a node of a cluster that answers nobody, nil elsewhere
 	redirected   func(*unit, error) // handles a lease's MOVED, nil elsewhere
 	atCheck      func()             // called with each check of a node, nil elsewhere
-	met          atomic.Bool        // the first node has been used
+	used         atomic.Bool        // the first node has been used
 	polling      atomic.Bool        // see pollInside
 	warned       atomic.Bool        // it was logged that the pools do not fit into the limit
 	draining     atomic.Bool        // CloseGracefully was called
@@ -95,7 +95,7 @@ func (c *core) add(u *unit) {
 	if c.ctx.Err() != nil {
 		u.keep.Stop() // close may have missed it
 	}
-	c.met.Store(true)
+	c.used.Store(true)
 	c.warnOfLimit()
 }
 

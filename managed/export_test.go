@@ -15,7 +15,7 @@ func WithClock(now, wall func() time.Time) Option {
 	return func(s *settings) error { s.now, s.wall = now, wall; return nil }
 }
 
-// Kick makes maintenance look again now.
+// Kick makes maintenance check again now.
 func (c *Client) Kick() { c.core.keeper.SetHeartbeat(c.core.set.heartbeat) }
 
 // Node is the node below the client.
@@ -38,7 +38,7 @@ func (c *Client) Unattended() { c.unit.keep.Stop() }
 // must be Unattended.
 func (c *Client) Round() (took, next time.Duration) {
 	start := time.Now()
-	next = c.unit.keep.Look(0)
+	next = c.unit.keep.Check(0)
 	return time.Since(start), next
 }
 

@@ -221,7 +221,7 @@ func (r reentrant) Handle(_ context.Context, rec slog.Record) error {
 }
 
 // A server that accepts connections and never answers is degraded from the first
-// handshake on; one that goes on answering the connections it has turns new ones away.
+// handshake on; one that goes on answering the connections it has refuses new ones.
 func TestAHandshakeWithoutAReplyTellsDegradedFromRefusing(t *testing.T) {
 	t.Parallel()
 	s := redistest.Start(t)

@@ -12,8 +12,8 @@ import (
 	"github.com/lifeguard-redis/lifeguard/internal/command"
 )
 
-// tell counts a retry and reports it.
-func (h *Hook) tell(ctx context.Context, a Attempt) {
+// countRetry counts a retry and reports it.
+func (h *Hook) countRetry(ctx context.Context, a Attempt) {
 	h.count.retried(a.Reason, a.Commands)
 	if h.log != nil {
 		h.log.LogAttrs(ctx, slog.LevelDebug, "lifeguard/retry: sending again",

@@ -64,7 +64,7 @@ func (h *Hook) pause(ctx context.Context, p *progress, f failure, a Attempt) (bo
 	if gate == nil {
 		a.Wait = wait
 	}
-	h.tell(ctx, a)
+	h.countRetry(ctx, a)
 	if gate != nil {
 		return h.waitGate(ctx, gate, p, f, wait, hasDeadline)
 	}

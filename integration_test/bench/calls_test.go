@@ -138,9 +138,9 @@ func (x *trio) line(t *testing.T, way string, n int) string {
 
 const heading = "| | throughput, managed / bare | control: bare / bare | CPU per call, managed / bare | control: bare / bare | allocations per call, managed - bare |\n|---|---|---|---|---|---|\n"
 
-// calm waits until a new client leaves out go-redis's look at the socket, which it
+// awaitSteadyState waits until a new client leaves out go-redis's look at the socket, which it
 // does not for the first 5 seconds.
-func calm() {
+func awaitSteadyState() {
 	if *measure || *guard {
 		time.Sleep(5500 * time.Millisecond)
 	}
@@ -148,7 +148,7 @@ func calm() {
 
 func TestEachWayToCallIsMeasuredBesideTheBareClient(t *testing.T) {
 	x := newTrio(t, redistest.Options(t), redistest.UniqueKey(t, "calls"))
-	calm()
+	awaitSteadyState()
 	var table strings.Builder
 	fmt.Fprintf(&table, "One run of %d rounds of 3 x %v for each line, %s, %d processors.\n\n%s", *rounds, *slice, runtime.Version(), runtime.GOMAXPROCS(0), heading)
 	for _, row := range []struct {
@@ -217,7 +217,7 @@ func TestADistantServerIsMeasuredBesideTheBareClient(t *testing.T) {
 			return &far{Conn: c, away: away, pauser: p}, nil
 		}
 		x := newTrio(t, opt, redistest.UniqueKey(t, "far"))
-		calm()
+		awaitSteadyState()
 		for _, way := range []string{"get", "lease", "pipeline", "adaptive"} {
 			table.WriteString(strings.Replace(x.line(t, way, 64), ", 64 goroutines", fmt.Sprintf(", %v away", away), 1))
 		}
@@ -291,7 +291,7 @@ func TestEachFeatureIsMeasuredBesideTheBareClient(t *testing.T) {
 	}()
 	hooked := newTrio(t, opt, x.key).managed
 	hooked.AddHook(idleHook{})
-	calm()
+	awaitSteadyState()
 	var table strings.Builder
 	fmt.Fprintf(&table, "One run of %d rounds of 3 x %v for each line, %s, %d processors, GET of 64 B.\n\n%s", *rounds, *slice, runtime.Version(), runtime.GOMAXPROCS(0), heading)
 	for _, n := range []int{8, 64} {

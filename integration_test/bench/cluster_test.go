@@ -45,7 +45,7 @@ func clusterLine(t *testing.T, n int) string {
 			}
 		})
 	}
-	calm()
+	awaitSteadyState()
 	rs := pair(get(one), get(man.Adaptive()), get(other))
 	return fmt.Sprintf("| GET by Adaptive on a cluster of 3 masters, %s | %s | %s | %s | %s | %s |\n", goroutines(n),
 		estimated(rs, throughput).ratio(), estimated(rs, noise).ratio(), estimated(rs, cpuTime).ratio(), estimated(rs, cpuNoise).ratio(), estimated(rs, moreAllocs).count())

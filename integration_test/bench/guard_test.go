@@ -36,7 +36,7 @@ func TestAManagedClientCostsNoMoreThanItMay(t *testing.T) {
 	}
 	*rounds, *slice = 30, 25*time.Millisecond
 	x := newTrio(t, redistest.Options(t), redistest.UniqueKey(t, "guard"))
-	calm()
+	awaitSteadyState()
 	for _, g := range guarded {
 		for _, n := range g.callers {
 			ok := false

@@ -13,12 +13,12 @@ import (
 // idle list: there a connection can be refused without any caller noticing (go-redis closes it and
 // takes the next one). It is a part of its Conn, so that a checkout allocates nothing for it.
 type guard struct {
-	c    *Conn
-	look func(fd uintptr) bool // go-redis's check of the socket, while in Read
-	call func(fd uintptr)      // runs look; made once
-	peek peeker
-	skip bool  // no check is needed in this checkout
-	at   int64 // when this checkout was, on the tracker's clock; 0: no check was made
+	c     *Conn
+	check func(fd uintptr) bool // go-redis's check of the socket, while in Read
+	call  func(fd uintptr)      // runs check; made once
+	peek  peeker
+	skip  bool  // no check is needed in this checkout
+	at    int64 // when this checkout was, on the tracker's clock; 0: no check was made
 }
 
 // peeker stores what a check of a socket saw.
@@ -40,7 +40,7 @@ type tlsConn struct{ *Conn }
 // NetConn returns the connection below TLS.
 func (c tlsConn) NetConn() net.Conn { return c.below }
 
-var errNoSocket = errors.New("lifeguard: the connection has no socket to look at")
+var errNoSocket = errors.New("lifeguard: the connection has no socket to check")
 
 // SyscallConn implements syscall.Conn. Right after SetDeadline(zero) it is the pool's check at a
 // checkout; at any other time it is a check for push frames on a connection in use, which must see
@@ -60,7 +60,7 @@ func (c checkedConn) SyscallConn() (syscall.RawConn, error) {
 		c.guard.at = 0
 		return &c.guard, nil
 	}
-	now, _ := c.node.t.LookAtClocks()
+	now, _ := c.node.t.CheckClocks()
 	r := c.refusal(int64(now))
 	if r == "" && c.doubtful(int64(now)) {
 		r = hooks.ReasonSuspected // a checkout cannot wait for a PING; maintenance probes the others
@@ -85,7 +85,7 @@ func (c *Conn) justUsed(now int64) bool {
 
 // Read runs go-redis's check of the socket without waiting. Over TLS the bytes on the socket mean
 // nothing to go-redis, so our own check is used.
-func (g *guard) Read(look func(fd uintptr) bool) error {
+func (g *guard) Read(check func(fd uintptr) bool) error {
 	c := g.c
 	if g.skip || c.raw == nil || c.has(fUnchecked) {
 		return nil
@@ -98,9 +98,9 @@ func (g *guard) Read(look func(fd uintptr) bool) error {
 		}
 		return nil
 	}
-	g.look = look
+	g.check = check
 	err := c.raw.Control(g.call)
-	g.look = nil
+	g.check = nil
 	return err
 }
 

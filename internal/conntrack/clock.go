@@ -31,9 +31,9 @@ func (t *Tracker) clocks() (now, offset int64) {
 // machine was suspended. Smaller steps are corrections of the clock.
 const clockJumped = 2 * time.Second
 
-// LookAtClocks returns now, and detects a jump of the wall clock: every connection last used before
+// CheckClocks returns now, and detects a jump of the wall clock: every connection last used before
 // the jump must answer a PING before it is used again.
-func (t *Tracker) LookAtClocks() (now time.Duration, jumped bool) {
+func (t *Tracker) CheckClocks() (now time.Duration, jumped bool) {
 	old := t.offset.Load() // before the clocks, or a slow reader would see a jump back and forth
 	n, offset := t.clocks()
 	if d := offset - old; d > int64(clockJumped) || d < -int64(clockJumped) {

@@ -89,9 +89,9 @@ const (
 	slowRead  = fReadStale | fCanned | fAnswered | fInterrupted
 )
 
-// longestLook is how long go-redis waits for the rest of a push frame (50 ms),
+// pushDrainWait is how long go-redis waits for the rest of a push frame (50 ms),
 // and a little more.
-const longestLook = 60 * time.Millisecond
+const pushDrainWait = 60 * time.Millisecond
 
 var (
 	pong = []byte("+K\r\n") // a visit's reply; one letter, because go-redis makes that a string without an allocation
@@ -452,7 +452,7 @@ func (c *Conn) Close() error {
 	if c.closedFor.Load() == nil && c.order.Load() == orderNone && c.flags.Load()&(fReady|fWrote) == fReady|fWrote {
 		c.node.t.cut.Add(1) // go-redis may have been unable to use a reply
 	}
-	c.node.t.left(c)
+	c.node.t.remove(c)
 	err := c.Conn.Close()
 	c.seat() // not before: the server must never see one too many
 	return err

@@ -124,7 +124,7 @@ func (c *Conn) SetReadDeadline(t time.Time) error {
 		}
 		c.reads.passed(by, now)
 		return c.deadline(OpRead, c.Conn.SetReadDeadline(t))
-	case !t.IsZero() && time.Until(t) > longestLook: // full duplex: the next group of replies
+	case !t.IsZero() && time.Until(t) > pushDrainWait: // full duplex: the next group of replies
 		c.unset(fReadStale | fAnswered)
 	default:
 		c.change(fReadStale|fAnswered|fOutstanding|fReadSet, 0)

@@ -166,7 +166,7 @@ func (n *Node) track(nc net.Conn, addr string, seat func()) *Conn {
 		}
 	}
 	c.guard.c = c
-	c.guard.call = func(fd uintptr) { c.guard.look(fd) }
+	c.guard.call = func(fd uintptr) { c.guard.check(fd) }
 	n.bornAt.Store(now)
 	n.conns.Store(c.id, c)
 	n.peakOpen.raise(n.count.Add(1))

@@ -29,9 +29,9 @@ type failedDial struct {
 func (n *Node) failedDial(err error, network, addr string) net.Conn {
 	n.failedDials.Add(1)
 	s := &failedDial{err: err, addr: addr, net: network, node: n}
-	var full *fullError
+	var full *maxClientsError
 	if errors.As(err, &full) {
-		return &turnedAway{s, full.reply}
+		return &refusedDial{s, full.reply}
 	}
 	return s
 }

@@ -14,7 +14,7 @@ import (
 
 // maxClients remembers that the server refused a connection because of its maxclients. Until it accepts
 // one again, one dial at a time tries; the others get the server's last reply, so that callers who
-// retry do not add load to a full server.
+// retry do not add load to such a server.
 type maxClients struct {
 	is atomic.Bool
 
@@ -30,7 +30,7 @@ const (
 	refusedLast  = 250 * time.Millisecond
 )
 
-// refused records the reply of a full server at addr.
+// refused records the reply of a server at addr that has reached its maxclients.
 func (f *maxClients) refused(addr string, reply []byte, now time.Duration) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -48,7 +48,7 @@ func (f *maxClients) accepted() {
 	}
 }
 
-// check returns a fullError for a dial that must not be tried now.
+// check returns a maxClientsError for a dial that must not be tried now.
 func (f *maxClients) check(addr string, now time.Duration) error {
 	if !f.is.Load() {
 		return nil
@@ -63,42 +63,42 @@ func (f *maxClients) check(addr string, now time.Duration) error {
 		f.next = now + f.pause
 		return nil
 	}
-	return &fullError{addr, f.reply}
+	return &maxClientsError{addr, f.reply}
 }
 
-// fullError is the error of a dial that was not tried because the server is full.
-type fullError struct {
+// maxClientsError is the error of a dial that was not tried because the server has reached its maxclients.
+type maxClientsError struct {
 	addr  string
 	reply []byte
 }
 
-func (e *fullError) Error() string {
+func (e *maxClientsError) Error() string {
 	said, _, _ := strings.Cut(strings.TrimPrefix(string(e.reply), "-"), "\r\n")
-	return fmt.Sprintf("lifeguard: redis %s turns connections away: %s", e.addr, said)
+	return fmt.Sprintf("lifeguard: redis %s refuses new connections: %s", e.addr, said)
 }
 
-func (e *fullError) Unsent() bool { return true }
+func (e *maxClientsError) Unsent() bool { return true }
 
-// turnedAway is what go-redis gets for a dial that ended with a fullError: a connection that
+// refusedDial is what go-redis gets for a dial that ended with a maxClientsError: a connection that
 // returns the server's last reply, and is then closed.
-type turnedAway struct {
+type refusedDial struct {
 	*failedDial
 	rest []byte
 }
 
-func (t *turnedAway) Write(b []byte) (int, error) {
+func (r *refusedDial) Write(b []byte) (int, error) {
 	if len(b) == visitLen && visitIn(b) != nil { // that reply is for the command which follows
-		t.rest = append(pong[:len(pong):len(pong)], t.rest...)
+		r.rest = append(pong[:len(pong):len(pong)], r.rest...)
 	}
 	return len(b), nil
 }
 
-func (t *turnedAway) Read(b []byte) (int, error) {
-	if len(t.rest) == 0 {
+func (r *refusedDial) Read(b []byte) (int, error) {
+	if len(r.rest) == 0 {
 		return 0, io.EOF
 	}
-	n := copy(b, t.rest)
-	t.rest = t.rest[n:]
+	n := copy(b, r.rest)
+	r.rest = r.rest[n:]
 	return n, nil
 }
 

@@ -25,7 +25,7 @@ type Node struct {
 	failedDials atomic.Int64           // failedDial connections that go-redis holds
 	resolves    bool                   // Sentinels resolve its address at each dial
 	master      atomic.Pointer[string] // the address that was dialed last, in that case
-	watchmen    sync.Map               // addresses of its Sentinels -> true
+	sentinels   sync.Map               // addresses of its Sentinels -> true
 	noWait      bool                   // its callers do not wait for it: another node may take over
 
 	fresh redis.Options // as the user gave them
@@ -269,7 +269,7 @@ func (n *Node) poolOf(addr string, readBuffer int) hooks.Pool {
 	case n.isSentinel(addr):
 		return hooks.PoolSentinel
 	case n.resolves && readBuffer == sentinelReadBuffer:
-		n.watchmen.Store(addr, true) // its pub/sub connection, which follows, has another buffer
+		n.sentinels.Store(addr, true) // its pub/sub connection, which follows, has another buffer
 		return hooks.PoolSentinel
 	case n.pipelineRead > 0 && readBuffer == n.pipelineRead:
 		return hooks.PoolPipeline

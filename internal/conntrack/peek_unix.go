@@ -4,9 +4,9 @@ package conntrack
 
 import "syscall"
 
-// look reads up to 5 bytes waiting on a socket without consuming them. It is the body of
+// recv reads up to 5 bytes waiting on a socket without consuming them. It is the body of
 // peekSocket, made once per connection, so that a check allocates nothing.
-func (p *peeker) look(fd uintptr) {
+func (p *peeker) recv(fd uintptr) {
 	p.n, _, p.err = syscall.Recvfrom(int(fd), p.buf[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
 }
 
@@ -14,7 +14,7 @@ func (p *peeker) look(fd uintptr) {
 // the connection may call it.
 func (p *peeker) peekSocket(raw syscall.RawConn) (b []byte, eof bool, err error) {
 	if p.fn == nil {
-		p.fn = p.look
+		p.fn = p.recv
 	}
 	if err := raw.Control(p.fn); err != nil {
 		return nil, false, err

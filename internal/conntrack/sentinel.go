@@ -16,7 +16,7 @@ func (t *Tracker) NewFailoverNode(opt *redis.Options, sentinels ...string) *Node
 	n := t.NewNode(opt)
 	n.resolves, n.noWait = true, true
 	for _, addr := range sentinels {
-		n.watchmen.Store(addr, true)
+		n.sentinels.Store(addr, true)
 	}
 	return n
 }
@@ -53,6 +53,6 @@ func (n *Node) isSentinel(addr string) bool {
 	if !n.resolves {
 		return false
 	}
-	_, known := n.watchmen.Load(addr)
+	_, known := n.sentinels.Load(addr)
 	return known
 }

@@ -159,8 +159,8 @@ func (t *Tracker) Refuse(err error) {
 	t.refusing.Store(&err)
 }
 
-// left removes a connection from the counts. It runs under go-redis's pool lock.
-func (t *Tracker) left(c *Conn) {
+// remove takes a connection out of the counts. It runs under go-redis's pool lock.
+func (t *Tracker) remove(c *Conn) {
 	if _, known := t.conns.LoadAndDelete(c.id); known {
 		t.count.Add(-1)
 		c.node.conns.Delete(c.id)

@@ -77,7 +77,7 @@ func (l *Lease) ended(how uint32) {
 		return
 	}
 	if l.reported.Load() {
-		l.tell(slog.LevelInfo, hooks.Reclaimed, "lifeguard: a lease that was held too long was released")
+		l.report(slog.LevelInfo, hooks.Reclaimed, "lifeguard: a lease that was held too long was released")
 	}
 	if l.pool.Client.Tracker.Observed() {
 		l.pool.Client.Tracker.Emit(l.event(hooks.Released))

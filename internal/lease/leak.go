@@ -110,8 +110,8 @@ func (l *Lease) leaked() {
 	l.pool.Client.leaky.Add(&l.callers)
 }
 
-// tell logs and emits an event of a lease.
-func (l *Lease) tell(level slog.Level, kind hooks.EventKind, text string) {
+// report logs and emits an event of a lease.
+func (l *Lease) report(level slog.Level, kind hooks.EventKind, text string) {
 	l.log(level, text, 1)
 	l.emit(kind)
 }
@@ -152,6 +152,6 @@ func (l *Lease) reclaim() {
 	if !l.reported.Swap(true) {
 		l.leaked()
 	}
-	l.tell(slog.LevelError, hooks.Leaked, "lifeguard: a lease was dropped without Release; its connection is closed")
+	l.report(slog.LevelError, hooks.Leaked, "lifeguard: a lease was dropped without Release; its connection is closed")
 	l.end(dropped)
 }

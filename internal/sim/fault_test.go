@@ -34,7 +34,7 @@ var (
 
 func newFault(r *rand.Rand, s Scenario) Fault {
 	kinds := slices.Concat(faultKinds, moreFaults[s.Servers], moreFaults[s.Servers])
-	f := Fault{Kind: pick(r, kinds...), At: between(r, time.Second, s.Length-calm-5*time.Second)}
+	f := Fault{Kind: pick(r, kinds...), At: between(r, time.Second, s.Length-quietEnd-5*time.Second)}
 	f.For, f.N, f.Server = between(r, 100*ms, 4*time.Second), 1+r.IntN(10), r.IntN(6)
 	if f.refuses() && r.IntN(2) == 0 {
 		f.For = between(r, 50*ms, briefly)

@@ -116,8 +116,8 @@ func between(r *rand.Rand, from, to time.Duration) time.Duration {
 	return from + time.Duration(r.Int64N(int64(to-from)/int64(ms)+1))*ms
 }
 
-// calm is the end of a scenario, in which no fault begins and none goes on.
-const calm = 12 * time.Second
+// quietEnd is the end of a scenario, in which no fault begins and none goes on.
+const quietEnd = 12 * time.Second
 
 func newScenario(seed uint64) Scenario {
 	r := rand.New(rand.NewPCG(seed, 1))

@@ -96,8 +96,8 @@ func (l *survey) overdue(c *conntrack.Conn, v conntrack.View) {
 	}
 }
 
-// look acts on what has failed since the last check.
-func (u *detection) look(n *Node, l *survey) time.Duration {
+// act acts on what has failed since the last check.
+func (u *detection) act(n *Node, l *survey) time.Duration {
 	p := n.k.detection
 	if p.Off {
 		return never

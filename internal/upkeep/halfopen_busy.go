@@ -18,8 +18,8 @@ type unackeds struct {
 }
 
 const (
-	unackedFor  = time.Second // without an acknowledgement, for a connection to be dead
-	unackedLook = 50 * time.Millisecond
+	unackedFor   = time.Second // without an acknowledgement, for a connection to be dead
+	unackedEvery = 50 * time.Millisecond
 )
 
 // judge closes those connections with an overdue reply that the evidence proves to be dead. wanted
@@ -55,7 +55,7 @@ func (u *detection) judge(n *Node, l *survey) (next time.Duration, wanted bool) 
 			}
 			u.unacked[c] = x
 			wanted = wanted || x.tries < 0
-			next = min(next, unackedLook)
+			next = min(next, unackedEvery)
 		}
 		if due := v.LastUsed + after; l.now < due {
 			next = min(next, due-l.now)
@@ -86,5 +86,5 @@ func (x *unackeds) dead(k conntrack.Unacked, answered, now time.Duration) bool {
 	case k.Tries > x.tries && x.more == 0:
 		x.more = now
 	}
-	return x.more > 0 && now-x.more >= max(unackedLook, 2*k.RTT) && k.Tries >= 2 && min(k.Silence, now-x.written) >= unackedFor
+	return x.more > 0 && now-x.more >= max(unackedEvery, 2*k.RTT) && k.Tries >= 2 && min(k.Silence, now-x.written) >= unackedFor
 }

@@ -94,7 +94,7 @@ func (u *detection) compare(n *Node, c *conntrack.Conn) (dead bool) {
 		}
 		later := tracker.Elapsed()
 		if err := u.ask(n); err != nil {
-			if !timedOut(err) { // it is turned away: it is no use to ask again and again
+			if !timedOut(err) { // the server refused it: asking again would change nothing
 				pause = min(2*pause, longest)
 			}
 			continue

@@ -55,10 +55,10 @@ func (k *Keeper) Add(n *Node) {
 	n.k = k
 	n.visiting, n.inquiring = make(turn, 1), make(turn, 1)
 	n.main.pool, n.pipeline.pool = hooks.PoolMain, hooks.PoolPipeline
-	n.schedule.look = n.Look
+	n.schedule.check = n.Check
 	for _, other := range k.nodes() {
 		if other.Inner && other.Tracked.Len() == 0 {
-			other.schedule.within(leftPause) // it may have left without ever being used
+			other.schedule.within(unusedPause) // it may have left without ever being used
 		}
 	}
 	n.Tracked.SetUpkeep(conntrack.Upkeep{Used: n.used, Due: n.wake, Failed: n.failed})

@@ -127,6 +127,6 @@ func TestANodeThatWasStoppedIsNotCheckedAnyMore(t *testing.T) {
 	}
 	redistest.Eventually(t, "the other one is checked", soon, func() bool { return other.node.Tracked.Len() == 0 })
 	require.Equal(t, 2, stopped.node.Tracked.Len())
-	stopped.node.Look(0)
+	stopped.node.Check(0)
 	require.Zero(t, stopped.node.Tracked.Len(), "they were due")
 }

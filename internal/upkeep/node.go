@@ -35,7 +35,7 @@ type Node struct {
 	// Except for the atomics, the rest belongs to the check in progress.
 
 	survey   survey        // the last survey; its lists are reused
-	looked   time.Duration // when the last survey was made
+	surveyed time.Duration // when the last survey was made
 	unmet    int           // consecutive sweeps that did not reach everything that was due
 	rest     [3]int        // what the last tick had no time for, by pool
 	turns    [3]int        // how many visits were left for that
@@ -55,13 +55,13 @@ type Node struct {
 }
 
 const (
-	tickBudget = 1500 * time.Microsecond // work of one tick, so that it hardly ever takes 2 ms
-	tickPause  = 2 * time.Millisecond    // between ticks of one round
-	retryPause = 20 * time.Millisecond
-	lookAgain  = 50 * time.Millisecond
-	leftPause  = 5 * time.Second
-	learnPause = 100 * time.Millisecond // until the server can be asked for its timeout again
-	frozen     = 3 * time.Second        // a timer later than that means that the process did not run
+	tickBudget  = 1500 * time.Microsecond // work of one tick, so that it hardly ever takes 2 ms
+	tickPause   = 2 * time.Millisecond    // between ticks of one round
+	retryPause  = 20 * time.Millisecond
+	surveyEvery = 50 * time.Millisecond
+	unusedPause = 5 * time.Second
+	learnPause  = 100 * time.Millisecond // until the server can be asked for its timeout again
+	frozen      = 3 * time.Second        // a timer later than that means that the process did not run
 )
 
 // wake makes the node check its connections now. It never blocks and may be called under go-redis's
@@ -90,10 +90,10 @@ func (n *Node) soon() time.Duration {
 	return d
 }
 
-// Look does what is due on the node, for at most tickBudget, and returns when to come back. late is
+// Check does what is due on the node, for at most tickBudget, and returns when to come back. late is
 // how late the timer fired. The node's schedule calls it, never twice at once; after Stop a test may
 // call it.
-func (n *Node) Look(late time.Duration) time.Duration {
+func (n *Node) Check(late time.Duration) time.Duration {
 	t := n.k.tracker
 	if n.k.ctx.Err() != nil {
 		return never
@@ -101,7 +101,7 @@ func (n *Node) Look(late time.Duration) time.Duration {
 	if late > frozen && t.Unverified() < t.Elapsed()-late {
 		t.Distrust() // the process was suspended
 	}
-	t.LookAtClocks()
+	t.CheckClocks()
 	if n.AtCheck != nil && n.k.atCheck.CompareAndSwap(false, true) {
 		go func() {
 			defer n.k.atCheck.Store(false)
@@ -115,7 +115,7 @@ func (n *Node) Look(late time.Duration) time.Duration {
 func (n *Node) round() time.Duration {
 	now := n.k.tracker.Elapsed()
 	if n.Tracked.Len() == 0 {
-		if n.left() {
+		if n.hasLeft() {
 			n.Stop()
 			n.Tracked.Close()
 			if n.Dropped != nil {
@@ -124,34 +124,34 @@ func (n *Node) round() time.Duration {
 		}
 		return never // the next dial wakes the node
 	}
-	if n.rest != [3]int{} && now-n.looked < lookAgain && !n.detect.holds(now) {
+	if n.rest != [3]int{} && now-n.surveyed < surveyEvery && !n.detect.holds(now) {
 		return n.sweepOn(time.Now(), n.rest)
 	}
 	start := time.Now()
-	look := &n.survey
-	look.begin(n, now)
-	n.Tracked.Range(look.conn)
-	look.old()
-	look.sessionState()
-	next := min(look.next, n.main.shrink(n, look), n.pipeline.shrink(n, look))
-	if look.refusing && look.waiting {
+	s := &n.survey
+	s.begin(n, now)
+	n.Tracked.Range(s.conn)
+	s.old()
+	s.sessionState()
+	next := min(s.next, n.main.shrink(n, s), n.pipeline.shrink(n, s))
+	if s.refusing && s.waiting {
 		next = min(next, n.askAgain(now))
 	}
-	next = min(next, n.detect.look(n, look))
-	n.looked = now
+	next = min(next, n.detect.act(n, s))
+	n.surveyed = now
 	if n.detect.holds(now) {
 		return next // a PING of ours got no answer: a probe is finding out whether the node answers anybody
 	}
-	if look.due == [3]int{} { // a question is a command like any other, and must not get a connection that is to be validated
+	if s.due == [3]int{} { // a question is a command like any other, and must not get a connection that is to be validated
 		next = min(next, n.inquire(now))
 	}
 	n.then = next
-	return n.sweepOn(start, look.due)
+	return n.sweepOn(start, s.due)
 }
 
-// left reports whether a cluster has closed this node's client, because the node is no longer a
+// hasLeft reports whether a cluster has closed this node's client, because the node is no longer a
 // member.
-func (n *Node) left() bool {
+func (n *Node) hasLeft() bool {
 	return n.Inner && !n.Blocking && n.Leases() == 0 && n.Tracked.Main().Total == 0 && n.Tracked.Gone()
 }
 

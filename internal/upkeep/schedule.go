@@ -5,16 +5,16 @@ import (
 	"time"
 )
 
-// schedule calls look when it is due, never twice at once. Between two calls there is a timer and
+// schedule calls check when it is due, never twice at once. Between two calls there is a timer and
 // no goroutine, and no timer while nothing is due.
 type schedule struct {
-	look func(late time.Duration) (next time.Duration)
+	check func(late time.Duration) (next time.Duration)
 
-	mu      sync.Mutex
-	timer   *time.Timer
-	at      time.Time // of the next call, zero for none
-	looking bool
-	off     bool
+	mu       sync.Mutex
+	timer    *time.Timer
+	at       time.Time // of the next call, zero for none
+	checking bool
+	off      bool
 }
 
 // within schedules a call within d. It never blocks for long, so it may be called under go-redis's
@@ -23,7 +23,7 @@ func (c *schedule) within(d time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.plan(d)
-	if !c.looking {
+	if !c.checking {
 		c.set()
 	}
 }
@@ -52,19 +52,19 @@ func (c *schedule) set() {
 
 func (c *schedule) run() {
 	c.mu.Lock()
-	if c.off || c.looking || c.at.IsZero() {
+	if c.off || c.checking || c.at.IsZero() {
 		c.mu.Unlock()
 		return
 	}
 	late := time.Since(c.at)
-	c.at, c.looking = time.Time{}, true
+	c.at, c.checking = time.Time{}, true
 	c.mu.Unlock()
 
-	next := c.look(late)
+	next := c.check(late)
 
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.looking = false
+	c.checking = false
 	c.plan(next)
 	if least := time.Now().Add(tickPause); !c.at.IsZero() && c.at.Before(least) {
 		c.at = least
@@ -72,7 +72,7 @@ func (c *schedule) run() {
 	c.set()
 }
 
-// stop ends the schedule: look is not called again.
+// stop ends the schedule: check is not called again.
 func (c *schedule) stop() {
 	c.mu.Lock()
 	defer c.mu.Unlock()

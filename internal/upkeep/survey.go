@@ -50,7 +50,7 @@ func (l *survey) conn(c *conntrack.Conn) bool {
 	if pool == hooks.PoolUnknown {
 		pool = hooks.PoolMain // dialed for MinIdleConns, not used yet
 	}
-	if v.LastUsed > l.n.looked {
+	if v.LastUsed > l.n.surveyed {
 		l.active = true
 	}
 	if v.Ready && v.Pool == hooks.PoolMain && (v.Leased || v.Awaiting) {
