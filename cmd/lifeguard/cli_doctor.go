@@ -34,11 +34,13 @@ func doctorCommand() *cli.Command {
 			"   lifeguard doctor -u 'redis://redis.example.com:6379/0?pool_size=50' --instances 40\n" +
 			"   lifeguard doctor --options client.json --concurrency 200 --rate 5000 --processors 8\n" +
 			"   lifeguard doctor --managed --max-age 1h --instances 40\n" +
+			"   lifeguard doctor --managed --monitor localhost:6060/debug/redis\n" +
 			"   lifeguard doctor --json | jq -r '.findings[] | select(.severity != \"ok\") | .what'",
 		Flags: append([]cli.Flag{
 			jsonFlag(),
 			&cli.StringFlag{Name: "options", Category: client, TakesFile: true, Usage: "`FILE` with options in JSON; - is standard input"},
 			&cli.BoolFlag{Name: "managed", Category: client, HideDefault: true, Usage: "they are lifeguard's, not bare go-redis"},
+			&cli.StringFlag{Name: "monitor", Category: client, Usage: "`URL` of the page of a running program's monitor: its pools are judged, too"},
 			&cli.IntFlag{Name: "instances", Category: client, Value: 1, Usage: "`N` processes, each with such a client"},
 			&cli.IntFlag{Name: "concurrency", Category: client, HideDefault: true, Usage: "`N` callers at once in each process"},
 			&cli.Float64Flag{Name: "rate", Category: client, HideDefault: true, Usage: "`N` commands a second of each process"},
@@ -94,7 +96,7 @@ func doctorCommand() *cli.Command {
 // clientConfig builds the client configuration from flags, the URL and a file.
 func clientConfig(c *cli.Command, server *target.Config) (doctor.Client, error) {
 	out := doctor.Client{Options: &redis.Options{}, From: "go-redis's defaults", Managed: c.Bool("managed"),
-		Instances: c.Int("instances"), Concurrency: c.Int("concurrency"), Rate: c.Float64("rate"), Processors: c.Int("processors")}
+		Instances: c.Int("instances"), Concurrency: c.Int("concurrency"), Rate: c.Float64("rate"), Processors: c.Int("processors"), Page: c.String("monitor")}
 	if file := c.String("options"); file != "" {
 		opt, set, err := readOptions(file, c.Root().Reader)
 		if err != nil {

@@ -2,18 +2,26 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
+	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
 	"github.com/lifeguard-redis/lifeguard/internal/redistest"
+	"github.com/lifeguard-redis/lifeguard/managed"
+	"github.com/lifeguard-redis/lifeguard/monitor"
+	"github.com/lifeguard-redis/lifeguard/monitor/dashboard"
 )
 
 // finding is one of doctor's, in JSON.
@@ -303,4 +311,80 @@ func TestTheSizesThatDoctorAdvisesFitTogether(t *testing.T) {
 	n, err := strconv.Atoi(maxClients.FindStringSubmatch(found["maxclients"].Change)[1])
 	require.NoError(t, err)
 	require.GreaterOrEqual(t, n*8, 12*9*10)
+}
+
+func TestDoctorNamesTheSmallPoolOfARunningProgram(t *testing.T) {
+	s := redistest.Start(t)
+	require.NoError(t, s.Admin().ACLSetUser(t.Context(), "blind", "on", ">p4ss", "~*", "+@all", "-ping").Err())
+	running := func(pool, pipeline int) (*managed.Client, string) {
+		opt := s.Options()
+		opt.PoolSize, opt.PipelinePoolSize, opt.PoolTimeout = pool, pipeline, time.Minute
+		rdb := managed.NewClient(opt, managed.WithMonitor(monitor.WithoutDefaults()))
+		t.Cleanup(func() { _ = rdb.Close() })
+		page, err := dashboard.New(rdb.PoolMonitor())
+		require.NoError(t, err)
+		mux := http.NewServeMux()
+		mux.Handle("/debug/redis", page)
+		web := httptest.NewServer(mux)
+		t.Cleanup(web.Close)
+		t.Cleanup(page.Close)
+		return rdb, strings.TrimPrefix(web.URL, "http://") + "/debug/redis"
+	}
+
+	rdb, page := running(3, 2)
+	require.NoError(t, rdb.Ping(t.Context()).Err())
+	found, _ := examined(t, s, "--managed", "--monitor", page)
+	require.Equal(t, "ok", found["running-pool"].Severity)
+	require.Contains(t, found["running-pool"].What, "no pool of the program at http://"+page+" is too small")
+	require.Contains(t, found["running-pool"].What, "too little was seen", "and no size is advised")
+	require.NotContains(t, found, "pool-size", "the running program is judged in its place")
+
+	// Six callers at once and three connections: three of them get none.
+	var held []*managed.Conn
+	for range 3 {
+		l, err := rdb.Acquire(t.Context())
+		require.NoError(t, err)
+		held = append(held, l)
+	}
+	var wg sync.WaitGroup
+	ctx, cancel := context.WithCancel(t.Context())
+	for range 3 {
+		wg.Go(func() { _ = rdb.Ping(ctx).Err() })
+	}
+	redistest.Eventually(t, "three wait", 30*time.Second, func() bool { return rdb.Stats().Waiting == 3 })
+	cancel()
+	wg.Wait()
+	found, code := examined(t, s, "--managed", "--monitor", "http://"+page)
+	f := found["running-pool"]
+	require.Equal(t, exitWarnings, code)
+	require.Equal(t, "warning", f.Severity)
+	require.Contains(t, f.What, "the main pool of "+s.Addr()+" is too small for the program at http://"+page+": PoolSize 3, up to 6 callers at once")
+	require.Regexp(t, `callers waited, p99 .*, and \d got no connection.*; the round trip is `, f.Why)
+	require.Contains(t, f.Change, "PoolSize: 6")
+	_, stdout, _ := ask(t, []string{"doctor", "--json", "--managed", "--monitor", page, "--user", "blind", "-a", "p4ss"}, port(t, s)...)
+	require.Contains(t, stdout, "is too small")
+	require.NotContains(t, stdout, "PoolSize: 6", "nobody may measure the round trip")
+	for _, l := range held {
+		l.Release()
+	}
+
+	// A full pool of which no size is known to be right is named, and what to open.
+	other, page := running(4, 1)
+	go func() {
+		_, _ = other.Pipelined(t.Context(), func(p redis.Pipeliner) error { p.BLPop(t.Context(), 0, "none"); return nil })
+	}()
+	redistest.Eventually(t, "the pipeline waits", 30*time.Second, func() bool { return other.Stats().Pipeline.InUse == 1 })
+	found, _ = examined(t, s, "--managed", "--monitor", page)
+	f = found["running-pool"]
+	require.Contains(t, f.What, "the pipeline pool of "+s.Addr()+" of the program at http://"+page+" is full: 1 of 1 in use")
+	require.Contains(t, f.Change, "open http://"+page)
+	require.NotContains(t, f.Change, "PoolSize")
+
+	for addr, want := range map[string]string{"127.0.0.1:1/debug": "connection refused", page + "/none": "HTTP 404", "ftp://x": "want the address of a page"} {
+		code, stdout, stderr := ask(t, []string{"doctor", "--managed", "--monitor", addr}, port(t, s)...)
+		require.Equal(t, exitFailed, code, addr)
+		require.Contains(t, stderr, "not everything could be checked: --monitor: ")
+		require.Contains(t, stderr, want)
+		require.Contains(t, stdout, "Round trip", "the other checks were run")
+	}
 }

@@ -22,6 +22,8 @@ type Client struct {
 	Processors  int     // GOMAXPROCS of a process; 0: as here
 
 	Set Settings // of a managed client
+
+	Page string // address of the page of a running program's monitor; "": none
 }
 
 // Settings are options of package managed. A nil one is not given.

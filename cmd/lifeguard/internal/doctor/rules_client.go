@@ -243,9 +243,11 @@ func needed(rtt RoundTrip, e Effective) (n int, why string, atLeast bool) {
 // are not the bound.
 const serverBound = 100_000
 
+const poolSize = "pool-size"
+
 // carries compares PoolSize with the rule and the measured round trip.
 func carries(_ server.Sample, rtt RoundTrip, e Effective) (Finding, bool) {
-	f := Finding{ID: "pool-size", What: fmt.Sprintf("PoolSize %d", e.PoolSize)}
+	f := Finding{ID: poolSize, What: fmt.Sprintf("PoolSize %d", e.PoolSize)}
 	if !e.PoolSizeIsGiven {
 		f.What += fmt.Sprintf(" (go-redis's default, 10 for each of %s)", errtext.Count(e.Processors, "processor"))
 	}
@@ -281,7 +283,7 @@ func carries(_ server.Sample, rtt RoundTrip, e Effective) (Finding, bool) {
 		f.Change = change(n)
 	case n == 0:
 		f.What += " is not judged"
-		f.What += ": that takes the callers (--concurrency) and the round trip"
+		f.What += ": that takes the callers (--concurrency, or --monitor with the page of a running program) and the round trip"
 		if capacity != "" {
 			f.What += "; " + capacity
 		}

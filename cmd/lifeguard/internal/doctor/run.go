@@ -103,7 +103,18 @@ func Examine(ctx context.Context, t *target.Target, c Client) (Report, error) {
 				Why: "the other nodes have settings, connections and limits of their own", Change: "lifeguard doctor --cluster"})
 		}
 	}
-	found = append(found, timeRules(slowest, r.Client)...)
+	judged := timeRules(slowest, r.Client)
+	var pageErr error
+	if c.Page != "" {
+		var running *Running
+		if running, pageErr = ReadPage(ctx, c.Page); pageErr == nil {
+			judged = slices.DeleteFunc(judged, func(f Finding) bool { return f.ID == poolSize && f.Severity == OK })
+			judged = append(judged, runningPool(running, slowest))
+		} else {
+			pageErr = fmt.Errorf("--monitor: %w", pageErr)
+		}
+	}
+	found = append(found, judged...)
 	found = append(found, clientRules(r.Client)...)
 	clients, listErr := t.Clients(ctx, serverside.Filter{})
 	noList := errors.Is(listErr, serverside.ErrDenied) && len(clients) == 0
@@ -132,7 +143,7 @@ func Examine(ctx context.Context, t *target.Target, c Client) (Report, error) {
 	if err != nil {
 		err = t.Explain(err)
 	}
-	return r, err
+	return r, errors.Join(err, pageErr)
 }
 
 // forClusters rewrites advice about a client for a cluster client.
