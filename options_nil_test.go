@@ -50,7 +50,7 @@ func TestNilIsTheDefaultInEveryOption(t *testing.T) {
 		"retry WithLogger":            ofRetry(retry.WithLogger(nil)),
 		"retry WithBreakerHandler":    ofRetry(retry.WithBreakerHandler(nil)),
 	}
-	_, given["monitor/fleet WithLogger"] = fleet.NewSpare(redis.NewClient(&redis.Options{}), fleet.WithLogger(nil))
+	_, given["monitor/fleet WithLogger"] = fleet.NewMembers(redis.NewClient(&redis.Options{}), fleet.WithLogger(nil))
 	for option, err := range given {
 		require.NoError(t, err, option)
 	}

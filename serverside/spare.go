@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// Fleet knows the connections of the living members; *fleet.Spare of monitor/fleet implements it.
+// Fleet knows the connections of the living members; *fleet.Members of monitor/fleet implements it.
 type Fleet interface {
 	// Live reports whether a connection may belong to a living member, given the address of the
 	// client's end, its name, and its age as the server reports it. It is called like
@@ -17,7 +17,7 @@ type Fleet interface {
 // SpareLive spares clients that may belong to a living member of the fleet, so that only
 // connections of dead members are closed. A nil fleet spares everybody.
 //
-//	live, err := fleet.NewSpare(rdb)
+//	live, err := fleet.NewMembers(rdb)
 //	r, err := serverside.NewReaper(rdb, serverside.Policy{User: "web", MaxIdle: time.Hour, Spare: serverside.SpareLive(live)})
 func SpareLive(fleet Fleet) func(Client) bool {
 	if v := reflect.ValueOf(fleet); fleet == nil || v.Kind() == reflect.Pointer && v.IsNil() {

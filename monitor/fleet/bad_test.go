@@ -68,8 +68,8 @@ func TestWhatCannotBeIsRefused(t *testing.T) {
 		assert.ErrorContains(t, err, "Read: the client is nil")
 		_, err = fleet.NewSource(none)
 		assert.ErrorContains(t, err, "NewSource: the client is nil")
-		_, err = fleet.NewSpare(none)
-		assert.ErrorContains(t, err, "NewSpare: the client is nil")
+		_, err = fleet.NewMembers(none)
+		assert.ErrorContains(t, err, "NewMembers: the client is nil")
 	}
 	_, err = fleet.Read(bg, rdb, fleet.WithInterval(time.Second))
 	assert.ErrorContains(t, err, "Read: WithInterval: it is no option of Read")
@@ -77,8 +77,8 @@ func TestWhatCannotBeIsRefused(t *testing.T) {
 		_, err = fleet.NewSource(rdb, o)
 		assert.ErrorContains(t, err, "NewSource: WithMaxClients")
 	}
-	_, err = fleet.NewSpare(rdb, fleet.WithName("{"))
-	assert.ErrorContains(t, err, "NewSpare: WithName")
+	_, err = fleet.NewMembers(rdb, fleet.WithName("{"))
+	assert.ErrorContains(t, err, "NewMembers: WithName")
 }
 
 func TestAServerThatIsAwayIsAnErrorAndDelaysNobody(t *testing.T) {
@@ -93,7 +93,7 @@ func TestAServerThatIsAwayIsAnErrorAndDelaysNobody(t *testing.T) {
 	assert.Equal(t, 1, strings.Count(log.String(), "cannot publish to the fleet"), "logged once")
 	assert.Error(t, p.Status().Err)
 	assert.Zero(t, p.Status().Published)
-	assert.NoError(t, p.Close(), "nothing was written, so there is no goodbye")
+	assert.NoError(t, p.Close(), "nothing was written, so there is no departed")
 
 	s := redistest.Start(t, "--requirepass", "secret")
 	opt := s.Options()
@@ -116,7 +116,7 @@ func TestABlockedServerDelaysNeitherPublishNorClose(t *testing.T) {
 		reader := dial(t, s.Options(), "reader")
 		p := publish(t, rdb, fleet.WithLogger(log.Logger()), fleet.WithTimeout(300*time.Millisecond))
 		require.NoError(t, p.Now(bg))
-		spare, err := fleet.NewSpare(reader, fleet.WithLogger(quiet), fleet.WithTimeout(300*time.Millisecond))
+		members, err := fleet.NewMembers(reader, fleet.WithLogger(quiet), fleet.WithTimeout(300*time.Millisecond))
 		require.NoError(t, err)
 		src, err := fleet.NewSource(reader, fleet.WithTimeout(300*time.Millisecond))
 		require.NoError(t, err)
@@ -128,7 +128,7 @@ func TestABlockedServerDelaysNeitherPublishNorClose(t *testing.T) {
 		assert.Less(t, time.Since(start), 5*time.Second)
 		assert.False(t, stats.Known("open"))
 		assert.Contains(t, strings.Join(stats.Gaps, "\n"), "all gauges: lifeguard/monitor/fleet: ")
-		assert.True(t, spare.Live("10.0.0.1:1", "anybody", time.Hour), "in doubt")
+		assert.True(t, members.Live("10.0.0.1:1", "anybody", time.Hour), "in doubt")
 		redistest.Eventually(t, "failures are counted", soon, func() bool { return p.Status().Failed > 1 && q.Status().Failed > 0 })
 		assert.Equal(t, 1, strings.Count(log.String(), "cannot publish to the fleet"))
 		start = time.Now()
@@ -140,7 +140,7 @@ func TestABlockedServerDelaysNeitherPublishNorClose(t *testing.T) {
 	})
 }
 
-func TestAGoodbyeThatDoesNotArriveIsAnError(t *testing.T) {
+func TestACloseThatDoesNotReachTheServerIsAnError(t *testing.T) {
 	t.Parallel()
 	s := redistest.Start(t)
 	rdb := dial(t, s.Options(), "member")
@@ -217,7 +217,7 @@ func TestSomethingElseAtAKeyIsAnErrorOrAGap(t *testing.T) {
 		require.NoError(t, admin.Del(bg, "lifeguard:{fleet:default}:instances").Err())
 		require.NoError(t, p.Now(bg))
 
-		spare, err := fleet.NewSpare(admin, fleet.WithLogger(quiet))
+		members, err := fleet.NewMembers(admin, fleet.WithLogger(quiet))
 		require.NoError(t, err)
 		index := keyOf(t, s, "*:instances")
 		broken := func(name string, make func(key string) error) {
@@ -260,7 +260,7 @@ func TestSomethingElseAtAKeyIsAnErrorOrAGap(t *testing.T) {
 		} {
 			assert.Contains(t, gaps, want)
 		}
-		assert.True(t, spare.Live("10.0.0.1:1", "anybody", time.Hour), "who cannot be read may be alive")
+		assert.True(t, members.Live("10.0.0.1:1", "anybody", time.Hour), "who cannot be read may be alive")
 	})
 }
 

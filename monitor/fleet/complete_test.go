@@ -38,20 +38,20 @@ func two(t testing.TB, s *redistest.Server, opts ...fleet.Option) (often, seldom
 }
 
 // reaper ends everybody but the fleet and those who look.
-func reaper(t testing.TB, s *redistest.Server, spare *fleet.Spare) *serverside.Reaper {
+func reaper(t testing.TB, s *redistest.Server, members *fleet.Members) *serverside.Reaper {
 	t.Helper()
 	r, err := serverside.NewReaper(dial(t, s.Options(), "reader"), serverside.Policy{Everybody: true, MaxAge: time.Second,
-		Spare: serverside.SpareAny(serverside.SpareLive(spare), serverside.SpareNames("reader", "judge"))},
+		Spare: serverside.SpareAny(serverside.SpareLive(members), serverside.SpareNames("reader", "judge"))},
 		serverside.WithLogger(quiet), serverside.WithoutLock())
 	require.NoError(t, err)
 	return r
 }
 
-func spareOf(t testing.TB, s *redistest.Server) *fleet.Spare {
+func membersOf(t testing.TB, s *redistest.Server) *fleet.Members {
 	t.Helper()
-	spare, err := fleet.NewSpare(dial(t, s.Options(), "reader"), fleet.WithLogger(quiet))
+	members, err := fleet.NewMembers(dial(t, s.Options(), "reader"), fleet.WithLogger(quiet))
 	require.NoError(t, err)
-	return spare
+	return members
 }
 
 // The one who publishes seldom is not back for an hour.
@@ -73,7 +73,7 @@ func TestNobodyWhoLivesIsEndedWhenWhatTheyPublishedIsLost(t *testing.T) {
 				_, seldom, live := two(t, s)
 				before := live()
 				require.GreaterOrEqual(t, len(before), 5)
-				old, late := reaper(t, s, spareOf(t, s)), func() *serverside.Reaper { return reaper(t, s, spareOf(t, s)) }
+				old, late := reaper(t, s, membersOf(t, s)), func() *serverside.Reaper { return reaper(t, s, membersOf(t, s)) }
 				_, err := old.Once(bg) // it has seen them
 				require.NoError(t, err)
 				lose(t, s, seldom.ID())
@@ -158,14 +158,14 @@ func TestASilentInstanceIsSparedUntilItsKeepIsOver(t *testing.T) {
 	hold(t, named, 2)
 	p := publish(t, dial(t, opt, "talks"), fleet.WithClientNames("stalled"), fleet.WithLostAfter(500*time.Millisecond), fleet.WithRetention(8*time.Second), fleet.WithTimeout(100*time.Millisecond))
 	require.NoError(t, p.Now(bg))
-	spare := spareOf(t, s)
-	require.NoError(t, spare.Wait(bg))
+	members := membersOf(t, s)
+	require.NoError(t, members.Wait(bg))
 	proxy.Stall(true)
 	proxy.RefuseNew(true)
 	redistest.Eventually(t, "it is lost", soon, func() bool { return read(t, s.Admin()).Lost == 1 })
-	assert.True(t, spare.Live("10.0.0.1:1", "stalled", time.Hour))
+	assert.True(t, members.Live("10.0.0.1:1", "stalled", time.Hour))
 	redistest.Eventually(t, "it is forgotten", soon, func() bool {
-		return !spare.Live("10.0.0.1:1", "stalled", time.Hour) && len(read(t, s.Admin()).Instances) == 1
+		return !members.Live("10.0.0.1:1", "stalled", time.Hour) && len(read(t, s.Admin()).Instances) == 1
 	})
 }
 
@@ -200,7 +200,7 @@ func TestAFullIndexIsIncompleteAndHasABoundAlsoWhereTheClockIsDenied(t *testing.
 				f := read(t, rdb("reader"))
 				assert.Contains(t, strings.Join(f.Gaps, "\n"), "the index is full")
 				assert.Less(t, len(f.Gaps), 10)
-				assert.True(t, spareOf(t, s).Live("10.0.0.1:1", "anybody", time.Hour))
+				assert.True(t, membersOf(t, s).Live("10.0.0.1:1", "anybody", time.Hour))
 			})
 		}
 	})

@@ -36,7 +36,7 @@
 // removes an instance at once.
 //
 // An instance that is not listed may still exist: its entry can be lost by FLUSHALL, an eviction or
-// a failover. Gaps say when instances may be missing, and a [Spare] then spares everybody.
+// a failover. Gaps say when instances may be missing, and a [Members] then spares everybody.
 //
 // # Alerts
 //
@@ -53,7 +53,7 @@
 // Publishing needs HGET, HSET, PEXPIRE, ZADD, ZSCORE, ZREMRANGEBYSCORE and ZREMRANGEBYRANK, and DEL
 // and ZREM for Close; MULTI and EXEC, without which it takes two round trips; PTTL and PEXPIRETIME
 // or TIME, without which this instance does not prune the index; CLIENT INFO, without which a
-// [Spare] cannot recognise this instance's connections by their addresses; and INFO, without which
+// [Members] cannot recognise this instance's connections by their addresses; and INFO, without which
 // one server may appear as several. Reading needs ZRANGE, HGETALL and PTTL, and PEXPIRETIME or
 // TIME. It works from Redis 6.2 on.
 package fleet

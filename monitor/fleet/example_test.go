@@ -61,10 +61,10 @@ func ExampleNewSource() {
 	m.OnAlert(func(a monitor.Alert) { slog.Warn(a.String()) })
 }
 
-func ExampleNewSpare() {
+func ExampleNewMembers() {
 	rdb := redis.NewClient(&redis.Options{Addr: "localhost:6379"})
 	defer rdb.Close()
-	live, err := fleet.NewSpare(rdb)
+	live, err := fleet.NewMembers(rdb)
 	if err != nil {
 		fmt.Println(err)
 		return

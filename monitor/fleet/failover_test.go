@@ -110,12 +110,12 @@ func TestNobodyWhoLivesIsEndedAfterAFailoverOrARestartThatLosesWhatTheyPublished
 					seldom := publish(t, named, fleet.WithClientNames("seldom"), fleet.WithInterval(time.Hour), fleet.WithLostAfter(2*time.Hour), fleet.WithRetention(3*time.Hour))
 					publishes(t, seldom)
 					publishes(t, often) // and learns for how long the other one is silent
-					spare := func() *fleet.Spare {
-						s, err := fleet.NewSpare(dial(t, at.options("reader"), "reader"), fleet.WithLogger(quiet))
+					members := func() *fleet.Members {
+						s, err := fleet.NewMembers(dial(t, at.options("reader"), "reader"), fleet.WithLogger(quiet))
 						require.NoError(t, err)
 						return s
 					}
-					old := spare()
+					old := members()
 					old.Live("10.0.0.1:1", "", 0) // it has seen them
 
 					if replica == nil {
@@ -138,7 +138,7 @@ func TestNobodyWhoLivesIsEndedAfterAFailoverOrARestartThatLosesWhatTheyPublished
 					defer cancel()
 					ended := make(chan error, 2)
 					var kills, spared [2]atomic.Int64
-					for i, s := range []*fleet.Spare{old, spare()} {
+					for i, s := range []*fleet.Members{old, members()} {
 						r, err := serverside.NewReaper(dial(t, at.options("reader"), "reader"), serverside.Policy{Everybody: true, MaxAge: time.Second,
 							Spare: serverside.SpareAny(serverside.SpareLive(s), serverside.SpareNames("reader", "judge"))},
 							serverside.WithLogger(quiet), serverside.WithoutLock(),

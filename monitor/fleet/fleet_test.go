@@ -75,7 +75,7 @@ func TestReadGivesEveryInstanceAndTheSumsThatTheServerSees(t *testing.T) {
 				require.NoError(t, pools[i].Close())
 			}
 			redistest.Eventually(t, "the server has noticed", soon, func() bool { return count(t, "member", s) == 0 })
-			assert.Empty(t, read(t, reader).Instances, "they said goodbye")
+			assert.Empty(t, read(t, reader).Instances, "they said departed")
 			keys, err := s.Admin().Keys(bg, "*").Result()
 			require.NoError(t, err)
 			assert.Equal(t, []string{"lifeguard:{fleet:default}:instances"}, keys, "the index says for a while that they did")
@@ -228,7 +228,7 @@ func TestTheIndexIsPrunedByTheServersClock(t *testing.T) {
 		require.NoError(t, q.Close())
 		left, err := s.Admin().ZRange(bg, index, 0, -1).Result()
 		require.NoError(t, err)
-		assert.ElementsMatch(t, []string{"recent", p.ID(), "@began", "@longest", "@goodbye:" + q.ID()}, left)
+		assert.ElementsMatch(t, []string{"recent", p.ID(), "@began", "@longest", "@departed:" + q.ID()}, left)
 		f := read(t, s.Admin())
 		assert.Len(t, f.Instances, 1)
 		assert.Empty(t, gaps(f), "who has no hash any more is over, and no gap")

@@ -27,14 +27,14 @@ const (
 	closedMember = "@closed"
 	// marks is the number of these marks.
 	marks = 3
-	// goodbyePrefix precedes the id of an instance that left the fleet, so that its missing entry
+	// departedPrefix precedes the id of an instance that left the fleet, so that its missing entry
 	// is not taken for a lost one. It is pruned when its retention is over.
-	goodbyePrefix = "@goodbye:"
+	departedPrefix = "@departed:"
 )
 
 // MaxInstances is how many entries the index of a fleet has at most: those that expire first are
 // dropped. When the index is full, it is unknown which instances are missing, so [Read] has a gap,
-// and a [Spare] spares everybody.
+// and a [Members] spares everybody.
 const MaxInstances = 10000
 
 // began identifies the index, by its mark: a different value means that the index was lost
@@ -45,13 +45,13 @@ const leastTime = began(1e11) // in 1973
 
 // index is the content of the sorted set.
 type index struct {
-	ids     []string
-	over    []time.Time // when their hashes expire
-	goodbye map[string]bool
-	began   began         // 0: there is no mark
-	longest time.Duration // 0: there is no mark
-	closed  uint64
-	now     time.Time // the server's clock; zero: not known
+	ids      []string
+	over     []time.Time // when their hashes expire
+	departed map[string]bool
+	began    began         // 0: there is no mark
+	longest  time.Duration // 0: there is no mark
+	closed   uint64
+	now      time.Time // the server's clock; zero: not known
 }
 
 func (x *index) age() (time.Duration, bool) {
@@ -76,7 +76,7 @@ func (c *config) readIndex(ctx context.Context, rdb redis.UniversalClient) (*ind
 	if err := all.Err(); err != nil {
 		return nil, err
 	}
-	x := &index{goodbye: map[string]bool{}}
+	x := &index{departed: map[string]bool{}}
 	for _, z := range all.Val() {
 		member, _ := z.Member.(string)
 		switch {
@@ -86,8 +86,8 @@ func (c *config) readIndex(ctx context.Context, rdb redis.UniversalClient) (*ind
 			x.longest = longestOf(z.Score)
 		case member == closedMember:
 			x.closed = uint64(max(0, min(-z.Score, maxCount)))
-		case strings.HasPrefix(member, goodbyePrefix):
-			x.goodbye[strings.TrimPrefix(member, goodbyePrefix)] = true
+		case strings.HasPrefix(member, departedPrefix):
+			x.departed[strings.TrimPrefix(member, departedPrefix)] = true
 		default:
 			x.ids = append(x.ids, member)
 			x.over = append(x.over, time.UnixMilli(int64(max(0, min(z.Score, 1e15)))))
@@ -150,7 +150,7 @@ func (f *Fleet) doubts() (all []string) {
 	case x.began == 0 || x.longest == 0:
 		all = append(all, "incomplete: the index does not say when it was begun")
 	}
-	if len(x.ids)+len(x.goodbye) >= MaxInstances {
+	if len(x.ids)+len(x.departed) >= MaxInstances {
 		all = append(all, fmt.Sprintf("incomplete: the index is full: %d instances", MaxInstances))
 	}
 	for i, id := range f.missing {

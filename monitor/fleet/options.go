@@ -30,7 +30,7 @@ const (
 	DefaultTimeout = time.Second
 )
 
-// Option is a setting of [Publish], [Read], [NewSource] or [NewSpare]. Each option says which of
+// Option is a setting of [Publish], [Read], [NewSource] or [NewMembers]. Each option says which of
 // them accept it; the others return an error.
 type Option struct {
 	name  string
@@ -45,11 +45,11 @@ const (
 	ofPublish user = 1 << iota
 	ofRead
 	ofSource
-	ofSpare
+	ofMembers
 )
 
 func (u user) String() string {
-	return map[user]string{ofPublish: "Publish", ofRead: "Read", ofSource: "NewSource", ofSpare: "NewSpare"}[u]
+	return map[user]string{ofPublish: "Publish", ofRead: "Read", ofSource: "NewSource", ofMembers: "NewMembers"}[u]
 }
 
 type config struct {
@@ -65,7 +65,7 @@ type config struct {
 // independent. Default [DefaultName]. The name is part of the keys: letters, digits and ._:/- only,
 // at most 100 characters.
 func WithName(fleet string) Option {
-	return Option{"WithName", ofPublish | ofRead | ofSource | ofSpare, func(c *config) error {
+	return Option{"WithName", ofPublish | ofRead | ofSource | ofMembers, func(c *config) error {
 		c.fleet = fleet
 		if len(fleet) == 0 || len(fleet) > 100 {
 			return fmt.Errorf("a name has 1 to 100 bytes, and not %d", len(fleet))
@@ -141,10 +141,10 @@ func WithRetention(d time.Duration) Option {
 }
 
 // WithTimeout bounds the waiting: for Publish, one round trip to Redis, and [Publisher.Close]; for
-// NewSource, each sample; for NewSpare, each read of the fleet. Default 1 s. Zero and negative are
+// NewSource, each sample; for NewMembers, each read of the fleet. Default 1 s. Zero and negative are
 // errors.
 func WithTimeout(d time.Duration) Option {
-	return Option{"WithTimeout", ofPublish | ofSource | ofSpare, func(c *config) error {
+	return Option{"WithTimeout", ofPublish | ofSource | ofMembers, func(c *config) error {
 		c.timeout = d
 		if d <= 0 {
 			return fmt.Errorf("%v must be positive", d)
@@ -154,7 +154,7 @@ func WithTimeout(d time.Duration) Option {
 }
 
 // WithClientNames tells Publish under which names (redis.Options.ClientName) the server lists this
-// instance's connections, so that a [Spare] can recognise them. Default: they are recognised by
+// instance's connections, so that a [Members] can recognise them. Default: they are recognised by
 // their addresses. Connections of other processes with these names are spared as well, so a name
 // that no other process has is best. Connections without a name are spared, too, unless the
 // addresses are known as well: go-redis gives a connection that it opens for MinIdleConns its name
@@ -191,10 +191,10 @@ func WithMaxClients(node string, n int) Option {
 }
 
 // WithLogger sets the logger. Publish logs, once until it works again, that its numbers do not
-// reach the fleet, and NewSpare logs that it has to spare everybody. Default: slog.Default(). nil:
+// reach the fleet, and NewMembers logs that it has to spare everybody. Default: slog.Default(). nil:
 // the default.
 func WithLogger(l *slog.Logger) Option {
-	return Option{"WithLogger", ofPublish | ofSpare, func(c *config) error {
+	return Option{"WithLogger", ofPublish | ofMembers, func(c *config) error {
 		if l != nil {
 			c.log = l
 		}

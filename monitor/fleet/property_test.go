@@ -131,10 +131,10 @@ func (c *chaos) reap(ctx context.Context, rnd *rand.Rand) {
 	rdb := redis.NewClient(opt)
 	defer rdb.Close()
 	for ctx.Err() == nil {
-		spare, err := fleet.NewSpare(rdb, fleet.WithLogger(c.log.Logger()))
+		members, err := fleet.NewMembers(rdb, fleet.WithLogger(c.log.Logger()))
 		require.NoError(c.t, err)
 		r, err := serverside.NewReaper(rdb, serverside.Policy{Everybody: true, MaxAge: time.Second,
-			Spare: serverside.SpareAny(serverside.SpareLive(spare), serverside.SpareNames("reader", "judge"))},
+			Spare: serverside.SpareAny(serverside.SpareLive(members), serverside.SpareNames("reader", "judge"))},
 			serverside.WithLogger(quiet), serverside.WithoutLock(), serverside.WithKillHandler(c.killed))
 		require.NoError(c.t, err)
 		for end := time.Now().Add(time.Duration(1+rnd.IntN(8)) * time.Second); time.Now().Before(end) && ctx.Err() == nil; {

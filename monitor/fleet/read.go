@@ -39,14 +39,14 @@ func Read(ctx context.Context, rdb redis.UniversalClient, opts ...Option) (Fleet
 }
 
 func (c *config) read(ctx context.Context, rdb redis.UniversalClient) (Fleet, error) {
-	f, err := c.look(ctx, rdb)
+	f, err := c.readOnce(ctx, rdb)
 	if err != nil {
 		return Fleet{}, refusal.Cause(rdb, err)
 	}
 	return f, nil
 }
 
-func (c *config) look(ctx context.Context, rdb redis.UniversalClient) (Fleet, error) {
+func (c *config) readOnce(ctx context.Context, rdb redis.UniversalClient) (Fleet, error) {
 	f := Fleet{Name: c.fleet, Time: time.Now().Round(0)}
 	x, err := c.readIndex(ctx, rdb)
 	if err != nil {
@@ -81,8 +81,8 @@ func (c *config) look(ctx context.Context, rdb redis.UniversalClient) (Fleet, er
 		if err != nil {
 			return Fleet{}, c.failed("Read: the index", "ZRANGE, HGETALL and PTTL", err)
 		}
-		maps.Copy(x.goodbye, now.goodbye)
-		f.missing = slices.DeleteFunc(f.missing, func(id string) bool { return x.goodbye[id] })
+		maps.Copy(x.departed, now.departed)
+		f.missing = slices.DeleteFunc(f.missing, func(id string) bool { return x.departed[id] })
 	}
 	f.finish()
 	return f, nil

@@ -39,7 +39,7 @@ type Source struct {
 	c   *config
 
 	mu     sync.Mutex
-	flight chan looked                   // a read in progress, if not nil
+	flight chan readResult               // a read in progress, if not nil
 	last   map[string]map[string]Numbers // counters by instance and node
 	total  map[string]*Numbers           // the sums over all instances, by node; "": of no node
 	nodes  []string                      // in the latest read
@@ -59,19 +59,19 @@ func NewSource(rdb redis.UniversalClient, opts ...Option) (*Source, error) {
 	return &Source{rdb: rdb, c: c, last: map[string]map[string]Numbers{}, total: map[string]*Numbers{}, names: map[string]string{}}, nil
 }
 
-// looked is the result of reading from Redis.
-type looked struct {
+// readResult is the result of reading from Redis.
+type readResult struct {
 	fleet   Fleet
 	err     error
 	limits  map[string]int // maxclients by address and by run id
 	limited error          // why some are missing
 }
 
-// look reads from Redis, however long that takes: go-redis may ignore ctx.
-func (s *Source) look() looked {
+// read reads from Redis, however long that takes: go-redis may ignore ctx.
+func (s *Source) read() readResult {
 	ctx, cancel := context.WithTimeout(context.Background(), s.c.timeout)
 	defer cancel()
-	var l looked
+	var l readResult
 	if l.fleet, l.err = s.c.read(ctx, s.rdb); l.err != nil {
 		return l
 	}
@@ -91,8 +91,8 @@ func (s *Source) look() looked {
 	return l
 }
 
-// await returns a result of look, within the timeout.
-func (s *Source) await() looked {
+// await returns a result of read, within the timeout.
+func (s *Source) await() readResult {
 	if s.flight != nil { // the previous read was late: its result is old
 		select {
 		case <-s.flight:
@@ -101,9 +101,9 @@ func (s *Source) await() looked {
 		}
 	}
 	if s.flight == nil {
-		flight := make(chan looked, 1)
+		flight := make(chan readResult, 1)
 		s.flight = flight
-		go func() { flight <- s.look() }()
+		go func() { flight <- s.read() }()
 	}
 	t := time.NewTimer(s.c.timeout)
 	defer t.Stop()
@@ -112,7 +112,7 @@ func (s *Source) await() looked {
 		s.flight = nil
 		return l
 	case <-t.C:
-		return looked{err: fmt.Errorf("lifeguard/monitor/fleet: fleet %q: no answer within %v", s.c.fleet, s.c.timeout)}
+		return readResult{err: fmt.Errorf("lifeguard/monitor/fleet: fleet %q: no answer within %v", s.c.fleet, s.c.timeout)}
 	}
 }
 

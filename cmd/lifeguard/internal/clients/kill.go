@@ -88,7 +88,7 @@ func (c Config) note(text string) {
 }
 
 // spareFleet waits until it is known which connections belong to the fleet.
-func (c Config) spareFleet(ctx context.Context, t *target.Target) (*fleet.Spare, error) {
+func (c Config) spareFleet(ctx context.Context, t *target.Target) (*fleet.Members, error) {
 	f, err := fleet.Read(ctx, t.UniversalClient, fleet.WithName(c.SpareFleet))
 	if err != nil {
 		return nil, t.Explain(err)
@@ -96,7 +96,7 @@ func (c Config) spareFleet(ctx context.Context, t *target.Target) (*fleet.Spare,
 	if f.Alive == 0 {
 		return nil, fmt.Errorf("--spare-fleet %s: no instance of this fleet is alive, so there is nothing to spare by: nothing was closed", c.SpareFleet)
 	}
-	live, err := fleet.NewSpare(t.UniversalClient, fleet.WithName(c.SpareFleet), fleet.WithLogger(slog.New(slog.DiscardHandler)))
+	live, err := fleet.NewMembers(t.UniversalClient, fleet.WithName(c.SpareFleet), fleet.WithLogger(slog.New(slog.DiscardHandler)))
 	if err != nil {
 		return nil, err
 	}

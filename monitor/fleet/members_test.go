@@ -81,9 +81,9 @@ func TestAReaperSparesTheLivingAndEndsWhatTheDeadLeftBehind(t *testing.T) {
 		}
 
 		reader := dial(t, s.Options(), "reader")
-		spare, err := fleet.NewSpare(reader, fleet.WithLogger(quiet))
+		members, err := fleet.NewMembers(reader, fleet.WithLogger(quiet))
 		require.NoError(t, err)
-		r, err := serverside.NewReaper(reader, serverside.Policy{Name: "web*", MaxAge: time.Second, Spare: serverside.SpareLive(spare)},
+		r, err := serverside.NewReaper(reader, serverside.Policy{Name: "web*", MaxAge: time.Second, Spare: serverside.SpareLive(members)},
 			serverside.WithLogger(quiet))
 		require.NoError(t, err)
 		rep, err := r.Once(bg)
@@ -107,7 +107,7 @@ func TestAReaperSparesTheLivingAndEndsWhatTheDeadLeftBehind(t *testing.T) {
 		}
 
 		require.NoError(t, pubs[2].Close())
-		redistest.Eventually(t, "who has said goodbye is spared no longer", soon, func() bool {
+		redistest.Eventually(t, "who has said departed is spared no longer", soon, func() bool {
 			_, err := r.Once(bg)
 			require.NoError(t, err)
 			return len(ids(t, s, "web-3")) == 0
@@ -133,10 +133,10 @@ func TestConnectionsOfTheLivingThatHaveNoNameYetAreSpared(t *testing.T) {
 		return false
 	})
 	reader := dial(t, s.Options(), "reader")
-	spare, err := fleet.NewSpare(reader, fleet.WithLogger(quiet))
+	members, err := fleet.NewMembers(reader, fleet.WithLogger(quiet))
 	require.NoError(t, err)
 	r, err := serverside.NewReaper(reader, serverside.Policy{Everybody: true, MaxAge: time.Second,
-		Spare: serverside.SpareAny(serverside.SpareLive(spare), serverside.SpareNames("reader", "judge"))}, serverside.WithLogger(quiet))
+		Spare: serverside.SpareAny(serverside.SpareLive(members), serverside.SpareNames("reader", "judge"))}, serverside.WithLogger(quiet))
 	require.NoError(t, err)
 	rep, err := r.Once(bg)
 	require.NoError(t, err)
@@ -149,12 +149,12 @@ func TestInDoubtEverybodyIsSpared(t *testing.T) {
 	s := redistest.Start(t)
 	log := &redistest.Log{}
 	reader := dial(t, s.Options(), "reader")
-	make := func() *fleet.Spare {
-		spare, err := fleet.NewSpare(reader, fleet.WithLogger(log.Logger()))
+	make := func() *fleet.Members {
+		members, err := fleet.NewMembers(reader, fleet.WithLogger(log.Logger()))
 		require.NoError(t, err)
-		return spare
+		return members
 	}
-	stranger := func(s *fleet.Spare) bool { return s.Live("10.0.0.1:1", "stranger", time.Hour) }
+	stranger := func(s *fleet.Members) bool { return s.Live("10.0.0.1:1", "stranger", time.Hour) }
 	assert.True(t, stranger(make()))
 	assert.Contains(t, log.String(), "the fleet is empty")
 
@@ -172,16 +172,16 @@ func TestInDoubtEverybodyIsSpared(t *testing.T) {
 	for range 2 {
 		require.NoError(t, named.Now(bg))
 	}
-	spare := make()
-	assert.True(t, stranger(spare), "it is not known yet who is missing")
-	require.NoError(t, spare.Wait(bg))
-	assert.False(t, stranger(spare))
-	assert.True(t, spare.Live("10.0.0.1:1", "named", time.Hour))
-	assert.True(t, spare.Live("10.0.0.1:1", "", time.Hour), "one of MinIdleConns, which has no name yet")
-	assert.True(t, spare.Live("10.0.0.1:1", "stranger", time.Second), "it may be too young to have been told of")
+	members := make()
+	assert.True(t, stranger(members), "it is not known yet who is missing")
+	require.NoError(t, members.Wait(bg))
+	assert.False(t, stranger(members))
+	assert.True(t, members.Live("10.0.0.1:1", "named", time.Hour))
+	assert.True(t, members.Live("10.0.0.1:1", "", time.Hour), "one of MinIdleConns, which has no name yet")
+	assert.True(t, members.Live("10.0.0.1:1", "stranger", time.Second), "it may be too young to have been published")
 	require.NoError(t, s.Admin().FlushAll(bg).Err())
 	redistest.Eventually(t, "it has had another look, or the instance is back", soon, func() bool {
-		return spare.Live("10.0.0.1:1", "named", time.Hour)
+		return members.Live("10.0.0.1:1", "named", time.Hour)
 	})
 	require.NoError(t, reader.Close())
 	assert.True(t, stranger(make()), "no answer")
@@ -202,7 +202,7 @@ func TestInDoubtEverybodyIsSpared(t *testing.T) {
 
 func TestANilFleetSparesEverybody(t *testing.T) {
 	t.Parallel()
-	for _, f := range []serverside.Fleet{nil, (*fleet.Spare)(nil)} {
+	for _, f := range []serverside.Fleet{nil, (*fleet.Members)(nil)} {
 		assert.True(t, serverside.SpareLive(f)(serverside.Client{}))
 	}
 }
