@@ -22,9 +22,9 @@ caller gets the reply of the retry only if the first reply must have been the sa
 
 This page lists every command of Redis 7.0 to 8.6, of Valkey 8.1 and of the modules of Redis. A command that is not
 listed is unknown, and so it is unsafe. Where a line shows arguments, the class depends on them.
-` + "`retry.SafetyOf(cmd)`" + ` tells the class, and a ` + "`Classifier`" + ` of your own can decide otherwise.
+` + "`retry.SafetyOf(cmd)`" + ` returns the class, and a ` + "`Classifier`" + ` of your own can decide otherwise.
 
-"The same" means: when nobody else acts in between. If somebody does, a write that is repeated overwrites theirs
+"The same" assumes that nobody else writes in between: the retry would overwrite that write
 ([NoRepeatWrites](RELIABILITY.md#norepeatwrites)).
 
 `)
@@ -36,7 +36,7 @@ listed is unknown, and so it is unsafe. Where a line shows arguments, the class 
 	}
 	b.WriteString("\n## Same state, but the reply may tell less\n\n`retry.IdempotentState`: repeated, so that the state is as asked. The second reply is the answer if it is one of the\n" +
 		"second column: after a first execution, a retry does not get it. Otherwise the error is an `*UnknownOutcomeError`\n" +
-		"with `Applied: true`: it was carried out, and what the first one replied is not known. `retry.Applied(err)` asks for\n" +
+		"with `Applied: true`: it was carried out, and what the first one replied is not known. `retry.Applied(err)` reports\n" +
 		"that. " +
 		"`Policy.IgnoreCounts`, and for one call `retry.Idempotent(ctx)`, take any reply.\n\n| command | replies that are the answer |\n|---|---|\n")
 	for _, f := range command.Forms() {
@@ -59,7 +59,7 @@ listed is unknown, and so it is unsafe. Where a line shows arguments, the class 
 	for _, why := range whys {
 		fmt.Fprintf(&b, "| %s | %s |\n", strings.Join(groups[why], ", "), why)
 	}
-	b.WriteString("\n## Reads\n\n`retry.ReadOnly`: repeated; nobody can tell.\n\n")
+	b.WriteString("\n## Reads\n\n`retry.ReadOnly`: repeated; it changes nothing.\n\n")
 	var reads []string
 	for _, f := range command.Forms() {
 		if f.Safety == command.ReadOnly {
@@ -68,7 +68,7 @@ listed is unknown, and so it is unsafe. Where a line shows arguments, the class 
 	}
 	b.WriteString(wrapped(reads) + "\n\n## Refusals\n\n" +
 		"Replies of the server that mean: this was not executed. They cost nothing of the budget, only the backoff.\n" +
-		"`retry.Refusal(err)` tells which one an error is.\n\n" +
+		"`retry.Refusal(err)` returns which one an error is.\n\n" +
 		"A script can reply anything by itself, so a refusal of `EVAL`, `EVALSHA` or `FCALL` counts only if it is word for word\n" +
 		"the server's and is not among the arguments. (A script that is called by its hash and replies with the very words of a\n" +
 		"server cannot be told apart.)\n\n" +

@@ -49,7 +49,7 @@ func startNodes(ctx context.Context, program string) (addrs []string, stop func(
 		if err != nil {
 			return nil, nil, err
 		}
-		// Not by exec.CommandContext: the client says goodbye to them first.
+		// Not exec.CommandContext: the client closes its connections first.
 		cmd := exec.Command(program, "--port", strconv.Itoa(port), "--bind", "127.0.0.1", "--dir", home, "--save", "",
 			"--cluster-enabled", "yes", "--cluster-node-timeout", "2000", "--cluster-port", strconv.Itoa(port+10000))
 		cmd.Stdout, cmd.Stderr = io.Discard, io.Discard
@@ -74,7 +74,7 @@ func startNodes(ctx context.Context, program string) (addrs []string, stop func(
 	return addrs, stop, nil
 }
 
-// freePort finds a port that is free, and so is the one of the cluster bus.
+// freePort finds a free port whose port of the cluster bus is free, too.
 func freePort() (int, error) {
 	for range 100 {
 		ln, err := net.Listen("tcp", "127.0.0.1:0")

@@ -12,7 +12,7 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// Limits of what comes in.
+// Limits of a request.
 const (
 	maxBody = 64 << 10
 	maxKey  = 200
@@ -21,8 +21,8 @@ const (
 	requestWithin = 2 * time.Second
 )
 
-// newAPI serves keys. Nothing here knows of connections: rdb is any client of
-// go-redis, and the pool is its own affair.
+// newAPI serves keys. The handlers use the API of go-redis only: rdb may be any of
+// its clients.
 func newAPI(rdb redis.UniversalClient) http.Handler {
 	a := &api{rdb: rdb}
 	mux := http.NewServeMux()
@@ -36,8 +36,8 @@ func newAPI(rdb redis.UniversalClient) http.Handler {
 
 type api struct{ rdb redis.UniversalClient }
 
-// wrap gives a request its time limit, and its answer a status. f returns what
-// is to be sent as JSON; nil is 204.
+// wrap gives a request its deadline, and its response a status. What f returns is
+// sent as JSON; nil is 204.
 func (a *api) wrap(f func(ctx context.Context, key string, r *http.Request) (any, error)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		ctx, cancel := context.WithTimeout(r.Context(), requestWithin)
@@ -111,7 +111,7 @@ func (a *api) incr(ctx context.Context, key string, r *http.Request) (any, error
 	return map[string]int64{"value": n}, nil
 }
 
-// health is for load balancers: it asks the server, and does not wait for long.
+// health is for load balancers: a PING with a short deadline.
 func (a *api) health(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithTimeout(r.Context(), 500*time.Millisecond)
 	defer cancel()
@@ -122,7 +122,7 @@ func (a *api) health(w http.ResponseWriter, r *http.Request) {
 	reply(w, http.StatusOK, map[string]string{"status": "ok"})
 }
 
-// read takes JSON of a known shape; an empty body leaves v as it is.
+// read decodes JSON and refuses unknown fields; an empty body leaves v unchanged.
 func read(r *http.Request, v any) error {
 	d := json.NewDecoder(r.Body)
 	d.DisallowUnknownFields()

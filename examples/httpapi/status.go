@@ -14,22 +14,22 @@ import (
 	"github.com/lifeguard-redis/lifeguard/retry"
 )
 
-// badRequest is the fault of the caller, and says which.
+// badRequest is an error in the request; its text says which.
 type badRequest string
 
 func (e badRequest) Error() string { return string(e) }
 
-// status says what an error means for the caller of an HTTP interface.
+// status returns the HTTP status of an error, and a code for programs.
 //
-//	400 bad_request      what was sent makes no sense
+//	400 bad_request      the request is invalid
 //	404 not_found        there is no such key
-//	409 conflict         the key is there, and holds something else
+//	409 conflict         the key holds a value of another type
 //	413 too_large        the body is too long
-//	502 outcome_unknown  it may have been done, or not: look before you repeat it
-//	502 redis            Redis refuses, and says why in the log
-//	503 busy             no connection was free in time: not done, try again
-//	503 unavailable      Redis is unreachable or this server is shutting down: not done, try again
-//	504 timeout          not done within the time of a request
+//	502 outcome_unknown  it may have been executed: check before you repeat it
+//	502 redis            Redis refused; the log has the reason
+//	503 busy             no connection was free in time: not executed, try again
+//	503 unavailable      Redis is unreachable or this server is shutting down: not executed, try again
+//	504 timeout          not executed before the deadline of the request
 func status(err error) (code int, name string) {
 	var (
 		bad      badRequest
@@ -44,7 +44,7 @@ func status(err error) (code int, name string) {
 		return http.StatusRequestEntityTooLarge, "too_large"
 	case errors.Is(err, redis.Nil):
 		return http.StatusNotFound, "not_found"
-	case errors.Is(err, retry.ErrUnknownOutcome): // before all that may be inside
+	case errors.Is(err, retry.ErrUnknownOutcome): // first, because it may wrap any of those below
 		return http.StatusBadGateway, "outcome_unknown"
 	case errors.Is(err, redis.ErrPoolTimeout):
 		return http.StatusServiceUnavailable, "busy"

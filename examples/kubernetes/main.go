@@ -1,5 +1,5 @@
 // Command kubernetes is a service as it runs in a pod. Its probes ask the client's
-// PoolMonitor instead of sending a PING each, so that they cost nothing while all is well,
+// PoolMonitor instead of sending a PING each, so that they cost nothing while Redis answers,
 // and distinguish what a restart fixes from what it does not:
 //
 //	/livez    the process works; Redis is not checked: a restart would not fix it

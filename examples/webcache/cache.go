@@ -11,15 +11,14 @@ import (
 	"github.com/lifeguard-redis/lifeguard/managed"
 )
 
-// cache is where a request gets its Redis client from. done is to be called when
-// the request has ended.
+// cache gives a request its Redis client. The request calls done at its end.
 type cache interface {
 	client() (rdb redis.Cmdable, done func())
 	opened() int64 // connections, so far
 }
 
-// clientPerRequest is the wrong way: every request dials, says hello, sends its
-// commands and hangs up. A pool that lives for one request pools nothing.
+// clientPerRequest is the wrong way: every request opens connections, uses
+// them once and closes them. A pool that lives for one request pools nothing.
 type clientPerRequest struct {
 	addr  string
 	conns atomic.Int64

@@ -23,8 +23,8 @@ type result struct {
 	conns, dbRead int64
 }
 
-// load sends requests to app over HTTP, at a time of them, each of these from a
-// user of its own. It ends early when ctx does.
+// load sends requests to app over HTTP from at users at once, each with a session
+// of its own. It ends early when ctx does.
 func load(ctx context.Context, name string, app *shop, requests, at int) (result, error) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -81,7 +81,7 @@ func load(ctx context.Context, name string, app *shop, requests, at int) (result
 		p99: took[(requests*99-1)/100], conns: app.cache.opened(), dbRead: app.db.reads.Load()}, nil
 }
 
-// get asks for a page, and returns the session that it was given, if any.
+// get requests a page, and returns the session cookie that came with it, if any.
 func get(ctx context.Context, c *http.Client, url string, session *http.Cookie) (*http.Cookie, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {

@@ -66,8 +66,8 @@ func (s *shop) product(w http.ResponseWriter, r *http.Request) {
 	_ = json.NewEncoder(w).Encode(p)
 }
 
-// visit counts the visits of a session. The two commands share one round trip,
-// and none can be carried out without the other.
+// visit counts the visits of a session. The two commands are one transaction,
+// in one round trip.
 func (s *shop) visit(ctx context.Context, rdb redis.Cmdable, w http.ResponseWriter, r *http.Request) (int64, error) {
 	var id string
 	if c, err := r.Cookie("session"); err == nil && len(c.Value) == 26 {
@@ -90,8 +90,8 @@ func (s *shop) visit(ctx context.Context, rdb redis.Cmdable, w http.ResponseWrit
 	return visits.Val(), nil
 }
 
-// load is cache-aside: look into the cache, else ask the database and leave the
-// answer in the cache. Without a cache the shop is slow, and open. rctx is for Redis.
+// load is cache-aside: it reads the cache, else the database, and then fills the
+// cache. Without Redis the shop is slow, but works. rctx is the ctx for Redis.
 func (s *shop) load(ctx, rctx context.Context, rdb redis.Cmdable, id int) (p product, cached bool, err error) {
 	key := s.prefix + "product:" + strconv.Itoa(id)
 	text, err := rdb.Get(rctx, key).Bytes()
@@ -121,7 +121,7 @@ type product struct {
 	Cents int    `json:"cents"`
 }
 
-// database stands for a slow one.
+// database simulates a slow one.
 type database struct {
 	delay time.Duration
 	reads atomic.Int64

@@ -12,20 +12,20 @@ import (
 	"github.com/lifeguard-redis/lifeguard/retry"
 )
 
-// queue is a list in Redis. Each worker has a list of its own for the job that
-// it is at.
+// queue is a list in Redis. Each worker has a list of its own for its current
+// job.
 type queue struct {
 	rdb  redis.UniversalClient
 	name string
 	do   func(ctx context.Context, worker int, job string) error
-	say  func(format string, args ...any) // what goes wrong, and goes on
+	say  func(format string, args ...any) // logs errors after which a worker continues
 }
 
-// The end of the program must not stop what has begun: that gets this long.
+// finishWithin is how long a job that has begun may take, also after the end of ctx.
 const finishWithin = 10 * time.Second
 
-// pause is how long a worker rests when something went wrong. Short outages are
-// not noticed here: the client waits for the server by itself.
+// pause is how long a worker waits after an error. Short outages cause none here:
+// the client itself waits for the server.
 const pause = time.Second
 
 func (q *queue) own(worker int) string { return q.name + ":taken:" + strconv.Itoa(worker) }
@@ -56,8 +56,8 @@ func (q *queue) work(ctx context.Context, worker int) error {
 	return q.putBack(ctx, worker)
 }
 
-// take returns what the worker had begun before, or waits for a new job. It
-// waits for a second at a time, so that the end of the program is noticed.
+// take returns the worker's unfinished job, or waits for a new one, for a second
+// at most, so that the worker notices the end of ctx.
 func (q *queue) take(ctx context.Context, worker int) (string, error) {
 	job, err := q.rdb.LIndex(ctx, q.own(worker), -1).Result()
 	if !errors.Is(err, redis.Nil) {
@@ -66,18 +66,18 @@ func (q *queue) take(ctx context.Context, worker int) (string, error) {
 	return q.rdb.BLMove(ctx, q.name, q.own(worker), "right", "left", time.Second).Result()
 }
 
-// finish does a job and takes it off the worker's list.
+// finish does a job and removes it from the worker's list.
 func (q *queue) finish(ctx context.Context, worker int, job string) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), finishWithin)
 	defer cancel()
 	if err := q.do(ctx, worker, job); err != nil {
 		return fmt.Errorf("%s: %w", job, err)
 	}
-	// To remove it twice does no harm here, as no two jobs have the same name.
+	// Removing it twice is harmless, because no two jobs have the same name.
 	return q.rdb.LRem(retry.Idempotent(ctx), q.own(worker), 1, job).Err()
 }
 
-// putBack gives the queue what was taken in the last moment, if anything was.
+// putBack returns to the queue the job that was taken last but not begun, if any.
 func (q *queue) putBack(ctx context.Context, worker int) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), finishWithin)
 	defer cancel()
