@@ -310,3 +310,35 @@ func TestEachFeatureIsMeasuredBesideTheBareClient(t *testing.T) {
 		replaceTable(t, "../../docs/PERFORMANCE.md", "the table of features", table.String())
 	}
 }
+
+// A managed client's pool hands out its connections in turn, so one caller uses all of them, and each
+// is colder in the caches of both processes than the one that a bare client uses all the time.
+func TestTheOrderOfThePoolIsMeasuredBesideTheBareClient(t *testing.T) {
+	const open = 20
+	opt := redistest.Options(t)
+	opt.PoolSize, opt.MinIdleConns = open, open
+	x := newTrio(t, opt, redistest.UniqueKey(t, "order"))
+	inTurn := *opt
+	inTurn.PoolFIFO = true
+	fifo := redis.NewClient(&inTurn)
+	defer func() { _ = fifo.Close() }()
+	for _, c := range []redis.UniversalClient{x.bare, x.control, x.managed, fifo} {
+		redistest.Eventually(t, "all connections are open", 10*time.Second, func() bool { return c.PoolStats().TotalConns == open })
+	}
+	awaitSteadyState()
+	var table strings.Builder
+	fmt.Fprintf(&table, "One run of %d rounds of 3 x %v for each line, %s, %d processors, GET of 64 B, %d open connections, 1 caller.\n\n%s", *rounds, *slice, runtime.Version(), runtime.GOMAXPROCS(0), open,
+		strings.ReplaceAll(heading, "managed", "this"))
+	for _, f := range []struct {
+		name string
+		c    redis.Cmdable
+	}{{"a bare client with `PoolFIFO`", fifo}, {"a managed client", x.managed}} {
+		rs := pair(loop(t, 1, x.ways["get"].bare(x.bare)), loop(t, 1, func() error { return f.c.Get(t.Context(), x.key).Err() }), loop(t, 1, x.ways["get"].bare(x.control)))
+		fmt.Fprintf(&table, "| %s | %s | %s | %s | %s | %s |\n", f.name, estimated(rs, throughput).ratio(), estimated(rs, noise).ratio(),
+			estimated(rs, cpuTime).ratio(), estimated(rs, cpuNoise).ratio(), estimated(rs, moreAllocs).count())
+	}
+	t.Logf("\n%s", table.String())
+	if *write {
+		replaceTable(t, "../../docs/PERFORMANCE.md", "the table of the pool's order", table.String())
+	}
+}
