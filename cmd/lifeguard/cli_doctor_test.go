@@ -68,7 +68,7 @@ func TestDoctorFindsWhatWillHurt(t *testing.T) {
 			{"--max-age 1h --managed", "max-age", "ok", ""},
 			{"--pool-size 2 --concurrency 200 --processors 64", "pool-size", "warning", "PoolSize 2"},
 			{"--pool-size 100 --concurrency 10", "pool-size", "note", "PoolSize 100"},
-			{"", "retries", "note", "may have been carried out"},
+			{"", "retries", "note", "may have been executed"},
 			{"", "context-timeout", "note", "deadline"},
 		} {
 			found, _ := examined(t, s, strings.Fields(tt.args)...)
@@ -209,7 +209,7 @@ func TestDoctorAdvisesNoPoolSizeWithoutKnowingCallersAndRoundTrip(t *testing.T) 
 	for _, size := range []string{"5", "20", "64", "100"} {
 		f := near("--pool-size", size)
 		require.Equal(t, "ok", f.Severity, size)
-		require.Contains(t, f.What, "is not judged: between 5 and 64 fit, say --rate")
+		require.Contains(t, f.What, "is not judged: between 5 and 64 fit; with --rate")
 	}
 	small := near("--pool-size", "2")
 	require.Equal(t, "warning", small.Severity)

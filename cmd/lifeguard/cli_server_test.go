@@ -307,7 +307,7 @@ func TestClustersAreLookedAtAsAWhole(t *testing.T) {
 	require.Contains(t, stderr, "use --cluster")
 	code, stdout, _ := ask(t, commands["doctor"], "-u", "redis://"+c.Addrs()[0])
 	require.Equal(t, exitOK, code)
-	require.Contains(t, stdout, "only this node was looked at")
+	require.Contains(t, stdout, "only this node was checked")
 	s := redistest.Start(t)
 	code, _, stderr = ask(t, commands["clients"], append(port(t, s), "-c")...)
 	require.Equal(t, exitFailed, code)

@@ -77,7 +77,7 @@ func (q *queue) finish(ctx context.Context, worker int, job string) error {
 	return q.rdb.LRem(retry.Idempotent(ctx), q.own(worker), 1, job).Err()
 }
 
-// putBack returns to the queue the job that was taken last but not begun, if any.
+// putBack returns the worker's unfinished jobs to the queue.
 func (q *queue) putBack(ctx context.Context, worker int) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), finishWithin)
 	defer cancel()

@@ -57,18 +57,18 @@ func idleAgainstTimeout(s server.Sample, _ RoundTrip, e Effective) (Finding, boo
 	case timeout == 0:
 		f.What = "timeout is 0: the server closes no idle connections"
 	case e.Managed && e.Heartbeat < 0:
-		f.What = fmt.Sprintf("timeout is %s, and the heartbeat of the managed client is %s by itself", show.Seconds(timeout), show.Seconds(timeout*3/4))
+		f.What = fmt.Sprintf("timeout is %s, and the managed client sends a heartbeat every %s", show.Seconds(timeout), show.Seconds(timeout*3/4))
 	case e.Managed && e.Heartbeat > 0 && e.Heartbeat < timeout:
 		f.What = fmt.Sprintf("timeout is %s, and the heartbeat is %s", show.Seconds(timeout), show.Seconds(e.Heartbeat))
 	case e.Managed:
 		f.Severity = Warning
 		f.What = fmt.Sprintf("the server closes connections that are idle for %s (timeout), and the heartbeat is %s", show.Seconds(timeout), idleTime(e.Heartbeat))
-		f.Why = "the server closes idle connections; each costs a caller a new connection, or an error if its command is on its way at that moment"
+		f.Why = "the server closes idle connections; each costs a caller a new connection, or an error if its command is in flight at that moment"
 		f.Change = "managed.WithHeartbeat(-1)   (automatic, which is the default)"
 	case e.MaxIdle == 0 || e.MaxIdle >= timeout:
 		f.Severity = Warning
 		f.What = fmt.Sprintf("the server closes connections that are idle for %s (timeout), the client keeps them for longer (%s)", show.Seconds(timeout), ours)
-		f.Why = "a command that is sent at the moment when the server closes gets EOF: whether it was carried out is not known. The client has to be the first to close them"
+		f.Why = "a command that is sent while the server closes the connection gets EOF, and nobody knows whether it was executed. The client has to close first"
 		shorter := max(timeout*3/4, time.Second)
 		f.Change = or(goLine("ConnMaxIdleTime", goTime(shorter.Truncate(time.Second)), "conn_max_idle_time="+shorter.Truncate(time.Second).String()),
 			"managed.NewClient(opt)   (its heartbeat keeps idle connections open)", serverLine("timeout", 0))
@@ -114,13 +114,13 @@ func poolsAgainstMaxClients(s server.Sample, rtt RoundTrip, e Effective) (Findin
 	switch {
 	case need > limit:
 		f.Severity = Critical
-		f.Why = "when all pools are full, which is when there is trouble, the last ones get \"max number of clients reached\", and so does everybody who wants to help. Subscriptions come on top"
+		f.Why = "when all pools are full, which is when there is trouble, new connections get \"max number of clients reached\", those of your own tools included. Subscriptions come on top"
 	case need*10 > limit*8:
 		f.Severity = Warning
-		f.Why = "that is above 80 %: subscriptions, replicas and people come on top"
+		f.Why = "that is above 80 %: subscriptions, replicas and tools come on top"
 	case need*2 > limit:
 		f.Severity = Note
-		f.Why = "twice as many do not fit: while a new version is rolled out, old and new instances are connected together"
+		f.Why = "there is no room for twice as many: during a rolling update, old and new instances are connected at once"
 	default:
 		f.Why, f.Change = "", ""
 	}
@@ -184,7 +184,7 @@ func readTimeout(_ server.Sample, rtt RoundTrip, e Effective) (Finding, bool) {
 	case e.ReadTimeout == 0:
 		f.Severity = Warning
 		f.What = "there is no ReadTimeout"
-		f.Why = "when a host disappears silently, commands wait for its answer until the system gives up, for 15 minutes or more"
+		f.Why = "when a host disappears silently, commands wait until the operating system gives up, after 15 minutes or more"
 		f.Change = goLine("ReadTimeout", "3 * time.Second", "read_timeout=3s")
 	case rtt.Count > 0 && e.ReadTimeout < 5*rtt.P99:
 		f.Severity = Warning
@@ -195,7 +195,7 @@ func readTimeout(_ server.Sample, rtt RoundTrip, e Effective) (Finding, bool) {
 	case e.PoolTimeout < e.ReadTimeout:
 		f.Severity, f.ID = Note, "pool-timeout"
 		f.What = fmt.Sprintf("PoolTimeout %s is shorter than ReadTimeout %s", show.Short(e.PoolTimeout), show.Short(e.ReadTimeout))
-		f.Why = "while the server hesitates, callers are told that the pool is exhausted, which is not the reason"
+		f.Why = "while the server is slow, callers get a pool timeout, which hides the reason"
 		f.Change = goLine("PoolTimeout", goTime(e.ReadTimeout+time.Second), "pool_timeout="+(e.ReadTimeout+time.Second).String())
 	default:
 		f.What = fmt.Sprintf("ReadTimeout %s is long enough", show.Short(e.ReadTimeout))
@@ -220,7 +220,7 @@ func needed(rtt RoundTrip, e Effective) (n int, why string, atLeast bool) {
 	case e.Concurrency == 0:
 	case rtt.Median > near && e.Rate == 0:
 		n = e.Concurrency
-		why = fmt.Sprintf("at a round trip of %s each of %s may wait for the network; say --rate to have it worked out", show.Short(rtt.Median), errtext.Count(n, "caller"))
+		why = fmt.Sprintf("at a round trip of %s each of %s may wait for the network; with --rate doctor computes the size", show.Short(rtt.Median), errtext.Count(n, "caller"))
 	default:
 		n = rule(e.Concurrency, e.Processors)
 		atLeast = e.Rate == 0 && n < e.Concurrency
@@ -275,7 +275,7 @@ func carries(_ server.Sample, rtt RoundTrip, e Effective) (Finding, bool) {
 		f.Severity = Warning
 		f.What += fmt.Sprintf(" is too small, at least %d are needed", n)
 		f.Why = why + ": with fewer, callers wait for each other, and time out in the pool"
-		f.Change = fmt.Sprintf("--rate N: with the commands a second of each process doctor works the size out, %d or more", n)
+		f.Change = fmt.Sprintf("--rate N: from the commands a second of each process doctor computes the size, %d or more", n)
 	case n > e.PoolSize:
 		f.Severity = Warning
 		f.What += fmt.Sprintf(" is too small, %d are needed", n)
@@ -290,15 +290,15 @@ func carries(_ server.Sample, rtt RoundTrip, e Effective) (Finding, bool) {
 	case atLeast && e.PoolSize > 2*e.Concurrency && e.PoolSize > 2*rule(math.MaxInt, e.Processors):
 		f.Severity = Note
 		f.What += fmt.Sprintf(" is more than %s can use", errtext.Count(e.Concurrency, "caller"))
-		f.Why = "each further one costs the server memory and a place of maxclients, in each instance"
+		f.Why = "each extra connection costs the server memory and counts against maxclients, in each instance"
 		f.Change = change(e.Concurrency)
 	case atLeast:
-		f.What += fmt.Sprintf(" is not judged: between %d and %d fit, say --rate to have it worked out", n, e.Concurrency)
+		f.What += fmt.Sprintf(" is not judged: between %d and %d fit; with --rate doctor computes the size", n, e.Concurrency)
 		f.What = join(f.What, capacity)
 	case e.PoolSize > 2*max(n, rule(math.MaxInt, e.Processors)) && e.Concurrency > 0:
 		f.Severity = Note
 		f.What += fmt.Sprintf(" is more than the %d that are needed", n)
-		f.Why = join(why, "each further one costs the server memory and a place of maxclients, in each instance")
+		f.Why = join(why, "each extra connection costs the server memory and counts against maxclients, in each instance")
 		f.Change = change(n)
 	default:
 		f.What += " fits"
@@ -320,7 +320,7 @@ func clientRules(e Effective) []Finding {
 			age.Severity = Note // the client itself detects that a node is no longer the master
 		}
 		age.What = "connections have no maximum age"
-		age.Why = "they stay at the host they were made to: after a failover, a new DNS entry, a scaled-out proxy or a changed password the old ones go on as before"
+		age.Why = "old connections stay with their host after a failover, a DNS change, a scaled-out proxy or a changed password"
 		if age.Change = goLine("ConnMaxLifetime", "time.Hour, ConnMaxLifetimeJitter: 6 * time.Minute", "conn_max_lifetime=1h&conn_max_lifetime_jitter=6m"); e.Managed {
 			age.Change = "managed.WithMaxAge(time.Hour)"
 		}
@@ -340,9 +340,9 @@ func clientRules(e Effective) []Finding {
 	add(age)
 	if !e.Managed {
 		if e.MaxRetries > 0 {
-			add(Finding{ID: "retries", Severity: Note, What: fmt.Sprintf("go-redis repeats commands that may have been carried out (MaxRetries %d)", e.MaxRetries),
+			add(Finding{ID: "retries", Severity: Note, What: fmt.Sprintf("go-redis retries commands that may have been executed (MaxRetries %d)", e.MaxRetries),
 				Why:    "an INCR or an RPUSH whose reply got lost is executed twice, without an error",
-				Change: or("managed.NewClient(opt)   (repeats only what is safe, and says where the outcome is unknown)", goLine("MaxRetries", -1, "max_retries=-1"))})
+				Change: or("managed.NewClient(opt)   (retries only what is safe, and says where the outcome is unknown)", goLine("MaxRetries", -1, "max_retries=-1"))})
 		}
 		if !e.ContextTimeout {
 			add(Finding{ID: "context-timeout", Severity: Note, What: "a deadline of a context does not bound the wait for a reply",

@@ -27,7 +27,7 @@ func serverRules(s server.Sample) []Finding {
 	if n := s.RejectedConnections.Or(0); n > 0 {
 		add(Finding{ID: "rejected-connections", Severity: Warning,
 			What:   fmt.Sprintf("the server has rejected %s since it started %s ago: maxclients was reached", errtext.Count(n, "connection"), show.Seconds(s.Uptime.Or(0))),
-			Why:    "whoever was rejected got \"max number of clients reached\": there were more connections than the server takes",
+			Why:    "the rejected clients got \"max number of clients reached\": there were more connections than the server accepts",
 			Change: or("find out whose they are: lifeguard clients --group name", serverLine("maxclients", s.MaxClients.Or(10000)*2))})
 	}
 	if n := s.EvictedClients.Or(0); n > 0 {
@@ -137,7 +137,7 @@ func version(s server.Sample) (Finding, bool) {
 	case product != "valkey" && n < 602:
 		f.Severity = Warning
 		f.What += " is old"
-		f.Why = "it gets no more fixes, and CLIENT LIST does not say which end of the server a connection is at; before 6.0 there are neither users nor RESP3"
+		f.Why = "it gets no more fixes, and CLIENT LIST does not show the server's own address of a connection; before 6.0 there are neither users nor RESP3"
 		f.Change = "upgrade to Redis 7.4 or later, or to Valkey 8 or later"
 	case !killMaxAge:
 		f.ID, f.Severity = "no-kill-maxage", Note
@@ -214,7 +214,7 @@ func fullness(all []server.Sample) (Finding, bool) {
 		}
 	}
 	if level > OK {
-		f.Why = "at 100 % everybody else gets \"max number of clients reached\", also who wants to find out why"
+		f.Why = "at 100 % new connections get \"max number of clients reached\", those of your own tools included"
 		f.Change = or("find out whose they are: lifeguard clients --group name", serverLine("maxclients", slices.Max(limits)*2))
 	}
 	return f, true
@@ -265,8 +265,8 @@ func listRules(all []serverside.Client, e Effective) []Finding {
 	}
 	var out []Finding
 	if idle > 0 {
-		f := Finding{ID: "idle-connections", Severity: Note, What: fmt.Sprintf("%s of %d sent nothing for an hour, the quietest for %s", errtext.Count(idle, "connection"), normal, show.Seconds(longest)),
-			Why:    "nobody needs them: pools that never shrink, or programs that are gone",
+		f := Finding{ID: "idle-connections", Severity: Note, What: fmt.Sprintf("%s of %d sent nothing for an hour, the longest for %s", errtext.Count(idle, "connection"), normal, show.Seconds(longest)),
+			Why:    "nothing needs them: their pools never shrink, or their programs are gone",
 			Change: "whose are they: lifeguard clients --min-idle 1h --group name; close them: lifeguard clients --kill --max-idle 1h --dry-run"}
 		if idle*2 > normal && idle >= 10 {
 			f.Severity = Warning
@@ -279,7 +279,7 @@ func listRules(all []serverside.Client, e Effective) []Finding {
 			change = "yours have one; find out whose they are: lifeguard clients --group addr"
 		}
 		out = append(out, Finding{ID: "unnamed-connections", Severity: Note, What: fmt.Sprintf("%d of %s have no name", unnamed, errtext.Count(normal, "connection")),
-			Why:    "when there are too many, nobody knows whose they are",
+			Why:    "when there are too many, you cannot see whose they are",
 			Change: change})
 	}
 	if blocked > 0 {
@@ -287,8 +287,8 @@ func listRules(all []serverside.Client, e Effective) []Finding {
 		if e.BlockingPool > 0 {
 			change = "yours have a pool of their own; find out whose they are: lifeguard clients --group name"
 		}
-		out = append(out, Finding{ID: "blocked-connections", Severity: Note, What: errtext.Count(blocked, "connection") + " wait in BLPOP, XREAD BLOCK or the like",
-			Why:    "each of them holds one place of its pool all the time, so that other commands wait",
+		out = append(out, Finding{ID: "blocked-connections", Severity: Note, What: errtext.Count(blocked, "connection") + " blocked in BLPOP, XREAD BLOCK or the like",
+			Why:    "each of them occupies a connection of its pool all the time, so other commands wait",
 			Change: change})
 	}
 	return out

@@ -99,7 +99,7 @@ func Examine(ctx context.Context, t *target.Target, c Client) (Report, error) {
 			found = append(found, f)
 		}
 		if s.Mode.Or("") == "cluster" && !t.Cluster {
-			found = append(found, Finding{ID: "one-node", Severity: Note, What: "the server belongs to a cluster, and only this node was looked at",
+			found = append(found, Finding{ID: "one-node", Severity: Note, What: "the server belongs to a cluster, and only this node was checked",
 				Why: "the other nodes have settings, connections and limits of their own", Change: "lifeguard doctor --cluster"})
 		}
 	}
@@ -131,7 +131,7 @@ func Examine(ctx context.Context, t *target.Target, c Client) (Report, error) {
 	}
 	if !target.Loopback(t.Options) && t.Options.TLSConfig == nil && t.Options.Password != "" {
 		found = append(found, Finding{ID: "plain-text", Severity: Warning, What: "the password goes over the network in plain text",
-			Why: "whoever can listen on the way can read it, and everything else", Change: "rediss:// in the URL, or --tls; on the server tls-port 6380 and port 0"})
+			Why: "anyone who can listen on the network can read it, and everything else", Change: "rediss:// in the URL, or --tls; on the server tls-port 6380 and port 0"})
 	}
 	if t.Cluster {
 		for i := range found {
@@ -151,7 +151,7 @@ var forClusters = strings.NewReplacer("redis.Options{", "redis.ClusterOptions{",
 
 // sentinel reports about a Sentinel: where the masters are.
 func sentinel(ctx context.Context, t *target.Target) Finding {
-	f := Finding{ID: "sentinel", Severity: Warning, What: "this is a Sentinel: ask it for the master, and look at that",
+	f := Finding{ID: "sentinel", Severity: Warning, What: "this is a Sentinel: ask it for the master, and examine that",
 		Why: "a Sentinel has no data and no clients of yours; its settings say nothing about them", Change: "redis-cli SENTINEL get-master-addr-by-name <name>   (and then lifeguard doctor -h <host> -p <port>)"}
 	all, err := t.Do(ctx, "SENTINEL", "MASTERS").Slice()
 	if err != nil {
