@@ -76,7 +76,7 @@ func (h *history) note(s *Stats) {
 func (h *history) noteNode(name string, interval time.Duration, now, recent *Numbers) {
 	d := h.nodes[name]
 	if d == nil {
-		if len(h.nodes) >= maxLeft {
+		if len(h.nodes) >= maxDeparted {
 			return
 		}
 		d = &demand{}

@@ -139,22 +139,22 @@ type watcher struct {
 type watchKey struct{ threshold, node string }
 
 type watchState struct {
-	since   time.Time // when the value first passed the limit; zero: it is not past it
-	samples int       // consecutive samples past the limit
-	worst   float64
-	active  bool
-	told    bool      // it was reported as active
-	alert   Alert     // the latest
-	ended   time.Time // end of the last alert; zero: there was none
-	seen    bool
+	since    time.Time // when the value first passed the limit; zero: it is not past it
+	samples  int       // consecutive samples past the limit
+	worst    float64
+	active   bool
+	reported bool      // as active
+	alert    Alert     // the latest
+	ended    time.Time // end of the last alert; zero: there was none
+	seen     bool
 }
 
 func newWatcher(ts []Threshold, advice func(node string, n, recent *Numbers, holders []Holder) string) *watcher {
 	return &watcher{thresholds: ts, states: map[watchKey]*watchState{}, advice: advice}
 }
 
-// look returns the alerts that s causes.
-func (w *watcher) look(s *Stats) (alerts []Alert) {
+// check returns the alerts that s causes.
+func (w *watcher) check(s *Stats) (alerts []Alert) {
 	back := w.last.Sub(s.Time) // above 0: the clock was set back, and durations must not suffer
 	w.last = s.Time
 	for _, st := range w.states {
@@ -190,8 +190,8 @@ func earlier(t time.Time, by time.Duration) time.Time {
 func (w *watcher) raise(alerts []Alert, s *Stats) []Alert {
 	var fresh []Alert
 	for key, st := range w.states {
-		if st.active && !st.told && !w.explained(key, st) {
-			st.told, st.alert.Time = true, s.Time
+		if st.active && !st.reported && !w.explained(key, st) {
+			st.reported, st.alert.Time = true, s.Time
 			fresh = append(fresh, st.alert)
 		}
 	}
@@ -234,8 +234,8 @@ func (w *watcher) see(alerts []Alert, t *Threshold, node string, s *Stats, n, re
 	}
 	switch {
 	case st.active && t.back(v):
-		a, told := st.end(s)
-		if a.Value = v; told {
+		a, reported := st.end(s)
+		if a.Value = v; reported {
 			alerts = append(alerts, a)
 		}
 	case st.active:
@@ -291,17 +291,17 @@ func (st *watchState) note(t *Threshold, v float64) {
 	}
 }
 
-// end ends the alert; told says whether its beginning was reported.
-func (st *watchState) end(s *Stats) (a Alert, told bool) {
-	a, told = st.alert, st.told
+// end ends the alert; reported says whether its beginning was reported.
+func (st *watchState) end(s *Stats) (a Alert, reported bool) {
+	a, reported = st.alert, st.reported
 	a.Active, a.Time, a.Worst, a.LastDialError = false, s.Time, st.worst, s.LastDialError
 	a.Holders, a.Waiting, a.LeasesOverdue, a.Advice = nil, 0, 0, ""
 	last := st.ended
-	if told {
+	if reported {
 		last = s.Time
 	}
 	*st = watchState{ended: last, seen: true}
-	return a, told
+	return a, reported
 }
 
 // gone ends the alerts of nodes that no longer exist.
@@ -312,7 +312,7 @@ func (w *watcher) gone(alerts []Alert, s *Stats) []Alert {
 			continue
 		}
 		if st.active {
-			if a, told := st.end(s); told {
+			if a, reported := st.end(s); reported {
 				a.Gone = true
 				over = append(over, a)
 			}

@@ -10,11 +10,11 @@ import (
 
 // book turns samples into Stats: it remembers the counters at the beginning of the period.
 type book struct {
-	began time.Time // of the period; zero: no period has begun
-	rest  *entry
-	nodes map[string]*entry
-	left  map[string]*Numbers // counters of nodes that have left
-	lost  Numbers             // counters of nodes whose counting restarted
+	began    time.Time // of the period; zero: no period has begun
+	rest     *entry
+	nodes    map[string]*entry
+	departed map[string]*Numbers // counters of nodes that have left
+	lost     Numbers             // counters of nodes whose counting restarted
 }
 
 // entry is what the book holds about one node.
@@ -53,7 +53,7 @@ func (b *book) enter(raw *Sample, now time.Time, roll bool) Stats {
 		s.Interval = now.Sub(b.began)
 	}
 	if b.nodes == nil {
-		b.nodes, b.left, b.rest = map[string]*entry{}, map[string]*Numbers{}, &entry{}
+		b.nodes, b.departed, b.rest = map[string]*entry{}, map[string]*Numbers{}, &entry{}
 	}
 	for _, e := range b.nodes {
 		e.seen = false
@@ -84,7 +84,7 @@ func (b *book) enter(raw *Sample, now time.Time, roll bool) Stats {
 		s.Recent.add(&s.Nodes[i].Recent)
 	}
 	s.addCounters(&b.lost)
-	for _, n := range b.left {
+	for _, n := range b.departed {
 		s.addCounters(n)
 	}
 	s.Rates = ratesOf(&s.Recent, s.Interval)
@@ -121,28 +121,28 @@ func (b *book) leave() {
 	for name, e := range b.nodes {
 		if !e.seen {
 			last := e.last
-			b.left[name] = &last
+			b.departed[name] = &last
 			delete(b.nodes, name)
 		}
 	}
-	if len(b.left) > maxLeft {
-		for name, n := range b.left {
+	if len(b.departed) > maxDeparted {
+		for name, n := range b.departed {
 			b.lost.addCounters(n)
-			delete(b.left, name)
+			delete(b.departed, name)
 		}
 	}
 }
 
-// maxLeft bounds how many nodes that have left are remembered by name.
-const maxLeft = 256
+// maxDeparted bounds how many nodes that have left are remembered by name.
+const maxDeparted = 256
 
 // comeBack adds a node that was not in the latest sample. A known node continues with its old
 // counters, unless its counting restarted.
 func (b *book) comeBack(name string, e *entry) {
-	left := b.left[name]
+	left := b.departed[name]
 	if left == nil {
 		return
 	}
-	delete(b.left, name)
+	delete(b.departed, name)
 	e.base, e.last = *left, *left // turn notices if the counting restarted
 }

@@ -12,7 +12,7 @@ func TestAClockThatIsSetBackNeitherDelaysAnAlertNorMakesItsDurationNegative(t *t
 	now := time.Unix(1_000_000, 0)
 	look := func(after time.Duration, inUse int) []Alert {
 		now = now.Add(after)
-		return w.look(&Stats{Time: now, Interval: time.Second, Numbers: Numbers{Main: Pool{Size: 10, Open: 10, InUse: inUse}}})
+		return w.check(&Stats{Time: now, Interval: time.Second, Numbers: Numbers{Main: Pool{Size: 10, Open: 10, InUse: inUse}}})
 	}
 	const hour = time.Hour
 	if got := look(0, 10); len(got) != 0 {

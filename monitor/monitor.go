@@ -214,7 +214,7 @@ func (m *Monitor) sample(period bool) (Stats, []Alert) {
 	if !period || failed || stats.Interval == 0 {
 		return stats, nil
 	}
-	return stats, m.watch.look(&stats)
+	return stats, m.watch.check(&stats)
 }
 
 // ask queries the Source. If the Source panics, the sample has the previous counters, and no

@@ -11,7 +11,7 @@ import (
 // page is docs/COMMANDS.md: every command with its class, and the refusals.
 func page() string {
 	var b strings.Builder
-	b.WriteString(`<!-- Written by go generate ./internal/command from its decisions.go and from retry/refusal.go; do not edit. -->
+	b.WriteString(`<!-- Written by go generate ./internal/command from its classes.go and from retry/refusal.go; do not edit. -->
 
 # Which commands are retried
 

@@ -37,7 +37,7 @@ func TestEveryCommandIsOnThePage(t *testing.T) {
 	}
 	for _, name := range retry.Names() {
 		if !shown[name] {
-			t.Errorf("%s is not on the page: give it a form in internal/command/decisions.go", name)
+			t.Errorf("%s is not on the page: give it a form in internal/command/classes.go", name)
 		}
 	}
 }

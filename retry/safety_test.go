@@ -386,7 +386,7 @@ func TestEveryCommandOfALiveServerHasAClass(t *testing.T) {
 			}
 			slices.Sort(missing)
 			if len(missing) > 0 {
-				t.Errorf("%d commands have no class: %s\nrun go generate, and decide about each in internal/command/decisions.go", len(missing), strings.Join(missing, " "))
+				t.Errorf("%d commands have no class: %s\nrun go generate, and decide about each in internal/command/classes.go", len(missing), strings.Join(missing, " "))
 			}
 			t.Logf("%d commands", len(names))
 		})

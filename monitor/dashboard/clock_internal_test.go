@@ -43,7 +43,7 @@ func TestAClockThatIsSetBackDoesNotStopTheHistory(t *testing.T) {
 }
 
 func TestAViewerFromBeforeAClockWasSetBackGetsTheWholeHistory(t *testing.T) {
-	h := &hub{viewers: map[*viewer]struct{}{}, past: newHistory(time.Second), news: make(chan struct{}, 1), stop: func() {}}
+	h := &hub{viewers: map[*viewer]struct{}{}, past: newHistory(time.Second), joined: make(chan struct{}, 1), stop: func() {}}
 	for i := range int64(5) {
 		h.past.add(&point{at: 1_000_000_000 + i*1000})
 	}

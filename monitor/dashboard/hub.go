@@ -48,14 +48,14 @@ type hub struct {
 	closed       bool
 	stop         context.CancelFunc // ends the loop; nil: none runs
 	end          chan struct{}      // closed by close
-	news         chan struct{}      // a viewer that wants tables has joined
+	joined       chan struct{}      // a viewer that wants tables has joined
 	loops        sync.WaitGroup
 	leaveMonitor func()
 }
 
 // newHub starts the Monitor, and records its Stats every period.
 func newHub(m *monitor.Monitor, s *settings) *hub {
-	h := &hub{m: m, every: s.every, viewers: map[*viewer]struct{}{}, past: newHistory(s.every), end: make(chan struct{}), news: make(chan struct{}, 1)}
+	h := &hub{m: m, every: s.every, viewers: map[*viewer]struct{}{}, past: newHistory(s.every), end: make(chan struct{}), joined: make(chan struct{}, 1)}
 	h.leaveMonitor = m.OnStats(h.record)
 	return h
 }
@@ -107,7 +107,7 @@ func (h *hub) join(v *viewer, since int64) (past []byte, marks []mark, full, clo
 		h.loops.Go(func() { h.run(ctx) })
 	} else {
 		select {
-		case h.news <- struct{}{}:
+		case h.joined <- struct{}{}:
 		default:
 		}
 	}
@@ -146,7 +146,7 @@ func (h *hub) close() {
 func (h *hub) run(ctx context.Context) {
 	tick := time.NewTicker(h.every)
 	defer tick.Stop()
-	l := looker{m: h.m, alerts: &h.over}
+	l := sampler{m: h.m, alerts: &h.over}
 	var latest time.Time // when tables were made
 	point := true
 	for {
@@ -161,7 +161,7 @@ func (h *hub) run(ctx context.Context) {
 			return
 		case <-tick.C:
 			point = true
-		case <-h.news: // a viewer wants tables now; the rate is limited for all
+		case <-h.joined: // a viewer wants tables now; the rate is limited for all
 			point = false
 			select {
 			case <-ctx.Done():
@@ -173,7 +173,7 @@ func (h *hub) run(ctx context.Context) {
 }
 
 // publish samples once, and sends the result: a point of the charts, or the slow parts, or both.
-func (h *hub) publish(ctx context.Context, l *looker, withPoint, slow bool) {
+func (h *hub) publish(ctx context.Context, l *sampler, withPoint, slow bool) {
 	var wanted [numParts]bool
 	h.mu.Lock()
 	for v := range h.viewers {
@@ -186,7 +186,7 @@ func (h *hub) publish(ctx context.Context, l *looker, withPoint, slow bool) {
 	var p point
 	var events []event
 	if withPoint {
-		p = l.look()
+		p = l.sample()
 		events = append(events, event{to: toAll, data: p.event()})
 	}
 	if slow {

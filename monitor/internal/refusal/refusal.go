@@ -14,7 +14,7 @@ import (
 )
 
 const (
-	// dialFor and readFor bound a look.
+	// dialFor and readFor bound a check.
 	dialFor = time.Second
 	readFor = 200 * time.Millisecond
 	// full is what a server with maxclients connections says to the next one.

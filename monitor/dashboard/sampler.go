@@ -9,8 +9,8 @@ import (
 	"github.com/lifeguard-redis/lifeguard/monitor"
 )
 
-// looker queries the Monitor, and remembers the previous result.
-type looker struct {
+// sampler queries the Monitor, and remembers the previous result.
+type sampler struct {
 	m     *monitor.Monitor
 	stats monitor.Stats
 	nodes map[string]*monitor.Numbers // of stats; "" has the totals
@@ -33,8 +33,8 @@ type nodeValues struct {
 	v    values
 }
 
-// look takes a point. If the Source fails, everything in the point is unknown.
-func (l *looker) look() point {
+// sample takes a point. If the Source fails, everything in the point is unknown.
+func (l *sampler) sample() point {
 	s := l.m.Stats()
 	d := s.Time.Sub(l.stats.Time)
 	p := pointOf(&s, func(now, recent *monitor.Numbers, name string, known *mask) values {
@@ -140,7 +140,7 @@ type summary struct {
 	Counts   map[string]uint64  `json:"counts"`
 }
 
-func (l *looker) summary() []byte {
+func (l *sampler) summary() []byte {
 	s := &l.stats
 	if time.Since(l.asked) >= adviceEvery {
 		l.advice, l.asked = l.m.Advice(), time.Now()
@@ -173,7 +173,7 @@ func some(m map[string]uint64) map[string]uint64 {
 }
 
 // tables returns the parts that viewers want.
-func (l *looker) tables(wanted [numParts]bool) (events []event) {
+func (l *sampler) tables(wanted [numParts]bool) (events []event) {
 	add := func(p part, data []byte) { events = append(events, event{p, data}) }
 	if wanted[partLeases] {
 		add(partLeases, leasesEvent(leasesOf(l.m)))
