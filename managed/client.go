@@ -100,8 +100,8 @@ func Open(ctx context.Context, url string, opts ...Option) (*Client, error) {
 
 // AddHook adds a hook, as in go-redis: it sees each call once, with the error that the caller gets.
 // Repetitions and waits happen inside it; retry.Policy.OnRetry reports them. It sees dials as they
-// are made. It must pass on the ctx that it got, or one derived from it. It is safe for concurrent
-// use.
+// are made. If it goes on with a ctx that is not derived from its own, what that carried may be lost,
+// such as the marks of package retry. It is safe for concurrent use.
 func (c *Client) AddHook(hook redis.Hook) {
 	c.users.Add(hook)
 	c.Client.AddHook(conntrack.DialOnly(hook)) // makes go-redis call our hook again

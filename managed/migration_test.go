@@ -189,3 +189,38 @@ func TestAConnWhoseHandshakeWasRefusedTriesItAgainWithTheNextCommand(t *testing.
 		require.NoError(t, conn.Close())
 	}
 }
+
+func TestWhatFollowsOnAConnectionIsNotSentAfterTheEndOfItsCtx(t *testing.T) {
+	s := redistest.Start(t)
+	ended, end := context.WithCancel(t.Context())
+	end()
+	incr := func(tx redis.Cmdable) map[string]error {
+		p, in := tx.Pipeline(), tx.TxPipeline()
+		p.Incr(ended, "pipeline")
+		in.Incr(ended, "transaction")
+		_, inPipeline := p.Exec(ended)
+		_, inTransaction := in.Exec(ended)
+		return map[string]error{"command": tx.Incr(ended, "command").Err(), "pipeline": inPipeline, "transaction": inTransaction}
+	}
+	watch := func(c redis.UniversalClient) (errs map[string]error) {
+		require.NoError(t, c.Watch(t.Context(), func(tx *redis.Tx) error { errs = incr(tx); return nil }, "k"))
+		return errs
+	}
+	onConn := func(c *redis.Client) map[string]error {
+		conn := c.Conn()
+		defer conn.Close()
+		require.NoError(t, conn.Ping(t.Context()).Err())
+		return incr(conn)
+	}
+	bare, c := redis.NewClient(s.Options()), client(t, s.Options())
+	defer bare.Close()
+	for where, pair := range map[string][2]map[string]error{
+		"Conn":  {onConn(bare), onConn(c.Client)},
+		"Watch": {watch(bare), watch(c)},
+	} {
+		for what, err := range pair[0] {
+			require.NoError(t, err, "go-redis sends a %s on a %s; if not any more, the row in docs/MIGRATION.md can go", what, where)
+			require.Equal(t, context.Canceled, pair[1][what], "%s, %s", where, what)
+		}
+	}
+}

@@ -140,7 +140,7 @@ func beginWatch(ctx context.Context, cmd redis.Cmder, users *conntrack.UserHooks
 	w = &watchHooks{}
 	w.next, w.stop = iter.Pull(func(yield func(struct{}) bool) {
 		watch := func(ctx context.Context, _ redis.Cmder) error {
-			w.ctx = ctx
+			w.ctx = conntrack.KeepCall(ctx)
 			if !yield(struct{}{}) {
 				return context.Canceled // it panics
 			}

@@ -37,6 +37,8 @@ type failure struct {
 	handshake bool
 	// evicted: we closed the connection instead of using it.
 	evicted bool
+	// limited: a ctx ended that is not the caller's, if that one has not ended, too.
+	limited bool
 	// foreign: an error that is neither go-redis's nor a connection's. By itself it says nothing
 	// about the outcome.
 	foreign bool
@@ -80,7 +82,7 @@ func judge(err error) failure {
 	switch {
 	case f.outcome == Answered && f.kind != final: // the server refused it for now
 		f.kind = notReady
-	case f.outcome == Unknown, f.kind == unwritten:
+	case f.outcome == Unknown, f.kind == unwritten && !f.limited:
 		f.kind, f.reason, f.node, f.handshake = notReady, ReasonDial, true, true
 	}
 	f.outcome, f.foreign = NotSent, false
@@ -145,7 +147,7 @@ func classify(err error) failure {
 	f.outcome = NotSent
 	switch {
 	case errors.Is(err, context.DeadlineExceeded):
-		f.kind, f.reason = unwritten, ReasonUnsent // an attempt's own limit, if the caller's is not over
+		f.kind, f.reason, f.limited = unwritten, ReasonUnsent, true
 	case errors.Is(err, context.Canceled), strings.HasPrefix(err.Error(), textMarshal):
 	default:
 		f.foreign = true

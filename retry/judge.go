@@ -18,6 +18,9 @@ func (h *Hook) judge(ctx context.Context, err error, cut uint64) failure {
 	if f.foreign && (h.cut == nil || h.cut.Load() != cut) {
 		f.outcome = Unknown // go-redis closes a connection on which a command fails
 	}
+	if f.limited && f.kind == unwritten && h.policy.PerAttempt <= 0 {
+		f.kind = final // no limit of ours: a hook of a node has gone on with a ctx of its own
+	}
 	if f.node && h.nodes != nil && hasNoNodes(f.err) && h.nodes() == 0 {
 		f.kind, f.node = final, false // the client was given no nodes, and waiting brings none
 	}

@@ -2,7 +2,6 @@ package conntrack
 
 import (
 	"context"
-	"errors"
 	"net"
 	"sync/atomic"
 	"time"
@@ -110,11 +109,8 @@ func (s *scope) around(u *UserHooks) {
 	}
 	send := s.next
 	inside := func(ctx context.Context, cmd redis.Cmder) error {
-		c := callOf(ctx)
-		if c == nil {
-			return ErrLostContext
-		}
-		err := s.run(ctx, cmd, c.watch)
+		ctx = KeepCall(ctx)
+		err := s.run(ctx, cmd, callOf(ctx).watch)
 		if err != nil {
 			cmd.SetErr(err)
 		}
@@ -255,10 +251,6 @@ func (s *scope) touch(ctx context.Context, cmd redis.Cmder) error {
 	s.touched.Store(true)
 	return s.next(ctx, cmd)
 }
-
-// ErrLostContext is for a user's hook that goes on with a ctx that is not derived from the one it
-// got: that ctx carries what the call needs.
-var ErrLostContext = errors.New("lifeguard: a hook went on with another ctx: derive it from the one that the hook was given")
 
 func tookWrite(cmds []redis.Cmder) bool {
 	for _, cmd := range cmds {

@@ -2,6 +2,7 @@ package conntrack
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -45,12 +46,31 @@ func (s pipeScope) inner(u *UserHooks) redis.ProcessPipelineHook {
 		return next(ctx, cmds)
 	}
 	return u.Pipeline(func(ctx context.Context, cmds []redis.Cmder) error {
-		c := callOf(ctx)
-		if c == nil {
-			return ErrLostContext
+		if callOf(ctx) == nil {
+			given := s.in.givenTo(cmds)
+			if given == nil {
+				return command.SetErrs(cmds, errLostContext)
+			}
+			ctx = Carry(ctx, given)
 		}
-		return s.run(ctx, cmds, c.holder)
+		return s.run(ctx, cmds, callOf(ctx).holder)
 	})
+}
+
+// errLostContext is for a user's hook that goes on with other commands and with a ctx that is not
+// made from the one it was given. Without either it is not known whether they are to run on a
+// lease.
+var errLostContext = errors.New("lifeguard: a hook went on with other commands and another ctx: derive it from the one that the hook was given")
+
+// givenTo returns the ctx that the hooks of users were given with one of these commands, nil if
+// with none.
+func (in *installed) givenTo(cmds []redis.Cmder) context.Context {
+	for _, cmd := range cmds {
+		if ctx, ok := in.given.Load(cmd); ok {
+			return ctx.(context.Context)
+		}
+	}
+	return nil
 }
 
 func (s pipeScope) process(ctx context.Context, cmds []redis.Cmder) error {
@@ -71,7 +91,12 @@ func (s pipeScope) process(ctx context.Context, cmds []redis.Cmder) error {
 	if users == nil || skip || len(cmds) > 0 && command.IsHandshake(cmds[0]) && repeated(ctx) {
 		return s.run(ctx, cmds, holder)
 	}
-	return users(context.WithValue(ctx, callKey{}, &call{holder: holder}), cmds)
+	ctx = context.WithValue(ctx, callKey{}, &call{holder: holder})
+	if len(cmds) > 0 {
+		s.in.given.Store(cmds[0], ctx)
+		defer s.in.given.Delete(cmds[0])
+	}
+	return users(ctx, cmds)
 }
 
 // run does all the work around a pipeline, and calls the holder of the lease that it runs on, if

@@ -91,9 +91,34 @@ func WithCall(ctx context.Context) context.Context {
 	return context.WithValue(ctx, callKey{}, &call{})
 }
 
+// KeepCall returns ctx with the mark of a call: of the call that it belongs to, or a new one if a
+// hook has gone on with a ctx of its own.
+func KeepCall(ctx context.Context) context.Context {
+	if callOf(ctx) == nil {
+		return WithCall(ctx)
+	}
+	return ctx
+}
+
 func callOf(ctx context.Context) *call {
 	c, _ := ctx.Value(callKey{}).(*call)
 	return c
+}
+
+// Carry returns ctx with the values of given, for a hook that was given one ctx and goes on with
+// another, which is not made from it. It ends with ctx.
+func Carry(ctx, given context.Context) context.Context { return &carried{ctx, given} }
+
+type carried struct {
+	context.Context
+	given context.Context
+}
+
+func (c *carried) Value(key any) any {
+	if v := c.Context.Value(key); v != nil {
+		return v
+	}
+	return c.given.Value(key)
 }
 
 // attempted counts an attempt.

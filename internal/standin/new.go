@@ -83,7 +83,7 @@ func build[T client](s *StandIn, fn func(T) error, construct func() T) (rdb T, e
 		_ = rdb.Close()
 		return rdb, err
 	}
-	rdb.AddHook(departure{s})
+	rdb.AddHook(departure{of: s})
 	s.process, s.pipeline, s.close = rdb.Process, rdb.Pipeline, rdb.Close
 	return rdb, nil
 }

@@ -4,9 +4,12 @@ import (
 	"context"
 	"errors"
 	"net"
+	"sync"
 
 	"github.com/redis/go-redis/v9"
 	"github.com/redis/go-redis/v9/maintnotifications"
+
+	"github.com/lifeguard-redis/lifeguard/internal/conntrack"
 )
 
 // StandIn is a go-redis client that is never dialed. The hooks added to it run around the calls of
@@ -18,7 +21,7 @@ type StandIn struct {
 	process  func(context.Context, redis.Cmder) error
 	pipeline func() redis.Pipeliner
 	dial     func(context.Context, ...string) *redis.PubSub
-	calls    *nodeCalls // of a stand-in of a node, nil for others
+	given    sync.Map // the commands that are being passed on, and the ctx with which
 }
 
 // Keys of a ctx for what a call continues with.
@@ -40,12 +43,15 @@ func (s *StandIn) options(of *redis.Options) *redis.Options {
 	return &opt
 }
 
-var errNotReal = errors.New("lifeguard/managed: the client that Instrument gives is for adding hooks to: it sends nothing; use the managed client. Or a hook went on with a ctx that is not made from the one it was given")
+var errNotReal = errors.New("lifeguard/managed: the client that Instrument gives is for adding hooks to: it sends nothing; use the managed client")
 
 // ProcessHook passes a command to the stand-in.
 func (s *StandIn) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	return func(ctx context.Context, cmd redis.Cmder) error {
-		return s.process(context.WithValue(ctx, nextKey{s}, next), cmd)
+		ctx = context.WithValue(ctx, nextKey{s}, next)
+		s.given.Store(cmd, ctx)
+		defer s.given.Delete(cmd)
+		return s.process(ctx, cmd)
 	}
 }
 
@@ -53,15 +59,14 @@ func (s *StandIn) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 // MULTI and EXEC.
 func (s *StandIn) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
 	return func(ctx context.Context, cmds []redis.Cmder) error {
+		ctx = context.WithValue(ctx, nextPipeKey{s}, next)
 		p := s.pipeline()
 		for _, cmd := range cmds {
 			_ = p.Process(ctx, cmd)
-			if s.calls != nil {
-				s.calls.underWay.Store(cmd, true)
-				defer s.calls.underWay.Delete(cmd)
-			}
+			s.given.Store(cmd, ctx)
+			defer s.given.Delete(cmd)
 		}
-		_, err := p.Exec(context.WithValue(ctx, nextPipeKey{s}, next))
+		_, err := p.Exec(ctx)
 		return err
 	}
 }
@@ -122,26 +127,49 @@ func (arrival) ProcessHook(redis.ProcessHook) redis.ProcessHook                 
 func (arrival) ProcessPipelineHook(redis.ProcessPipelineHook) redis.ProcessPipelineHook { return nil }
 
 // departure is the last hook of a stand-in: it continues the call.
-type departure struct{ of *StandIn }
+type departure struct {
+	of   *StandIn
+	node bool // the stand-in is a client that may be used by itself, too
+}
 
 func (departure) DialHook(redis.DialHook) redis.DialHook { return nil }
 
-func (d departure) ProcessHook(redis.ProcessHook) redis.ProcessHook {
+func (d departure) ProcessHook(own redis.ProcessHook) redis.ProcessHook {
 	return func(ctx context.Context, cmd redis.Cmder) error {
-		next, ok := ctx.Value(nextKey(d)).(redis.ProcessHook)
-		if !ok {
-			return errNotReal
+		ctx = d.found(ctx, nextKey{d.of}, cmd)
+		if next, ok := ctx.Value(nextKey{d.of}).(redis.ProcessHook); ok {
+			return next(ctx, cmd)
 		}
-		return next(ctx, cmd)
+		if d.node {
+			return own(ctx, cmd)
+		}
+		return errNotReal
 	}
 }
 
-func (d departure) ProcessPipelineHook(redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+func (d departure) ProcessPipelineHook(own redis.ProcessPipelineHook) redis.ProcessPipelineHook {
 	return func(ctx context.Context, cmds []redis.Cmder) error {
-		next, ok := ctx.Value(nextPipeKey(d)).(redis.ProcessPipelineHook)
-		if !ok {
-			return errNotReal
+		ctx = d.found(ctx, nextPipeKey{d.of}, cmds...)
+		if next, ok := ctx.Value(nextPipeKey{d.of}).(redis.ProcessPipelineHook); ok {
+			return next(ctx, cmds)
 		}
-		return next(ctx, cmds)
+		if d.node {
+			return own(ctx, cmds)
+		}
+		return errNotReal
 	}
+}
+
+// found returns ctx, with the values of the ctx of one of these commands if a hook has gone on
+// without them.
+func (d departure) found(ctx context.Context, next any, cmds ...redis.Cmder) context.Context {
+	if ctx.Value(next) != nil {
+		return ctx
+	}
+	for _, cmd := range cmds {
+		if given, ok := d.of.given.Load(cmd); ok {
+			return conntrack.Carry(ctx, given.(context.Context))
+		}
+	}
+	return ctx
 }
