@@ -129,34 +129,6 @@ func (s *scanner) whole(b []byte) (done int) {
 	return done
 }
 
-// shortHeader is parseHeader for numbers of one or two digits, as most are; size is 0 for others.
-func shortHeader(b []byte) (n, size int) {
-	if len(b) < 5 {
-		return 0, 0
-	}
-	tens, ones := b[1]-'0', b[2]-'0'
-	switch {
-	case tens > 9:
-		return 0, 0
-	case b[2] == '\r' && b[3] == '\n':
-		return int(tens), 4
-	case ones <= 9 && b[3] == '\r' && b[4] == '\n':
-		return int(tens)*10 + int(ones), 5
-	}
-	return 0, 0
-}
-
-// firstBytes returns a mask for the first n bytes of a word.
-func firstBytes(n int) uint64 {
-	switch {
-	case n <= 0:
-		return 0
-	case n >= 8:
-		return 1<<64 - 1
-	}
-	return 1<<(8*n) - 1
-}
-
 // header reads one "*N" or "$N" line, continuing in s.head if a write ended inside it.
 func (s *scanner) header(b []byte) []byte {
 	if s.headN == 0 {
@@ -188,33 +160,6 @@ func (s *scanner) header(b []byte) []byte {
 		}
 	}
 	return nil
-}
-
-// parseHeader parses "*N\r\n" or "$N\r\n" at the start of b. size is the length
-// of the line, 0 where b ends inside it, -1 where it is malformed.
-func parseHeader(b []byte) (n, size int) {
-	if b[0] != '*' && b[0] != '$' {
-		return 0, -1
-	}
-	for i := 1; i < len(b); i++ {
-		switch ch := b[i]; {
-		case ch >= '0' && ch <= '9':
-			if n = n*10 + int(ch-'0'); n > 1<<40 {
-				return 0, -1
-			}
-		case ch == '\r' && i > 1:
-			if i+1 == len(b) {
-				return 0, 0
-			}
-			if b[i+1] != '\n' {
-				return 0, -1
-			}
-			return n, i + 2
-		default:
-			return 0, -1
-		}
-	}
-	return 0, 0
 }
 
 func (s *scanner) begin(kind byte, n int) {
@@ -251,19 +196,6 @@ func (s *scanner) collect(b []byte) {
 	}
 }
 
-// stateful lists, by first letter, the first 8 letters of the commands that apply looks at.
-var stateful = func() (t [26][]uint64) {
-	for _, name := range command.Stateful() {
-		var b [8]byte
-		copy(b[:], strings.ToUpper(name))
-		i := b[0] - 'A'
-		t[i] = append(t[i], le64(b[:]))
-	}
-	return t
-}()
-
-const upperCase = ^uint64(0x2020202020202020) // clears the bit that makes an ASCII letter lower case
-
 func (s *scanner) argDone() {
 	switch s.coll {
 	case 1:
@@ -286,24 +218,6 @@ func (s *scanner) named() {
 	s.want = isStateful(s.last)
 }
 
-func isStateful(name uint64) bool {
-	word := name & upperCase
-	if c := byte(word) - 'A'; c < 26 {
-		for _, w := range stateful[c] {
-			if w == word {
-				return true
-			}
-		}
-	}
-	return false
-}
-
-func le64(b []byte) uint64 {
-	_ = b[7]
-	return uint64(b[0]) | uint64(b[1])<<8 | uint64(b[2])<<16 | uint64(b[3])<<24 |
-		uint64(b[4])<<32 | uint64(b[5])<<40 | uint64(b[6])<<48 | uint64(b[7])<<56
-}
-
 // apply records what state the command that just ended leaves on its connection.
 func (s *scanner) apply() {
 	name := string(s.name[:s.nameN])
@@ -320,20 +234,3 @@ func (s *scanner) lose() {
 
 // reset forgets everything: the handshake is over, the connection has no session state.
 func (s *scanner) reset() { *s = scanner{} }
-
-// unpackName turns the two words of a command name into text, lower case.
-func unpackName(last, more uint64) string {
-	var b [16]byte
-	for i := range 8 {
-		b[i] = byte(last >> (8 * i))
-		b[8+i] = byte(more >> (8 * i))
-	}
-	n := 0
-	for n < len(b) && b[n] != 0 {
-		if b[n] >= 'A' && b[n] <= 'Z' {
-			b[n] += 'a' - 'A'
-		}
-		n++
-	}
-	return string(b[:n])
-}
