@@ -144,6 +144,16 @@ type Instance struct {
 	left time.Duration // time until its entry expires
 }
 
+// Use returns the share of the instance's fullest pool that is in use: main or pipeline, of whichever
+// node. It is 0 if no size is known.
+func (i *Instance) Use() (share float64) {
+	for _, n := range append([]Node{{Numbers: i.rest}}, i.Nodes...) {
+		main, pipeline := n.pools()
+		share = max(share, main.Use(), pipeline.Use())
+	}
+	return share
+}
+
 // String returns "web on host-1 (pid 812): total=12 ...".
 func (i Instance) String() string {
 	s := fmt.Sprintf("%s on %s (pid %d)", i.Service, i.Host, i.PID)

@@ -103,19 +103,23 @@ func (v View) pools(s Snapshot) table {
 		slices.Reverse(all)
 	}
 	cells := make([][]string, 0, len(all)+1)
-	add := func(service, host, pid, state string, n fleet.Numbers) {
+	add := func(service, host, pid, state string, n fleet.Numbers, use float64) {
 		bar := ""
 		if n.Size > 0 {
-			bar = show.Bar(used(n), 10)
+			bar = show.Bar(use, 10)
 		}
 		cells = append(cells, []string{service, host, pid, state, bar, fmt.Sprint(n.Active), fmt.Sprint(n.Idle), fmt.Sprint(n.Total), fmt.Sprint(n.Size), fmt.Sprint(n.Waiting),
 			fmt.Sprint(n.Leases), fmt.Sprint(n.Dialed), fmt.Sprint(n.Disconnected), fmt.Sprint(n.PoolTimeouts), fmt.Sprint(n.UnknownOutcomes), fmt.Sprint(n.Leaks)})
 	}
+	fullest := 0.0 // a sum would hide it
 	for _, i := range all {
-		add(i.Service, i.Host, fmt.Sprint(i.PID), state(i), i.Numbers)
+		add(i.Service, i.Host, fmt.Sprint(i.PID), state(i), i.Numbers, i.Use())
+		if !i.Lost {
+			fullest = max(fullest, i.Use())
+		}
 	}
 	if len(all) > 1 && v.Filter == "" {
-		add("all", "", "", fmt.Sprintf("%d live", s.Fleet.Alive), s.Fleet.Sum)
+		add("all", "", "", fmt.Sprintf("%d live", s.Fleet.Alive), s.Fleet.Sum, fullest)
 	}
 	t := tableOf(show.Table(poolColumns, cells, v.room()))
 	for i := range all {
@@ -136,19 +140,11 @@ func poolFits(i fleet.Instance, text string) bool {
 	return slices.ContainsFunc([]string{i.Service, i.Host, fmt.Sprint(i.PID), state(i)}, func(s string) bool { return strings.Contains(strings.ToLower(s), text) })
 }
 
-// used returns the share of the pools that is in use; subscribers do not belong to a pool.
-func used(n fleet.Numbers) float64 {
-	if n.Size == 0 {
-		return 0
-	}
-	return float64(n.Active-n.Subscribed) / float64(n.Size)
-}
-
 func badness(i fleet.Instance) int {
 	switch {
-	case i.Lost, i.Waiting > 0, i.Leaks > 0, used(i.Numbers) >= 0.95:
+	case i.Lost, i.Waiting > 0, i.Leaks > 0, i.Use() >= 0.95:
 		return 2
-	case used(i.Numbers) >= 0.8:
+	case i.Use() >= 0.8:
 		return 1
 	}
 	return 0

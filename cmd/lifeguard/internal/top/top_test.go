@@ -267,8 +267,8 @@ func TestALongAgeIsNotCutAtFortyColumns(t *testing.T) {
 func TestColoursAndBarsShowWhatIsWrong(t *testing.T) {
 	s := Snapshot{Server: "a:1", Clients: []serverside.Client{{ID: 1, Addr: "b:2", Idle: 2 * time.Hour}, {ID: 2, Addr: "b:3", OMem: 2 << 20}, {ID: 3, Addr: "b:4"}},
 		Nodes: []server.Sample{{Node: "a:1", ConnectedClients: server.Opt[int64]{Val: 97, Known: true}, MaxClients: server.Opt[int64]{Val: 100, Known: true}}},
-		Fleet: &fleet.Fleet{Instances: []fleet.Instance{{ID: "w", Service: "waits", Numbers: fleet.Numbers{Size: 10, Active: 10, Total: 10, Waiting: 3}},
-			{ID: "f", Service: "fine", Numbers: fleet.Numbers{Size: 10, Active: 5, Total: 10}}}}}
+		Fleet: &fleet.Fleet{Instances: []fleet.Instance{{ID: "w", Service: "waits", Numbers: fleet.Numbers{Size: 10, Active: 10, Total: 10, Waiting: 3}, Nodes: []fleet.Node{{Name: "a:1", Numbers: fleet.Numbers{Size: 10, Active: 10, Total: 10, Waiting: 3}}}},
+			{ID: "f", Service: "fine", Numbers: fleet.Numbers{Size: 10, Active: 5, Total: 10}, Nodes: []fleet.Node{{Name: "a:1", Numbers: fleet.Numbers{Size: 10, Active: 5, Total: 10}}}}}}}
 	v := View{Width: 120, Height: 20, Sort: "id", Style: show.Colored()}
 	frame := strings.Join(v.Frame(s), "\n")
 	require.Contains(t, frame, "\x1b[1;31m██████████ 97 of 100 clients")
@@ -279,6 +279,9 @@ func TestColoursAndBarsShowWhatIsWrong(t *testing.T) {
 	frame = strings.Join(v.Frame(s), "\n")
 	require.Contains(t, frame, "\x1b[1;31mwaits")
 	require.Contains(t, frame, "█████░░░░░")
+	small := fleet.Numbers{Size: 15, Active: 5, Total: 5, PipelineSize: 10}
+	s.Fleet.Instances[1] = fleet.Instance{ID: "f", Service: "full", Numbers: small, Nodes: []fleet.Node{{Name: "a:1", Numbers: small}}}
+	require.Regexp(t, `full .*██████████ +5 `, strings.Join(v.Frame(s), "\n"), "the main pool has 5 of 5 in use")
 	v.Style = show.Style{} // as with NO_COLOR
 	require.NotContains(t, strings.Join(v.Frame(s), "\n"), "\x1b")
 }
@@ -297,9 +300,9 @@ func golden(t *testing.T, name, got string) {
 
 func TestPoolsAreReadableAt80ColumnsAndAt120(t *testing.T) {
 	s := Snapshot{Fleet: &fleet.Fleet{Alive: 2, Lost: 1, Instances: []fleet.Instance{
-		{ID: "1", Service: "checkout", Host: "checkout-7d4b9c6f5-x2x8q", PID: 1, Numbers: fleet.Numbers{Total: 30, Active: 28, Idle: 2, Size: 30, Waiting: 14, Leases: 3, Dialed: 2210, Disconnected: 2180, PoolTimeouts: 12}},
-		{ID: "2", Service: "search", Host: "search-5f6d8b7c9-abcde", PID: 1, Numbers: fleet.Numbers{Total: 8, Active: 1, Idle: 7, Size: 20, Dialed: 9, Disconnected: 1}},
-		{ID: "3", Service: "search", Host: "search-5f6d8b7c9-zzzzz", PID: 1, Lost: true, Age: 95 * time.Second, Numbers: fleet.Numbers{Total: 8, Size: 20}},
+		{ID: "1", Service: "checkout", Host: "checkout-7d4b9c6f5-x2x8q", PID: 1, Numbers: fleet.Numbers{Total: 30, Active: 28, Idle: 2, Size: 30, Waiting: 14, Leases: 3, Dialed: 2210, Disconnected: 2180, PoolTimeouts: 12}, Nodes: []fleet.Node{{Name: "a:1", Numbers: fleet.Numbers{Total: 30, Active: 28, Idle: 2, Size: 30, Waiting: 14, Leases: 3, Dialed: 2210, Disconnected: 2180, PoolTimeouts: 12}}}},
+		{ID: "2", Service: "search", Host: "search-5f6d8b7c9-abcde", PID: 1, Numbers: fleet.Numbers{Total: 8, Active: 1, Idle: 7, Size: 20, Dialed: 9, Disconnected: 1}, Nodes: []fleet.Node{{Name: "a:1", Numbers: fleet.Numbers{Total: 8, Active: 1, Idle: 7, Size: 20, Dialed: 9, Disconnected: 1}}}},
+		{ID: "3", Service: "search", Host: "search-5f6d8b7c9-zzzzz", PID: 1, Lost: true, Age: 95 * time.Second, Numbers: fleet.Numbers{Total: 8, Size: 20}, Nodes: []fleet.Node{{Name: "a:1", Numbers: fleet.Numbers{Total: 8, Size: 20}}}},
 	}}}
 	for _, width := range []int{80, 120} {
 		table := View{Width: width, Tab: Pools}.table(s)
