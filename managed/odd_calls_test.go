@@ -16,7 +16,6 @@ import (
 // oddClient is a bare or a managed client, and what only one of them has, or has by another name.
 type oddClient struct {
 	redis.UniversalClient
-	closed     func()                                        // what is to be done after Close
 	hooked     func(redis.Hook)                              // adds a hook for all that follows
 	instrument func(redis.Hook) error                        // adds one by Instrument, if it is managed
 	pinned     func(context.Context) (pinned, func(), error) // a Conn, or a lease
