@@ -20,7 +20,7 @@ type ConnError struct {
 	Age       time.Duration // age of the connection when it failed
 	Wrote     bool          // a byte of the current command had been written
 	Handshake bool          // it failed before the connection was ready for its first command
-	Self      bool          // we or the caller's own ctx ended it: not evidence about the server
+	Self      bool          // closed by the client, or by the end of the caller's ctx: says nothing about the server
 	Err       error         // the cause
 }
 

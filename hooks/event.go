@@ -12,10 +12,10 @@ const (
 	ReasonAge          Reason = "age"           // older than its maximum age
 	ReasonIdle         Reason = "idle"          // idle for too long, or more than are needed
 	ReasonHeartbeat    Reason = "heartbeat"     // did not answer a heartbeat
-	ReasonSuspected    Reason = "suspected"     // did not answer a PING, or received nothing for as long as one that did not, while a new connection was answered
+	ReasonSuspected    Reason = "suspected"     // half-open: no answer to its PING, or nothing received for as long as a connection without one, while a new connection was answered
 	ReasonUnacked      Reason = "unacked"       // the peer's kernel acknowledged nothing (Linux), while a new connection was answered
 	ReasonReadOnly     Reason = "readonly"      // its server became a replica
-	ReasonSessionState Reason = "session_state" // state was left on it (MULTI, SELECT, AUTH ...)
+	ReasonSessionState Reason = "session_state" // commands had changed its state (MULTI, SELECT, AUTH ...)
 	ReasonReset        Reason = "reset"         // Reset or EvictIdle was called
 	ReasonError        Reason = "error"         // a network or protocol error
 	ReasonLeak         Reason = "leak"          // its lease was dropped without Release

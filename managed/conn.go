@@ -9,7 +9,7 @@ import (
 	"github.com/lifeguard-redis/lifeguard/internal/lease"
 )
 
-// ErrReleased is returned by commands on a lease that was given back.
+// ErrReleased is returned by commands on a lease that was released.
 var ErrReleased = lease.ErrReleased
 
 // Conn is a lease: a connection of the pool that nobody else uses until it is released. All

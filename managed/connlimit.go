@@ -6,7 +6,7 @@ import "github.com/lifeguard-redis/lifeguard/internal/redisopt"
 // main, pipeline, blocking and pub/sub connections; those to Sentinels do not count. A server may
 // need a moment to notice that one is closed. A caller that needs one more waits: the connection
 // that has been idle the longest, of any pool, is closed for it; while all are in use, it waits
-// until one is free or DialTimeout has passed, when the retry policy decides. From 2 on, one
+// until one is free or DialTimeout has passed, then the retry policy decides. From 2 on, one
 // connection is reserved for the client's own requests, such as whether a server that does not
 // reply is alive. If the pools do not fit into the limit, that is logged. Default 0: no limit
 // except those of the pools. Negative is an error.

@@ -31,7 +31,7 @@ type core struct {
 	closer       func() error       // closes go-redis's client
 	insideClosed func() bool        // whether that one is closed
 	calls        func() int64       // commands in progress outside of nodes, nil for none
-	takenOver    func(*unit)        // handles a node of a cluster that answers nobody, nil elsewhere
+	takenOver    func(*unit)        // handles an unresponsive node of a cluster, nil elsewhere
 	redirected   func(*unit, error) // handles a lease's MOVED, nil elsewhere
 	atCheck      func()             // called with each check of a node, nil elsewhere
 	used         atomic.Bool        // the first node has been used

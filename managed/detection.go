@@ -9,11 +9,11 @@ type FailureDetection struct {
 	// Off disables the detection: each connection then fails separately, when its caller's timeout
 	// ends.
 	Off bool
-	// After is how long a reply may take before evidence is looked for. Default 500 ms. Negative:
-	// evidence is looked for only after a caller's own timeout.
+	// After is how long a reply may take before its connection is compared with others. Default
+	// 500 ms. Negative: only after a caller's own timeout.
 	After time.Duration
 	// Patience is how long an idle connection may take to answer a PING, and the
-	// fresh one it is compared with for its dial and for each reply. Default 300 ms.
+	// new one that it is compared with for its dial and for each reply. Default 300 ms.
 	Patience time.Duration
 }
 

@@ -162,7 +162,7 @@ func TestAServerThatTakesNobodyNewIsRefusing(t *testing.T) {
 	require.Equal(t, 1, log.count("redis "+s.Addr()+" refusing: ERR max number of clients reached"))
 }
 
-// While a server answers nobody it is degraded, and it is healthy again as soon as it
+// While a server does not respond it is degraded, and it is healthy again as soon as it
 // answers anybody.
 func TestAServerThatAnswersNobodyIsDegraded(t *testing.T) {
 	t.Parallel()

@@ -165,7 +165,7 @@ func WithMaxAgeJitter(fraction float64) Option {
 	}
 }
 
-// WithMaxIdle sets how long connections are kept that nobody needs: the pool shrinks to the peak of
+// WithMaxIdle sets how long unneeded connections are kept: the pool shrinks to the peak of
 // concurrent use over that time plus MinIdleConns; without traffic, to MinIdleConns. If heartbeats
 // are due and MinIdleConns is above 0, one more is kept: a heartbeat takes one out of the pool, for
 // which go-redis would dial another each time. Default: Options.ConnMaxIdleTime, which is 30

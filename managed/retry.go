@@ -66,7 +66,7 @@ func (c *core) retryHook(opt *redis.Options, seen func(retry.Attempt), more ...r
 }
 
 // breakerChanged is called when a breaker changes: a node that has failed for so long counts as
-// answering nobody, unless something worse is known of it.
+// unresponsive, unless something worse is known of it.
 func (c *core) breakerChanged(addr string, open bool, cause error) {
 	for _, u := range c.units() {
 		if c.calls != nil && u.node.Addr() != addr {

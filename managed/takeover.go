@@ -14,11 +14,11 @@ import (
 type errNoAnswer struct{}
 
 func (errNoAnswer) Error() string {
-	return "lifeguard/managed: the node answers nobody: ask another one"
+	return "lifeguard/managed: the node does not respond: ask another one"
 }
 func (errNoAnswer) Unsent() bool { return true }
 
-// asksUnresponsive reports whether a command asks a node that answers nobody for the slot map.
+// asksUnresponsive reports whether a command asks an unresponsive node for the slot map.
 func (u *unit) asksUnresponsive(cmd redis.Cmder) bool {
 	if cmd.Name() != "cluster" || !u.node.Unanswered() {
 		return false

@@ -39,7 +39,7 @@ type unit struct {
 	pool     source.Pool
 	blocking blockers
 
-	wasMaster bool // according to other nodes of the cluster, when it last answered nobody
+	wasMaster bool // according to other nodes of the cluster, when it was last unresponsive
 }
 
 // newUnit makes a unit from a user's options, which it does not change.

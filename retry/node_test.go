@@ -230,7 +230,7 @@ func TestEachNodeOfAClusterHasItsBreaker(t *testing.T) {
 		}
 	}
 	lost := c.Master(0)
-	// A node that answers nobody; a cluster without it would not serve the rest.
+	// A node that does not respond; a cluster without it would not serve the rest.
 	for _, n := range c.Nodes() {
 		n.Admin().ConfigSet(ctx, "cluster-require-full-coverage", "no")
 	}

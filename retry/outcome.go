@@ -81,7 +81,7 @@ const (
 	ReasonMaxClients  Reason = "maxclients"  // max number of clients reached: no connection could be set up
 	ReasonMoved       Reason = "moved"       // MOVED or ASK that go-redis gave up on
 	ReasonNoReplicas  Reason = "noreplicas"  // NOREPLICAS: too few replicas for a write
-	ReasonBusy        Reason = "busy"        // BUSY: somebody's script is running for too long
+	ReasonBusy        Reason = "busy"        // BUSY: a script has been running for too long
 	ReasonUnblocked   Reason = "unblocked"   // UNBLOCKED: the server of a blocking command became a replica
 )
 

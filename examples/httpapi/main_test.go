@@ -132,7 +132,7 @@ func TestASlowServerIs504(t *testing.T) {
 	s := redistest.Start(t)
 	opt := s.Options()
 	opt.ReadTimeout, opt.ContextTimeoutEnabled = time.Minute, true
-	// Otherwise the server that answers nobody may be taken for away first, which is
+	// Otherwise the unresponsive server may be taken for unreachable first, which is
 	// 503; so is a connection that comes to nothing, and the first call opens one.
 	rdb := client(t, opt, managed.WithFailureDetection(managed.FailureDetection{Off: true}))
 	code, _, _ := call(t, rdb, "GET", "/v1/keys/k", "")

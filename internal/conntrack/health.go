@@ -57,7 +57,7 @@ func (n *Node) HealthChanges() map[string]uint64 {
 	return m
 }
 
-// SetDegraded records that the node answers nobody, unless something worse is known; SetAnswering
+// SetDegraded records that the node does not respond, unless something worse is known; SetAnswering
 // that it answers again.
 func (n *Node) SetDegraded(cause error) { n.health.change(hooks.Healthy, hooks.Degraded, cause) }
 
@@ -106,7 +106,7 @@ func (n *Node) HeardSince(t time.Duration) (heard bool) {
 }
 
 // unshaken records that a handshake failed. late: it got no reply in time to what was sent at the
-// given time. If nobody else got one either, the node is not refusing, but answers nobody.
+// given time. If nobody else got one either, the node is not refusing, but does not respond.
 func (h *health) unshaken(err error, late bool, sent time.Duration) {
 	switch {
 	case !late || h.n.HeardSince(sent):

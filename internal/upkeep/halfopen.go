@@ -12,7 +12,7 @@ import (
 // Detection says how half-open connections are detected. Its defaults are filled in already.
 type Detection struct {
 	Off      bool
-	After    time.Duration // how long a reply may take before evidence is looked for; negative: no limit
+	After    time.Duration // how long a reply may take before its connection is compared with others; negative: no limit
 	Patience time.Duration // how long a reply may take: that to a PING, and each one to a fresh connection
 }
 

@@ -17,7 +17,7 @@ type Node struct {
 	Blocking bool // it is a second pool, for blocking commands, of a server that has a Node
 
 	Leases     func() int // how many leases are held: a node with leases is not forgotten
-	Unanswered func()     // called when the node answers nobody; may block; nil: none
+	Unanswered func()     // called when the node does not respond; may block; nil: none
 	MaxClients func(int)  // called with the number of clients that the server accepts; nil: none
 	Dropped    func()     // called when the node has left its cluster, and was stopped and closed; nil: none
 	AtCheck    func()     // called with each check of any node, by one goroutine at a time; may block; nil: none

@@ -18,7 +18,7 @@ func (n *Node) compareEvery() time.Duration {
 	return time.Second
 }
 
-// unanswered handles a node that answers nobody.
+// unanswered handles a node that does not respond.
 func (n *Node) unanswered() {
 	if n.Unanswered == nil {
 		return
@@ -49,9 +49,9 @@ func (n *Node) killAwaiting(since time.Duration, why error, which func(*conntrac
 
 var (
 	// errGone is the error of commands that wait for a node which is no longer a master.
-	errGone = errHalfOpen{"the node answers nobody, and another one has taken over"}
+	errGone = errHalfOpen{"the node does not respond, and another one has taken over"}
 	// errNoAnswer is the error of handshakes and loads of the slot map: they begin again, perhaps on another node.
-	errNoAnswer = errHalfOpen{"the node answers nobody, not even over a fresh connection"}
+	errNoAnswer = errHalfOpen{"the node does not respond, not even over a new connection"}
 )
 
 // ReadOnly is called when a node refused a write because it is a replica. If it accepted writes
