@@ -3,6 +3,7 @@ package managed_test
 import (
 	"context"
 	"slices"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -243,4 +244,35 @@ func TestReadsMayTakeLongerWhileAShardMigratesOrFailsOver(t *testing.T) {
 			})
 		})
 	}
+}
+
+// Not beside bare go-redis, as in TestConnectionsMoveToAnotherEndpointUnderTraffic. What the cache has
+// read from the old endpoint is invalidated, or
+// forgotten.
+func TestTheClientSideCacheStaysRightWhenConnectionsMove(t *testing.T) {
+	m, e := startMaintained(t, redistest.Start(t)), new(events)
+	opt := m.options()
+	opt.ClientSideCacheConfig = &redis.ClientSideCacheConfig{MaxEntries: 100}
+	c := client(t, opt, e.option())
+	ctx := t.Context()
+	require.NoError(t, m.Admin().Set(ctx, "k", "0", 0).Err())
+	read := func() string {
+		v, err := c.Get(ctx, "k").Result()
+		require.NoError(t, err)
+		return v
+	}
+	redistest.Eventually(t, "the cache answers", soon, func() bool { read(); return c.CSCStats().Hits > 0 })
+	require.NotZero(t, m.old.push("MOVING", 1, 2, m.next.addr()))
+	redistest.Eventually(t, "its connections have moved", soon, func() bool {
+		require.NoError(t, c.Incr(ctx, "counter").Err())
+		read()
+		return m.old.told() == 0 && m.next.count() > 0
+	})
+	for i := range 5 {
+		require.NoError(t, m.Admin().Set(ctx, "k", i+1, 0).Err())
+		redistest.Eventually(t, "the new value", soon, func() bool { return read() == strconv.Itoa(i+1) })
+	}
+	hits := c.CSCStats().Hits
+	redistest.Eventually(t, "the cache answers again", soon, func() bool { read(); return c.CSCStats().Hits > hits })
+	booksAreRight(t, m, c.Client, c, e)
 }
