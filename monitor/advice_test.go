@@ -78,3 +78,26 @@ func TestAdviceUsesLittlesLaw(t *testing.T) {
 		}
 	})
 }
+
+// PoolSize is not the size of a blocking pool, and its callers wait for the server.
+func TestNoPoolSizeIsAdvisedForABlockingPool(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		src := &monitortest.Source{}
+		src.Set(func(s *monitor.Sample) {
+			s.Nodes = []monitor.Node{
+				{Name: "a:1", Numbers: monitor.Numbers{Main: monitor.Pool{Size: 30, Open: 30, Idle: 30}, Hits: 1000, PeakDemand: 20}},
+				{Name: "a:1" + monitor.Blocking, Numbers: monitor.Numbers{Main: monitor.Pool{Size: 40, Open: 40, InUse: 40, Waiting: 9}, Hits: 1000, Waits: 90, PoolTimeouts: 9, PeakDemand: 49}},
+			}
+		})
+		m := monitortest.New(t, src, monitor.WithoutDefaults(), monitor.Threshold{Metric: monitor.PoolUse, Limit: 0.8})
+		m.Start()
+		synctest.Wait()
+		periods(1)
+		if a := m.Advice(); a.Node != "a:1" || a.PoolSize != 30 || a.Suggested != 30 {
+			t.Errorf("%+v", a)
+		}
+		if a := m.Alerts(); len(a) != 1 || a[0].Pool != "blocking" || a[0].Advice != "" {
+			t.Errorf("%+v", a)
+		}
+	})
+}
