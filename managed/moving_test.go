@@ -247,8 +247,7 @@ func TestReadsMayTakeLongerWhileAShardMigratesOrFailsOver(t *testing.T) {
 }
 
 // Not beside bare go-redis, as in TestConnectionsMoveToAnotherEndpointUnderTraffic. What the cache has
-// read from the old endpoint is invalidated, or
-// forgotten.
+// read from the old endpoint is invalidated, or forgotten.
 func TestTheClientSideCacheStaysRightWhenConnectionsMove(t *testing.T) {
 	m, e := startMaintained(t, redistest.Start(t)), new(events)
 	opt := m.options()
