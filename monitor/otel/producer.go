@@ -192,10 +192,14 @@ var version = sync.OnceValue(func() string {
 	if !ok {
 		return ""
 	}
+	return versionIn(info)
+})
+
+func versionIn(info *debug.BuildInfo) string {
 	for _, m := range append(info.Deps, &info.Main) {
 		if m.Path == scopeName && m.Version != "(devel)" {
 			return strings.TrimPrefix(m.Version, "v")
 		}
 	}
 	return ""
-})
+}
