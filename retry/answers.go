@@ -20,14 +20,6 @@ var errUnanswered = errors.New("")
 // connection and returned err with the given outcome. Replies come in order: every command before
 // the last one without a mark was answered.
 func settle(cmds []redis.Cmder, err error, outcome Outcome) error {
-	if outcome != Unknown { // all replies were read, or nothing was sent
-		rest := err
-		if err != nil && isParsing(err) {
-			rest = &unreadError{err}
-		}
-		_ = unmark(cmds, rest)
-		return err
-	}
 	first := len(cmds) // the first command whose reply was not read
 	for i, cmd := range cmds {
 		if cmd.Err() == errUnanswered {
@@ -49,6 +41,9 @@ func settle(cmds []redis.Cmder, err error, outcome Outcome) error {
 	rest := err
 	if broken >= 0 {
 		rest = cmds[broken].Err()
+	}
+	if rest != nil && outcome == Answered && isParsing(rest) {
+		rest = &unreadError{rest}
 	}
 	unmark(cmds[first:], rest)
 	if err == errUnanswered {
@@ -112,6 +107,7 @@ func isAnswer(err error) bool {
 // assess records how each command of body ended; at holds their positions in c.body, nil means all.
 // It reports whether any of them failed.
 func (c *pipeCall) assess(body []redis.Cmder, at []int) bool {
+	var stop *stopped
 	for n, cmd := range body {
 		i := n
 		if at != nil {
@@ -125,6 +121,12 @@ func (c *pipeCall) assess(body []redis.Cmder, at []int) bool {
 			continue
 		}
 		f := c.h.judge(c.ctx, err, c.cut)
+		if f.foreign && (f.outcome == Unknown || c.own != nil && !c.own()) {
+			if stop == nil || !errors.Is(f.err, stop.err) {
+				stop = &stopped{unwritable(body, f.err), f.err}
+			}
+			f.outcome = partly(n, stop.at, c.tx)
+		}
 		if c.h.fanout.Load() {
 			if !c.tx && c.reach.stamped(err) { // a transaction is sent to one node, as a whole
 				f = failure{err: &stampedError{err}, outcome: Unknown}
@@ -143,6 +145,12 @@ func (c *pipeCall) assess(body []redis.Cmder, at []int) bool {
 		c.fails[i] = f
 	}
 	return c.fails != nil
+}
+
+// stopped is what unwritable says of an error.
+type stopped struct {
+	at  int
+	err error
 }
 
 // reach records whether a part of a pipeline reached a node. A cluster that pauses before it

@@ -13,7 +13,7 @@ const (
 	TextBadConn    = textBadConn
 	TextNoNodes    = textNoNodes
 	TextShardsDown = textShardsDown
-	TextMarshal    = textMarshal
+	TextCache      = textCache
 	TextParse      = textParse
 )
 

@@ -39,8 +39,8 @@ type failure struct {
 	evicted bool
 	// limited: a ctx ended that is not the caller's, if that one has not ended, too.
 	limited bool
-	// foreign: an error that is neither go-redis's nor a connection's. By itself it says nothing
-	// about the outcome.
+	// foreign: an error of an argument that cannot be written, of a reply that was read but does not
+	// fit, or of the caller's own code. By itself it says nothing about the outcome.
 	foreign bool
 }
 
@@ -135,6 +135,10 @@ func classify(err error) failure {
 		var ev evicted
 		return failure{err: err, outcome: NotSent, kind: unwritten, reason: ReasonUnsent, evicted: errors.As(err, &ev) && ev.Evicted()}
 	}
+	var unread *unreadError
+	if errors.As(err, &unread) {
+		return failure{err: err, outcome: Unknown, kind: lost, reason: ReasonLost} // the node is well
+	}
 	if u != nil || isConnection(err) {
 		return failure{err: err, outcome: Unknown, kind: lost, reason: ReasonLost, node: true}
 	}
@@ -148,7 +152,7 @@ func classify(err error) failure {
 	switch {
 	case errors.Is(err, context.DeadlineExceeded):
 		f.kind, f.reason, f.limited = unwritten, ReasonUnsent, true
-	case errors.Is(err, context.Canceled), strings.HasPrefix(err.Error(), textMarshal):
+	case errors.Is(err, context.Canceled), strings.HasSuffix(err.Error(), textCache):
 	default:
 		f.foreign = true
 	}
@@ -166,7 +170,7 @@ const (
 	textBadConn    = "redis: Conn is in a bad state"
 	textNoNodes    = "redis: cluster has no nodes"
 	textShardsDown = "redis: all ring shards are down"
-	textMarshal    = "redis: can't marshal "
+	textCache      = " when client-side caching is enabled" // SELECT and the like are refused before they are sent
 	textParse      = "redis: can't parse "
 )
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"math"
 	"net"
 	"sync/atomic"
 	"time"
@@ -74,6 +75,12 @@ func (h *Hook) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 
 // Process does the work of ProcessHook, for hooks that contain this one.
 func (h *Hook) Process(ctx context.Context, cmd redis.Cmder, next redis.ProcessHook) error {
+	return h.run(ctx, cmd, next, false)
+}
+
+// run is Process. kept: go-redis keeps the connection of the command after an error, because it is
+// that of a Conn or a transaction.
+func (h *Hook) run(ctx context.Context, cmd redis.Cmder, next redis.ProcessHook, kept bool) error {
 	if command.IsHandshake(cmd) {
 		return handshake(cmd, next(ctx, cmd))
 	}
@@ -92,12 +99,12 @@ func (h *Hook) Process(ctx context.Context, cmd redis.Cmder, next redis.ProcessH
 		ctx = attempt.With(ctx, attempt.Script)
 	}
 	if h.policy.PerAttempt > 0 || !h.breaker.clean() {
-		return h.watched(ctx, cmd, next)
+		return h.watched(ctx, cmd, next, kept)
 	}
 	// The common path allocates nothing. What is rare is in functions of its own, which are not
 	// inlined: their variables would be part of this one's stack frame, and a goroutine per request
 	// starts with a small stack, which has to be copied to a larger one when it is full.
-	cut := h.cutSoFar()
+	cut := h.cutSoFar(kept)
 	err := h.errOf(cmd, next(ctx, cmd))
 	if err == nil || err == redis.Nil {
 		if !h.breaker.clean() {
@@ -105,26 +112,26 @@ func (h *Hook) Process(ctx context.Context, cmd redis.Cmder, next redis.ProcessH
 		}
 		return err
 	}
-	return h.failed(ctx, cmd, next, err, cut)
+	return h.failed(ctx, cmd, next, err, cut, kept)
 }
 
 // goOn continues with a command whose first attempt was part of a pipeline.
 //
 //go:noinline
 func (h *Hook) goOn(a *attempt.Continued, cmd redis.Cmder, next redis.ProcessHook) error {
-	f := h.understand(a.Context, cmd, a.Failed, h.cutSoFar())
+	f := h.understand(a.Context, cmd, a.Failed, h.cutSoFar(false))
 	if f.outcome == NotSent {
 		h.record(f) // what was sent was recorded with its pipeline
 	}
-	return h.process(a.Context, cmd, next, f)
+	return h.process(a.Context, cmd, next, f, false)
 }
 
 // watched runs a command whose first attempt has a limit of its own, or may be refused by the
 // breaker.
 //
 //go:noinline
-func (h *Hook) watched(ctx context.Context, cmd redis.Cmder, next redis.ProcessHook) error {
-	return h.process(ctx, cmd, next, h.once(ctx, cmd, next))
+func (h *Hook) watched(ctx context.Context, cmd redis.Cmder, next redis.ProcessHook, kept bool) error {
+	return h.process(ctx, cmd, next, h.once(ctx, cmd, next, kept), kept)
 }
 
 //go:noinline
@@ -133,13 +140,13 @@ func (h *Hook) answered() { h.breaker.record(failure{outcome: Answered}) }
 // failed continues after a first attempt that failed.
 //
 //go:noinline
-func (h *Hook) failed(ctx context.Context, cmd redis.Cmder, next redis.ProcessHook, err error, cut uint64) error {
+func (h *Hook) failed(ctx context.Context, cmd redis.Cmder, next redis.ProcessHook, err error, cut uint64, kept bool) error {
 	f := h.understand(ctx, cmd, err, cut)
 	h.record(f)
 	if err := h.breaker.stillOpen(f); err != nil {
 		f = classify(err)
 	}
-	return h.process(ctx, cmd, next, f)
+	return h.process(ctx, cmd, next, f, kept)
 }
 
 // progress counts what one call has done so far.
@@ -153,7 +160,7 @@ type progress struct {
 }
 
 // process continues after the first attempt until the call is over.
-func (h *Hook) process(ctx context.Context, cmd redis.Cmder, next redis.ProcessHook, f failure) error {
+func (h *Hook) process(ctx context.Context, cmd redis.Cmder, next redis.ProcessHook, f failure, kept bool) error {
 	if f.outcome == Answered && f.kind == final {
 		return f.err
 	}
@@ -172,7 +179,7 @@ func (h *Hook) process(ctx context.Context, cmd redis.Cmder, next redis.ProcessH
 		cmd.SetErr(errUnanswered) // see answers.go, and so that an old error is not taken for a new one
 		p.tries++
 		last := f
-		f = h.once(ctx, cmd, next)
+		f = h.once(ctx, cmd, next, kept)
 		if f.err == errUnanswered || unused(f, last) {
 			// The next hook cannot send again: the full-duplex auto-pipeline only waits for what
 			// was sent before, and a Conn cannot be used after a failure.
@@ -197,7 +204,7 @@ func (h *Hook) process(ctx context.Context, cmd redis.Cmder, next redis.ProcessH
 }
 
 // once makes one attempt.
-func (h *Hook) once(ctx context.Context, cmd redis.Cmder, next redis.ProcessHook) failure {
+func (h *Hook) once(ctx context.Context, cmd redis.Cmder, next redis.ProcessHook, kept bool) failure {
 	end, err := h.admit()
 	if err != nil {
 		return classify(err)
@@ -211,7 +218,7 @@ func (h *Hook) once(ctx context.Context, cmd redis.Cmder, next redis.ProcessHook
 		actx, cancel = context.WithTimeout(ctx, h.policy.PerAttempt)
 		defer cancel()
 	}
-	cut := h.cutSoFar()
+	cut := h.cutSoFar(kept)
 	f := h.understand(ctx, cmd, h.errOf(cmd, next(actx, cmd)), cut)
 	if end != nil {
 		end(f)
@@ -268,9 +275,10 @@ func (h *Hook) record(f failure) {
 }
 
 // cutSoFar counts the connections that were closed with a command on them.
-func (h *Hook) cutSoFar() uint64 {
-	if h.cut == nil {
-		return 0
+// That of a command whose connection is kept is not, so there is no such number.
+func (h *Hook) cutSoFar(kept bool) uint64 {
+	if h.cut == nil || kept {
+		return math.MaxUint64
 	}
 	return h.cut.Load()
 }

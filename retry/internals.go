@@ -42,4 +42,12 @@ func (i internals) Abandoned(ctx context.Context, cmd redis.Cmder, err error) er
 	return i.h.unknown(ctx, cmd, err, 1)
 }
 
+func (i internals) Conn(ctx context.Context, cmd redis.Cmder, next redis.ProcessHook) error {
+	return i.h.run(ctx, cmd, next, true)
+}
+
+func (i internals) Kept(ctx context.Context, cmd redis.Cmder, err error) error {
+	return i.h.kept(ctx, cmd, err)
+}
+
 func (i internals) BreakerOpen() bool { return i.breaker.open() }

@@ -44,6 +44,9 @@ func (h *Hook) understand(ctx context.Context, cmd redis.Cmder, err error, cut u
 		err = m.real // it was the caller's own
 	}
 	f := h.judge(ctx, err, cut)
+	if f.foreign && f.outcome == Unknown && command.CannotBeWritten(cmd, f.err) {
+		f.outcome = NotSent
+	}
 	if h.fanout.Load() && f.err != nil {
 		f = h.understandFan(cmd, f)
 	}
@@ -71,4 +74,34 @@ func (h *Hook) understandFan(cmd redis.Cmder, f failure) failure {
 		f.kind = final
 	}
 	return f
+}
+
+// kept returns err as the caller of a command on a lease is to see it. Its connection is not closed
+// after an error, so only the error itself can tell that the reply could not be used.
+func (h *Hook) kept(ctx context.Context, cmd redis.Cmder, err error) error {
+	if f := h.understand(ctx, cmd, err, h.cutSoFar(true)); f.foreign && f.outcome == Unknown {
+		return h.unknown(ctx, cmd, f.err, 1)
+	}
+	return err
+}
+
+// partly says what a foreign error means for command i of a pipeline whose connection may have been
+// written to. at is the first command that cannot be written, if there is one: it and all after it
+// were not sent, and those before it were if they did not fit into go-redis's buffer. Without EXEC,
+// nothing of a transaction is executed.
+func partly(i, at int, tx bool) Outcome {
+	if at >= 0 && (i >= at || tx) {
+		return NotSent
+	}
+	return Unknown
+}
+
+// unwritable returns the position of the first command with that error that cannot be written, or -1.
+func unwritable(cmds []redis.Cmder, err error) int {
+	for i, cmd := range cmds {
+		if e := cmd.Err(); e != nil && errors.Is(e, err) && command.CannotBeWritten(cmd, err) {
+			return i
+		}
+	}
+	return -1
 }

@@ -43,7 +43,7 @@ func (n *nodeHook) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 		if err == nil || err == redis.Nil || attempt.MarksOf(ctx)&attempt.Alone == 0 {
 			return err
 		}
-		return n.finalOne(ctx, cmd, err)
+		return n.finalOne(ctx, cmd, n.h.kept(ctx, cmd, err))
 	}
 }
 
@@ -55,7 +55,7 @@ func (n *nodeHook) process(ctx context.Context, cmd redis.Cmder, next redis.Proc
 	if end != nil {
 		defer func() { end(failure{outcome: Unknown}) }()
 	}
-	cut := n.h.cutSoFar()
+	cut := n.h.cutSoFar(false)
 	err = next(ctx, cmd)
 	if err == nil && end == nil && n.breaker.clean() {
 		return nil
@@ -208,8 +208,12 @@ func (n *nodeHook) final(ctx context.Context, cmds []redis.Cmder, tx bool, err e
 		body = cmds[1 : len(cmds)-1]
 	}
 	lost := OutcomeOf(err) == Unknown
+	at := -1
+	if err != nil && judge(err).foreign {
+		at = unwritable(body, err)
+	}
 	var first error
-	for _, cmd := range body {
+	for i, cmd := range body {
 		e := cmd.Err()
 		if e == nil && tx && lost {
 			e = err // EXEC was not answered
@@ -217,7 +221,13 @@ func (n *nodeHook) final(ctx context.Context, cmds []redis.Cmder, tx bool, err e
 		if e == nil {
 			continue
 		}
-		e = n.finalOne(ctx, cmd, e)
+		if judge(e).foreign {
+			if partly(i, at, tx) == Unknown {
+				e = n.h.unknown(ctx, cmd, e, 1)
+			}
+		} else {
+			e = n.finalOne(ctx, cmd, e)
+		}
 		cmd.SetErr(e)
 		if first == nil {
 			first = e
@@ -237,7 +247,7 @@ func (n *nodeHook) pipeline(ctx context.Context, cmds []redis.Cmder, next redis.
 		send = append(cmds[:len(cmds):len(cmds)], guard)
 	}
 	_ = command.SetErrs(send, errUnanswered)
-	cut := n.h.cutSoFar()
+	cut := n.h.cutSoFar(false)
 	err := marked(ctx, send, send, next)
 	err = settle(send, err, n.h.judge(ctx, err, cut).outcome)
 	if guard != nil && err != nil && isAnswer(err) && err == guard.Err() {

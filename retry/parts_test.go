@@ -83,8 +83,10 @@ func TestGoRedisStillHasTheTextsThatAreRecognised(t *testing.T) {
 	s := redistest.Start(t)
 	rdb := redis.NewClient(s.Options())
 	defer rdb.Close()
-	if err := rdb.Set(ctx, "k", func() {}, 0).Err(); err == nil || !strings.HasPrefix(err.Error(), retry.TextMarshal) {
-		t.Errorf("marshal: %v", err)
+	cached := redis.NewClient(&redis.Options{Addr: s.Addr(), ClientSideCacheConfig: &redis.ClientSideCacheConfig{MaxEntries: 10}})
+	defer cached.Close()
+	if err := cached.Do(ctx, "select", 1).Err(); err == nil || !strings.HasSuffix(err.Error(), retry.TextCache) {
+		t.Errorf("client-side cache: %v", err)
 	}
 	if err := rdb.Process(ctx, redis.NewIntCmd(ctx, "hgetall", "nothing")); err == nil || !strings.HasPrefix(err.Error(), retry.TextParse) {
 		t.Errorf("parse: %v", err)

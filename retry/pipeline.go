@@ -148,7 +148,7 @@ func (c *pipeCall) once(cmds, body []redis.Cmder) error {
 	if h.policy.PerAttempt > 0 || !h.breaker.clean() || h.fanout.Load() {
 		return c.watched(cmds, body)
 	}
-	c.cut = h.cutSoFar()
+	c.cut = h.cutSoFar(false)
 	if err := c.send(c.ctx, cmds, body); err != nil || !h.breaker.clean() {
 		return c.report(body, err, nil)
 	}
@@ -172,7 +172,7 @@ func (c *pipeCall) watched(cmds, body []redis.Cmder) error {
 		ctx, cancel = context.WithTimeout(c.ctx, d)
 		defer cancel()
 	}
-	c.cut = c.h.cutSoFar()
+	c.cut = c.h.cutSoFar(false)
 	if c.h.fanout.Load() {
 		c.reach = &reach{}
 		ctx = context.WithValue(ctx, reachKey{}, c.reach)

@@ -27,6 +27,13 @@ type Internals interface {
 	// other unknown outcomes.
 	Abandoned(ctx context.Context, cmd redis.Cmder, err error) error
 
+	// Conn is Process for the commands of a redis.Conn or redis.Tx. go-redis keeps their connection
+	// after an error, so the number of those that were closed says nothing.
+	Conn(ctx context.Context, cmd redis.Cmder, next redis.ProcessHook) error
+
+	// Kept returns the error for the caller of a command on a lease, given that of go-redis.
+	Kept(ctx context.Context, cmd redis.Cmder, err error) error
+
 	// BreakerOpen reports whether the hook's breaker is open: it lets nothing through, or only one call
 	// that probes the node. It is safe for concurrent use.
 	BreakerOpen() bool

@@ -32,6 +32,16 @@ func distinct(a Args, from, step int) int {
 	return n
 }
 
+// different returns c for a command that counts the changes of the elements at and after position
+// from. One that is given twice, with two scores, is changed by each execution.
+func (c Class) different(a Args, from, step int) Class {
+	n := distinct(a, from, step)
+	if n < (len(a)-from+step-1)/step {
+		return c.never()
+	}
+	return c.all(n)
+}
+
 // set: SET key value [NX|XX|IFEQ v|IFNE v|IFDEQ d|IFDNE d] [GET] [EX s|PX ms|EXAT t|PXAT t|KEEPTTL]
 func set(a Args) Class {
 	if len(a) < 3 {
@@ -139,7 +149,7 @@ func zadd(a Args) Class {
 				v = again
 			}
 			if ch || ordered && !xx {
-				v = v.all(distinct(a, i+1, 2))
+				v = v.different(a, i+1, 2)
 			}
 			return when(i+1 < len(a) && readable(a[:i+1], i), v)
 		}
@@ -164,7 +174,7 @@ func geoadd(a Args) Class {
 				v = again
 			}
 			if ch {
-				v = v.all(distinct(a, i+2, 3))
+				v = v.different(a, i+2, 3)
 			}
 			return when(i+2 < len(a) && readable(a[:i+1], i), v)
 		}

@@ -41,6 +41,9 @@ type Hook struct {
 	// Failed turns the error of a call of that duration into the one for the caller; nil: no
 	// change. after is 0 without Took.
 	Failed func(ctx context.Context, err error, after time.Duration) error
+	// Kept turns the error of a command on a lease into the one for the caller, as
+	// attempt.Internals.Kept; nil: no change.
+	Kept func(ctx context.Context, cmd redis.Cmder, err error) error
 	// Took is called with the duration of each command, including waits, also on leases; for a
 	// pipeline cmd is the first command. It must not block. nil: the time is not measured.
 	Took func(cmd redis.Cmder, d time.Duration)
@@ -230,6 +233,13 @@ func (r *running) failed(ctx context.Context, h *Hook, err error) error {
 		err = Reveal(err) // the next to see it is the caller; a cluster repeats only the WATCH
 	}
 	return err
+}
+
+func (h *Hook) kept(ctx context.Context, cmd redis.Cmder, err error) error {
+	if h.Kept == nil || err == nil || err == redis.Nil {
+		return err
+	}
+	return h.Kept(ctx, cmd, err)
 }
 
 //go:noinline

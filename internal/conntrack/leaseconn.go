@@ -104,10 +104,10 @@ func onLease(ctx context.Context, h *Hook, holder Holder, cmd redis.Cmder, next 
 		return err
 	}
 	if h.Took == nil || command.IsHandshake(cmd) {
-		return holder.End(ctx, w, Reveal(next(ctx, cmd)))
+		return holder.End(ctx, w, Reveal(h.kept(ctx, cmd, next(ctx, cmd))))
 	}
 	start := h.Node.t.now()
-	err = holder.End(ctx, w, Reveal(next(ctx, cmd)))
+	err = holder.End(ctx, w, Reveal(h.kept(ctx, cmd, next(ctx, cmd))))
 	h.Took(cmd, time.Duration(h.Node.t.now()-start))
 	return err
 }

@@ -1,0 +1,171 @@
+package managed_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/stretchr/testify/require"
+
+	"github.com/lifeguard-redis/lifeguard/internal/redistest"
+	"github.com/lifeguard-redis/lifeguard/managed"
+	"github.com/lifeguard-redis/lifeguard/retry"
+)
+
+var errFull = errors.New("the caller's writer is full")
+
+type fullWriter struct{}
+
+func (fullWriter) Write([]byte) (int, error) { return 0, errFull }
+
+type sender interface {
+	Process(context.Context, redis.Cmder) error
+	Pipelined(context.Context, func(redis.Pipeliner) error) ([]redis.Cmder, error)
+	TxPipelined(context.Context, func(redis.Pipeliner) error) ([]redis.Cmder, error)
+}
+
+// pinned are the ways to use a connection that go-redis keeps after an error.
+var pinned = map[string]func(*managed.Client, context.Context, func(sender)) error{
+	"Conn": func(c *managed.Client, ctx context.Context, f func(sender)) error {
+		conn := c.Conn()
+		defer conn.Close()
+		f(conn)
+		return nil
+	},
+	"Watch": func(c *managed.Client, ctx context.Context, f func(sender)) error {
+		return c.Watch(ctx, func(tx *redis.Tx) error { f(tx); return nil }, "k")
+	},
+	"lease": func(c *managed.Client, ctx context.Context, f func(sender)) error {
+		conn, err := c.Acquire(ctx)
+		if err != nil {
+			return err
+		}
+		defer conn.Release()
+		f(conn)
+		return nil
+	},
+	"Conn of a clone": func(c *managed.Client, ctx context.Context, f func(sender)) error {
+		conn := c.WithTimeout(soon).Conn()
+		defer conn.Close()
+		f(conn)
+		return nil
+	},
+}
+
+func TestACommandWhoseReplyCannotBeUsedWasSentOnAConnToo(t *testing.T) {
+	s := redistest.Start(t)
+	c := client(t, sized(s, 3, soon))
+	ctx := t.Context()
+	for way, use := range pinned {
+		for name, cmd := range map[string]func() redis.Cmder{
+			"type": func() redis.Cmder { return redis.NewClientInfoCmd(ctx, "incr", "n") },
+			// The reply is not read as one of a command that is repeated, so nothing else can tell.
+			"writer": func() redis.Cmder { return redis.NewRawWriteToCmd(ctx, fullWriter{}, "incr", "n") },
+		} {
+			s.Admin().Del(ctx, "n")
+			incr := cmd()
+			require.NoError(t, use(c, ctx, func(conn sender) {
+				_ = conn.Process(ctx, incr)
+			}))
+			require.Equal(t, "1", s.Admin().Get(ctx, "n").Val(), way)
+			require.Equal(t, retry.Unknown, retry.OutcomeOf(incr.Err()), "%s, %s: %v", way, name, incr.Err())
+			require.ErrorIs(t, incr.Err(), retry.ErrUnknownOutcome)
+
+			s.Admin().Del(ctx, "n")
+			misfit := cmd()
+			var before, after *redis.IntCmd
+			require.NoError(t, use(c, ctx, func(conn sender) {
+				_, _ = conn.Pipelined(ctx, func(p redis.Pipeliner) error {
+					before = p.Incr(ctx, "n")
+					_ = p.Process(ctx, misfit)
+					after = p.Incr(ctx, "n")
+					return nil
+				})
+			}))
+			require.Equal(t, "3", s.Admin().Get(ctx, "n").Val(), way)
+			require.NoError(t, before.Err(), "%s, %s: it was answered", way, name)
+			require.Equal(t, int64(1), before.Val())
+			require.ErrorIs(t, misfit.Err(), retry.ErrUnknownOutcome, "%s, %s", way, name)
+			require.ErrorIs(t, after.Err(), retry.ErrUnknownOutcome, "%s, %s", way, name)
+		}
+	}
+}
+
+var errNotWritten = errors.New("the caller's value cannot be written")
+
+type notWritten struct{}
+
+func (notWritten) MarshalBinary() ([]byte, error) { return nil, errNotWritten }
+
+func TestWhatWasFlushedBeforeAnArgumentThatCannotBeWrittenIsNotCalledUnsent(t *testing.T) {
+	s := redistest.Start(t)
+	c := client(t, sized(s, 3, soon))
+	ways := map[string]func(*managed.Client, context.Context, func(sender)) error{
+		"client": func(c *managed.Client, _ context.Context, f func(sender)) error { f(c); return nil },
+	}
+	for way, use := range pinned {
+		ways[way] = use
+	}
+	ctx := t.Context()
+	for way, use := range ways {
+		for name, value := range map[string]any{"type": func() {}, "marshaler": notWritten{}} {
+			for _, tx := range []bool{false, true} {
+				const many = 40_000 // more than the buffer for pipelines holds
+				s.Admin().Del(ctx, "n")
+				var cmds []redis.Cmder
+				fill := func(p redis.Pipeliner) error {
+					for range many {
+						p.Incr(ctx, "n")
+					}
+					p.Set(ctx, "k", value, 0)
+					p.Incr(ctx, "n")
+					return nil
+				}
+				unknown := c.Stats().UnknownOutcomes
+				require.NoError(t, use(c, ctx, func(conn sender) {
+					if tx {
+						cmds, _ = conn.TxPipelined(ctx, fill)
+					} else {
+						cmds, _ = conn.Pipelined(ctx, fill)
+					}
+				}))
+				want := retry.Unknown
+				if tx { // without EXEC nothing is executed
+					want = retry.NotSent
+					require.Zero(t, s.Admin().Exists(ctx, "n").Val())
+					require.Equal(t, unknown, c.Stats().UnknownOutcomes)
+				}
+				require.Len(t, cmds, many+2)
+				for i, cmd := range cmds {
+					if i == many {
+						want = retry.NotSent
+					}
+					require.Equal(t, want, retry.OutcomeOf(cmd.Err()), "%s, %s, transaction %v, %d: %v", way, name, tx, i, cmd.Err())
+				}
+			}
+			set := c.Set(ctx, "k", value, 0).Err()
+			require.Equal(t, retry.NotSent, retry.OutcomeOf(set))
+			if name == "marshaler" {
+				require.True(t, set == errNotWritten)
+			}
+		}
+	}
+}
+
+func TestRepliesThatDoNotFitDoNotOpenTheBreaker(t *testing.T) {
+	s := redistest.Start(t)
+	c := client(t, sized(s, 3, soon), managed.WithRetry(retry.Policy{Breaker: retry.BreakerPolicy{After: 1}}))
+	ctx := t.Context()
+	for range 10 {
+		_, err := c.Pipelined(ctx, func(p redis.Pipeliner) error {
+			p.Get(ctx, "k")
+			_ = p.Process(ctx, redis.NewIntCmd(ctx, "set", "x", "y"))
+			p.Incr(ctx, "n")
+			return nil
+		})
+		require.Error(t, err)
+		require.NotErrorIs(t, err, retry.ErrBreakerOpen)
+	}
+	require.Equal(t, "10", s.Admin().Get(ctx, "n").Val())
+}
