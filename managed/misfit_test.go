@@ -25,8 +25,8 @@ type sender interface {
 	TxPipelined(context.Context, func(redis.Pipeliner) error) ([]redis.Cmder, error)
 }
 
-// pinned are the ways to use a connection that go-redis keeps after an error.
-var pinned = map[string]func(*managed.Client, context.Context, func(sender)) error{
+// keepers are the ways to use a connection that go-redis keeps after an error.
+var keepers = map[string]func(*managed.Client, context.Context, func(sender)) error{
 	"Conn": func(c *managed.Client, ctx context.Context, f func(sender)) error {
 		conn := c.Conn()
 		defer conn.Close()
@@ -57,7 +57,7 @@ func TestACommandWhoseReplyCannotBeUsedWasSentOnAConnToo(t *testing.T) {
 	s := redistest.Start(t)
 	c := client(t, sized(s, 3, soon))
 	ctx := t.Context()
-	for way, use := range pinned {
+	for way, use := range keepers {
 		for name, cmd := range map[string]func() redis.Cmder{
 			"type": func() redis.Cmder { return redis.NewClientInfoCmd(ctx, "incr", "n") },
 			// The reply is not read as one of a command that is repeated, so nothing else can tell.
@@ -104,7 +104,7 @@ func TestWhatWasFlushedBeforeAnArgumentThatCannotBeWrittenIsNotCalledUnsent(t *t
 	ways := map[string]func(*managed.Client, context.Context, func(sender)) error{
 		"client": func(c *managed.Client, _ context.Context, f func(sender)) error { f(c); return nil },
 	}
-	for way, use := range pinned {
+	for way, use := range keepers {
 		ways[way] = use
 	}
 	ctx := t.Context()
