@@ -111,7 +111,7 @@ func TestWhatWasFlushedBeforeAnArgumentThatCannotBeWrittenIsNotCalledUnsent(t *t
 	for way, use := range ways {
 		for name, value := range map[string]any{"type": func() {}, "marshaler": notWritten{}} {
 			for _, tx := range []bool{false, true} {
-				const many = 40_000 // more than the buffer for pipelines holds
+				const many = 8_000 // more than the buffer for pipelines holds
 				s.Admin().Del(ctx, "n")
 				var cmds []redis.Cmder
 				fill := func(p redis.Pipeliner) error {
