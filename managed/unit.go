@@ -12,6 +12,7 @@ import (
 	"github.com/lifeguard-redis/lifeguard/internal/attempt"
 	"github.com/lifeguard-redis/lifeguard/internal/command"
 	"github.com/lifeguard-redis/lifeguard/internal/conntrack"
+	"github.com/lifeguard-redis/lifeguard/internal/errtext"
 	"github.com/lifeguard-redis/lifeguard/internal/lease"
 	"github.com/lifeguard-redis/lifeguard/internal/redisopt"
 	"github.com/lifeguard-redis/lifeguard/internal/source"
@@ -201,7 +202,7 @@ func (u *unit) gaveUpQueueing(ctx context.Context, err error) bool {
 // gaveUpDialing reports whether err is nothing but the end of the caller's ctx, which came while
 // connections were being dialed. To a cluster or ring it must stay what it is.
 func (u *unit) gaveUpDialing(ctx context.Context, err error) bool {
-	return err == ctx.Err() && err != nil && !u.inner && u.node.Dialing() > 0
+	return errtext.Same(err, ctx.Err()) && !u.inner && u.node.Dialing() > 0
 }
 
 // noneFree makes the error of a caller that got no connection.

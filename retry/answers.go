@@ -6,6 +6,8 @@ import (
 	"sync/atomic"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/lifeguard-redis/lifeguard/internal/errtext"
 )
 
 // errUnanswered marks a command of a pipeline until its reply is read. go-redis assigns the error
@@ -133,7 +135,7 @@ func (c *pipeCall) assess(body []redis.Cmder, at []int) bool {
 			}
 			f = c.h.understandFan(cmd, f)
 		}
-		if f.err != err {
+		if !errtext.Same(f.err, err) {
 			cmd.SetErr(f.err)
 		}
 		if f.outcome == Answered && f.kind == final && c.fails == nil {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/lifeguard-redis/lifeguard/internal/attempt"
 	"github.com/lifeguard-redis/lifeguard/internal/command"
+	"github.com/lifeguard-redis/lifeguard/internal/errtext"
 )
 
 // Node returns a hook for the client of one node of a ClusterClient or Ring whose whole-client hook
@@ -250,7 +251,7 @@ func (n *nodeHook) pipeline(ctx context.Context, cmds []redis.Cmder, next redis.
 	cut := n.h.cutSoFar(false)
 	err := marked(ctx, send, send, next)
 	err = settle(send, err, n.h.judge(ctx, err, cut).outcome)
-	if guard != nil && err != nil && isAnswer(err) && err == guard.Err() {
+	if guard != nil && err != nil && isAnswer(err) && errtext.Same(err, guard.Err()) {
 		return firstErr(cmds) // the PING was refused, which does not matter
 	}
 	return err

@@ -8,6 +8,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/lifeguard-redis/lifeguard/internal/command"
+	"github.com/lifeguard-redis/lifeguard/internal/errtext"
 )
 
 // ProcessPipelineHook does the same for pipelines and transactions.
@@ -185,13 +186,13 @@ func (r *runningPipe) failed(ctx context.Context, h *Hook, cmds []redis.Cmder, e
 	}
 	after := r.n.since(r.start)
 	failed, seen := h.fail(ctx, err, after), err
-	if h.Inner && failed != err && noErrors(cmds) { // a cluster would give them, and its caller, the bare one
+	if h.Inner && !errtext.Same(failed, err) && noErrors(cmds) { // a cluster would give them, and its caller, the bare one
 		return command.SetErrs(cmds, failed)
 	}
 	for _, cmd := range cmds {
-		switch e := cmd.Err(); e {
-		case nil:
-		case seen:
+		switch e := cmd.Err(); {
+		case e == nil:
+		case errtext.Same(e, seen):
 			cmd.SetErr(failed)
 		default:
 			cmd.SetErr(h.fail(ctx, e, after))

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"os"
+	"reflect"
 )
 
 // Brief returns the text of an error without the operation and the addresses that package net adds
@@ -29,4 +30,10 @@ func Brief(err error) string {
 func IsTimeout(err error) bool {
 	var t interface{ Timeout() bool }
 	return errors.As(err, &t) && t.Timeout()
+}
+
+// Same reports whether a is b. Errors of some types, such as slices, cannot be compared: Go panics.
+func Same(a, b error) bool {
+	v := reflect.ValueOf(a)
+	return v.IsValid() && v.Comparable() && reflect.TypeOf(a) == reflect.TypeOf(b) && a == b
 }

@@ -26,12 +26,16 @@ var (
 	small = flag.Bool("small", true, "look for a smaller scenario that fails alike")
 )
 
-// known are failures that are being mended: they are counted and do not fail.
-var known []string
+// tolerated are failures that are counted and do not fail. A batch in a cluster that asks for the
+// slot map, or part of which waits for another node, has not ended when its caller gives up: what
+// was not written is then said to be of unknown outcome.
+func tolerated(s Scenario, f Failure) bool {
+	return s.Servers == "cluster" && strings.HasPrefix(f.name(), "unknown-unsent of adaptive")
+}
 
 // TestSim plays scenarios and reports the first that breaks an invariant.
 func TestSim(t *testing.T) {
-	ignored, asked := regexp.MustCompile("^("+strings.Join(append(known, "$"), "|")+")"), regexp.MustCompile(*only)
+	asked := regexp.MustCompile(*only)
 	by := map[string][]uint64{}
 	count := func(name string, seed uint64) {
 		if n := len(by[name]); n == 0 || by[name][n-1] != seed {
@@ -53,7 +57,7 @@ func TestSim(t *testing.T) {
 		}
 		for _, f := range p.Failures {
 			count(f.name(), s.Seed)
-			if (*all || !ignored.MatchString(f.name())) && asked.MatchString(f.name()) && !t.Failed() {
+			if (*all || !tolerated(s, f)) && asked.MatchString(f.name()) && !t.Failed() {
 				tell(t, s, p, f)
 			}
 		}
