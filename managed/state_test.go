@@ -233,7 +233,7 @@ func TestSessionStateOfAPipelineOrATransactionCountsToo(t *testing.T) {
 		}, closed},
 		"many small commands, then MULTI": {func(conn *managed.Conn) {
 			_, _ = conn.Pipelined(ctx, func(p redis.Pipeliner) error {
-				for i := range 20000 {
+				for i := range 4000 {
 					p.Set(ctx, "k", i, 0)
 				}
 				p.Do(ctx, "MULTI")

@@ -244,7 +244,7 @@ func (n *nodeHook) pipeline(ctx context.Context, cmds []redis.Cmder, next redis.
 	send := cmds
 	var guard redis.Cmder
 	if (len(cmds) > 1 || command.RunsScript(cmds[0])) && !holdsNoRetry(cmds) {
-		guard = redis.NewRawWriteToCmd(ctx, io.Discard, "ping")
+		guard = guardOf(ctx, cmds)
 		send = append(cmds[:len(cmds):len(cmds)], guard)
 	}
 	_ = command.SetErrs(send, errUnanswered)
@@ -255,6 +255,22 @@ func (n *nodeHook) pipeline(ctx context.Context, cmds []redis.Cmder, next redis.
 		return firstErr(cmds) // the PING was refused, which does not matter
 	}
 	return err
+}
+
+const longKey = 128 // bytes
+
+// guardOf makes the PING of a pipeline. With a key of the pipeline as its text it has the same slot:
+// if the node cannot be reached, go-redis distributes the commands once more, and would ask another
+// node, or a hung one, for nothing but a PING.
+func guardOf(ctx context.Context, cmds []redis.Cmder) redis.Cmder {
+	for _, cmd := range cmds {
+		if key, ok := command.FirstKey(cmd); ok && len(key) <= longKey {
+			guard := redis.NewRawWriteToCmd(ctx, io.Discard, "ping", key)
+			guard.SetFirstKeyPos(1)
+			return guard
+		}
+	}
+	return redis.NewRawWriteToCmd(ctx, io.Discard, "ping")
 }
 
 func holdsNoRetry(cmds []redis.Cmder) bool {

@@ -91,7 +91,7 @@ func find(t *testing.T, file string) {
 		t.Fatal(err)
 	}
 	out, err := exec.Command("go", "test", "-overlay", filepath.Join(dir, "overlay.json"), "-count=1", "-vet=off", ".", "-run", "Sim$", "-v",
-		"-timeout", "20m", "-seeds", "2000", "-stop", "-all", "-small=false", "-only", "^("+string(class[1])+")").CombinedOutput()
+		"-timeout", "20m", "-seeds", "2000", "-stop", "-small=false", "-only", "^("+string(class[1])+")").CombinedOutput()
 	told := telling.FindSubmatch(out)
 	switch {
 	case err != nil && told != nil:

@@ -21,17 +21,9 @@ var (
 	again = flag.Int("again", 1, "how often each is played")
 	only  = flag.String("only", "", "only failures whose class and kind match fail")
 	whole = flag.Bool("whole", false, "print the whole trace")
-	all   = flag.Bool("all", false, "known failures fail, too")
 	stop  = flag.Bool("stop", false, "stop at the first seed that fails")
 	small = flag.Bool("small", true, "look for a smaller scenario that fails alike")
 )
-
-// tolerated are failures that are counted and do not fail. A batch in a cluster that asks for the
-// slot map, or part of which waits for another node, has not ended when its caller gives up: what
-// was not written is then said to be of unknown outcome.
-func tolerated(s Scenario, f Failure) bool {
-	return s.Servers == "cluster" && strings.HasPrefix(f.name(), "unknown-unsent of adaptive")
-}
 
 // TestSim plays scenarios and reports the first that breaks an invariant.
 func TestSim(t *testing.T) {
@@ -57,7 +49,7 @@ func TestSim(t *testing.T) {
 		}
 		for _, f := range p.Failures {
 			count(f.name(), s.Seed)
-			if (*all || !tolerated(s, f)) && asked.MatchString(f.name()) && !t.Failed() {
+			if asked.MatchString(f.name()) && !t.Failed() {
 				tell(t, s, p, f)
 			}
 		}
