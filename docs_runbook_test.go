@@ -52,7 +52,7 @@ func (tr trouble) warm(o redis.Options) (*managed.Client, *redistest.Proxy) {
 
 // soon is the ctx of a caller whose command is retried until it ends.
 func (tr trouble) soon() context.Context {
-	ctx, cancel := context.WithTimeout(tr.t.Context(), 300*time.Millisecond)
+	ctx, cancel := context.WithTimeout(tr.t.Context(), time.Second)
 	tr.t.Cleanup(cancel)
 	return ctx
 }
