@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"slices"
 
 	"github.com/redis/go-redis/v9"
 
@@ -127,6 +128,9 @@ func (n *nodeHook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Pro
 		if len(cmds) == 0 {
 			return next(ctx, cmds)
 		}
+		if cmds = withoutGuards(cmds); len(cmds) == 0 {
+			return nil
+		}
 		if allHandshake(cmds) {
 			return handshakePipeline(cmds, next(ctx, cmds))
 		}
@@ -242,35 +246,33 @@ func (n *nodeHook) final(ctx context.Context, cmds []redis.Cmder, tx bool, err e
 
 func (n *nodeHook) pipeline(ctx context.Context, cmds []redis.Cmder, next redis.ProcessPipelineHook) error {
 	send := cmds
-	var guard redis.Cmder
+	var last redis.Cmder
 	if (len(cmds) > 1 || command.RunsScript(cmds[0])) && !holdsNoRetry(cmds) {
-		guard = guardOf(ctx, cmds)
-		send = append(cmds[:len(cmds):len(cmds)], guard)
+		last = &guard{redis.NewRawWriteToCmd(ctx, io.Discard, "ping")}
+		send = append(cmds[:len(cmds):len(cmds)], last)
 	}
 	_ = command.SetErrs(send, errUnanswered)
 	cut := n.h.cutSoFar(false)
 	err := marked(ctx, send, send, next)
 	err = settle(send, err, n.h.judge(ctx, err, cut).outcome)
-	if guard != nil && err != nil && isAnswer(err) && errtext.Same(err, guard.Err()) {
+	if last != nil && err != nil && isAnswer(err) && errtext.Same(err, last.Err()) {
 		return firstErr(cmds) // the PING was refused, which does not matter
 	}
 	return err
 }
 
-const longKey = 128 // bytes
+// guard is the PING behind a pipeline.
+type guard struct{ *redis.RawWriteToCmd }
 
-// guardOf makes the PING of a pipeline. With a key of the pipeline as its text it has the same slot:
-// if the node cannot be reached, go-redis distributes the commands once more, and would ask another
-// node, or a hung one, for nothing but a PING.
-func guardOf(ctx context.Context, cmds []redis.Cmder) redis.Cmder {
-	for _, cmd := range cmds {
-		if key, ok := command.FirstKey(cmd); ok && len(key) <= longKey {
-			guard := redis.NewRawWriteToCmd(ctx, io.Discard, "ping", key)
-			guard.SetFirstKeyPos(1)
-			return guard
-		}
+// withoutGuards returns the commands of the caller. If their node could not be reached, go-redis
+// distributes all of them once more, and may send a guard, which has no key, to another node: that
+// node, which may hang, is not to be asked for nothing but a PING.
+func withoutGuards(cmds []redis.Cmder) []redis.Cmder {
+	isGuard := func(cmd redis.Cmder) bool { _, ok := cmd.(*guard); return ok }
+	if !slices.ContainsFunc(cmds, isGuard) {
+		return cmds
 	}
-	return redis.NewRawWriteToCmd(ctx, io.Discard, "ping")
+	return slices.DeleteFunc(slices.Clone(cmds), isGuard)
 }
 
 func holdsNoRetry(cmds []redis.Cmder) bool {

@@ -52,22 +52,6 @@ func IsBound(cmd redis.Cmder) bool { return has(first(cmd), bound) }
 // RunsScript reports whether the reply can be made up by the caller's own code.
 func RunsScript(cmd redis.Cmder) bool { return has(first(cmd), script) }
 
-// FirstKey returns the first key of a command, if it is known which argument that is.
-func FirstKey(cmd redis.Cmder) (key string, ok bool) {
-	a := Args(cmd.Args())
-	if RunsScript(cmd) {
-		if n, ok := a.Text(2); !ok || n == "0" {
-			return "", false
-		}
-		return a.Text(3)
-	}
-	r, _, _ := find(cmd)
-	if r == nil || r.first <= 0 || r.is&movable != 0 {
-		return "", false
-	}
-	return a.Text(int(r.first))
-}
-
 // Writes reports whether a server that has executed the command accepts writes, or most probably
 // does: most scripts write.
 func Writes(cmd redis.Cmder) bool {
