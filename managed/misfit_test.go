@@ -169,3 +169,27 @@ func TestRepliesThatDoNotFitDoNotOpenTheBreaker(t *testing.T) {
 	}
 	require.Equal(t, "10", s.Admin().Get(ctx, "n").Val())
 }
+
+// On leases of clusters and rings only "can't parse" tells: another error may be that of a user's hook.
+func TestAReplyOfAnotherTypeWasSentOnALeaseOfANodeToo(t *testing.T) {
+	s := redistest.Start(t)
+	cluster := redistest.StartOneNodeCluster(t)
+	ctx := t.Context()
+	cc := managed.NewClusterClient(&redis.ClusterOptions{Addrs: []string{cluster.Addr()}}, managed.WithLogger(quiet))
+	defer func() { _ = cc.Close() }()
+	ring := managed.NewRing(&redis.RingOptions{Addrs: map[string]string{"a": s.Addr()}}, managed.WithLogger(quiet))
+	defer func() { _ = ring.Close() }()
+	for name, x := range map[string]struct {
+		server *redistest.Server
+		use    func(func(*managed.Conn) error) error
+	}{
+		"cluster": {cluster, func(f func(*managed.Conn) error) error { return cc.AcquireFunc(ctx, "n", f) }},
+		"ring":    {s, func(f func(*managed.Conn) error) error { return ring.AcquireFunc(ctx, "n", f) }},
+	} {
+		incr := redis.NewMapStringStringCmd(ctx, "incr", "n")
+		err := x.use(func(conn *managed.Conn) error { return conn.Process(ctx, incr) })
+		require.Equal(t, "1", x.server.Admin().Get(ctx, "n").Val(), name)
+		require.ErrorIs(t, err, retry.ErrUnknownOutcome, name)
+		require.ErrorIs(t, incr.Err(), retry.ErrUnknownOutcome, name)
+	}
+}
