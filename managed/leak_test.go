@@ -81,6 +81,7 @@ func TestAReleasedLeaseIsNoLeakForTheCollector(t *testing.T) {
 	s := redistest.Start(t)
 	ev := &events{}
 	c := client(t, sized(s, 2, time.Second), ev.option())
+	c.Unattended() // it would use a connection, too
 	for range 20 {
 		conn, err := c.Acquire(t.Context())
 		require.NoError(t, err)
