@@ -22,6 +22,10 @@ var errUnanswered = errors.New("")
 // connection and returned err with the given outcome. Replies come in order: every command before
 // the last one without a mark was answered.
 func settle(cmds []redis.Cmder, err error, outcome Outcome) error {
+	if outcome != Unknown && !(err != nil && isParsing(err)) { // all replies were read, or nothing was sent
+		_ = unmark(cmds, err)
+		return err
+	}
 	first := len(cmds) // the first command whose reply was not read
 	for i, cmd := range cmds {
 		if cmd.Err() == errUnanswered {
@@ -35,14 +39,15 @@ func settle(cmds []redis.Cmder, err error, outcome Outcome) error {
 			broken = first - 1
 		}
 	}
-	for i := range max(broken, 0) {
-		if e := cmds[i].Err(); e != nil && !isAnswer(e) {
-			cmds[i].SetErr(nil)
-		}
-	}
 	rest := err
 	if broken >= 0 {
 		rest = cmds[broken].Err()
+		// A hook that sends nothing leaves its error on all commands, too.
+		for i := 0; i < broken && (isParsing(rest) || !judge(rest).foreign); i++ {
+			if e := cmds[i].Err(); e != nil && !isAnswer(e) {
+				cmds[i].SetErr(nil)
+			}
+		}
 	}
 	if rest != nil && outcome == Answered && isParsing(rest) {
 		rest = &unreadError{rest}

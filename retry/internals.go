@@ -7,7 +7,6 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/lifeguard-redis/lifeguard/internal/attempt"
-	"github.com/lifeguard-redis/lifeguard/internal/command"
 )
 
 func init() {
@@ -48,14 +47,7 @@ func (i internals) Conn(ctx context.Context, cmd redis.Cmder, next redis.Process
 }
 
 func (i internals) Kept(ctx context.Context, cmd redis.Cmder, err error) error {
-	if !i.h.fanout.Load() {
-		return i.h.kept(ctx, cmd, err)
-	}
-	// Another error of a node's lease may be one of the hooks that users have added to the node.
-	if real := reveal(err); isParsing(real) && !command.CannotBeWritten(cmd, real) {
-		return i.h.unknown(ctx, cmd, real, 1)
-	}
-	return err
+	return i.h.kept(ctx, cmd, err)
 }
 
 func (i internals) BreakerOpen() bool { return i.breaker.open() }

@@ -27,6 +27,7 @@ type client struct {
 	leases   func() []managed.LeaseInfo
 	adaptive redis.Cmdable // these two are nil for a ring
 	batched  redis.Cmdable
+	inside   *redis.Client // that of a client of one node, nil for others
 }
 
 // quiet: while it finds out that a server sends no maintenance notifications,
@@ -90,7 +91,10 @@ func (r *run) newClient(t testing.TB) *client {
 		adaptives(m.Adaptive(), batched, err)
 	}
 	if o.Hook { // Adaptive sends nothing in batches then
-		c.AddHook(refusingHook{})
+		c.AddHook(refusingHook{key: hookedKey{}})
+		if c.inside != nil {
+			c.inside.AddHook(refusingHook{key: insideKey{}})
+		}
 	}
 	return c
 }
@@ -111,24 +115,29 @@ func (r *run) credentials() func(context.Context) (string, string, error) {
 	}
 }
 
-type hookedKey struct{}
+// These mark the ctx of a call that a hook ends: one of the managed client, or one that was added to
+// the go-redis client inside it.
+type (
+	hookedKey struct{}
+	insideKey struct{}
+)
 
-// refusingHook is a hook of the user's that sends nothing of some calls.
-type refusingHook struct{}
+// refusingHook is a hook of the user's that sends nothing of the calls with that key.
+type refusingHook struct{ key any }
 
 func (refusingHook) DialHook(next redis.DialHook) redis.DialHook { return next }
-func (refusingHook) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+func (h refusingHook) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	return func(ctx context.Context, cmd redis.Cmder) error {
-		if ctx.Value(hookedKey{}) != nil {
+		if ctx.Value(h.key) != nil {
 			cmd.SetErr(errMine)
 			return errMine
 		}
 		return next(ctx, cmd)
 	}
 }
-func (refusingHook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+func (h refusingHook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
 	return func(ctx context.Context, cmds []redis.Cmder) error {
-		if ctx.Value(hookedKey{}) != nil {
+		if ctx.Value(h.key) != nil {
 			for _, cmd := range cmds {
 				cmd.SetErr(errMine)
 			}
@@ -139,7 +148,7 @@ func (refusingHook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Pr
 }
 
 func (c *client) ofOne(m *managed.Client) {
-	c.UniversalClient, c.conns, c.leases = m, m.Conns, m.Leases
+	c.UniversalClient, c.conns, c.leases, c.inside = m, m.Conns, m.Leases, m.Client
 	c.acquire = func(ctx context.Context, _ string) (*managed.Conn, error) { return m.Acquire(ctx) }
 }
 

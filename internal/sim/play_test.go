@@ -145,7 +145,11 @@ func (r *run) call(call Call) {
 		until = start + call.Limit
 	}
 	if call.Hooked {
-		ctx = context.WithValue(ctx, hookedKey{}, true)
+		var key any = hookedKey{}
+		if r.client.inside != nil && (call.Kind == "one" || call.Kind == "pipe") && len(call.Cmds)%2 == 1 && call.Cmds[0][0] != "blpop" {
+			key = insideKey{}
+		}
+		ctx = context.WithValue(ctx, key, true)
 	}
 	note := func(args []any, reply string, err error) {
 		res := Result{Call: call, Cmd: args, Token: tokenOf(words(args)), Err: err, Start: start, End: r.Trace.now(), Until: until, Reply: reply, Late: ctx.Err()}
