@@ -274,8 +274,8 @@ func (h *Hook) record(f failure) {
 	}
 }
 
-// cutSoFar counts the connections that were closed with a command on them.
-// That of a command whose connection is kept is not, so there is no such number.
+// cutSoFar counts the connections that were closed with a command on them. For a command whose
+// connection is kept that count proves nothing: it gets one that differs from all others.
 func (h *Hook) cutSoFar(kept bool) uint64 {
 	if h.cut == nil || kept {
 		return math.MaxUint64

@@ -27,8 +27,8 @@ type batch struct {
 const abandonWait = 10 * time.Millisecond // for a batch that ends because its caller has given up
 
 // giveUp is called when the caller of a command in a taken batch stops waiting. A batch that still
-// waits for a connection or its handshake ends, unsent; one that was written goes on. It reports whether the command
-// has its result.
+// waits for a connection or its handshake ends, unsent; one that was written goes on. It reports
+// whether the command has its result.
 func (x *batch) giveUp() bool {
 	x.cancel()
 	patience := time.NewTimer(abandonWait)

@@ -6,12 +6,24 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// boundCtx is the ctx of a call that must not outlive it, not even during a handshake: when it
-// ends, so does the connection that is being opened, which nobody else knows yet. Other calls wait
-// for their handshakes, within ReadTimeout, as with go-redis: if every call with a short ctx ended
-// its own, a slow server would get new connections all the time and never keep one. Bound calls seldom
-// need a handshake: they look for an idle connection first.
+// boundCtx is the ctx of a call that must not outlive it, not even during a handshake: when it, or
+// one derived from it, ends, so does the connection that is being opened, which nobody else knows
+// yet. Other calls wait for their handshakes, within ReadTimeout, as with go-redis: if every call
+// with a short ctx ended its own, a slow server would get new connections all the time and never
+// keep one. Bound calls seldom need a handshake: they look for an idle connection first.
 type boundCtx struct{ context.Context }
+
+type boundKey struct{}
+
+func (b *boundCtx) Value(key any) any {
+	if key == any(boundKey{}) {
+		return true
+	}
+	return b.Context.Value(key)
+}
+
+// Bound makes ctx a bound one.
+func Bound(ctx context.Context) context.Context { return &boundCtx{ctx} }
 
 // of returns the ctx to go on with for a visit that takes a lease: b with ctx in it if the call is
 // bound, else ctx itself.
@@ -23,19 +35,10 @@ func (b *boundCtx) of(v *visit, ctx context.Context) context.Context {
 	return b
 }
 
-type boundKey struct{}
-
-// Bound makes ctx end the handshakes that begin with it, or with one derived from it: see boundCtx,
-// which does so without an allocation.
-func Bound(ctx context.Context) context.Context { return context.WithValue(ctx, boundKey{}, true) }
-
 // bind is called for the commands on a Conn. If ctx is a bound one and the command begins a
 // handshake, a visit passes ctx to the connection below. Where that fails, so does the handshake.
 func bind(ctx context.Context, cmd redis.Cmder, next redis.ProcessHook) {
-	if args := cmd.Args(); len(args) == 0 || args[0] != "hello" {
-		return
-	}
-	if _, ok := ctx.(*boundCtx); !ok && ctx.Value(boundKey{}) == nil {
+	if args := cmd.Args(); len(args) == 0 || args[0] != "hello" || ctx.Value(boundKey{}) == nil {
 		return
 	}
 	v := newVisit(visitBound)

@@ -111,11 +111,12 @@ func (n *Node) open(ctx context.Context, network, addr string) (*Conn, error) {
 		n.failures.Add(1)
 		n.lastDial.Store(&DialFailure{n.t.Now(), err})
 		n.t.Emit(hooks.Event{Kind: hooks.DialFailed, Node: addr, Took: took, Err: err})
-		if hurried && errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
-			// That the caller gave up says nothing about the node.
-		} else if own {
+		switch {
+		case hurried && errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
+			// The caller gave up, which says nothing about the node.
+		case own:
 			err = n.gate.shut(err)
-		} else if !sentinel {
+		case !sentinel:
 			n.health.become(hooks.Unreachable, err)
 		}
 		return nil, typed(&hooks.ConnError{Op: OpDial, Node: addr, Err: err})
