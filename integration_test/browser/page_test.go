@@ -480,15 +480,22 @@ func (f instances) Sample(to *monitor.Sample) {
 	to.Nodes = []monitor.Node{{Name: "10.0.0.1:6379", Numbers: monitor.Numbers{Main: sum, Pipeline: monitor.Pool{Size: 10 * f.n, Open: 10 * f.n, Idle: 9 * f.n, InUse: f.n}}}}
 }
 
-func TestThePageOfAFleetShowsTheFullestPoolOfAnInstanceAndNotASum(t *testing.T) {
+// openFleet opens the page of 60 of them.
+func openFleet(t *testing.T) *tab {
+	t.Helper()
 	start(t)
 	m, err := monitor.New(instances{60})
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer m.Close()
+	t.Cleanup(func() { _ = m.Close() })
 	p := open(t, page(t, m), 1440, 900)
 	p.wait(`document.querySelectorAll('.pools li').length === 6`)
+	return p
+}
+
+func TestThePageOfAFleetShowsTheFullestPoolOfAnInstanceAndNotASum(t *testing.T) {
+	p := openFleet(t)
 	want := "checkout on host-29, PID 7, main|3 waiting|10 of 10|checkout on host-0, PID 7, pipeline|1 of 10|checkout on host-0, PID 7, pipeline|1 of 10|"
 	if got := eval[string](p, `[...document.querySelectorAll('.pools p > *')].map((e) => e.innerText).filter(Boolean).join('|')`); !strings.HasPrefix(got, want) {
 		t.Errorf("the bars are %s", got)
@@ -501,14 +508,7 @@ func TestThePageOfAFleetShowsTheFullestPoolOfAnInstanceAndNotASum(t *testing.T) 
 
 // A long list of pools makes its row high, and the charts beside it have to use the room.
 func TestChartsFillTheirRowAndShrinkWithIt(t *testing.T) {
-	start(t)
-	m, err := monitor.New(instances{60})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer m.Close()
-	p := open(t, page(t, m), 1440, 900)
-	p.wait(`document.querySelectorAll('.pools li').length === 6`)
+	p := openFleet(t)
 	filled := `[...document.querySelectorAll('figure.chart')].every((c) => {
 		const box = c.getBoundingClientRect(), plot = c.querySelector('.plot').getBoundingClientRect(), canvas = c.querySelector('canvas').getBoundingClientRect();
 		return plot.top - c.querySelector('figcaption').getBoundingClientRect().bottom < 10 && box.bottom - plot.bottom < 12 && Math.abs(canvas.height - plot.height) < 2;

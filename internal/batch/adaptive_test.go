@@ -601,15 +601,22 @@ func TestAClientThatIsClosedOrShuttingDownGivesTheErrorsOfDirectCalls(t *testing
 	})
 }
 
-func TestShutdownWaitsForTheBatchUnderWay(t *testing.T) {
+// shutDownDuringABatch is a client that is shutting down while the server holds back the reply to an
+// INCR of "n" in a batch; result and down give the errors of both.
+func shutDownDuringABatch(t *testing.T) (result, down chan error, s *redistest.Server, p *redistest.Proxy) {
+	t.Helper()
 	a, c, s, p := held(t)
 	p.Stall(true)
-	result := make(chan error, 1)
+	result, down = make(chan error, 1), make(chan error, 1)
 	go func() { result <- a.Incr(t.Context(), "n").Err() }()
 	redistest.Eventually(t, "the batch is under way", soon, func() bool { return busyPipelines(c) == 1 })
-	down := make(chan error, 1)
 	go func() { down <- c.CloseGracefully(t.Context()) }()
 	redistest.Eventually(t, "new ones are refused", soon, func() bool { return errors.Is(a.Incr(t.Context(), "m").Err(), managed.ErrShutdown) })
+	return result, down, s, p
+}
+
+func TestShutdownWaitsForTheBatchUnderWay(t *testing.T) {
+	result, down, s, p := shutDownDuringABatch(t)
 	p.Stall(false)
 	require.NoError(t, <-result)
 	require.NoError(t, <-down)
@@ -617,14 +624,7 @@ func TestShutdownWaitsForTheBatchUnderWay(t *testing.T) {
 }
 
 func TestAWriteThatWasLostDuringAShutdownIsNotSaidToBeRefused(t *testing.T) {
-	a, c, _, p := held(t)
-	p.Stall(true)
-	result := make(chan error, 1)
-	go func() { result <- a.Incr(t.Context(), "n").Err() }()
-	redistest.Eventually(t, "the batch is under way", soon, func() bool { return busyPipelines(c) == 1 })
-	down := make(chan error, 1)
-	go func() { down <- c.CloseGracefully(t.Context()) }()
-	redistest.Eventually(t, "new ones are refused", soon, func() bool { return errors.Is(a.Incr(t.Context(), "m").Err(), managed.ErrShutdown) })
+	result, down, _, p := shutDownDuringABatch(t)
 	p.CutAll()
 	require.ErrorIs(t, <-result, retry.ErrUnknownOutcome)
 	require.NoError(t, <-down)

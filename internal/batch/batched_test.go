@@ -1,7 +1,6 @@
 package batch_test
 
 import (
-	"fmt"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -24,40 +23,8 @@ func TestBatchedIsManaged(t *testing.T) {
 	ap, err := c.Batched()
 	require.NoError(t, err)
 	require.False(t, ap.Config().FullDuplex)
-	ctx := t.Context()
-	until := time.Now().Add(500 * time.Millisecond)
-	var mu sync.Mutex
-	outcome := map[string]error{}
-	var wg sync.WaitGroup
-	for g := range 64 {
-		wg.Go(func() {
-			for i := 0; time.Now().Before(until); i++ {
-				key := fmt.Sprint("n:", g, ":", i)
-				err := ap.Incr(ctx, key).Err()
-				mu.Lock()
-				outcome[key] = err
-				mu.Unlock()
-			}
-		})
-	}
-	for time.Now().Before(until) {
-		s.KillClients(t)
-		time.Sleep(5 * time.Millisecond) // the rhythm of the test
-	}
-	wg.Wait()
-	unknown := 0
-	for key, n := range counted(t, s.Admin(), outcome) {
-		err := outcome[key]
-		switch {
-		case n > 1:
-			t.Errorf("%s was carried out %d times", key, n)
-		case err == nil && n == 0:
-			t.Errorf("%s is lost, and nobody said so", key)
-		case err != nil:
-			assert.ErrorIs(t, err, retry.ErrUnknownOutcome)
-			unknown++
-		}
-	}
+	outcome := incrUnderKills(t, 500*time.Millisecond, 5*time.Millisecond, func(int) redis.Cmdable { return ap }, s)
+	unknown := checkOutcomes(t, s.Admin(), outcome)
 	t.Logf("%d INCRs, %d unknown outcomes", len(outcome), unknown)
 	require.NotZero(t, unknown, "kills met batches")
 	require.NotZero(t, c.RetryStats().UnknownOutcomes)

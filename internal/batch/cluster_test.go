@@ -2,14 +2,11 @@ package batch_test
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/redis/go-redis/v9"
-	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/lifeguard-redis/lifeguard/internal/redistest"
@@ -83,49 +80,16 @@ func TestInAClusterUnderKillsNothingIsCarriedOutTwiceOrLostInSilence(t *testing.
 	require.NoError(t, err)
 	ctx := t.Context()
 	require.NoError(t, c.Ping(ctx).Err())
-	until := time.Now().Add(time.Second)
-	var mu sync.Mutex
-	outcome := map[string]error{}
-	var wg sync.WaitGroup
-	for g := range 64 {
-		via := a
-		if g%2 == 0 {
-			via = ap
+	via := func(caller int) redis.Cmdable {
+		if caller%2 == 0 {
+			return ap
 		}
-		wg.Go(func() {
-			for i := 0; time.Now().Before(until); i++ {
-				key := fmt.Sprint("n:", g, ":", i)
-				err := via.Incr(ctx, key).Err()
-				mu.Lock()
-				outcome[key] = err
-				mu.Unlock()
-			}
-		})
+		return a
 	}
-	for time.Now().Before(until) {
-		for _, s := range cluster.Nodes() {
-			s.KillClients(t)
-		}
-		time.Sleep(10 * time.Millisecond) // the rhythm of the test
-	}
-	wg.Wait()
-	unknown := 0
+	outcome := incrUnderKills(t, time.Second, 10*time.Millisecond, via, cluster.Nodes()...)
 	judge := redis.NewClusterClient(cluster.Options())
 	defer judge.Close()
-	for key, n := range counted(t, judge, outcome) {
-		err := outcome[key]
-		switch {
-		case n > 1:
-			t.Errorf("%s was carried out %d times", key, n)
-		case err == nil && n == 0:
-			t.Errorf("%s is lost, and nobody said so", key)
-		case err != nil && !errors.Is(err, retry.ErrUnknownOutcome) && n > 0:
-			t.Errorf("%s was carried out, and its error says that it was not: %v", key, err)
-		case err != nil:
-			assert.ErrorIs(t, err, retry.ErrUnknownOutcome)
-			unknown++
-		}
-	}
+	unknown := checkOutcomes(t, judge, outcome)
 	t.Logf("%d INCRs, %d unknown outcomes", len(outcome), unknown)
 	require.NotZero(t, unknown, "kills met batches")
 }
