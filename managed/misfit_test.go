@@ -3,7 +3,14 @@ package managed_test
 import (
 	"context"
 	"errors"
+	"io"
+	"net"
+	"os"
+	"slices"
+	"strconv"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
@@ -110,14 +117,8 @@ func (notWritten) MarshalBinary() ([]byte, error) { return nil, errNotWritten }
 func TestWhatWasFlushedBeforeAnArgumentThatCannotBeWrittenIsNotCalledUnsent(t *testing.T) {
 	s := redistest.Start(t)
 	c := client(t, sized(s, 3, soon))
-	ways := map[string]func(*managed.Client, context.Context, func(sender)) error{
-		"client": func(c *managed.Client, _ context.Context, f func(sender)) error { f(c); return nil },
-	}
-	for way, use := range keepers {
-		ways[way] = use
-	}
 	ctx := t.Context()
-	for way, use := range ways {
+	for way, use := range withAll() {
 		for name, value := range map[string]any{"type": func() {}, "marshaler": notWritten{}} {
 			for _, tx := range []bool{false, true} {
 				const many = 8_000 // more than the buffer for pipelines holds
@@ -179,44 +180,200 @@ func TestRepliesThatDoNotFitDoNotOpenTheBreaker(t *testing.T) {
 	require.Equal(t, "10", s.Admin().Get(ctx, "n").Val())
 }
 
-// refusesAll is a hook of the client inside that sends nothing, and leaves its error everywhere.
-type refusesAll struct{}
+// inside is a hook of the client inside, around the pipelines of INCRs.
+type inside func(ctx context.Context, cmds []redis.Cmder, next redis.ProcessPipelineHook) error
 
-func (refusesAll) DialHook(next redis.DialHook) redis.DialHook          { return next }
-func (refusesAll) ProcessHook(next redis.ProcessHook) redis.ProcessHook { return next }
-func (refusesAll) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+func (inside) DialHook(next redis.DialHook) redis.DialHook          { return next }
+func (inside) ProcessHook(next redis.ProcessHook) redis.ProcessHook { return next }
+func (in inside) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
 	return func(ctx context.Context, cmds []redis.Cmder) error {
 		if cmds[0].Name() != "incr" { // of a handshake
 			return next(ctx, cmds)
 		}
-		for _, cmd := range cmds {
-			cmd.SetErr(errFull)
+		return in(ctx, cmds, next)
+	}
+}
+
+func withAll(but ...string) map[string]func(*managed.Client, context.Context, func(sender)) error {
+	all := map[string]func(*managed.Client, context.Context, func(sender)) error{
+		"client": func(c *managed.Client, _ context.Context, f func(sender)) error { f(c); return nil },
+	}
+	for way, use := range keepers {
+		if !slices.Contains(but, way) {
+			all[way] = use
 		}
-		return errFull
+	}
+	return all
+}
+
+func incrs(n int) func(redis.Pipeliner) error {
+	return func(p redis.Pipeliner) error {
+		for range n {
+			p.Incr(context.Background(), "n")
+		}
+		return nil
 	}
 }
 
 func TestWhatAHookOfTheClientInsideDoesNotSendIsNotCalledDone(t *testing.T) {
 	s := redistest.Start(t)
-	c := client(t, sized(s, 3, soon))
-	c.Client.AddHook(refusesAll{})
 	ctx := t.Context()
-	all := map[string]func(*managed.Client, context.Context, func(sender)) error{
-		"client": func(c *managed.Client, _ context.Context, f func(sender)) error { f(c); return nil },
-	}
-	for way, use := range keepers {
-		if way != "Conn of a clone" { // which has no hooks
-			all[way] = use
+	for name, refusal := range map[string]error{
+		"own":     errFull,
+		"EOF":     io.EOF,
+		"cut":     io.ErrUnexpectedEOF,
+		"closed":  net.ErrClosed,
+		"network": &net.OpError{Op: "read", Net: "tcp", Err: os.ErrDeadlineExceeded},
+		"number":  &strconv.NumError{Func: "ParseInt", Num: "x", Err: strconv.ErrSyntax},
+	} {
+		c := client(t, sized(s, 3, soon))
+		c.Client.AddHook(inside(func(_ context.Context, cmds []redis.Cmder, _ redis.ProcessPipelineHook) error {
+			for _, cmd := range cmds {
+				cmd.SetErr(refusal)
+			}
+			return refusal
+		}))
+		for way, use := range withAll("Conn of a clone") { // which has no hooks
+			require.NoError(t, use(c, ctx, func(conn sender) {
+				cmds, err := conn.Pipelined(ctx, incrs(3))
+				require.ErrorIs(t, err, refusal, "%s, %s", way, name)
+				for _, cmd := range cmds {
+					require.ErrorIs(t, cmd.Err(), refusal, "%s, %s", way, name)
+				}
+			}))
 		}
 	}
-	for way, use := range all {
-		require.NoError(t, use(c, ctx, func(conn sender) {
-			cmds, err := conn.Pipelined(ctx, func(p redis.Pipeliner) error { p.Incr(ctx, "n"); p.Incr(ctx, "n"); p.Incr(ctx, "n"); return nil })
-			require.ErrorIs(t, err, errFull, way)
-			for _, cmd := range cmds {
-				require.ErrorIs(t, cmd.Err(), errFull, way)
-			}
-		}))
-	}
 	require.Equal(t, int64(0), s.Admin().Exists(ctx, "n").Val())
+}
+
+func TestACommandThatAHookInsideTookOutKeepsItsError(t *testing.T) {
+	s := redistest.Start(t)
+	c := client(t, sized(s, 3, soon))
+	ctx := t.Context()
+	c.Client.AddHook(inside(func(ctx context.Context, cmds []redis.Cmder, next redis.ProcessPipelineHook) error {
+		cmds[0].SetErr(errFull)
+		if err := next(ctx, cmds[1:]); err != nil {
+			return err
+		}
+		return errFull
+	}))
+	var out, sent *redis.IntCmd
+	_, err := c.Pipelined(ctx, func(p redis.Pipeliner) error {
+		out, sent = p.Incr(ctx, "n"), p.Incr(ctx, "n")
+		return p.Process(ctx, redis.NewMapStringStringCmd(ctx, "incr", "n"))
+	})
+	require.Error(t, err)
+	require.ErrorIs(t, out.Err(), errFull)
+	require.NoError(t, sent.Err())
+	require.Equal(t, int64(1), sent.Val())
+	require.Equal(t, "2", s.Admin().Get(ctx, "n").Val())
+}
+
+func TestAHookMaySplitAPipelineAndLoseItsCtx(t *testing.T) {
+	s := redistest.Start(t)
+	c := client(t, sized(s, 3, soon))
+	ctx := t.Context()
+	c.AddHook(inside(func(_ context.Context, cmds []redis.Cmder, next redis.ProcessPipelineHook) error {
+		if err := next(context.Background(), cmds[:1]); err != nil {
+			return err
+		}
+		return next(context.Background(), cmds[1:])
+	}))
+	for way, use := range withAll() {
+		s.Admin().Del(ctx, "n")
+		require.NoError(t, use(c, ctx, func(conn sender) {
+			_, err := conn.Pipelined(ctx, incrs(3))
+			require.NoError(t, err, way)
+		}))
+		require.Equal(t, "3", s.Admin().Get(ctx, "n").Val(), way)
+	}
+}
+
+// lies is code of the caller's that fails with an error which otherwise says that nothing was sent.
+type lies struct{ err error }
+
+func (l lies) Write([]byte) (int, error)      { return 0, l.err }
+func (l lies) MarshalBinary() ([]byte, error) { return nil, l.err }
+
+func TestAnErrorOfTheCallersCodeIsNotTakenForOneFromBeforeTheCommandWasSent(t *testing.T) {
+	s := redistest.Start(t)
+	other, err := managed.New(&redis.Options{Addr: "127.0.0.1:1", MaxRetries: -1})
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = other.Close() })
+	ctx := t.Context()
+	errOther := other.Ping(ctx).Err()
+	require.Error(t, errOther)
+	c := client(t, sized(s, 3, soon))
+	for name, e := range map[string]error{
+		"dial":     &net.OpError{Op: "dial", Net: "tcp", Err: syscall.ECONNREFUSED},
+		"canceled": context.Canceled,
+		"deadline": context.DeadlineExceeded,
+		"pool":     redis.ErrPoolTimeout,
+		"closed":   redis.ErrClosed,
+		"other":    errOther, // of another managed client
+	} {
+		for way, use := range withAll() {
+			if name == "other" && way != "client" { // its error says that it was not sent, and nothing else is known
+				continue
+			}
+			s.Admin().Del(ctx, "n")
+			incr := redis.NewRawWriteToCmd(ctx, lies{e}, "incr", "n")
+			require.NoError(t, use(c, ctx, func(conn sender) { _ = conn.Process(ctx, incr) }))
+			require.Equal(t, "1", s.Admin().Get(ctx, "n").Val(), "%s, %s: %v", way, name, incr.Err())
+			require.Equal(t, retry.Unknown, retry.OutcomeOf(incr.Err()), "%s, %s: %v", way, name, incr.Err())
+			require.ErrorIs(t, incr.Err(), e)
+
+			s.Admin().Del(ctx, "n")
+			var cmds []redis.Cmder
+			require.NoError(t, use(c, ctx, func(conn sender) {
+				cmds, _ = conn.Pipelined(ctx, func(p redis.Pipeliner) error {
+					_ = p.Process(ctx, redis.NewRawWriteToCmd(ctx, lies{e}, "incr", "n"))
+					return p.Incr(ctx, "n").Err()
+				})
+			}))
+			require.Equal(t, "2", s.Admin().Get(ctx, "n").Val(), "%s, %s", way, name)
+			for _, cmd := range cmds {
+				require.Equal(t, retry.Unknown, retry.OutcomeOf(cmd.Err()), "%s, %s: %v", way, name, cmd.Err())
+			}
+
+			const many = 8_000 // more than the buffer for pipelines holds
+			s.Admin().Del(ctx, "n")
+			require.NoError(t, use(c, ctx, func(conn sender) {
+				cmds, _ = conn.Pipelined(ctx, func(p redis.Pipeliner) error {
+					_ = incrs(many)(p)
+					p.Set(ctx, "k", lies{e}, 0)
+					return p.Incr(ctx, "n").Err()
+				})
+				require.NotErrorIs(t, conn.Process(ctx, redis.NewStatusCmd(ctx, "set", "k", lies{e})), retry.ErrUnknownOutcome)
+			}))
+			n, _ := s.Admin().Get(ctx, "n").Int()
+			require.LessOrEqual(t, n, many, "%s, %s: sent more than once", way, name)
+			for i, cmd := range cmds {
+				want := retry.Unknown
+				if i >= many {
+					want = retry.NotSent
+				}
+				require.Equal(t, want, retry.OutcomeOf(cmd.Err()), "%s, %s, %d: %v", way, name, i, cmd.Err())
+			}
+		}
+	}
+}
+
+// A list of mistakes, as some validators return it, cannot be compared.
+type mistakes []error
+
+func (mistakes) Error() string { return "mistakes" }
+
+func TestALongPipelineWithAnErrorThatCannotBeComparedIsJudgedOnce(t *testing.T) {
+	s := redistest.Start(t)
+	c := client(t, sized(s, 3, soon))
+	began := time.Now()
+	cmds, err := c.Pipelined(t.Context(), func(p redis.Pipeliner) error {
+		_ = incrs(32_000)(p)
+		return p.Set(t.Context(), "k", lies{mistakes{}}, 0).Err()
+	})
+	require.Error(t, err)
+	require.Less(t, time.Since(began), 10*time.Second)
+	require.Equal(t, retry.Unknown, retry.OutcomeOf(cmds[0].Err()))
+	require.Equal(t, retry.NotSent, retry.OutcomeOf(cmds[32_000].Err()))
 }

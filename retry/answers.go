@@ -3,6 +3,8 @@ package retry
 import (
 	"context"
 	"errors"
+	"slices"
+	"strings"
 	"sync/atomic"
 
 	"github.com/redis/go-redis/v9"
@@ -21,31 +23,22 @@ var errUnanswered = errors.New("")
 // settle replaces the marks with the real results, after cmds were sent together over one
 // connection and returned err with the given outcome. Replies come in order: every command before
 // the last one without a mark was answered.
-func settle(cmds []redis.Cmder, err error, outcome Outcome) error {
-	if outcome != Unknown && !(err != nil && isParsing(err)) { // all replies were read, or nothing was sent
+func (h *Hook) settle(cmds []redis.Cmder, err error, outcome Outcome) error {
+	if outcome == NotSent || outcome == Answered && (err == nil || !isParsing(err)) { // all replies were read, or nothing was sent
 		_ = unmark(cmds, err)
 		return err
 	}
-	first := len(cmds) // the first command whose reply was not read
-	for i, cmd := range cmds {
-		if cmd.Err() == errUnanswered {
-			first = i
-			break
-		}
+	first := slices.IndexFunc(cmds, func(cmd redis.Cmder) bool { return cmd.Err() == errUnanswered })
+	if first < 0 {
+		first = len(cmds)
 	}
-	broken := -1 // the command during whose reply the connection was lost
+	rest := err // of the commands whose replies were not read
 	if first > 0 {
-		if e := cmds[first-1].Err(); e != nil && !isAnswer(e) {
-			broken = first - 1
-		}
-	}
-	rest := err
-	if broken >= 0 {
-		rest = cmds[broken].Err()
-		// A hook that sends nothing leaves its error on all commands, too.
-		for i := 0; i < broken && (isParsing(rest) || !judge(rest).foreign); i++ {
-			if e := cmds[i].Err(); e != nil && !isAnswer(e) {
-				cmds[i].SetErr(nil)
+		if last := cmds[first-1].Err(); last != nil && !isAnswer(last) { // while its reply was read
+			rest = last
+			// A hook that has sent nothing, or has taken out commands, leaves errors of its own.
+			if strings.HasPrefix(last.Error(), textParse) || h.lostConnection(last) {
+				forget(cmds[:first-1], last)
 			}
 		}
 	}
@@ -57,6 +50,22 @@ func settle(cmds []redis.Cmder, err error, outcome Outcome) error {
 		err = errHidden
 	}
 	return err
+}
+
+// lostConnection reports whether err comes from a connection, not from a hook. Those of tracked
+// connections say so.
+func (h *Hook) lostConnection(err error) bool {
+	var u unsent
+	return errors.As(err, &u) || h.cut == nil && judge(err).kind == lost
+}
+
+// forget removes err from the commands that have it.
+func forget(cmds []redis.Cmder, err error) {
+	for _, cmd := range cmds {
+		if errtext.Same(cmd.Err(), err) {
+			cmd.SetErr(nil)
+		}
+	}
 }
 
 // marked runs next on cmds, of which those in body are marked. A panic leaves no marks behind:
@@ -114,7 +123,7 @@ func isAnswer(err error) bool {
 // assess records how each command of body ended; at holds their positions in c.body, nil means all.
 // It reports whether any of them failed.
 func (c *pipeCall) assess(body []redis.Cmder, at []int) bool {
-	var stop *stopped
+	code := callersCode{cmds: body}
 	for n, cmd := range body {
 		i := n
 		if at != nil {
@@ -127,12 +136,9 @@ func (c *pipeCall) assess(body []redis.Cmder, at []int) bool {
 			}
 			continue
 		}
-		f := c.h.judge(c.ctx, err, c.cut)
-		if f.foreign && (f.outcome == Unknown || c.own != nil && !c.own()) {
-			if stop == nil || !errors.Is(f.err, stop.err) {
-				stop = &stopped{unwritable(body, f.err), f.err}
-			}
-			f.outcome = partly(n, stop.at, c.tx)
+		f := code.check(c.h, c.h.judge(c.ctx, err, c.cut), c.cut)
+		if f.foreign && f.outcome == Unknown {
+			f.outcome = partly(n, code.stopsAt(), c.tx)
 		}
 		if c.h.fanout.Load() {
 			if !c.tx && c.reach.stamped(err) { // a transaction is sent to one node, as a whole
@@ -152,12 +158,6 @@ func (c *pipeCall) assess(body []redis.Cmder, at []int) bool {
 		c.fails[i] = f
 	}
 	return c.fails != nil
-}
-
-// stopped is what unwritable says of an error.
-type stopped struct {
-	at  int
-	err error
 }
 
 // reach records whether a part of a pipeline reached a node. A cluster that pauses before it

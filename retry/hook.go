@@ -274,11 +274,14 @@ func (h *Hook) record(f failure) {
 	}
 }
 
+// keptConn is what cutSoFar returns for a command whose connection go-redis keeps after an error.
+const keptConn = math.MaxUint64
+
 // cutSoFar counts the connections that were closed with a command on them. For a command whose
 // connection is kept that count proves nothing: it gets one that differs from all others.
 func (h *Hook) cutSoFar(kept bool) uint64 {
 	if h.cut == nil || kept {
-		return math.MaxUint64
+		return keptConn
 	}
 	return h.cut.Load()
 }

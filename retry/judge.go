@@ -3,6 +3,7 @@ package retry
 import (
 	"context"
 	"errors"
+	"slices"
 
 	"github.com/redis/go-redis/v9"
 
@@ -44,8 +45,12 @@ func (h *Hook) understand(ctx context.Context, cmd redis.Cmder, err error, cut u
 		err = m.real // it was the caller's own
 	}
 	f := h.judge(ctx, err, cut)
-	if f.foreign && f.outcome == Unknown && command.CannotBeWritten(cmd, f.err) {
-		f.outcome = NotSent
+	switch {
+	case f.outcome == Answered:
+	case (f.foreign || f.outcome == NotSent) && command.CannotBeWritten(cmd, f.err):
+		f = failure{err: f.err, outcome: NotSent, foreign: true}
+	case f.outcome == NotSent && !f.foreign && streams(cmd) && h.mayBeSent(f.err, cut):
+		f = failure{err: f.err, outcome: Unknown, foreign: true}
 	}
 	if h.fanout.Load() && f.err != nil {
 		f = h.understandFan(cmd, f)
@@ -96,12 +101,65 @@ func partly(i, at int, tx bool) Outcome {
 	return Unknown
 }
 
-// unwritable returns the position of the first command with that error that cannot be written, or -1.
-func unwritable(cmds []redis.Cmder, err error) int {
-	for i, cmd := range cmds {
-		if e := cmd.Err(); e != nil && errors.Is(e, err) && command.CannotBeWritten(cmd, err) {
-			return i
-		}
+// callersCode is the code of the caller's that go-redis runs for commands while it writes or reads
+// them: the MarshalBinary of an argument, and the io.Writer of a reply. It may return any error, also
+// one that otherwise says that nothing was sent, as those of a dial or of a ctx do.
+type callersCode struct {
+	cmds    []redis.Cmder
+	looked  bool
+	at      int  // of the first command that cannot be written, -1 for none
+	streams bool // one of them writes its reply to a writer
+}
+
+// stopsAt returns the position of the first command that cannot be written, or -1.
+func (c *callersCode) stopsAt() int {
+	if !c.looked {
+		c.looked, c.at = true, slices.IndexFunc(c.cmds, func(cmd redis.Cmder) bool {
+			err := cmd.Err()
+			return err != nil && command.CannotBeWritten(cmd, err)
+		})
+		c.streams = slices.ContainsFunc(c.cmds, streams)
 	}
-	return -1
+	return c.at
+}
+
+// check corrects f, the failure of one of the commands, if their caller's code may have caused it.
+// cut is as in judge.
+func (c *callersCode) check(h *Hook, f failure, cut uint64) failure {
+	if f.outcome != NotSent || f.foreign || f.err == nil || c.stopsAt() < 0 && !c.streams {
+		return f
+	}
+	if h.mayBeSent(f.err, cut) {
+		return failure{err: f.err, outcome: Unknown, foreign: true}
+	}
+	if c.at >= 0 {
+		return failure{err: f.err, outcome: NotSent, foreign: true}
+	}
+	return f
+}
+
+// outcomeOf is the outcome of judge for cmds that were sent together and whose marks are not yet
+// replaced.
+func (h *Hook) outcomeOf(ctx context.Context, cmds []redis.Cmder, err error, cut uint64) Outcome {
+	f := h.judge(ctx, err, cut)
+	if f.outcome == NotSent && err != nil && h.mayBeSent(err, cut) && slices.ContainsFunc(cmds, streams) {
+		return Unknown
+	}
+	return f.outcome
+}
+
+// streams reports whether cmd writes its reply to a writer of its caller's.
+func streams(cmd redis.Cmder) bool {
+	_, ok := cmd.(*redis.RawWriteToCmd)
+	return ok
+}
+
+// mayBeSent reports whether the caller's code may have returned err after something was sent. cut is
+// as in judge.
+func (h *Hook) mayBeSent(err error, cut uint64) bool {
+	if h.cut != nil && cut != keptConn {
+		return h.cut.Load() != cut
+	}
+	var u unsent
+	return !errors.As(err, &u) || !u.Unsent()
 }

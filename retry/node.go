@@ -213,10 +213,7 @@ func (n *nodeHook) final(ctx context.Context, cmds []redis.Cmder, tx bool, err e
 		body = cmds[1 : len(cmds)-1]
 	}
 	lost := OutcomeOf(err) == Unknown
-	at := -1
-	if err != nil && judge(err).foreign {
-		at = unwritable(body, err)
-	}
+	code := callersCode{cmds: body}
 	var first error
 	for i, cmd := range body {
 		e := cmd.Err()
@@ -226,8 +223,8 @@ func (n *nodeHook) final(ctx context.Context, cmds []redis.Cmder, tx bool, err e
 		if e == nil {
 			continue
 		}
-		if judge(e).foreign {
-			if partly(i, at, tx) == Unknown {
+		if code.check(n.h, judge(e), keptConn).foreign {
+			if partly(i, code.stopsAt(), tx) == Unknown {
 				e = n.h.unknown(ctx, cmd, e, 1)
 			}
 		} else {
@@ -254,7 +251,7 @@ func (n *nodeHook) pipeline(ctx context.Context, cmds []redis.Cmder, next redis.
 	_ = command.SetErrs(send, errUnanswered)
 	cut := n.h.cutSoFar(false)
 	err := marked(ctx, send, send, next)
-	err = settle(send, err, n.h.judge(ctx, err, cut).outcome)
+	err = n.h.settle(send, err, n.h.outcomeOf(ctx, cmds, err, cut))
 	if last != nil && err != nil && isAnswer(err) && errtext.Same(err, last.Err()) {
 		return firstErr(cmds) // the PING was refused, which does not matter
 	}

@@ -148,7 +148,7 @@ func (c *pipeCall) once(cmds, body []redis.Cmder) error {
 	if h.policy.PerAttempt > 0 || !h.breaker.clean() || h.fanout.Load() {
 		return c.watched(cmds, body)
 	}
-	c.cut = h.cutSoFar(false)
+	c.cut = h.cutSoFar(c.kept())
 	if err := c.send(c.ctx, cmds, body); err != nil || !h.breaker.clean() {
 		return c.report(body, err, nil)
 	}
@@ -172,7 +172,7 @@ func (c *pipeCall) watched(cmds, body []redis.Cmder) error {
 		ctx, cancel = context.WithTimeout(c.ctx, d)
 		defer cancel()
 	}
-	c.cut = c.h.cutSoFar(false)
+	c.cut = c.h.cutSoFar(c.kept())
 	if c.h.fanout.Load() {
 		c.reach = &reach{}
 		ctx = context.WithValue(ctx, reachKey{}, c.reach)
@@ -201,6 +201,9 @@ func (c *pipeCall) report(body []redis.Cmder, err error, end func(failure)) erro
 	return err
 }
 
+// kept reports whether go-redis keeps the pipeline's connection after an error.
+func (c *pipeCall) kept() bool { return c.own != nil && !c.own() }
+
 // send makes the attempt.
 func (c *pipeCall) send(ctx context.Context, cmds, body []redis.Cmder) error {
 	if c.tx || c.h.fanout.Load() {
@@ -220,7 +223,7 @@ func (c *pipeCall) sendFailed(err error, body []redis.Cmder) error {
 	if c.h.fanout.Load() {
 		return unmark(body, err) // the client's first nodes were created meanwhile; their hooks have settled it
 	}
-	return settle(body, err, c.h.judge(c.ctx, err, c.cut).outcome)
+	return c.h.settle(body, err, c.h.outcomeOf(c.ctx, body, err, c.cut))
 }
 
 // worst returns the failure to report to the breaker: a connection failure if there is one.

@@ -16,10 +16,10 @@ type Internals interface {
 	// for others; if it returns 0 there is nothing to wait for.
 	SetFacts(cut *atomic.Uint64, nodes func() int)
 
-	// Pipeline is the hook's Pipeline for callers that know where the pipeline comes from. own is
-	// called after some failures, and reports whether the pipeline belongs to the client itself, not to
-	// a Conn or to a transaction with WATCH. Only then is a refused transaction sent again, because
-	// EXEC has undone the WATCH. nil: unknown.
+	// Pipeline is the hook's Pipeline for callers that know where the pipeline comes from. own
+	// reports whether the pipeline belongs to the client itself, not to a Conn or to a transaction with
+	// WATCH. Only then is a refused transaction sent again, because EXEC has undone the WATCH, and only
+	// then is its connection closed after an error. nil: unknown.
 	Pipeline(ctx context.Context, cmds []redis.Cmder, next redis.ProcessPipelineHook, own func() bool) error
 
 	// Abandoned returns the error of a command that may have been sent and whose caller stopped waiting

@@ -17,7 +17,7 @@ type installed struct {
 	users, leases       *UserHooks
 	chains              atomic.Uint64 // the last number
 	commands, pipelines ownChains
-	given               sync.Map // of pipelines under hooks of users: the first command, and the ctx of the hooks
+	given               sync.Map // of pipelines in hooks of users: first command to given
 }
 
 // ownChains identifies the chains of the client itself.

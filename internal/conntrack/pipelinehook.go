@@ -3,6 +3,7 @@ package conntrack
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -63,15 +64,27 @@ func (s pipeScope) inner(u *UserHooks) redis.ProcessPipelineHook {
 // lease.
 var errLostContext = errors.New("lifeguard: a hook went on with other commands and another ctx: derive it from the one that the hook was given")
 
+// given is what the hooks of users were called with.
+type given struct {
+	ctx  context.Context
+	cmds []redis.Cmder
+}
+
 // givenTo returns the ctx that the hooks of users were given with one of these commands, nil if
-// with none.
-func (in *installed) givenTo(cmds []redis.Cmder) context.Context {
+// with none. A hook may have split its pipeline.
+func (in *installed) givenTo(cmds []redis.Cmder) (ctx context.Context) {
 	for _, cmd := range cmds {
-		if ctx, ok := in.given.Load(cmd); ok {
-			return ctx.(context.Context)
+		if g, ok := in.given.Load(cmd); ok {
+			return g.(given).ctx
 		}
 	}
-	return nil
+	in.given.Range(func(_, g any) bool {
+		if slices.ContainsFunc(g.(given).cmds, func(c redis.Cmder) bool { return slices.Contains(cmds, c) }) {
+			ctx = g.(given).ctx
+		}
+		return ctx == nil
+	})
+	return ctx
 }
 
 func (s pipeScope) process(ctx context.Context, cmds []redis.Cmder) error {
@@ -94,7 +107,7 @@ func (s pipeScope) process(ctx context.Context, cmds []redis.Cmder) error {
 	}
 	ctx = context.WithValue(ctx, callKey{}, &call{holder: holder})
 	if len(cmds) > 0 {
-		s.in.given.Store(cmds[0], ctx)
+		s.in.given.Store(cmds[0], given{ctx, cmds})
 		defer s.in.given.Delete(cmds[0])
 	}
 	return users(ctx, cmds)
@@ -186,7 +199,7 @@ func (r *runningPipe) failed(ctx context.Context, h *Hook, cmds []redis.Cmder, e
 	}
 	after := r.n.since(r.start)
 	failed, seen := h.fail(ctx, err, after), err
-	if h.Inner && !errtext.Same(failed, err) && noErrors(cmds) { // a cluster would give them, and its caller, the bare one
+	if h.Inner && errtext.Differ(failed, err) && noErrors(cmds) { // a cluster would give them, and its caller, the bare one
 		return command.SetErrs(cmds, failed)
 	}
 	for _, cmd := range cmds {

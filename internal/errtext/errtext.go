@@ -32,8 +32,17 @@ func IsTimeout(err error) bool {
 	return errors.As(err, &t) && t.Timeout()
 }
 
-// Same reports whether a is b. Errors of some types, such as slices, cannot be compared: Go panics.
-func Same(a, b error) bool {
-	v := reflect.ValueOf(a)
-	return v.IsValid() && v.Comparable() && reflect.TypeOf(a) == reflect.TypeOf(b) && a == b
+// Same reports whether a is certainly b. Errors of some types, such as slices, cannot be compared:
+// Go panics.
+func Same(a, b error) bool { return canCompare(a) && canCompare(b) && a == b }
+
+// Differ reports whether a is certainly not b. Of two errors of a type that cannot be compared
+// nobody knows.
+func Differ(a, b error) bool {
+	if canCompare(a) && canCompare(b) {
+		return a != b
+	}
+	return reflect.TypeOf(a) != reflect.TypeOf(b)
 }
+
+func canCompare(err error) bool { return err == nil || reflect.ValueOf(err).Comparable() }
