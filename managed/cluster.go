@@ -40,12 +40,13 @@ func NewCluster(opt *redis.ClusterOptions, opts ...Option) (*ClusterClient, erro
 	}
 	clone := *opt
 	clone.MaxRetries = -1
-	make := clone.NewClient
-	clone.NewClient = func(node *redis.Options) *redis.Client { return m.node(node, make) }
+	users := clone.NewClient
+	clone.NewClient = func(node *redis.Options) *redis.Client { return m.node(node, users, make(chan struct{})) }
 	rdb, err := redisopt.Construct(func() *redis.ClusterClient { return redis.NewClusterClient(&clone) })
 	if err != nil {
 		return nil, err
 	}
+	rdb.OnNewNode(m.setUp) // go-redis's own function, which completes the client, runs before
 	if err := m.attach(rdb, func() { rdb.ReloadState(context.Background()) }); err != nil {
 		return nil, err
 	}

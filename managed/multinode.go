@@ -49,8 +49,8 @@ func newMany(like *redis.Options, opts []Option, more ...retry.Option) (*many, e
 }
 
 // node makes the client of one node. go-redis calls it at the first use of a node.
-func (m *many) node(opt *redis.Options, make func(*redis.Options) *redis.Client) *redis.Client {
-	u := &unit{core: m.core, retry: m.retry, make: make, inner: true, around: &m.users}
+func (m *many) node(opt *redis.Options, make func(*redis.Options) *redis.Client, setup chan struct{}) *redis.Client {
+	u := &unit{core: m.core, retry: m.retry, make: make, inner: true, setup: setup, around: &m.users}
 	if err := u.build(*opt); err != nil {
 		panic(err) // as redis.NewClient does
 	}
@@ -60,6 +60,15 @@ func (m *many) node(opt *redis.Options, make func(*redis.Options) *redis.Client)
 		}
 	}
 	return u.rdb
+}
+
+// setUp is called when a cluster has set up the client of a node. With RouteByLatency, go-redis sends
+// PINGs meanwhile: a data race (newClusterNode and NewClusterClient, osscluster.go), but for the dial,
+// which waits.
+func (m *many) setUp(node *redis.Client) {
+	if u, err := m.unit(node); err == nil {
+		close(u.setup)
+	}
 }
 
 // attach adds the client that go-redis made.

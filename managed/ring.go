@@ -37,7 +37,7 @@ func NewRingClient(opt *redis.RingOptions, opts ...Option) (*Ring, error) {
 	clone := *opt
 	clone.MaxRetries = -1
 	make := clone.NewClient
-	clone.NewClient = func(node *redis.Options) *redis.Client { return m.node(node, make) }
+	clone.NewClient = func(node *redis.Options) *redis.Client { return m.node(node, make, nil) }
 	if clone.HeartbeatFn == nil {
 		clone.HeartbeatFn = aliveWithin(clone.HeartbeatFrequency)
 	}

@@ -32,6 +32,7 @@ type unit struct {
 	make  func(*redis.Options) *redis.Client // nil: redis.NewClient
 	made  *redis.Client                      // what make returned: its hooks run inside ours
 	inner bool                               // a node of a cluster or ring: an outer hook repeats
+	setup chan struct{}                      // closed when its cluster has set it up; nil: it needs none
 
 	users  *conntrack.UserHooks // hooks of the user, around calls of the client; nil for a node of a cluster or ring
 	around *conntrack.UserHooks // of a node: the hooks of the whole client, around commands on leases
@@ -67,6 +68,7 @@ func (u *unit) build(opt redis.Options) error {
 	redisopt.DisableOwn(&opt)
 	u.core.set.buffers.resize(&opt)
 	u.on(u.core.tracker.NewNode(&opt))
+	u.node.DialAfter(u.setup)
 	if u.inner {
 		u.node.NoWaiting()
 	}

@@ -88,6 +88,9 @@ func (n *Node) open(ctx context.Context, network, addr string) (*Conn, error) {
 	defer context.AfterFunc(n.gate.ctx, cancel)() // closing the client ends its dials
 	n.dialing.Add(1)
 	defer n.dialing.Add(-1)
+	if err := n.awaitSetup(ctx); err != nil {
+		return nil, typed(&hooks.ConnError{Op: OpDial, Node: addr, Err: err})
+	}
 	leave, err := n.gate.enter(ctx)
 	if err != nil {
 		return nil, typed(&hooks.ConnError{Op: OpDial, Node: addr, Err: err})
@@ -130,6 +133,21 @@ func (n *Node) open(ctx context.Context, network, addr string) (*Conn, error) {
 	n.t.Emit(hooks.Event{Kind: hooks.Dialed, Node: addr, ConnID: tracked.id, Took: took})
 	n.upkeep.Load().Used()
 	return tracked, nil
+}
+
+// DialAfter makes dials wait until setup is closed. Call it before the node is used.
+func (n *Node) DialAfter(setup <-chan struct{}) { n.setup = setup }
+
+func (n *Node) awaitSetup(ctx context.Context) error {
+	if n.setup == nil {
+		return nil
+	}
+	select {
+	case <-n.setup:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // hurried reports whether ctx ends clearly before DialTimeout. go-redis passes its callers' ctxs to

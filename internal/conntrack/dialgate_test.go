@@ -7,7 +7,27 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/lifeguard-redis/lifeguard/internal/conntrack"
+	"github.com/lifeguard-redis/lifeguard/internal/redistest"
 )
+
+func TestDialsWaitUntilTheirNodeIsSetUp(t *testing.T) {
+	s := redistest.Start(t)
+	r := newRig(t, s.Options(), conntrack.Config{})
+	setup := make(chan struct{})
+	r.node.DialAfter(setup)
+	pinged := make(chan error, 1)
+	go func() { pinged <- r.Ping(bg).Err() }()
+	redistest.Eventually(t, "it dials", soon, func() bool { return r.node.Dialing() == 1 })
+	require.Empty(t, r.conns())
+	close(setup)
+	require.NoError(t, <-pinged)
+
+	short := s.Options()
+	short.DialTimeout, short.DialerRetries = 10*time.Millisecond, 1
+	never := newRig(t, short, conntrack.Config{})
+	never.node.DialAfter(make(chan struct{}))
+	require.ErrorContains(t, never.Ping(bg).Err(), "dial")
+}
 
 func TestProbesAreQuickAtFirstAndAtMostOneASecondInALongOutage(t *testing.T) {
 	for _, x := range []struct{ outage, least, most time.Duration }{

@@ -52,7 +52,8 @@ type Node struct {
 	maxClients maxClients
 	health     health
 
-	movingAt atomic.Int64 // when the server last asked for connections to move, 0: never
+	setup    <-chan struct{} // see DialAfter, nil for none
+	movingAt atomic.Int64    // when the server last asked for connections to move, 0: never
 
 	upkeep        atomic.Pointer[Upkeep]
 	notifyOfUse   atomic.Bool  // at the next write
