@@ -25,12 +25,12 @@ func (m *migrated) slots(context.Context) ([]redis.ClusterSlot, error) {
 }
 
 // clusterBesideBare runs f with a bare cluster client, where c is nil, and with a managed one.
-func clusterBesideBare(t *testing.T, readTimeout time.Duration, f func(t *testing.T, m *migrated, rdb redis.UniversalClient, c *managed.ClusterClient)) {
+func clusterBesideBare(t *testing.T, poolSize int, readTimeout time.Duration, f func(t *testing.T, m *migrated, rdb redis.UniversalClient, c *managed.ClusterClient)) {
 	s := redistest.Start(t)
 	start := func(t *testing.T) (*migrated, *redis.ClusterOptions) {
 		m := &migrated{maintained: startMaintained(t, s)}
 		m.owner.Store(m.old)
-		return m, &redis.ClusterOptions{ClusterSlots: m.slots, ReadTimeout: readTimeout,
+		return m, &redis.ClusterOptions{ClusterSlots: m.slots, ReadTimeout: readTimeout, PoolSize: poolSize,
 			MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeEnabled}}
 	}
 	t.Run("bare", func(t *testing.T) {
@@ -48,7 +48,7 @@ func clusterBesideBare(t *testing.T, readTimeout time.Duration, f func(t *testin
 }
 
 func TestAClusterFollowsSlotsThatHaveMigrated(t *testing.T) {
-	clusterBesideBare(t, 0, func(t *testing.T, m *migrated, rdb redis.UniversalClient, c *managed.ClusterClient) {
+	clusterBesideBare(t, 0, 0, func(t *testing.T, m *migrated, rdb redis.UniversalClient, c *managed.ClusterClient) {
 		stop := traffic(t, rdb)
 		redistest.Eventually(t, "traffic on both pools", soon, func() bool { return m.old.asked() >= 2 })
 		m.owner.Store(m.next)
@@ -58,18 +58,19 @@ func TestAClusterFollowsSlotsThatHaveMigrated(t *testing.T) {
 		require.EqualValues(t, answered, m.count(t), "each call was carried out once")
 		if c != nil {
 			redistest.Eventually(t, "the books have all that is open", soon, func() bool { return len(c.Conns()) == m.open() })
+			require.Empty(t, c.CloseReasons())
 		}
 	})
 }
 
 func TestReadsMayTakeLongerWhileSlotsMigrate(t *testing.T) {
-	clusterBesideBare(t, 400*time.Millisecond, func(t *testing.T, m *migrated, rdb redis.UniversalClient, _ *managed.ClusterClient) {
+	clusterBesideBare(t, 1, 400*time.Millisecond, func(t *testing.T, m *migrated, rdb redis.UniversalClient, _ *managed.ClusterClient) {
 		ctx := t.Context()
 		require.NoError(t, rdb.Incr(ctx, "counter").Err())
 		require.Equal(t, 1, m.old.push("SMIGRATING", 1, "0-16383"))
 		require.NoError(t, rdb.Incr(ctx, "counter").Err())
 		m.Pause()
-		time.AfterFunc(700*time.Millisecond, m.Resume)
+		defer time.AfterFunc(700*time.Millisecond, m.Resume).Stop()
 		require.NoError(t, rdb.Incr(ctx, "counter").Err())
 		require.EqualValues(t, 3, m.count(t))
 		require.Equal(t, 1, m.old.told(), "its connection is kept")

@@ -166,6 +166,10 @@ func (c *notified) requests() {
 			c.write([]byte("+OK\r\n"), false)
 			continue
 		}
+		if string(buf[:m]) == "*1\r\n$7\r\ncommand\r\n" { // of a cluster client; a push would split so large a reply
+			c.write([]byte("*0\r\n"), false)
+			continue
+		}
 		if _, err := c.server.Write(buf[:m]); err != nil {
 			return
 		}
