@@ -8,13 +8,13 @@ import (
 	"github.com/lifeguard-redis/lifeguard/hooks"
 )
 
-// Acquire takes a connection out of the main pool for conn, a fresh Client.Conn(), with a visit: a
+// Acquire takes a connection out of the main pool for conn, a new Client.Conn(), with a visit: a
 // real checkout, but without network traffic unless the connection has been idle for longer than
 // SetValidateAfter says. holder, if not nil, is then called for every command on conn. If Acquire
 // fails, it has closed conn, or will: when ctx ends during a handshake or a PING, these continue
 // without the caller, so that a server which is only slow does not lose the connection.
 func (n *Node) Acquire(ctx context.Context, conn *redis.Conn, holder Holder) (*Conn, error) {
-	caller := unhurried(ctx)
+	caller := originalCtx(ctx)
 	if caller.Done() != nil && n.mayWait() {
 		patient := context.WithoutCancel(caller)
 		if caller != ctx {

@@ -8,7 +8,7 @@ import (
 	"github.com/lifeguard-redis/lifeguard/internal/redistest"
 )
 
-// BenchmarkVisit is the price of looking at one idle connection; "wake" has a
+// BenchmarkVisit is the price of looking at one idle connection; "ping" has a
 // real PING in it, for comparison.
 func BenchmarkVisit(b *testing.B) {
 	s := redistest.Start(b)
@@ -26,7 +26,7 @@ func BenchmarkVisit(b *testing.B) {
 				}
 			}
 		})
-		b.Run("wake/"+name, func(b *testing.B) {
+		b.Run("ping/"+name, func(b *testing.B) {
 			all := r.conns()
 			b.ReportAllocs()
 			for i := 0; b.Loop(); i++ {

@@ -44,7 +44,7 @@ func bind(ctx context.Context, cmd redis.Cmder, next redis.ProcessHook) {
 	v := newVisit(visitBound)
 	defer v.done()
 	if next(context.Background(), v.cmd) == nil && v.conn != nil {
-		v.conn.bind(unhurried(ctx))
+		v.conn.bind(originalCtx(ctx))
 	}
 }
 

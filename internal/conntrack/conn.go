@@ -28,30 +28,30 @@ type Conn struct {
 	raw     syscall.RawConn // of the socket, below TLS; nil where there is none
 	guard   guard
 
-	flags     atomic.Uint32
-	lastUsed  atomic.Int64 // ns, last write to the network
-	heard     atomic.Int64 // ns, when the last reply began to arrive
-	in, out   atomic.Uint64
-	name      [2]atomic.Uint64 // last command
-	pool      atomic.Uint32    // Pool
-	patience  atomic.Int64     // ns, of the visit's PING in flight
-	wokenFor  atomic.Uint32    // why that PING was sent, packed as an order
-	order     atomic.Uint32    // what must happen to it, see order.go
-	state     atomic.Uint32    // session state found by scan, for other goroutines
-	scan      scanner          // owned by the writing side
-	taken     int64            // ns, the last visit that took it or may have; belongs to whoever go-redis gave it to
-	tail      byte             // the last byte that was read; belongs to the reading side
-	leased    atomic.Bool
-	cause     atomic.Pointer[error] // of an interruption
-	closedFor atomic.Pointer[closeReason]
-	first     atomic.Bool  // its handshake is the first one of its node
-	writeBy   atomic.Int64 // the write deadline that was asked for, as in limit
-	writes    limit        // the write deadline in force on the connection below
-	reads     limit
-	seat      func() // gives back its place in the connection limit
-	closed    atomic.Bool
-	bound     atomic.Pointer[binding] // the ctx that ends its handshake, nil for none
-	settled   chan struct{}           // closed with fSettled
+	flags      atomic.Uint32
+	lastUsed   atomic.Int64 // ns, last write to the network
+	heard      atomic.Int64 // ns, when the last reply began to arrive
+	in, out    atomic.Uint64
+	name       [2]atomic.Uint64 // last command
+	pool       atomic.Uint32    // Pool
+	patience   atomic.Int64     // ns, of the visit's PING in flight
+	pingReason atomic.Uint32    // why that PING was sent, packed as an order
+	order      atomic.Uint32    // what must happen to it, see order.go
+	state      atomic.Uint32    // session state found by scan, for other goroutines
+	scan       scanner          // owned by the writing side
+	taken      int64            // ns, the last visit that took it or may have; belongs to whoever go-redis gave it to
+	tail       byte             // the last byte that was read; belongs to the reading side
+	leased     atomic.Bool
+	cause      atomic.Pointer[error] // of an interruption
+	closedFor  atomic.Pointer[closeReason]
+	first      atomic.Bool  // its handshake is the first one of its node
+	writeBy    atomic.Int64 // the write deadline that was asked for, as in limit
+	writes     limit        // the write deadline in force on the connection below
+	reads      limit
+	seat       func() // gives back its place in the connection limit
+	closed     atomic.Bool
+	bound      atomic.Pointer[binding] // the ctx that ends its handshake, nil for none
+	settled    chan struct{}           // closed with fSettled
 }
 
 // closeReason is why a connection is closed; the first reason counts.
@@ -61,28 +61,28 @@ type closeReason struct {
 }
 
 const (
-	fCheckout    uint32 = 1 << iota // SetDeadline(zero) was the last call: go-redis took it from its idle list
-	fReadStale                      // that SetDeadline has not been passed on for reads
-	fWrote                          // a byte of the current command was written
-	fOutstanding                    // its reply has not been read
-	fReadSet                        // the read deadline of that reply has been set
-	fAwaiting                       // nothing has come back since the last write
-	fCanned                         // a visit's reply is waiting to be read
-	fAnswered                       // it has been read: nothing may be read before the next write
-	fUnchecked                      // the guard let it through for a visit
-	fPushSeen                       // the server has sent a push frame: never reply in its place
-	fReady                          // the handshake is over
-	fInterrupted                    // a ctx ended while a command was in flight
-	fWaking                         // a visit's real PING is in flight
-	fRead                           // something was read
-	fChecked                        // the socket was checked in this checkout
-	fWoken                          // the read deadline is that of a visit's real PING
-	fWriting                        // a Write to the network is running
-	fLongWrite                      // it was seen running, so it takes long
-	fMany                           // several commands' replies are, or may be, outstanding
-	fSettled                        // whoever did the handshake has left the connection
+	fCheckout     uint32 = 1 << iota // SetDeadline(zero) was the last call: go-redis took it from its idle list
+	fReadStale                       // that SetDeadline has not been passed on for reads
+	fWrote                           // a byte of the current command was written
+	fOutstanding                     // its reply has not been read
+	fReadSet                         // the read deadline of that reply has been set
+	fAwaiting                        // nothing has come back since the last write
+	fCanned                          // a visit's reply is waiting to be read
+	fAnswered                        // it has been read: nothing may be read before the next write
+	fUnchecked                       // the guard let it through for a visit
+	fPushSeen                        // the server has sent a push frame: never reply in its place
+	fReady                           // the handshake is over
+	fInterrupted                     // a ctx ended while a command was in flight
+	fPinging                         // a visit's real PING is in flight
+	fRead                            // something was read
+	fChecked                         // the socket was checked in this checkout
+	fPingDeadline                    // the read deadline is that of a visit's real PING
+	fWriting                         // a Write to the network is running
+	fLongWrite                       // it was seen running, so it takes long
+	fMany                            // several commands' replies are, or may be, outstanding
+	fSettled                         // the goroutine that did the handshake is done with it
 
-	slowWrite = fCheckout | fCanned | fAnswered | fUnchecked | fInterrupted | fWoken
+	slowWrite = fCheckout | fCanned | fAnswered | fUnchecked | fInterrupted | fPingDeadline
 	slowRead  = fReadStale | fCanned | fAnswered | fInterrupted
 )
 
@@ -150,15 +150,15 @@ func (c *Conn) fail(op string, err error) error {
 	} else if errors.Is(err, net.ErrClosed) {
 		e.Self = true
 	}
-	// A look for push frames may time out on a healthy connection.
+	// A check for push frames may time out on a healthy connection.
 	var ne net.Error
 	timeout := errors.As(err, &ne) && ne.Timeout()
 	// A subscriber waits for messages that may never come.
 	quiet := command.SessionState(c.state.Load())&command.PubSub != 0
 	if !timeout || op == OpWrite || fl&fOutstanding != 0 && !quiet {
 		why := hooks.ReasonError
-		if fl&fWaking != 0 {
-			_, why = unpackOrder(c.wokenFor.Load())
+		if fl&fPinging != 0 {
+			_, why = unpackOrder(c.pingReason.Load())
 		}
 		c.closeFor(why, err)
 		if !e.Self {
@@ -166,9 +166,9 @@ func (c *Conn) fail(op string, err error) error {
 		}
 		if !c.sentinel() { // a Sentinel's failure says nothing about the servers
 			if e.Handshake && !e.Self {
-				c.node.health.unshaken(err, timeout, time.Duration(c.lastUsed.Load()))
+				c.node.health.handshakeFailed(err, timeout, time.Duration(c.lastUsed.Load()))
 			}
-			c.node.t.failed(c, e, timeout, fl&fWaking != 0)
+			c.node.t.failed(c, e, timeout, fl&fPinging != 0)
 		}
 	}
 	if e.Wrote && !e.Handshake {
@@ -200,7 +200,7 @@ func (c *Conn) Close() error {
 	if b := c.bound.Swap(nil); b != nil {
 		b.stop()
 	}
-	c.shaken(false)
+	c.endFirstHandshake(false)
 	c.settle()
 	if c.closedFor.Load() == nil && c.order.Load() == orderNone && c.flags.Load()&(fReady|fWrote) == fReady|fWrote {
 		c.node.t.cut.Add(1) // go-redis may have been unable to use a reply

@@ -108,8 +108,8 @@ func (c *Conn) setWriteDeadline(now int64) error {
 // and again only when it checks for push frames after them.
 func (c *Conn) SetReadDeadline(t time.Time) error {
 	fl := c.flags.Load()
-	if fl&fWaking != 0 {
-		t = c.wakeLimit()
+	if fl&fPinging != 0 {
+		t = c.pingDeadline()
 	}
 	switch {
 	case fl&(fCanned|fOutstanding) == fCanned:
@@ -133,17 +133,17 @@ func (c *Conn) SetReadDeadline(t time.Time) error {
 	return c.deadline(OpRead, c.Conn.SetReadDeadline(t))
 }
 
-// waken prepares a visit's real PING. It bounds the wait for the reply, also for clients whose
+// preparePing prepares a visit's real PING. It bounds the wait for the reply, also for clients whose
 // ReadTimeout of -2 makes go-redis set no read deadline at all.
-func (c *Conn) waken(patience time.Duration, why hooks.Reason) {
+func (c *Conn) preparePing(patience time.Duration, why hooks.Reason) {
 	c.patience.Store(int64(patience))
-	c.wokenFor.Store(packOrder(orderValidate, why))
-	c.change(fReadStale, fWaking|fWoken)
+	c.pingReason.Store(packOrder(orderValidate, why))
+	c.change(fReadStale, fPinging|fPingDeadline)
 	c.reads.forget()
-	_ = c.deadline(OpRead, c.Conn.SetReadDeadline(c.wakeLimit()))
+	_ = c.deadline(OpRead, c.Conn.SetReadDeadline(c.pingDeadline()))
 }
 
-func (c *Conn) wakeLimit() time.Time {
+func (c *Conn) pingDeadline() time.Time {
 	patience := time.Duration(c.patience.Load())
 	if patience <= 0 {
 		patience = c.node.t.cfg.ValidateTimeout

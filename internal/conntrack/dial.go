@@ -65,7 +65,7 @@ func (n *Node) dial(ctx context.Context, network, addr string) (net.Conn, error)
 	if err != nil {
 		return n.failedDial(err, network, addr), nil
 	}
-	return n.faced(c), nil
+	return n.facade(c), nil
 }
 
 // open dials one connection, unless the node is known to be unreachable.
@@ -82,7 +82,7 @@ func (n *Node) open(ctx context.Context, network, addr string) (*Conn, error) {
 	if err := n.maxClients.check(addr, time.Duration(n.t.now())); err != nil {
 		return nil, err
 	}
-	hurried := n.hurried(ctx)
+	endsEarly := n.endsEarly(ctx)
 	ctx, cancel := context.WithTimeout(ctx, n.dialTimeout()) // go-redis bounds the dials of its pools, but not those of pub/sub
 	defer cancel()
 	defer context.AfterFunc(n.gate.ctx, cancel)() // closing the client ends its dials
@@ -115,7 +115,7 @@ func (n *Node) open(ctx context.Context, network, addr string) (*Conn, error) {
 		n.lastDial.Store(&DialFailure{n.t.Now(), err})
 		n.t.Emit(hooks.Event{Kind: hooks.DialFailed, Node: addr, Took: took, Err: err})
 		switch {
-		case hurried && errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
+		case endsEarly && errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
 			// The caller gave up, which says nothing about the node.
 		case own:
 			err = n.gate.shut(err)
@@ -150,9 +150,9 @@ func (n *Node) awaitSetup(ctx context.Context) error {
 	}
 }
 
-// hurried reports whether ctx ends clearly before DialTimeout. go-redis passes its callers' ctxs to
+// endsEarly reports whether ctx ends clearly before DialTimeout. go-redis passes its callers' ctxs to
 // the dials of subscriptions.
-func (n *Node) hurried(ctx context.Context) bool {
+func (n *Node) endsEarly(ctx context.Context) bool {
 	by, ok := ctx.Deadline()
 	return ok && time.Until(by) < n.dialTimeout()*9/10
 }
@@ -195,9 +195,9 @@ func (n *Node) track(nc net.Conn, addr string, seat func()) *Conn {
 	return c
 }
 
-// faced returns the connection with only those methods that go-redis may see: go-redis finds them
+// facade returns the connection with only those methods that go-redis may see: go-redis finds them
 // by type (TestContractTheCacheTakesASyscallConnForUnbuffered).
-func (n *Node) faced(c *Conn) net.Conn {
+func (n *Node) facade(c *Conn) net.Conn {
 	cached := n.opt.Protocol != 2 && (n.opt.ClientSideCache != nil || n.opt.ClientSideCacheConfig != nil)
 	_, socket := c.Conn.(syscall.Conn)
 	switch {

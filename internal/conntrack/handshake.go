@@ -85,10 +85,10 @@ func (f *firstHandshake) leave(ok bool) {
 	f.turn <- struct{}{}
 }
 
-// shaken ends the connection's part in the first handshake, once.
-func (c *Conn) shaken(ok bool) {
+// endFirstHandshake ends the connection's part in the first handshake, once.
+func (c *Conn) endFirstHandshake(ok bool) {
 	if ok && !c.node.first.done.Load() {
-		c.node.first.done.Store(true) // even if it was not the first: others waited long enough for that one
+		c.node.first.done.Store(true) // even if another one is still running: it has been waited for long enough
 	}
 	if c.first.Load() && c.first.CompareAndSwap(true, false) {
 		c.node.first.leave(ok)

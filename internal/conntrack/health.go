@@ -32,12 +32,12 @@ type health struct {
 
 	changes [hooks.Recovering + 1]atomic.Uint64 // by the state that was entered
 
-	mu     sync.Mutex
-	since  time.Time // when the trouble began
-	cause  error
-	said   hooks.Health // the problem that was logged, Healthy for none
-	saidAt time.Time
-	waited int64 // calls that were waiting when the node recovered
+	mu       sync.Mutex
+	since    time.Time // when the trouble began
+	cause    error
+	logged   hooks.Health // the problem that was logged, Healthy for none
+	loggedAt time.Time
+	waited   int64 // calls that were waiting when the node recovered
 }
 
 // Health returns the node's current state. Safe for concurrent use.
@@ -105,9 +105,9 @@ func (n *Node) HeardSince(t time.Duration) (heard bool) {
 	return heard
 }
 
-// unshaken records that a handshake failed. late: it got no reply in time to what was sent at the
+// handshakeFailed records that a handshake failed. late: it got no reply in time to what was sent at the
 // given time. If nobody else got one either, the node is not refusing, but does not respond.
-func (h *health) unshaken(err error, late bool, sent time.Duration) {
+func (h *health) handshakeFailed(err error, late bool, sent time.Duration) {
 	switch {
 	case !late || h.n.HeardSince(sent):
 		h.become(hooks.Refusing, err)
@@ -139,7 +139,7 @@ func (h *health) change(from, to hooks.Health, cause error) {
 	}
 	now := h.n.t.Now()
 	if from == to {
-		if line := h.begun(to, now); line != "" {
+		if line := h.beginLine(to, now); line != "" {
 			h.n.t.emit(entry{line: line, level: slog.LevelWarn})
 		}
 		return
@@ -161,32 +161,32 @@ func (h *health) change(from, to hooks.Health, cause error) {
 	}
 	switch {
 	case to == hooks.Healthy || to == hooks.Recovering:
-		if h.said != hooks.Healthy {
-			e.line, e.level = h.over(e.Node, now.Sub(h.since)), slog.LevelInfo
-			h.said = hooks.Healthy
+		if h.logged != hooks.Healthy {
+			e.line, e.level = h.endLine(e.Node, now.Sub(h.since)), slog.LevelInfo
+			h.logged = hooks.Healthy
 		}
 	default:
-		e.line = h.begun(to, now)
+		e.line = h.beginLine(to, now)
 	}
 	h.n.t.emit(e)
 }
 
-// begun returns the log line for the beginning of a trouble, "" if there was one not long ago.
-func (h *health) begun(what hooks.Health, now time.Time) string {
-	if h.said == what || !h.saidAt.IsZero() && now.Sub(h.saidAt) < troubleApart {
+// beginLine returns the log line for the beginning of a trouble, "" if there was one not long ago.
+func (h *health) beginLine(what hooks.Health, now time.Time) string {
+	if h.logged == what || !h.loggedAt.IsZero() && now.Sub(h.loggedAt) < troubleApart {
 		return ""
 	}
-	h.said, h.saidAt = what, now
+	h.logged, h.loggedAt = what, now
 	return fmt.Sprintf("lifeguard: redis %s %s: %s", h.n.dialed(), what, innermost(h.cause))
 }
 
-// over returns the log line for the end of a trouble.
-func (h *health) over(addr string, lasted time.Duration) string {
+// endLine returns the log line for the end of a trouble.
+func (h *health) endLine(addr string, lasted time.Duration) string {
 	var b strings.Builder
 	what := "reachable again"
-	if h.said == hooks.Degraded {
+	if h.logged == hooks.Degraded {
 		what = "answers again"
-	} else if h.said == hooks.Refusing {
+	} else if h.logged == hooks.Refusing {
 		what = "accepts connections again"
 	}
 	fmt.Fprintf(&b, "lifeguard: redis %s %s after %v", addr, what, errtext.Round(lasted))

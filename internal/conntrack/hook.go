@@ -147,7 +147,7 @@ func (s *scope) process(ctx context.Context, cmd redis.Cmder) error {
 		return s.next(ctx, cmd)
 	}
 	bind(ctx, cmd, s.next)
-	ctx = unhurried(ctx)
+	ctx = originalCtx(ctx)
 	if s.users == nil || skip || command.IsHandshake(cmd) && repeated(ctx) {
 		return s.run(ctx, cmd, watch)
 	}

@@ -52,7 +52,7 @@ type View struct {
 	Ready    bool // its handshake is over
 	Awaiting bool // nothing has come back since the last write
 	Writing  bool // a write is running
-	Asked    bool // it waits for the reply to a PING of ours
+	Pinging  bool // it waits for the reply to a PING of ours
 	Leased   bool
 	PubSub   bool // subscribed, monitoring or to a Sentinel: never to be touched
 }
@@ -62,7 +62,7 @@ func (c *Conn) View() View {
 	fl := c.flags.Load()
 	return View{Born: time.Duration(c.created), LastUsed: time.Duration(c.lastUsed.Load()),
 		Heard: time.Duration(c.heard.Load()), MaxAge: time.Duration(c.maxAge()), Pool: hooks.Pool(c.pool.Load()), Ready: fl&fReady != 0,
-		Awaiting: fl&fAwaiting != 0, Writing: fl&fWriting != 0, Asked: fl&fWaking != 0, Leased: c.leased.Load(), PubSub: command.SessionState(c.state.Load())&command.PubSub != 0 || c.sentinel()}
+		Awaiting: fl&fAwaiting != 0, Writing: fl&fWriting != 0, Pinging: fl&fPinging != 0, Leased: c.leased.Load(), PubSub: command.SessionState(c.state.Load())&command.PubSub != 0 || c.sentinel()}
 }
 
 // LastCommand returns the name of the last command written, in lower case.

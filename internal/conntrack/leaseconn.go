@@ -90,7 +90,7 @@ func (s *leaseScope) process(ctx context.Context, cmd redis.Cmder) error {
 		return s.next(ctx, cmd)
 	}
 	bind(ctx, cmd, s.next)
-	ctx = unhurried(ctx)
+	ctx = originalCtx(ctx)
 	if s.holder == nil {
 		return s.next(ctx, cmd)
 	}

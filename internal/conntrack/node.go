@@ -28,7 +28,7 @@ type Node struct {
 	sentinels   sync.Map               // addresses of its Sentinels -> true
 	noWait      bool                   // its callers do not wait for it: another node may take over
 
-	fresh redis.Options // as the user gave them
+	given redis.Options // as the user gave them
 
 	pipelineRead int // read buffer of the pipeline pool: identifies its connections
 
@@ -105,7 +105,7 @@ func (t *Tracker) NewNode(opt *redis.Options) *Node {
 	n.health.n = n
 	n.gate = newGate(n)
 	n.first = newFirstHandshake(opt)
-	n.fresh = *opt
+	n.given = *opt
 	opt.Dialer = n.dial
 	opt.DialerRetries = 1 // go-redis's loop of 5 x 100 ms would only delay the pool; the prober keeps trying
 	opt.PoolFIFO = true
@@ -130,7 +130,7 @@ func (t *Tracker) NewNode(opt *redis.Options) *Node {
 	}
 	if get := opt.CredentialsProviderContext; get != nil {
 		opt.CredentialsProviderContext = func(ctx context.Context) (string, string, error) {
-			user, password, err := get(unhurried(ctx))
+			user, password, err := get(originalCtx(ctx))
 			return user, password, early(err)
 		}
 	}
@@ -144,10 +144,10 @@ func (t *Tracker) NewNode(opt *redis.Options) *Node {
 // connected makes an OnConnect: the user's, followed by a notification of the tracked connection.
 // apart is for a client with its own options.
 func (n *Node) connected(apart bool) func(context.Context, *redis.Conn) error {
-	user := n.fresh.OnConnect
+	user := n.given.OnConnect
 	return func(ctx context.Context, conn *redis.Conn) error {
 		if user != nil {
-			if err := unlessItPanics(unhurried(ctx), conn, user); err != nil {
+			if err := unlessItPanics(originalCtx(ctx), conn, user); err != nil {
 				return early(err)
 			}
 		}

@@ -33,10 +33,10 @@ func (c *noWait) Err() error {
 	return nil
 }
 
-// unhurried returns the ctx that NoWait, or a boundCtx, was given. A handshake runs with the ctx of
+// originalCtx returns the ctx that NoWait, or a boundCtx, was given. A handshake runs with the ctx of
 // the visit that needed the connection, and a hook, an OnConnect or a credentials provider of the user must not
 // see a ctx that looks as if it had ended.
-func unhurried(ctx context.Context) context.Context {
+func originalCtx(ctx context.Context) context.Context {
 	if b, ok := ctx.(*boundCtx); ok {
 		ctx = b.Context
 	}

@@ -97,7 +97,7 @@ func (s pipeScope) process(ctx context.Context, cmds []redis.Cmder) error {
 		return nil
 	}
 	ctx, skip := SkipsUserHooks(ctx)
-	ctx, holder := leased(unhurried(ctx))
+	ctx, holder := leased(originalCtx(ctx))
 	users := s.users
 	if holder != nil && users == nil {
 		users = s.leases

@@ -114,7 +114,7 @@ func trackedRig(t *testing.T, opt *redis.Options) (*rig, *pushes) {
 // visit comes; the rest arrives with or after the visit.
 func TestAPushCutAtAnyByteAroundAVisitIsNeverMixedUp(t *testing.T) {
 	s := redistest.Start(t)
-	for _, mode := range []string{"visit", "wake", "lease"} {
+	for _, mode := range []string{"visit", "ping", "lease"} {
 		p := redistest.NewProxy(t, s.Addr())
 		opt := s.Options()
 		opt.Addr = p.Addr()
@@ -146,7 +146,7 @@ func TestAPushCutAtAnyByteAroundAVisitIsNeverMixedUp(t *testing.T) {
 			}
 			<-arrived
 			go close(rest) // races with the visit on purpose
-			if mode == "wake" {
+			if mode == "ping" {
 				c.Validate()
 			}
 			switch mode {
@@ -351,7 +351,7 @@ func TestAVisitWhileTheReaderHoldsThePartOfAPushIsAnsweredByTheServer(t *testing
 	t.Logf("%d of %d cuts leave the connection in the pool", kept, len(frame)-1)
 }
 
-// A connection that has ever delivered a push is only woken: the visit costs a
+// A connection that has ever delivered a push is always sent a PING: the visit costs a
 // round trip.
 func TestAConnectionThatDeliversPushesIsNeverAnsweredFor(t *testing.T) {
 	s := redistest.Start(t)

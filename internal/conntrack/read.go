@@ -49,12 +49,12 @@ func (c *Conn) received(b []byte, room int) {
 			c.refuses(b)
 		}
 	}
-	if fl&(fAwaiting|fWaking) != 0 {
+	if fl&(fAwaiting|fPinging) != 0 {
 		c.heard.Store(c.node.t.now())
 		if c.node.Health() == hooks.Degraded {
 			c.node.SetAnswering()
 		}
-		c.flags.And(^(fAwaiting | fWaking))
+		c.flags.And(^(fAwaiting | fPinging))
 	}
 	if fl&fPushSeen == 0 && startsPush(b) {
 		c.set(fPushSeen)

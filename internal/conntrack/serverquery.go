@@ -34,7 +34,7 @@ func (n *Node) PingNew(ctx context.Context, patience time.Duration) error {
 // and so may each reply: a limit for all together would be too short on a slow network. taken
 // reports whether its handshake was completed.
 func (n *Node) alone(ctx context.Context, patience time.Duration, taken *bool, f func(*redis.Client) error) error {
-	opt := n.fresh
+	opt := n.given
 	opt.Addr, opt.Network = n.dialed(), n.network()
 	opt.Dialer = func(ctx context.Context, network, addr string) (net.Conn, error) {
 		ctx, cancel := context.WithTimeout(ctx, patience)

@@ -15,7 +15,7 @@ import (
 // Config configures a Tracker. The zero value works.
 type Config struct {
 	OnEvent func(hooks.Event) // called in order, one goroutine at a time; nil: no events are made
-	Logger  *slog.Logger      // nil: silent
+	Logger  *slog.Logger      // nil: no logs
 	Now     func() time.Time  // a clock for tests; nil: the real, monotonic one
 	Wall    func() time.Time  // the corresponding wall clock; nil: the real one
 	// Opaque hides network errors from go-redis while a reply is outstanding, so that nothing
@@ -63,7 +63,7 @@ type Tracker struct {
 type Failure struct {
 	Err     *hooks.ConnError
 	Timeout bool // a deadline passed without a reply
-	Waking  bool // it was our own PING that failed
+	Ping    bool // it was our own PING that failed
 }
 
 // NewTracker makes a tracker. It never fails.

@@ -36,7 +36,7 @@ const (
 // connection that it picks; the connection finds the visit by the token and registers itself in it.
 type visit struct {
 	kind     visitKind
-	woken    bool // a real PING was sent
+	pinged   bool // a real PING was sent
 	apart    bool // of visitReady: the result of the handshake is known to maintenance's client only
 	number   atomic.Uint32
 	token    [tokenLen]byte
@@ -113,7 +113,7 @@ var restingVisits = sync.Pool{New: func() any {
 
 func newVisit(kind visitKind) *visit {
 	v := restingVisits.Get().(*visit)
-	v.kind, v.conn, v.woken, v.why, v.holder, v.patience, v.only, v.apart, v.bound = kind, nil, false, "", nil, 0, nil, false, false
+	v.kind, v.conn, v.pinged, v.why, v.holder, v.patience, v.only, v.apart, v.bound = kind, nil, false, "", nil, 0, nil, false, false
 	v.came, v.cameTx = 0, 0
 	v.cmd.SetErr(nil)
 	v.cmd.SetVal("")
@@ -166,7 +166,7 @@ var (
 // to a real PING shows that the connection is alive, also an error reply (an ACL may forbid PING);
 // QUEUED means that a transaction is open.
 func (v *visit) check(err error) error {
-	if err != nil && !(v.woken && isReply(err)) {
+	if err != nil && !(v.pinged && isReply(err)) {
 		return err
 	}
 	switch {

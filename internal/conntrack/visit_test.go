@@ -280,11 +280,11 @@ func TestAnAcquireTakesTheConnectionForRealAndKnowsIt(t *testing.T) {
 	})
 }
 
-func TestAWakeSendsAPlainPing(t *testing.T) {
+func TestAVisitValidatesWithAPlainPing(t *testing.T) {
 	s := redistest.Start(t)
 	for _, protocol := range []int{2, 3} {
 		p := redistest.NewProxy(t, s.Addr())
-		var withArg, wakes atomic.Int64
+		var withArg, pings atomic.Int64
 		p.OnRequest(func(_ int, b []byte) redistest.Action {
 			low := bytes.ToLower(b)
 			if bytes.Contains(low, []byte("*2\r\n$4\r\nping")) {
@@ -292,7 +292,7 @@ func TestAWakeSendsAPlainPing(t *testing.T) {
 				return redistest.CutBefore // such proxies exist
 			}
 			if bytes.Equal(low, []byte("*1\r\n$4\r\nping\r\n")) {
-				wakes.Add(1)
+				pings.Add(1)
 			}
 			return redistest.Forward
 		})
@@ -301,27 +301,27 @@ func TestAWakeSendsAPlainPing(t *testing.T) {
 		opt.Protocol = protocol
 		r := newRig(t, opt, conntrack.Config{})
 		r.fill(t, 3)
-		wakes.Store(0)
+		pings.Store(0)
 		for _, c := range r.conns() {
 			c.Validate()
 		}
 		for range 3 {
 			if _, removed, err := r.visit(hooks.PoolMain); removed || err != nil {
-				t.Errorf("RESP%d: a wake through a proxy that hangs up on PING with an argument: removed %v, %v", protocol, removed, err)
+				t.Errorf("RESP%d: a PING through a proxy that hangs up on PING with an argument: removed %v, %v", protocol, removed, err)
 			}
 		}
 		r.tracker.SetValidateAfter(0)
 		conn, _ := r.lease(t)
 		_ = conn.Close()
-		if withArg.Load() > 0 || wakes.Load() != 4 {
-			t.Errorf("RESP%d: 3 wakes and a validated lease sent %d plain PINGs and %d with an argument, want 4 and 0", protocol, wakes.Load(), withArg.Load())
+		if withArg.Load() > 0 || pings.Load() != 4 {
+			t.Errorf("RESP%d: 3 validating visits and a validated lease sent %d plain PINGs and %d with an argument, want 4 and 0", protocol, pings.Load(), withArg.Load())
 		}
-		// A wake is done once.
+		// An order to validate is carried out once.
 		for range 3 {
 			_, _, _ = r.visit(hooks.PoolMain)
 		}
-		if wakes.Load() != 4 {
-			t.Errorf("RESP%d: visits without a wake order sent PINGs", protocol)
+		if pings.Load() != 4 {
+			t.Errorf("RESP%d: visits without an order to validate sent PINGs", protocol)
 		}
 	}
 }
@@ -386,7 +386,7 @@ func TestAServerThatForbidsPingIsAlive(t *testing.T) {
 		c := r.only(t)
 		c.Validate()
 		if _, removed, err := r.visit(hooks.PoolMain); removed || err != nil {
-			t.Errorf("RESP%d: a wake that gets NOPERM: removed %v, %v, want the connection kept", protocol, removed, err)
+			t.Errorf("RESP%d: a PING that gets NOPERM: removed %v, %v, want the connection kept", protocol, removed, err)
 		}
 		r.tracker.SetValidateAfter(0)
 		conn := r.Conn()
@@ -403,7 +403,7 @@ func TestAServerThatForbidsPingIsAlive(t *testing.T) {
 	}
 }
 
-func TestAWakeOnADeadPeerEndsTheConnectionWithinItsPatience(t *testing.T) {
+func TestThePingOfAVisitToADeadPeerEndsTheConnectionWithinItsPatience(t *testing.T) {
 	s := redistest.Start(t)
 	for _, timeout := range []time.Duration{0, -1, -2} {
 		p := redistest.NewProxy(t, s.Addr())
@@ -416,9 +416,9 @@ func TestAWakeOnADeadPeerEndsTheConnectionWithinItsPatience(t *testing.T) {
 		first := r.conns()[0]
 		first.Validate()
 		start := time.Now()
-		hang(t, "a visit with a wake", func() {
+		hang(t, "a validating visit", func() {
 			if _, removed, err := r.visit(hooks.PoolMain); !removed || err == nil {
-				t.Errorf("ReadTimeout %v: a wake into a black hole: removed %v, %v", timeout, removed, err)
+				t.Errorf("ReadTimeout %v: a PING into a black hole: removed %v, %v", timeout, removed, err)
 			}
 		})
 		r.tracker.SetValidateAfter(0)
@@ -430,13 +430,13 @@ func TestAWakeOnADeadPeerEndsTheConnectionWithinItsPatience(t *testing.T) {
 			}
 		})
 		if d := time.Since(start); d > 2*time.Second {
-			t.Errorf("ReadTimeout %v: two wakes of 100 ms took %v", timeout, d)
+			t.Errorf("ReadTimeout %v: two PINGs of 100 ms took %v", timeout, d)
 		}
 	}
 }
 
-// A wake must not leave its short deadline to the commands that follow.
-func TestTheDeadlineOfAWakeEndsWithIt(t *testing.T) {
+// The PING of a visit must not leave its short deadline to the commands that follow.
+func TestTheDeadlineOfAVisitsPingEndsWithIt(t *testing.T) {
 	s := redistest.Start(t, "--enable-debug-command", "yes")
 	for _, timeout := range []time.Duration{0, -1, -2} {
 		opt := s.Options()
@@ -445,9 +445,9 @@ func TestTheDeadlineOfAWakeEndsWithIt(t *testing.T) {
 		r.fill(t, 1)
 		r.tracker.SetValidateAfter(0)
 		conn, _ := r.lease(t)
-		// Longer than the wake may take.
+		// Longer than the PING may take.
 		if err := conn.Do(bg, "DEBUG", "SLEEP", "0.2").Err(); err != nil {
-			t.Errorf("ReadTimeout %v: a command of 200 ms after a wake of at most 80 ms: %v", timeout, err)
+			t.Errorf("ReadTimeout %v: a command of 200 ms after a PING of at most 80 ms: %v", timeout, err)
 		}
 		_ = conn.Close()
 		r.only(t).Validate()
@@ -455,7 +455,7 @@ func TestTheDeadlineOfAWakeEndsWithIt(t *testing.T) {
 			t.Error(err)
 		}
 		if err := r.Do(bg, "DEBUG", "SLEEP", "0.2").Err(); err != nil {
-			t.Errorf("ReadTimeout %v: a command of 200 ms after a visit with a wake: %v", timeout, err)
+			t.Errorf("ReadTimeout %v: a command of 200 ms after a validating visit: %v", timeout, err)
 		}
 	}
 }

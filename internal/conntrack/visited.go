@@ -27,7 +27,7 @@ func (c *Conn) visited(v *visit, n int) (int, error) {
 		c.state.Store(0)
 		c.change(fWrote|fOutstanding|fReadSet, fReady|fCanned)
 		c.node.raw.Add(-1)
-		c.shaken(!v.apart)
+		c.endFirstHandshake(!v.apart)
 		if c.sentinel() {
 			return n, nil
 		}
@@ -69,12 +69,12 @@ func (c *Conn) visited(v *visit, n int) (int, error) {
 		c.closeFor(r, nil)
 		return 0, refuse(r)
 	}
-	wake := pending || c.has(fPushSeen) || v.only == c || v.only == nil && (level == orderValidate || c.doubtful(now))
-	if v.kind == visitAcquire && !wake {
+	ping := pending || c.has(fPushSeen) || v.only == c || v.only == nil && (level == orderValidate || c.doubtful(now))
+	if v.kind == visitAcquire && !ping {
 		after := c.node.t.validateAfter.Load()
-		wake = after >= 0 && now-c.lastUsed.Load() >= after
+		ping = after >= 0 && now-c.lastUsed.Load() >= after
 	}
-	if !wake {
+	if !ping {
 		c.change(fWrote|fOutstanding|fReadSet, fCanned)
 		return n, nil
 	}
@@ -95,9 +95,9 @@ func (c *Conn) visited(v *visit, n int) (int, error) {
 
 // ask sends a real PING.
 func (c *Conn) ask(v *visit, why hooks.Reason, n int) (int, error) {
-	v.woken = true
+	v.pinged = true
 	c.withdraw(orderValidate)
-	c.waken(v.patience, why)
+	c.preparePing(v.patience, why)
 	if _, err := c.send(ping); err != nil {
 		return 0, err
 	}
@@ -110,8 +110,8 @@ func (c *Conn) undo(v *visit, n int) (int, error) {
 	if c.scan.state&command.InMulti != 0 {
 		cmd = discard // ends the watches too
 	}
-	v.woken = true
-	c.waken(0, hooks.ReasonError)
+	v.pinged = true
+	c.preparePing(0, hooks.ReasonError)
 	if _, err := c.send(cmd); err != nil {
 		return 0, err
 	}

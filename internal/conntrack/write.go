@@ -106,8 +106,8 @@ func (c *Conn) beforeWrite(b []byte) error {
 			return refuse(hooks.ReasonError)
 		}
 	}
-	if fl&fWoken != 0 {
-		c.change(fWoken, fReadStale)
+	if fl&fPingDeadline != 0 {
+		c.change(fPingDeadline, fReadStale)
 	}
 	return nil
 }

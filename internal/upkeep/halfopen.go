@@ -13,16 +13,16 @@ import (
 type Detection struct {
 	Off      bool
 	After    time.Duration // how long a reply may take before its connection is compared with others; negative: no limit
-	Patience time.Duration // how long a reply may take: that to a PING, and each one to a fresh connection
+	Patience time.Duration // how long a reply may take: that to a PING, and each one to a new connection
 }
 
 // detection holds what is suspected about the connections of one node.
 type detection struct {
 	broken   atomic.Int64 // when a connection last failed: connections last used before that are suspect
 	timedOut atomic.Bool  // a caller's command timed out, or a PING of ours
-	noPong   atomic.Int64 // when a PING of ours timed out: no further PING until a fresh connection is answered
+	noPong   atomic.Int64 // when a PING of ours timed out: no further PING until a new connection is answered
 	running  atomic.Bool  // a probe is running
-	answered atomic.Int64 // when a fresh connection was last answered
+	answered atomic.Int64 // when a new connection was last answered
 	dead     atomic.Pointer[deadSibling]
 
 	asked   time.Duration                // when the last probe was started
@@ -50,7 +50,7 @@ var _ net.Error = errHalfOpen{}
 // used it.
 func (n *Node) failed(f conntrack.Failure) {
 	if !f.Timeout {
-		n.learnAgain.Store(true)
+		n.settingsAgain.Store(true)
 	}
 	if n.k.detection.Off {
 		return
@@ -59,7 +59,7 @@ func (n *Node) failed(f conntrack.Failure) {
 	switch {
 	case !f.Timeout:
 		n.detect.broken.Store(now)
-	case f.Waking:
+	case f.Ping:
 		n.detect.noPong.Store(now)
 		fallthrough
 	default:
@@ -79,8 +79,8 @@ func (u *detection) holds(now time.Duration) bool {
 	return u.running.Load() || at > 0 && now-at < holdsFor
 }
 
-// asks reports whether a probe is running or about to start: other requests would delay it.
-func (u *detection) asks(now time.Duration) bool { return u.holds(now) || u.timedOut.Load() }
+// probing reports whether a probe is running or about to start: other requests would delay it.
+func (u *detection) probing(now time.Duration) bool { return u.holds(now) || u.timedOut.Load() }
 
 // overdue records a connection whose reply is overdue.
 func (l *survey) overdue(c *conntrack.Conn, v conntrack.View) {
@@ -112,9 +112,9 @@ func (u *detection) act(n *Node, l *survey) time.Duration {
 		} else if u.running.CompareAndSwap(false, true) {
 			u.timedOut.Store(false)
 			u.asked, u.again = l.now, l.now+n.compareEvery()
-			fresh := len(u.unacked) > 0
+			newToo := len(u.unacked) > 0
 			go func() {
-				u.question(n, fresh)
+				u.probe(n, newToo)
 				u.running.Store(false)
 				n.wake()
 			}()

@@ -13,7 +13,7 @@ import (
 type unackeds struct {
 	written time.Duration
 	begin   time.Duration // when monitoring of it began
-	tries   int           // the count when a fresh connection was answered, -1 before that
+	tries   int           // the count when a new connection was answered, -1 before that
 	more    time.Duration // when the count rose above that, 0 before
 }
 
@@ -45,7 +45,7 @@ func (u *detection) judge(n *Node, l *survey) (next time.Duration, wanted bool) 
 				x = unackeds{written: v.LastUsed, begin: l.now, tries: -1}
 			}
 			if x.dead(k, time.Duration(u.answered.Load()), l.now) {
-				c.KillUnanswered(v.LastUsed, hooks.ReasonUnacked, errHalfOpen{fmt.Sprintf("sent again %s in %v and nothing was acknowledged, while a fresh connection is answered",
+				c.KillUnanswered(v.LastUsed, hooks.ReasonUnacked, errHalfOpen{fmt.Sprintf("sent again %s in %v and nothing was acknowledged, while a new connection is answered",
 					errtext.Count(int(k.Tries), "time"), min(k.Silence, l.now-v.LastUsed).Round(time.Millisecond))})
 				n.suspectIdle(l, v.LastUsed)
 				continue
@@ -76,7 +76,7 @@ func (u *detection) judge(n *Node, l *survey) (next time.Duration, wanted bool) 
 }
 
 // dead reports whether the kernel's report proves that a connection is dead: the kernel has
-// retransmitted after a fresh connection was answered, and nothing was acknowledged.
+// retransmitted after a new connection was answered, and nothing was acknowledged.
 func (x *unackeds) dead(k conntrack.Unacked, answered, now time.Duration) bool {
 	switch {
 	case answered <= x.begin:

@@ -10,11 +10,11 @@ import (
 	"github.com/lifeguard-redis/lifeguard/internal/errtext"
 )
 
-// question finds out whether the node still answers. fresh: ping a fresh connection in any case.
-func (u *detection) question(n *Node, fresh bool) {
+// probe finds out whether the node still answers. newToo: probe a new connection in any case.
+func (u *detection) probe(n *Node, newToo bool) {
 	const atMost = 3
-	if fresh || u.noPong.Load() > 0 {
-		if u.ask(n) != nil {
+	if newToo || u.noPong.Load() > 0 {
+		if u.probeNew(n) != nil {
 			return
 		}
 	}
@@ -34,7 +34,7 @@ func (u *detection) question(n *Node, fresh bool) {
 		}
 	}
 	if len(asked) == 0 && n.Inner {
-		_ = u.ask(n) // in a cluster the other nodes know whether another one has taken over
+		_ = u.probeNew(n) // in a cluster the other nodes know whether another one has taken over
 	}
 }
 
@@ -62,7 +62,7 @@ func (n *Node) eachIdle(f func(*conntrack.Conn, conntrack.View)) {
 	})
 }
 
-// compare probes a connection that nobody uses and, if the reply is late, a fresh one. If the fresh
+// compare probes a connection that nobody uses and, if the reply is late, a new one. If the new
 // one is answered although its PING was sent later, the old one is dead, and so are the unused
 // connections that have received nothing for longer. As long as neither is answered, the server is
 // slow or down, and nothing is closed.
@@ -93,7 +93,7 @@ func (u *detection) compare(n *Node, c *conntrack.Conn) (dead bool) {
 			return false
 		}
 		later := tracker.Elapsed()
-		if err := u.ask(n); err != nil {
+		if err := u.probeNew(n); err != nil {
 			if !timedOut(err) { // the server refused it: asking again would change nothing
 				pause = min(2*pause, longest)
 			}
@@ -102,7 +102,7 @@ func (u *detection) compare(n *Node, c *conntrack.Conn) (dead bool) {
 		if answered(max(begin+patience-tracker.Elapsed(), patience/4)) {
 			return false
 		}
-		heard, killed := n.killAsked(begin, later)
+		heard, killed := n.killPinged(begin, later)
 		<-answer
 		if !killed {
 			return false
@@ -117,13 +117,13 @@ func (u *detection) compare(n *Node, c *conntrack.Conn) (dead bool) {
 	}
 }
 
-// killAsked closes the connection that was probed between the two times, and returns when it last
+// killPinged closes the connection that was probed between the two times, and returns when it last
 // received something.
-func (n *Node) killAsked(from, to time.Duration) (heard time.Duration, killed bool) {
+func (n *Node) killPinged(from, to time.Duration) (heard time.Duration, killed bool) {
 	n.Tracked.Range(func(c *conntrack.Conn) bool {
 		v := c.View()
-		if v.Asked && from <= v.LastUsed && v.LastUsed <= to &&
-			c.KillUnanswered(v.LastUsed, hooks.ReasonSuspected, errHalfOpen{"it did not answer a PING, while a fresh connection did"}) {
+		if v.Pinging && from <= v.LastUsed && v.LastUsed <= to &&
+			c.KillUnanswered(v.LastUsed, hooks.ReasonSuspected, errHalfOpen{"it did not answer a PING, while a new connection did"}) {
 			heard, killed = v.Heard, true
 		}
 		return !killed
@@ -131,8 +131,8 @@ func (n *Node) killAsked(from, to time.Duration) (heard time.Duration, killed bo
 	return heard, killed
 }
 
-// ask probes a fresh connection.
-func (u *detection) ask(n *Node) error {
+// probeNew probes a new connection.
+func (u *detection) probeNew(n *Node) error {
 	const replies = 8 // of a handshake and a PING; more would be one that hangs
 	patience := n.k.detection.Patience
 	ctx, cancel := context.WithTimeout(n.k.ctx, replies*patience)

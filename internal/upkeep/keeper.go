@@ -53,7 +53,7 @@ func New(cfg Config) *Keeper {
 // not change from now on.
 func (k *Keeper) Add(n *Node) {
 	n.k = k
-	n.visiting, n.inquiring = make(turn, 1), make(turn, 1)
+	n.visiting, n.querying = make(turn, 1), make(turn, 1)
 	n.main.pool, n.pipeline.pool = hooks.PoolMain, hooks.PoolPipeline
 	n.schedule.check = n.Check
 	for _, other := range k.nodes() {

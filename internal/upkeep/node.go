@@ -42,26 +42,26 @@ type Node struct {
 	then     time.Duration // when to come back after that
 	visiting turn          // held during a visit: one idle connection at a time
 
-	learnAgain  atomic.Bool
-	automatic   atomic.Int64  // heartbeat by the server's timeout in ns, 0 none
-	retryDialed time.Duration // when a server that accepted no new connections was last probed
+	settingsAgain atomic.Bool
+	automatic     atomic.Int64  // heartbeat by the server's timeout in ns, 0 none
+	retryDialed   time.Duration // when a server that accepted no new connections was last probed
 
-	inquiring turn          // held by whoever asks the server something; it guards the fields below
-	limit     int           // how many clients the server accepts, 0 for unknown
-	compared  bool          // MaxClients has been called with it
-	learned   bool          // the server's timeout has been asked for
-	tryAgain  time.Duration // no question before that, on the tracker's clock
-	unheard   int           // consecutive questions without a reply
+	querying      turn          // held by whoever asks the server something; it guards the fields below
+	limit         int           // how many clients the server accepts, 0 for unknown
+	compared      bool          // MaxClients has been called with it
+	settingsKnown bool          // the server's timeout has been asked for
+	tryAgain      time.Duration // no question before that, on the tracker's clock
+	noReplies     int           // consecutive questions without a reply
 }
 
 const (
-	tickBudget  = 1500 * time.Microsecond // work of one tick, so that it hardly ever takes 2 ms
-	tickPause   = 2 * time.Millisecond    // between ticks of one round
-	retryPause  = 20 * time.Millisecond
-	surveyEvery = 50 * time.Millisecond
-	unusedPause = 5 * time.Second
-	learnPause  = 100 * time.Millisecond // until the server can be asked for its timeout again
-	frozen      = 3 * time.Second        // a timer later than that means that the process did not run
+	tickBudget    = 1500 * time.Microsecond // work of one tick, so that it hardly ever takes 2 ms
+	tickPause     = 2 * time.Millisecond    // between ticks of one round
+	retryPause    = 20 * time.Millisecond
+	surveyEvery   = 50 * time.Millisecond
+	unusedPause   = 5 * time.Second
+	settingsPause = 100 * time.Millisecond // until the server can be asked for its timeout again
+	frozen        = 3 * time.Second        // a timer later than that means that the process did not run
 )
 
 // wake makes the node check its connections now. It never blocks and may be called under go-redis's
@@ -77,7 +77,7 @@ func (n *Node) Stop() { n.schedule.stop() }
 
 // soon returns how long after its first use, or its dial, something may be due on a connection.
 func (n *Node) soon() time.Duration {
-	d := learnPause
+	d := settingsPause
 	part := func(of time.Duration, n time.Duration) {
 		if of > 0 {
 			d = min(d, of/n)
@@ -143,7 +143,7 @@ func (n *Node) round() time.Duration {
 		return next // a PING of ours got no answer: a probe is finding out whether the node answers anybody
 	}
 	if s.due == [3]int{} { // a question is a command like any other, and must not get a connection that is to be validated
-		next = min(next, n.inquire(now))
+		next = min(next, n.query(now))
 	}
 	n.then = next
 	return n.sweepOn(start, s.due)

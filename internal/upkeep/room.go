@@ -18,7 +18,7 @@ func (k *Keeper) makeRoom() {
 	}
 	go func() {
 		defer k.roomAsked.Store(false)
-		c, idle := k.spared()
+		c, idle := k.victim()
 		if c == nil {
 			return
 		}
@@ -35,9 +35,9 @@ func (k *Keeper) makeRoom() {
 	}()
 }
 
-// spared chooses the connection to close: the one that has been idle for the longest, or, while all
+// victim chooses the connection to close: the one that has been idle for the longest, or, while all
 // are in use, any one of the node that has the most. nil while one is already being closed.
-func (k *Keeper) spared() (spared *conntrack.Conn, idle bool) {
+func (k *Keeper) victim() (victim *conntrack.Conn, idle bool) {
 	var oldest time.Duration
 	perNode := map[*conntrack.Node][]*conntrack.Conn{}
 	leaving := false
@@ -52,26 +52,26 @@ func (k *Keeper) spared() (spared *conntrack.Conn, idle bool) {
 		if c.Evicting() {
 			// A connection whose node is not used any more waits for a sweep.
 			leaving, idle = true, !v.Awaiting
-			spared = c
+			victim = c
 			return false
 		}
 		perNode[c.Node()] = append(perNode[c.Node()], c)
 		if !v.Awaiting && (!idle || v.LastUsed < oldest) {
-			spared, oldest, idle = c, v.LastUsed, true
+			victim, oldest, idle = c, v.LastUsed, true
 		}
 		return true
 	})
 	switch {
 	case idle:
-		return spared, true
+		return victim, true
 	case leaving:
 		return nil, false
 	}
 	most := 1
 	for _, conns := range perNode {
 		if len(conns) > most {
-			spared, most = conns[0], len(conns)
+			victim, most = conns[0], len(conns)
 		}
 	}
-	return spared, false
+	return victim, false
 }

@@ -13,58 +13,58 @@ import (
 	"github.com/lifeguard-redis/lifeguard/internal/errtext"
 )
 
-// inquire asks the server what maintenance wants to know, and returns when to come back. It runs
+// query asks the server what maintenance wants to know, and returns when to come back. It runs
 // beside the checks, because a reply may take long, and the checks are what detects a hung server.
-func (n *Node) inquire(now time.Duration) time.Duration {
-	if !n.inquiring.try() {
-		return never // the running one wakes us when it is over
+func (n *Node) query(now time.Duration) time.Duration {
+	if !n.querying.try() {
+		return never // the one in progress schedules the next check
 	}
-	wait := n.learnIn(now)
+	wait := n.settingsDueIn(now)
 	clients := n.clientsDue(now)
 	if wait > 0 && !clients {
-		n.inquiring.end()
+		n.querying.end()
 		return wait
 	}
 	go func() {
 		next := wait
 		if wait <= 0 {
-			next = n.learn(now)
+			next = n.querySettings(now)
 		}
 		if clients {
-			n.askClients(now)
+			n.queryClients(now)
 		}
-		n.inquiring.end()
+		n.querying.end()
 		n.schedule.within(next)
 	}()
 	return never
 }
 
-// learnIn returns how long to wait before learn may ask the server: 0 means now.
-func (n *Node) learnIn(now time.Duration) time.Duration {
+// settingsDueIn returns how long to wait before querySettings may ask the server: 0 means now.
+func (n *Node) settingsDueIn(now time.Duration) time.Duration {
 	if n.k.heartbeat.Load() >= 0 {
 		return never
 	}
-	if n.learnAgain.Swap(false) {
-		n.learned = false
+	if n.settingsAgain.Swap(false) {
+		n.settingsKnown = false
 	}
 	wait, main := n.tryAgain-now, n.Tracked.Main()
 	switch {
-	case n.learned || main.Total == 0:
+	case n.settingsKnown || main.Total == 0:
 		return never
-	case wait > 0 || n.detect.asks(now) || main.Idle == 0:
-		return max(wait, learnPause) // no event says when a connection becomes idle
+	case wait > 0 || n.detect.probing(now) || main.Idle == 0:
+		return max(wait, settingsPause) // no event says when a connection becomes idle
 	}
 	return 0
 }
 
-// learn asks the server once for its maxclients and for its `timeout`, the idle time after which it
+// querySettings asks the server once for its maxclients and for its `timeout`, the idle time after which it
 // closes a connection (https://redis.io/docs/latest/operate/oss_and_stack/management/config/), and
 // again after the server has closed an idle one. Where the server does not allow the question there
 // is no automatic heartbeat. It returns when to come back.
-func (n *Node) learn(now time.Duration) time.Duration {
+func (n *Node) querySettings(now time.Duration) time.Duration {
 	if !n.compared {
 		most, err := n.maxClients()
-		if again := n.askLater(err); again > 0 {
+		if again := n.queryAgainIn(err); again > 0 {
 			n.tryAgain = now + again
 			return again
 		}
@@ -73,11 +73,11 @@ func (n *Node) learn(now time.Duration) time.Duration {
 		}
 	}
 	v, err := n.Tracked.Config("timeout")
-	if again := n.askLater(err); again > 0 {
+	if again := n.queryAgainIn(err); again > 0 {
 		n.tryAgain = now + again
 		return again
 	}
-	n.learned = true
+	n.settingsKnown = true
 	n.tryAgain = now + time.Minute
 	var timeout time.Duration
 	if seconds, perr := strconv.Atoi(v); err == nil && perr == nil && seconds > 0 {
@@ -91,17 +91,17 @@ func (n *Node) learn(now time.Duration) time.Duration {
 	return never
 }
 
-// askLater returns when to ask again after a question that found no connection, or got no reply:
+// queryAgainIn returns when to ask again after a question that found no connection, or got no reply:
 // the latter has cost a connection. 0 if there is nothing to ask again.
-func (n *Node) askLater(err error) time.Duration {
+func (n *Node) queryAgainIn(err error) time.Duration {
 	switch {
 	case errors.Is(err, conntrack.ErrWouldWait):
 		return 100 * time.Millisecond
 	case errtext.IsTimeout(conntrack.Reveal(err)):
-		n.unheard++
-		return min(time.Second<<min(n.unheard-1, 6), time.Minute)
+		n.noReplies++
+		return min(time.Second<<min(n.noReplies-1, 6), time.Minute)
 	}
-	n.unheard = 0
+	n.noReplies = 0
 	return 0
 }
 
@@ -128,10 +128,10 @@ func (c *clients) due(now time.Duration) bool {
 func (n *Node) clientsDue(now time.Duration) bool {
 	asked := n.k.asked.Load()
 	wanted := asked != 0 && now-time.Duration(asked) <= clientsWanted && !n.Blocking
-	return wanted && n.clients.due(now) && !n.detect.asks(now) && n.Tracked.Main().Idle > 0
+	return wanted && n.clients.due(now) && !n.detect.probing(now) && n.Tracked.Main().Idle > 0
 }
 
-func (n *Node) askClients(now time.Duration) {
+func (n *Node) queryClients(now time.Duration) {
 	c := &n.clients
 	text, err := n.Tracked.Info("clients")
 	c.last.Store(max(int64(now), 1))

@@ -71,7 +71,7 @@ func (p *poolState) shrink(n *Node, l *survey) time.Duration {
 		if total > keep && recent == 0 {
 			return max(grown, time.Millisecond)
 		}
-		return p.nextLook(l.now, window, recent)
+		return p.nextCheck(l.now, window, recent)
 	}
 	tick := min(max(window/20, 20*time.Millisecond), maxShrinkTick)
 	if p.since == 0 {
@@ -94,9 +94,9 @@ func (p *poolState) shrink(n *Node, l *survey) time.Duration {
 	return tick
 }
 
-// nextLook returns when the pool can have become too large: while it is used, the peak must be
+// nextCheck returns when the pool can have become too large: while it is used, the peak must be
 // checked often; while it is not, only when a peak leaves the window.
-func (p *poolState) nextLook(now, window time.Duration, recent int) time.Duration {
+func (p *poolState) nextCheck(now, window time.Duration, recent int) time.Duration {
 	if recent > 0 {
 		return min(max(window/20, 20*time.Millisecond), maxShrinkTick)
 	}

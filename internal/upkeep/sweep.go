@@ -102,11 +102,11 @@ func (n *Node) idle(p hooks.Pool) int {
 }
 
 func (n *Node) evictIdle(ctx context.Context) {
-	if !n.inquiring.take(ctx) { // maintenance's questions use idle connections, too
+	if !n.querying.take(ctx) { // maintenance's questions use idle connections, too
 		return
 	}
 	defer n.wake() // for questions that were due meanwhile
-	defer n.inquiring.end()
+	defer n.querying.end()
 	if !n.visiting.take(ctx) {
 		return
 	}

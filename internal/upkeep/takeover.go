@@ -7,7 +7,7 @@ import (
 	"github.com/lifeguard-redis/lifeguard/internal/conntrack"
 )
 
-// A node that does not answer even a fresh connection is slow, or gone. A single server is waited
+// A node that does not answer even a new connection is slow, or gone. A single server is waited
 // for; in a cluster the other nodes know whether it still is a master.
 
 // compareEvery returns how long after one comparison the next one may follow.

@@ -14,13 +14,13 @@ import (
 	"github.com/lifeguard-redis/lifeguard/internal/redistest"
 )
 
-// lookedAt counts the looks at a socket.
-type lookedAt struct {
+// checkedSocket counts the checks at a socket.
+type checkedSocket struct {
 	net.Conn
 	n *atomic.Int64
 }
 
-func (c lookedAt) SyscallConn() (syscall.RawConn, error) {
+func (c checkedSocket) SyscallConn() (syscall.RawConn, error) {
 	raw, err := c.Conn.(syscall.Conn).SyscallConn()
 	return countedRaw{raw, c.n}, err
 }
@@ -35,17 +35,17 @@ func (r countedRaw) Control(f func(uintptr)) error {
 	return r.RawConn.Control(f)
 }
 
-// The look at each checkout is left out for what was used a moment ago, but not
+// The check at a checkout is skipped for what was used a moment ago, but not
 // before a node has gone without failures for a while, and not after a connection failed.
-func TestWhatWasUsedAMomentAgoIsNotLookedAtOnACalmNode(t *testing.T) {
+func TestWhatWasUsedAMomentAgoIsNotCheckedOnANodeWithoutFailures(t *testing.T) {
 	s := redistest.Start(t)
 	opt := s.Options()
 	opt.PoolSize, opt.PipelinePoolSize = 2, -1
-	var looks atomic.Int64
+	var checks atomic.Int64
 	dial := redis.NewDialer(opt)
 	opt.Dialer = func(ctx context.Context, network, addr string) (net.Conn, error) {
 		c, err := dial(ctx, network, addr)
-		return lookedAt{c, &looks}, err
+		return checkedSocket{c, &checks}, err
 	}
 	r := newRig(t, opt, conntrack.Config{})
 	r.Ping(bg)
@@ -66,9 +66,9 @@ func TestWhatWasUsedAMomentAgoIsNotLookedAtOnACalmNode(t *testing.T) {
 	}
 	looksIn := func(take func()) bool {
 		t.Helper()
-		before := looks.Load()
+		before := checks.Load()
 		take()
-		return looks.Load() > before
+		return checks.Load() > before
 	}
 	every := func(when string) {
 		t.Helper()
