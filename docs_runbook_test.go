@@ -400,7 +400,7 @@ var troubles = map[string]func(tr trouble) error{
 		p.OnReply(func(int, []byte) redistest.Action { return redistest.CutBefore })
 		return c.LPush(tr.t.Context(), "list", 1).Err()
 	},
-	"carried out, but its reply was lost": func(tr trouble) error {
+	"executed, but its reply was lost": func(tr trouble) error {
 		c, p := tr.warm(redis.Options{})
 		require.NoError(tr.t, c.ZAdd(tr.t.Context(), "jobs", redis.Z{Member: "7"}).Err())
 		lost := false

@@ -33,7 +33,7 @@ type UnknownOutcomeError struct {
 
 func (e *UnknownOutcomeError) Error() string {
 	if e.Applied {
-		return fmt.Sprintf("lifeguard/retry: %s: carried out, but its reply was lost, and after %s that of the last may tell less: %v",
+		return fmt.Sprintf("lifeguard/retry: %s: executed, but its reply was lost, and the reply after %s may differ from it: %v",
 			e.Command, errtext.Count(e.Attempts, "attempt"), e.Cause)
 	}
 	return fmt.Sprintf("lifeguard/retry: %s: outcome unknown after %s, check before you repeat it: %v", e.Command, errtext.Count(e.Attempts, "attempt"), e.Cause)

@@ -622,7 +622,7 @@ func (e *typedError) Unwrap() error { return e.error }
 
 type gateError struct{ open chan struct{} }
 
-func (e *gateError) Error() string { return "the node is away" }
+func (e *gateError) Error() string { return "the node is unreachable" }
 func (e *gateError) Wait(ctx context.Context) error {
 	select {
 	case <-e.open:

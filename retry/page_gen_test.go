@@ -34,9 +34,9 @@ listed is unknown, and so it is unsafe. Where a line shows arguments, the class 
 			fmt.Fprintf(&b, "| `%s` | %s |\n", f.Text, f.Why)
 		}
 	}
-	b.WriteString("\n## Same state, but the reply may tell less\n\n`retry.IdempotentState`: repeated, so that the state is as asked. The second reply is the answer if it is one of the\n" +
+	b.WriteString("\n## Same state, but the reply may say less\n\n`retry.IdempotentState`: repeated, so that the state is as asked. The second reply is the answer if it is one of the\n" +
 		"second column: after a first execution, a retry does not get it. Otherwise the error is an `*UnknownOutcomeError`\n" +
-		"with `Applied: true`: it was carried out, and what the first one replied is not known. `retry.Applied(err)` reports\n" +
+		"with `Applied: true`: it was executed, and what the first one replied is not known. `retry.Applied(err)` reports\n" +
 		"that. " +
 		"`Policy.IgnoreCounts`, and for one call `retry.Idempotent(ctx)`, take any reply.\n\n| command | replies that are the answer |\n|---|---|\n")
 	for _, f := range command.Forms() {

@@ -60,7 +60,7 @@ type pipeCall struct {
 	fine  bool   // no command of the last attempt has an error
 
 	// Both are allocated at the first failure.
-	unsure []error   // of an earlier attempt that may have been carried out
+	unsure []error   // of an earlier attempt that may have been executed
 	fails  []failure // by command; the zero value means answered
 
 	last error // what go-redis returned for the last attempt

@@ -42,7 +42,7 @@ func (h *Hook) unknown(ctx context.Context, cmd redis.Cmder, err error, tries in
 		return err
 	}
 	h.count.unknown.Add(1)
-	// The caller learns it from the error; an outage produces thousands.
+	// At level Debug: the caller gets the error, and an outage produces thousands.
 	if h.log != nil {
 		h.log.LogAttrs(ctx, slog.LevelDebug, "lifeguard/retry: outcome unknown",
 			slog.String("command", command.DisplayName(cmd)), slog.Int("attempts", tries), slog.Any("error", err))
@@ -50,7 +50,7 @@ func (h *Hook) unknown(ctx context.Context, cmd redis.Cmder, err error, tries in
 	return &UnknownOutcomeError{Command: command.DisplayName(cmd), Attempts: tries, Cause: err}
 }
 
-// replyLost makes the error of a command that was carried out by one of several
+// replyLost makes the error of a command that was executed on one of several
 // attempts, of which the last one was answered.
 func (h *Hook) replyLost(ctx context.Context, cmd redis.Cmder, cause error, tries int) error {
 	err := h.unknown(ctx, cmd, cause, tries)
