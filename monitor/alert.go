@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// Alert says that a [Threshold] was passed, or that this is over. It is a value.
+// Alert reports that a [Threshold] was passed, or that the value has recovered. It is a value.
 //
 // One cause raises one alert: an alert that another alert of the same node explains is not reported
 // separately. An alert is explained by one of the same metric and a higher level (pool use critical
@@ -63,20 +63,20 @@ func (a Alert) String() string {
 		fmt.Fprintf(&b, " is over after %v: the node is gone; it was %s at worst", after, m.unit.write(a.Worst))
 		return b.String()
 	case !a.Active:
-		fmt.Fprintf(&b, " is over after %v: %s%s, it was %s at worst", after, m.says(a.Value, a.Pool, a.Instance), m.limit(a.Limit), m.unit.write(a.Worst))
+		fmt.Fprintf(&b, " is over after %v: %s%s, it was %s at worst", after, m.describe(a.Value, a.Pool, a.Instance), m.limit(a.Limit), m.unit.write(a.Worst))
 		return b.String()
 	}
-	fmt.Fprintf(&b, ": %s%s", m.says(a.Value, a.Pool, a.Instance), m.limit(a.Limit))
+	fmt.Fprintf(&b, ": %s%s", m.describe(a.Value, a.Pool, a.Instance), m.limit(a.Limit))
 	if after > 0 {
 		fmt.Fprintf(&b, ", for %v", after)
 	}
 	if a.Waiting > 0 {
 		waiting := metrics[Waiting]
-		b.WriteString("; " + waiting.says(float64(a.Waiting), "", ""))
+		b.WriteString("; " + waiting.describe(float64(a.Waiting), "", ""))
 	}
 	if a.LeasesOverdue > 0 && a.Metric != LeasesOverdue {
 		overdue := metrics[LeasesOverdue]
-		b.WriteString("; " + overdue.says(float64(a.LeasesOverdue), "", ""))
+		b.WriteString("; " + overdue.describe(float64(a.LeasesOverdue), "", ""))
 	}
 	if a.Advice != "" {
 		b.WriteString("; " + a.Advice)

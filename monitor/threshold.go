@@ -136,8 +136,8 @@ func (m *metricInfo) compute(s *Stats, node string, now, recent *Numbers) (v flo
 	return m.value(now, recent, s.Interval)
 }
 
-// says writes a value with its metric: "main pool use is 90 %", "4 waiting callers".
-func (m *metricInfo) says(v float64, pool, instance string) string {
+// describe writes a value with its metric: "main pool use is 90 %", "4 waiting callers".
+func (m *metricInfo) describe(v float64, pool, instance string) string {
 	words := m.words
 	if pool != "" {
 		words = pool + " " + words

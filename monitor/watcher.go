@@ -65,15 +65,15 @@ func earlier(t time.Time, by time.Duration) time.Time {
 
 // raise adds the active alerts that have not been reported and that no other explains.
 func (w *watcher) raise(alerts []Alert, s *Stats) []Alert {
-	var fresh []Alert
+	var begun []Alert
 	for key, st := range w.states {
 		if st.active && !st.reported && !w.explained(key, st) {
 			st.reported, st.alert.Time = true, s.Time
-			fresh = append(fresh, st.alert)
+			begun = append(begun, st.alert)
 		}
 	}
-	sortAlerts(fresh)
-	return append(alerts, fresh...)
+	sortAlerts(begun)
+	return append(alerts, begun...)
 }
 
 // consequences lists, for a metric, the metrics whose alerts it explains.

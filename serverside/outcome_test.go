@@ -96,7 +96,7 @@ func TestAKillThatTheServerRefusesIsCountedAndSaid(t *testing.T) {
 		assert.True(t, adds(rep), "%+v", rep)
 		assert.Equal(t, 1, rep.Refused)
 		assert.Equal(t, 2, rep.Left)
-		assert.Contains(t, rep.String(), "1 refused, 2 left")
+		assert.Contains(t, rep.String(), "1 refused, 2 not tried")
 	})
 }
 

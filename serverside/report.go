@@ -68,8 +68,8 @@ func (r Report) String() string {
 	for _, f := range []struct {
 		n    int
 		what string
-	}{{r.Refused, "refused"}, {r.Unknown, "unknown"}, {r.Left, "left"}} {
-		if f.n > 0 && !(r.DryRun && f.what == "left") {
+	}{{r.Refused, "refused"}, {r.Unknown, "unknown"}, {r.Left, "not tried"}} {
+		if f.n > 0 && !(r.DryRun && f.what == "not tried") {
 			s += fmt.Sprintf(", %d %s", f.n, f.what)
 		}
 	}

@@ -11,8 +11,8 @@ import (
 )
 
 const (
-	// fresh is how long the last CLIENT LIST of a client is relied on.
-	fresh = time.Second
+	// listedFor is how long the last CLIENT LIST of a client is relied on.
+	listedFor = time.Second
 	// batch is how many clients are listed again at a time.
 	batch = 100
 )
@@ -162,7 +162,7 @@ func (k *killer) each(ctx context.Context, queue []Client, seen time.Time) error
 		if err := k.hold(ctx); err != nil {
 			return err
 		}
-		if known == 0 || time.Since(seen) > fresh {
+		if known == 0 || time.Since(seen) > listedFor {
 			// They may be busy, renamed or gone by now.
 			n := min(len(queue), batch)
 			again, err := k.again(ctx, queue[:n])

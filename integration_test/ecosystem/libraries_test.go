@@ -47,10 +47,10 @@ func TestALibraryGivesTheSameResultsIfConnectionsAreKilledBeforeEachCall(t *test
 	s := redistest.Start(t)
 	for _, lib := range libraries() {
 		t.Run(lib.name, func(t *testing.T) {
-			calm, _ := perform(t, s, lib, sides()[0], false)
+			undisturbed, _ := perform(t, s, lib, sides()[0], false)
 			for _, who := range sides() {
-				if said, _ := perform(t, s, lib, who, true); !slices.Equal(said, calm) {
-					t.Errorf("nothing killed: %q\n%s: %q", calm, who.name, said)
+				if said, _ := perform(t, s, lib, who, true); !slices.Equal(said, undisturbed) {
+					t.Errorf("nothing killed: %q\n%s: %q", undisturbed, who.name, said)
 				}
 			}
 		})

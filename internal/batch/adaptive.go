@@ -85,8 +85,8 @@ func Cached(opt *redis.Options) bool {
 	return opt.ClientSideCache != nil || opt.ClientSideCacheConfig != nil
 }
 
-// learn adjusts the settings that depend on how long batches take.
-func (a *Adaptive) learn(t timing) {
+// adjust changes the settings that depend on how long batches take.
+func (a *Adaptive) adjust(t timing) {
 	a.minTime.Store(int64(max(leastMinTime, 4*t.typical) + a.cfg.Settings.Delay))
 	if a.cfg.Settings.Threshold > 0 {
 		return

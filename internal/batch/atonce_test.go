@@ -22,14 +22,14 @@ func TestSeveralBatchesAreInProgressWhileTheyMostlyWaitForTheNetwork(t *testing.
 		{"nearby, but the user wants eight", 8, 8, 60 * time.Microsecond, 8},
 	} {
 		b := New(Config{Client: commandMaker(), Settings: Settings{Concurrency: c.concurrency}}).newBatcher(nil)
-		b.learn = func(timing) {}
-		for range learnEvery {
+		b.adjust = func(timing) {}
+		for range adjustEvery {
 			b.observe(c.size, c.took)
 		}
 		if b.atOnce != c.want {
 			t.Errorf("%s: %d batches at a time, want %d", c.name, b.atOnce, c.want)
 		}
-		for range learnEvery { // the batches have become short
+		for range adjustEvery { // the batches have become short
 			b.observe(8, 60*time.Microsecond)
 		}
 		if b.atOnce != max(c.concurrency, 1) {

@@ -21,7 +21,7 @@ type batcher struct {
 	ctx        context.Context // of every batch
 	pipe       func() redis.Pipeliner
 	log        *slog.Logger
-	learn      func(timing)  // called with measurements now and then
+	adjust     func(timing)  // called with measurements now and then
 	stallAfter time.Duration // a batch that takes longer is stalled
 	node       Node          // destination of the batches
 
@@ -36,7 +36,7 @@ type batcher struct {
 	sent    int           // commands of the batches in progress
 	atOnce  int           // maximum number of batches in progress
 	typical time.Duration // average duration of batches
-	least   time.Duration // shortest duration since learn was called
+	least   time.Duration // shortest duration since adjust was called
 	seen    int           // number of batches since then
 	carried int           // number of commands in them
 	enough  chan struct{} // receives a value when a batch is full, for those who wait for that
@@ -55,13 +55,13 @@ type worker struct {
 }
 
 func (a *Adaptive) newBatcher(node Node) *batcher {
-	return &batcher{set: a.cfg.Settings, ctx: a.ctx, pipe: a.Pipeline, log: a.cfg.Log, learn: a.learn, stallAfter: stallAfter, node: node, atOnce: max(a.cfg.Settings.Concurrency, 1), enough: make(chan struct{}, 1)}
+	return &batcher{set: a.cfg.Settings, ctx: a.ctx, pipe: a.Pipeline, log: a.cfg.Log, adjust: a.adjust, stallAfter: stallAfter, node: node, atOnce: max(a.cfg.Settings.Concurrency, 1), enough: make(chan struct{}, 1)}
 }
 
 const (
 	stallAfter   = 20 * time.Millisecond
 	maxStalled   = 8                      // batches in progress while others are stalled
-	learnEvery   = 64                     // batches
+	adjustEvery  = 64                     // batches
 	patientTurns = 4                      // how often a worker lets others run before it takes a small batch
 	mostAtOnce   = 4                      // batches in progress while they mostly wait for the network
 	nearby       = 100 * time.Microsecond // batches that take longer mostly wait, if they also take
@@ -277,7 +277,7 @@ func (b *batcher) observe(size int, took time.Duration) {
 		b.least = took
 	}
 	b.carried += size
-	if b.seen++; b.seen >= learnEvery {
+	if b.seen++; b.seen >= adjustEvery {
 		if b.set.Concurrency == 0 {
 			b.atOnce = 1
 			if b.least >= max(nearby, directCost*time.Duration(b.carried/b.seen)) {
@@ -285,6 +285,6 @@ func (b *batcher) observe(size int, took time.Duration) {
 			}
 		}
 		b.seen, b.carried = 0, 0
-		b.learn(timing{b.typical, b.least})
+		b.adjust(timing{b.typical, b.least})
 	}
 }

@@ -145,7 +145,7 @@ func (s *Server) Unix() string { return s.proc.unix() }
 // server's name is fixed in it, so that it fits behind a Proxy too.
 func (s *Server) TLSConfig() *tls.Config { return s.tls.Clone() }
 
-// Options are fresh options for Addr: with TLS and the password of
+// Options are new options for Addr: with TLS and the password of
 // --requirepass where there are such.
 func (s *Server) Options() *redis.Options {
 	return &redis.Options{Addr: s.addr, Password: s.password, TLSConfig: s.TLSConfig()}

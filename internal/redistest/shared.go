@@ -72,7 +72,7 @@ func Source(t testing.TB) string {
 	return shared.source
 }
 
-// Options are fresh options for the server at URL.
+// Options are new options for the server at URL.
 func Options(t testing.TB) *redis.Options {
 	t.Helper()
 	opt, err := redis.ParseURL(URL(t))

@@ -72,8 +72,8 @@ func (h *hub) record(s monitor.Stats) {
 
 // mark records what has happened, and sends it to the viewers. The caller holds the lock.
 func (h *hub) mark(s *monitor.Stats) {
-	if fresh := h.marks.note(s); len(fresh) > 0 {
-		h.send(event{to: toAll, data: eventOf("marks", fresh)})
+	if added := h.marks.note(s); len(added) > 0 {
+		h.send(event{to: toAll, data: eventOf("marks", added)})
 	}
 }
 

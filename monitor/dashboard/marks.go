@@ -45,7 +45,7 @@ type marked struct {
 }
 
 // note returns the marks that s causes.
-func (m *marker) note(s *monitor.Stats) (fresh []mark) {
+func (m *marker) note(s *monitor.Stats) (added []mark) {
 	at := s.Time.UnixMilli()
 	if !s.Known("open") {
 		return nil
@@ -68,7 +68,7 @@ func (m *marker) note(s *monitor.Stats) (fresh []mark) {
 	if m.known, m.at = now, at; first {
 		return nil
 	}
-	add := func(kind, format string, a ...any) { fresh = append(fresh, mark{at, kind, fmt.Sprintf(format, a...)}) }
+	add := func(kind, format string, a ...any) { added = append(added, mark{at, kind, fmt.Sprintf(format, a...)}) }
 	switch {
 	case now.unreachable && !was.unreachable:
 		add("bad", "Cannot connect%s", to(now.node))
@@ -109,11 +109,11 @@ func (m *marker) note(s *monitor.Stats) (fresh []mark) {
 			}
 		}
 	}
-	m.marks = append(m.marks, fresh...)
+	m.marks = append(m.marks, added...)
 	if over := len(m.marks) - maxMarks; over > 0 {
 		m.marks = slices.Clone(m.marks[over:])
 	}
-	return fresh
+	return added
 }
 
 func to(node string) string {

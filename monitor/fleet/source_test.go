@@ -223,13 +223,13 @@ func TestAFullMainPoolIsNotHiddenByAnEmptyPipelinePoolNorByOtherInstances(t *tes
 	s := redistest.Start(t)
 	rdb := dial(t, s.Options(), "member")
 	idle := monitor.Pool{Size: 10, Open: 2, Idle: 2}
-	full, calm := &script{}, &script{}
+	full, quiet := &script{}, &script{}
 	full.set(node("a:1", monitor.Numbers{Main: monitor.Pool{Size: 5, Open: 5, InUse: 5, Waiting: 2}, Pipeline: monitor.Pool{Size: 10}}))
-	calm.set(func(to *monitor.Sample) {
+	quiet.set(func(to *monitor.Sample) {
 		to.Nodes = []monitor.Node{{Name: "a:1", Numbers: monitor.Numbers{Main: idle, Pipeline: idle}},
 			{Name: "a:1" + monitor.Blocking, Numbers: monitor.Numbers{Main: monitor.Pool{Size: 4, Open: 2, InUse: 2}, Pipeline: idle}}}
 	})
-	for service, source := range map[string]*script{"checkout": full, "search": calm} {
+	for service, source := range map[string]*script{"checkout": full, "search": quiet} {
 		require.NoError(t, publishOf(t, watch(t, source), rdb, fleet.WithService(service), fleet.WithHost("host-1")).Now(bg))
 	}
 	src, err := fleet.NewSource(rdb)

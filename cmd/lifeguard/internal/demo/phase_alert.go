@@ -22,7 +22,7 @@ func showAlert(ctx context.Context, d *demo, budget time.Duration) error {
 		return err
 	}
 	defer c.Close()
-	d.sayf("A pool of %d, looked at every %v. It is said when 90 %% are in use in 3 looks in a row:", size, ms(every))
+	d.sayf("A pool of %d, sampled every %v. The alert is raised when 90 %% are in use in 3 samples in a row:", size, ms(every))
 	err = open(managed.WithLabel(ctx, "mail merge"), size, func(ctx context.Context) (func(), error) {
 		release, err := lease(c)(ctx)
 		if err == nil && len(c.Leases()) == size { // full: wait for the alert before they are released
