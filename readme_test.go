@@ -74,7 +74,7 @@ func unknownOutcome(ctx context.Context, rdb *managed.Client) error {
 	// GUIDE
 	err := rdb.Incr(ctx, "visits").Err()
 	if errors.Is(err, retry.ErrUnknownOutcome) {
-		log.Print("it may have been counted, or not: look before you repeat it")
+		log.Print("it may have been counted, or not: check before you repeat it")
 	}
 	// end
 	return err
@@ -249,7 +249,7 @@ func TestTheCodeOfTheREADMEDoesWhatItSays(t *testing.T) {
 	require.NoError(t, unknownOutcome(ctx, lossy))
 	proxy.OnReply(func(int, []byte) redistest.Action { return redistest.CutBefore })
 	require.ErrorIs(t, unknownOutcome(ctx, lossy), retry.ErrUnknownOutcome)
-	l.want(t, `look before you repeat it`)
+	l.want(t, `check before you repeat it`)
 	require.Equal(t, "3", s.Admin().Get(ctx, "visits").Val())
 }
 

@@ -59,7 +59,7 @@ type Event struct {
 	Idle     time.Duration // Closed: since its last traffic
 	BytesIn  uint64        // Closed: read from the server
 	BytesOut uint64        // Closed: sent to the server
-	Took     time.Duration // Dialed, DialFailed: how long it took; Released: how long the lease was held; HealthChanged to Healthy: how long it was not
+	Took     time.Duration // Dialed, DialFailed: how long it took; Released: how long the lease was held; HealthChanged to Healthy: how long the trouble lasted
 	Err      error         // DialFailed: why; Closed: the error, if one was the cause; HealthChanged: what is wrong
 	Health   Health        // HealthChanged: what it is now
 	Label    string        // leases: the label given

@@ -23,7 +23,7 @@ var ErrSelfDeadlock = errors.New("lifeguard/managed: self-deadlock: the pool is 
 // go-redis v9.23.0 panics when a Conn is the first to use a connection (its Conn lacks the manager
 // of such credentials). Commands, pipelines and transactions with TxPipeline work.
 // CredentialsProviderContext has no such limit.
-var ErrStreaming = errors.New("lifeguard/managed: no leases with StreamingCredentialsProvider, for go-redis cannot open their connections: use CredentialsProviderContext")
+var ErrStreaming = errors.New("lifeguard/managed: no leases with StreamingCredentialsProvider, because go-redis cannot open their connections: use CredentialsProviderContext")
 
 // Acquire leases a connection: it is taken out of the pool for this caller alone until Release. It
 // waits for a free slot like a command does, at most for Options.PoolTimeout or WithAcquireTimeout.

@@ -14,9 +14,9 @@ type Buffers struct {
 // minBuffer is enough for most of go-redis's own commands of a handshake.
 const minBuffer = 512
 
-// WithBuffers sets the sizes of the buffers, overriding those of the Options; for values of a few
-// hundred bytes, 4 KiB cost no performance. Default: the Options. Sizes from 1 to 511 and negative
-// ones are errors.
+// WithBuffers sets the sizes of the buffers, in bytes, overriding those of the Options. For values of
+// a few hundred bytes, 4 KiB are as fast as the defaults. Default, and for each zero field: the
+// Options. Sizes from 1 to 511 and negative ones are errors.
 func WithBuffers(b Buffers) Option {
 	return func(s *settings) error {
 		for _, n := range []int{b.Read, b.Write, b.PipelineRead, b.PipelineWrite} {

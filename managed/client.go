@@ -37,8 +37,9 @@ type handle struct {
 	err    error
 }
 
-// New makes a client. It opens nothing: connections are dialed when they are needed. opt is cloned,
-// never changed. Invalid options are an error that names the option and its value.
+// New makes a client. It does not wait for the server: connections are dialed when they are needed,
+// and MinIdleConns of them at once in the background. opt is cloned, never changed. An invalid option
+// is an error that names the option and its value.
 func New(opt *redis.Options, opts ...Option) (*Client, error) {
 	if err := redisopt.Validate(opt); err != nil {
 		return nil, err

@@ -367,7 +367,7 @@ func TestTheUsersDialerAndOnConnectAreKept(t *testing.T) {
 	require.Equal(t, "by-the-user", own(t, s, conn).Name)
 	conn.Release()
 	require.Equal(t, "by-the-user", own(t, s, c).Name)
-	require.Len(t, c.Conns(), 1, "what OnConnect does to a connection is no dirt")
+	require.Len(t, c.Conns(), 1, "what OnConnect does to a connection is not session state")
 
 	opt.OnConnect = func(context.Context, *redis.Conn) error { return fmt.Errorf("not today") }
 	_, err = client(t, opt).Acquire(t.Context())

@@ -27,8 +27,9 @@ type ClusterClient struct {
 	options *redis.ClusterOptions // as given
 }
 
-// NewCluster makes a cluster client. It opens nothing. opt is cloned, never changed. Invalid
-// options are an error that names the option and its value.
+// NewCluster makes a cluster client. It dials nothing: a node's connections are dialed once the node
+// is used. opt is cloned, never changed. An invalid option is an error that names the option and its
+// value.
 func NewCluster(opt *redis.ClusterOptions, opts ...Option) (*ClusterClient, error) {
 	like, err := redisopt.OfCluster(opt)
 	if err != nil {

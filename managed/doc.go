@@ -1,7 +1,7 @@
 // Package managed is the main package of lifeguard: a go-redis client that finds connection leaks,
-// explains pool exhaustion, and retries only what is safe to retry. Replace redis.NewClient by
-// managed.NewClient and the program keeps working; everything that *redis.Client has is still
-// there.
+// explains pool exhaustion, and retries only what is safe to retry. Replace redis.NewClient with
+// managed.NewClient and the program keeps working; a managed client has everything that a
+// *redis.Client has.
 //
 //	rdb := managed.NewClient(&redis.Options{Addr: "localhost:6379"})
 //	defer rdb.Close()

@@ -14,10 +14,9 @@ import (
 	"github.com/lifeguard-redis/lifeguard/internal/redisopt"
 )
 
-// NewFailover makes a client of the master that Sentinels name. It is New for
-// redis.FailoverOptions: it opens nothing, and opt is cloned, never changed. Connections to the
-// Sentinels are tracked, and closed with the client, but maintenance neither checks nor closes
-// them.
+// NewFailover makes a client for the master that Sentinels name; it is New for
+// redis.FailoverOptions. Connections to the Sentinels are tracked, and closed with the client, but
+// maintenance neither checks nor closes them.
 func NewFailover(opt *redis.FailoverOptions, opts ...Option) (*Client, error) {
 	like, err := redisopt.OfFailover(opt)
 	if err != nil {
@@ -58,8 +57,8 @@ func NewFailoverClient(opt *redis.FailoverOptions, opts ...Option) *Client {
 }
 
 // NewFailoverCluster makes a client that reads from the replicas that Sentinels name, like
-// redis.NewFailoverClusterClient. It opens nothing, and opt is cloned, never changed. Close ends
-// the subscription to a Sentinel that go-redis leaves open, and go-redis may then log that the
+// redis.NewFailoverClusterClient. It dials nothing, and opt is cloned, never changed. Close ends the
+// subscription to a Sentinel that go-redis leaves open, and go-redis may then log that the
 // Sentinels are closed.
 func NewFailoverCluster(opt *redis.FailoverOptions, opts ...Option) (*ClusterClient, error) {
 	like, err := redisopt.OfFailover(opt)

@@ -89,11 +89,10 @@ func WithLogger(l *slog.Logger) Option {
 	}
 }
 
-// WithEventHandler sets a function that is called for every event of a connection or lease: opened,
-// failed, leased, released, leaked, reclaimed, and closed, with the reason. It is called in order,
-// by one goroutine at a time, never by the caller of a command; it may block and may use the
-// client. If it falls 65536 events behind, the oldest are dropped and that is logged. Default:
-// none. nil: none.
+// WithEventHandler sets a function that is called for every event of a connection, a lease or
+// a node's health: see hooks.EventKind. It is called in order, by one goroutine at a time, never by
+// the caller of a command; it may block and may use the client. A panic in it is logged. If it falls
+// 65536 events behind, the oldest are dropped and that is logged. Default: none. nil: none.
 func WithEventHandler(f func(hooks.Event)) Option {
 	return func(s *settings) error {
 		s.onEvent = f
@@ -181,8 +180,8 @@ func WithMaxIdle(d time.Duration) Option {
 }
 
 // WithHeartbeat sets how long a connection is idle before it gets a real PING, so that neither the
-// server nor a load balancer closes it. Default: automatic, 3/4 of the server's `timeout` if it has
-// one and allows the question, else none. 0: none. Negative: automatic.
+// server nor a load balancer closes it. Default: automatic, which is 3/4 of the server's `timeout`,
+// or none if that is 0 or the server does not allow CONFIG GET. 0: none. Negative: automatic.
 func WithHeartbeat(d time.Duration) Option {
 	return func(s *settings) error { s.heartbeat = max(d, -1); return nil }
 }

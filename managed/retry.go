@@ -12,7 +12,8 @@ import (
 
 // WithRetry sets what is sent again, how often and when. Default: retry.Default() with the limits
 // of Options.MaxRetries, MinRetryBackoff and MaxRetryBackoff. go-redis's own retries are always
-// off: they repeat writes that may have been executed.
+// off: they repeat writes that may have been executed. A policy that does not pass its Validate is an
+// error.
 func WithRetry(p retry.Policy) Option {
 	return func(s *settings) error {
 		if err := p.Validate(); err != nil {

@@ -22,9 +22,9 @@ type Ring struct {
 	options *redis.RingOptions // as given
 }
 
-// NewRingClient makes a ring client. It opens nothing, but go-redis's own health check of the
-// shards starts at once. opt is cloned, never changed. Invalid options are an error that names the
-// option and its value.
+// NewRingClient makes a ring client. It waits for no shard, but go-redis's own health check of
+// the shards starts at once. opt is cloned, never changed. An invalid option is an error that names
+// the option and its value.
 func NewRingClient(opt *redis.RingOptions, opts ...Option) (*Ring, error) {
 	like, err := redisopt.OfRing(opt)
 	if err != nil {

@@ -100,7 +100,7 @@ func (m *many) elsewhere(u *unit) {
 	}
 }
 
-// redirected hears that a lease on u was answered MOVED, ASK or READONLY.
+// redirected is called when a command on a lease of u was answered MOVED, ASK or READONLY.
 func (m *many) redirected(u *unit, err error) {
 	m.slots.Redirected(u.node.Addr(), err)
 	m.stale(retry.ReasonMoved)

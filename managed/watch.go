@@ -13,9 +13,10 @@ import (
 	"github.com/lifeguard-redis/lifeguard/retry"
 )
 
-// Watch is redis.Client's, and as safe as a command: failures before fn is entered are retried by
-// the same rules, and it waits for an unreachable server. After fn was entered, only what fn itself
-// does is repeated. CloseGracefully waits for it.
+// Watch is redis.Client's, with the retries of a command until fn is called: it waits for an
+// unreachable server, and failures are retried. Once fn has been called, Watch
+// repeats nothing, as in go-redis: call it again, for example after redis.TxFailedErr.
+// CloseGracefully waits for it.
 func (c *Client) Watch(ctx context.Context, fn func(*redis.Tx) error, keys ...string) error {
 	c.unit.node.Enter(hooks.PoolMain)
 	defer c.unit.node.Leave(hooks.PoolMain)

@@ -43,8 +43,8 @@ type Node struct {
 	Numbers
 }
 
-// Blocking ends the name of a node that is the pool for blocking commands of the server before it:
-// "10.0.0.7:6379 (blocking)". It has no other pool.
+// Blocking is the suffix of the name of a node that stands for a server's separate pool for blocking
+// commands: "10.0.0.7:6379 (blocking)". Such a node has only a main pool.
 const Blocking = " (blocking)"
 
 // NamedPool is a single pool: of a node, or of several whose sum is the pool of a node.
