@@ -12,7 +12,7 @@ type decision struct {
 
 const (
 	whyAgain    = "does it again"
-	whyGives    = "removes what it returns"
+	whyGives    = "takes what it returns"
 	whyDecides  = "its reply decides something, or says what was there"
 	whyPosition = "counts from an end, which moves when others write"
 	whyBound    = "belongs to its connection"
