@@ -61,15 +61,8 @@ func WithAttributes(attrs ...attribute.KeyValue) Option {
 // 10 s; for lease hold times, 1 ms to 5 min.
 func WithBuckets(limits ...time.Duration) Option {
 	return func(s *settings) error {
-		if len(limits) == 0 {
-			return errors.New("WithBuckets: there are none")
-		}
-		last := time.Duration(0)
-		for _, l := range limits {
-			if l <= last {
-				return fmt.Errorf("WithBuckets: %v after %v: they must be above 0 and rise", l, last)
-			}
-			last = l
+		if err := export.CheckBuckets(limits); err != nil {
+			return err
 		}
 		s.buckets = slices.Clone(limits)
 		return nil

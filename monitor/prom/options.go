@@ -1,7 +1,6 @@
 package prom
 
 import (
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -46,15 +45,8 @@ func WithLabels(labels prometheus.Labels) Option {
 // counted on the wrong side of it. Default: 100 µs to 10 s; for lease hold times, 1 ms to 5 min.
 func WithBuckets(limits ...time.Duration) Option {
 	return func(s *settings) error {
-		if len(limits) == 0 {
-			return errors.New("WithBuckets: there are none")
-		}
-		last := time.Duration(0)
-		for _, l := range limits {
-			if l <= last {
-				return fmt.Errorf("WithBuckets: %v after %v: they must be above 0 and rise", l, last)
-			}
-			last = l
+		if err := export.CheckBuckets(limits); err != nil {
+			return err
 		}
 		s.buckets = slices.Clone(limits)
 		return nil

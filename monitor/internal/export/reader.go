@@ -106,6 +106,21 @@ func (r *Reader) Read() []Point {
 	return b.points
 }
 
+// CheckBuckets returns what is wrong with the limits that were given to WithBuckets.
+func CheckBuckets(limits []time.Duration) error {
+	if len(limits) == 0 {
+		return errors.New("WithBuckets: there are none")
+	}
+	last := time.Duration(0)
+	for _, l := range limits {
+		if l <= last {
+			return fmt.Errorf("WithBuckets: %v after %v: they must be above 0 and rise", l, last)
+		}
+		last = l
+	}
+	return nil
+}
+
 // Durations returns only the points of the histograms. It needs no Reader.
 func Durations(s *monitor.Stats) []Point {
 	b := builder{seen: map[string]bool{}}
