@@ -40,12 +40,20 @@ func (n *Node) Acquire(ctx context.Context, conn *redis.Conn, holder Holder) (*C
 }
 
 // mayWait reports whether the next checkout may have to dial first, or to send a PING at once, as
-// on nodes that send push frames.
+// on nodes that send push frames. While as many calls as the pool has room for are at that, others
+// can only wait until one of them has ended; should such a call have to dial after all, its ctx
+// ends the handshake.
 func (n *Node) mayWait() bool {
-	if n.raw.Load() > 0 || n.pushes.Load() > 0 || n.Health() != hooks.Healthy {
+	if n.pushes.Load() > 0 {
 		return true
 	}
 	size := n.Client().Options().PoolSize
+	if int(n.patient.Load()) >= size {
+		return false
+	}
+	if n.raw.Load() > 0 || n.Health() != hooks.Healthy {
+		return true
+	}
 	if int(n.leased.Load()) >= size {
 		return false // the pool is full: each stays in it until its lease ends, even if it fails
 	}
@@ -88,9 +96,11 @@ func (n *Node) leaving(ctx context.Context, conn *redis.Conn, f func() (*Conn, e
 	}
 	done := make(chan result)
 	n.pinned.Add(1)
+	n.patient.Add(1)
 	go func() {
 		defer n.pinned.Add(-1)
 		c, err := f()
+		n.patient.Add(-1)
 		select {
 		case done <- result{c, err}:
 		case <-ctx.Done():

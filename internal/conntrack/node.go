@@ -67,6 +67,7 @@ type Node struct {
 	bornAt   atomic.Int64 // when the youngest was dialed
 	leased   atomic.Int64 // of them, those that leases hold
 
+	patient        atomic.Int64 // calls of Acquire whose dial or PING may go on without them
 	pinned         atomic.Int64 // pipelines under way on Conns and transactions of callers
 	main, pipeline demand
 	tookWrites     atomic.Bool

@@ -2,6 +2,8 @@ package conntrack_test
 
 import (
 	"context"
+	"errors"
+	"net"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -136,4 +138,30 @@ func TestVisitsThatWaitTakeNoPlace(t *testing.T) {
 	if n := conntrack.Places(); n != 0 {
 		t.Errorf("%d places are taken although no visit is under way", n)
 	}
+}
+
+// Only as many calls as can dial need somebody who goes on for them when their ctx ends.
+func TestAcquiresThatWaitForThePoolStartNoGoroutineEach(t *testing.T) {
+	const waiting = 200
+	opt := &redis.Options{Addr: "127.0.0.1:1", PoolSize: 2, PoolTimeout: time.Minute, DialTimeout: time.Minute}
+	opt.Dialer = func(ctx context.Context, _, _ string) (net.Conn, error) {
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}
+	r := newRig(t, opt, conntrack.Config{})
+	ctx, cancel := context.WithCancel(bg)
+	var all sync.WaitGroup
+	for range waiting {
+		all.Go(func() {
+			if _, err := r.node.Acquire(ctx, r.Conn(), nil); !errors.Is(err, context.Canceled) {
+				t.Errorf("an Acquire ends with %v", err)
+			}
+		})
+	}
+	redistest.Eventually(t, "all of them wait", 30*time.Second, func() bool { return r.node.Main().Waiting >= waiting-opt.PoolSize })
+	if n := r.node.Pinned(); n > waiting/4 {
+		t.Errorf("%d of %d calls have a goroutine of their own", n, waiting)
+	}
+	cancel()
+	all.Wait()
 }
