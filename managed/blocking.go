@@ -74,6 +74,7 @@ func (u *unit) addBlockingPool(opt redis.Options, n int) error {
 		return err
 	}
 	b.hook.Client = nil // otherwise it would come back here
+	b.hook.Uncounted = true
 	if u.inner {
 		b.hook.Process = nil // the hook around the cluster or ring sees its commands, and needs their errors as they are
 	}
@@ -101,6 +102,7 @@ func (u *unit) addBlockingFailover(opt redis.FailoverOptions, n int) error {
 	}
 	b.bind(rdb, 0)
 	b.hook.Client = nil
+	b.hook.Uncounted = true
 	u.blocking.unit.Store(b)
 	u.core.pollInside()
 	return nil

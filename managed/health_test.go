@@ -75,6 +75,46 @@ func TestAnOutageIsTwoLines(t *testing.T) {
 	require.Equal(t, c.Node().HealthChanges(), c.Stats().HealthChanges)
 }
 
+// A pool for blocking commands notices an outage by itself, and is of the same server.
+func TestAnOutageIsTwoLinesWithAPoolForBlockingCommands(t *testing.T) {
+	t.Parallel()
+	s := redistest.Start(t)
+	d := newDoor(t, s.Addr())
+	opt := s.Options()
+	opt.Addr = d.addr
+	var log journal
+	var ev events
+	c := client(t, opt, log.option(), ev.option(), managed.WithBlockingPool(2))
+	require.NoError(t, c.Ping(t.Context()).Err())
+	require.ErrorIs(t, c.BLPop(t.Context(), time.Second, "none").Err(), redis.Nil)
+	d.shut()
+	require.Error(t, c.Ping(deadline(t, 200*time.Millisecond)).Err())
+	require.Error(t, c.BLPop(deadline(t, 200*time.Millisecond), time.Second, "none").Err())
+	ev.wait(t, hooks.HealthChanged, 2)
+	d.open()
+	require.NoError(t, c.Ping(deadline(t, soon)).Err())
+	require.ErrorIs(t, c.BLPop(deadline(t, soon), time.Second, "none").Err(), redis.Nil)
+	ev.wait(t, hooks.HealthChanged, 6)
+	require.Equalf(t, 2, strings.Count(log.text(), "\n"), "%s", log.text())
+	require.Equal(t, 1, log.count(" unreachable: connection refused"))
+	require.Regexp(t, regexp.MustCompile(`reachable again after .*, \d calls? waited, 2 failed`), log.text())
+}
+
+// A cluster of one node without an IP address of its own is known as ":6379", too.
+func TestAnOutageOfAServerWithTwoLocalNamesIsTwoLines(t *testing.T) {
+	t.Parallel()
+	s := redistest.StartOneNodeCluster(t)
+	var log journal
+	c := clusterClient(t, &redis.ClusterOptions{Addrs: []string{s.Addr()}}, log.option())
+	require.NoError(t, c.Incr(t.Context(), "n").Err())
+	s.Kill()
+	require.Error(t, c.Incr(deadline(t, 500*time.Millisecond), "n").Err())
+	s.Restart()
+	redistest.Eventually(t, "the cluster is back", soon, func() bool { return c.Incr(deadline(t, soon), "n").Err() == nil })
+	redistest.Eventually(t, "the outage is over", soon, func() bool { return log.count("reachable again") > 0 })
+	require.Equalf(t, 2, strings.Count(log.text(), "\n"), "%s", log.text())
+}
+
 // The lines about a node of several count the calls, too.
 func TestAnOutageOfANodeSaysHowManyCallsWaited(t *testing.T) {
 	t.Parallel()

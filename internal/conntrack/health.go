@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -22,22 +23,52 @@ const troubleApart = 10 * time.Second
 type health struct {
 	n  *Node
 	is atomic.Uint32 // Health
-
-	waiting atomic.Int64  // calls that wait for the node to recover
-	again   atomic.Int64  // calls of a client of several nodes that were tried again during this trouble
-	failed  atomic.Uint64 // calls that failed during this trouble
+	*outage
 
 	failedAt     atomic.Int64 // when a connection failed last, or the node was made
 	unansweredAt atomic.Int64 // when a new connection got no answer, 0 if one did since
 
 	changes [hooks.Recovering + 1]atomic.Uint64 // by the state that was entered
 
-	mu       sync.Mutex
-	since    time.Time // when the trouble began
-	cause    error
+	mu    sync.Mutex
+	since time.Time // when the trouble began
+	cause error
+}
+
+// outage is what the log says about the trouble of one server. Nodes of a client with the same
+// address share it, as a pool for blocking commands is a node of its own: the first one that sees
+// the beginning or the end logs it.
+type outage struct {
+	waiting atomic.Int64  // calls that wait for the server to recover
+	again   atomic.Int64  // calls of a client of several nodes that were tried again during this trouble
+	failed  atomic.Uint64 // calls that failed during this trouble
+
+	logging  sync.Mutex
 	logged   hooks.Health // the problem that was logged, Healthy for none
 	loggedAt time.Time
-	waited   int64 // calls that were waiting when the node recovered
+	waited   int64 // calls that were waiting when the server recovered
+}
+
+// outageAt returns the outage that the nodes at addr share.
+func (t *Tracker) outageAt(addr string) *outage {
+	o, _ := t.outages.LoadOrStore(local(addr), &outage{})
+	return o.(*outage)
+}
+
+// forget is called when the node is closed: it sees no end of its trouble.
+func (h *health) forget() {
+	h.n.t.outages.CompareAndDelete(local(h.n.addr), h.outage)
+	h.logging.Lock()
+	defer h.logging.Unlock()
+	h.logged = hooks.Healthy
+}
+
+// local names this machine in one way: a cluster of one node may give itself no host.
+func local(addr string) string {
+	if host, port, err := net.SplitHostPort(addr); err == nil && (host == "" || host == "localhost") {
+		return net.JoinHostPort("127.0.0.1", port)
+	}
+	return addr
 }
 
 // Health returns the node's current state. Safe for concurrent use.
@@ -138,6 +169,8 @@ func (h *health) change(from, to hooks.Health, cause error) {
 		return
 	}
 	now := h.n.t.Now()
+	h.logging.Lock()
+	defer h.logging.Unlock()
 	if from == to {
 		if line := h.beginLine(to, now); line != "" {
 			h.n.t.emit(entry{line: line, level: slog.LevelWarn})
@@ -145,9 +178,12 @@ func (h *health) change(from, to hooks.Health, cause error) {
 		return
 	}
 	if from == hooks.Healthy {
-		h.since, h.waited = now, 0
-		h.again.Store(0)
-		h.failed.Store(0)
+		h.since = now
+		if h.logged == hooks.Healthy {
+			h.waited = 0
+			h.again.Store(0)
+			h.failed.Store(0)
+		}
 	}
 	if to == hooks.Recovering {
 		h.waited += h.waiting.Load()
@@ -224,7 +260,7 @@ func (h *health) why() error {
 // fail counts a call that failed while the node was in trouble. Calls of a cluster or ring may
 // continue on another node, and are counted by CallFailed.
 func (h *health) fail(hook *Hook, err error) {
-	if hooks.Health(h.is.Load()) != hooks.Healthy && !hook.Inner && !isReply(err) {
+	if hooks.Health(h.is.Load()) != hooks.Healthy && !hook.Inner && !hook.Uncounted && !isReply(err) {
 		h.failed.Add(1)
 	}
 }

@@ -55,6 +55,9 @@ type Hook struct {
 	// Inner declares that this is the hook of one node of a cluster or ring, and that an outer one
 	// reveals errors.
 	Inner bool
+	// Uncounted declares that another hook around this one counts the calls that fail during an
+	// outage.
+	Uncounted bool
 }
 
 // Install adds the hook to a client, or to a clone of it, as its first one. users are the hooks

@@ -57,6 +57,8 @@ type Tracker struct {
 
 	closes closeCounters
 	cut    atomic.Uint64
+
+	outages sync.Map // address -> *outage
 }
 
 // Failure is a connection that failed.
