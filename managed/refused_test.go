@@ -314,3 +314,25 @@ func TestAnAbortedTransactionHasTheErrorsOfABareClient(t *testing.T) {
 	defer lease.Release()
 	require.Equal(t, tx(plain), tx(lease))
 }
+
+// go-redis leaves the commands of such a transaction without an error.
+func TestWhereAHandshakeIsRefusedNoCommandOfATransactionSeemsDone(t *testing.T) {
+	s, one := redistest.Start(t), redistest.StartOneNodeCluster(t)
+	ctx := t.Context()
+	opt, slots := s.Options(), slotsOf(one)
+	opt.ClientName, slots.Username, slots.Password = "with a space", "nobody", "x"
+	ring := &redis.RingOptions{Addrs: map[string]string{"a": s.Addr()}, Username: "nobody", Password: "x"}
+	log := managed.WithLogger(quiet)
+	for name, c := range map[string]redis.UniversalClient{
+		"client": managed.NewClient(opt, log), "cluster": managed.NewClusterClient(slots, log), "ring": managed.NewRing(ring, log),
+	} {
+		defer c.Close()
+		cmds, err := c.TxPipelined(ctx, func(p redis.Pipeliner) error { p.Incr(ctx, "{n}"); p.Incr(ctx, "{n}"); return nil })
+		require.Error(t, err, name)
+		for _, cmd := range cmds {
+			require.Error(t, cmd.Err(), name)
+			require.Equal(t, retry.NotSent, retry.OutcomeOf(cmd.Err()), "%s: %v", name, cmd.Err())
+			require.EqualError(t, cmd.Err(), err.Error(), name)
+		}
+	}
+}

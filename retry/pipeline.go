@@ -207,7 +207,11 @@ func (c *pipeCall) kept() bool { return c.own != nil && !c.own() }
 // send makes the attempt.
 func (c *pipeCall) send(ctx context.Context, cmds, body []redis.Cmder) error {
 	if c.tx || c.h.fanout.Load() {
-		return c.next(ctx, cmds)
+		err := c.next(ctx, cmds)
+		if c.tx && err != nil {
+			stampUnsent(body, err)
+		}
+		return err
 	}
 	_ = command.SetErrs(body, errUnanswered)
 	err := marked(ctx, body, cmds, c.next)
@@ -216,6 +220,16 @@ func (c *pipeCall) send(ctx context.Context, cmds, body []redis.Cmder) error {
 		return nil
 	}
 	return c.sendFailed(err, body)
+}
+
+// stampUnsent sets err on the commands of a transaction that was not sent: go-redis leaves them
+// without an error if its connection was refused with a reply.
+//
+//go:noinline
+func stampUnsent(body []redis.Cmder, err error) {
+	if isAnswer(err) && firstErr(body) == nil && judge(err).outcome == NotSent {
+		_ = command.SetErrs(body, err)
+	}
 }
 
 //go:noinline
