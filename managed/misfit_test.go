@@ -8,6 +8,7 @@ import (
 	"os"
 	"slices"
 	"strconv"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -295,6 +296,16 @@ type lies struct{ err error }
 func (l lies) Write([]byte) (int, error)      { return 0, l.err }
 func (l lies) MarshalBinary() ([]byte, error) { return nil, l.err }
 
+func liars() map[string]error {
+	return map[string]error{
+		"dial":     &net.OpError{Op: "dial", Net: "tcp", Err: syscall.ECONNREFUSED},
+		"canceled": context.Canceled,
+		"deadline": context.DeadlineExceeded,
+		"pool":     redis.ErrPoolTimeout,
+		"closed":   redis.ErrClosed,
+	}
+}
+
 func TestAnErrorOfTheCallersCodeIsNotTakenForOneFromBeforeTheCommandWasSent(t *testing.T) {
 	s := redistest.Start(t)
 	other, err := managed.New(&redis.Options{Addr: "127.0.0.1:1", MaxRetries: -1})
@@ -304,14 +315,9 @@ func TestAnErrorOfTheCallersCodeIsNotTakenForOneFromBeforeTheCommandWasSent(t *t
 	errOther := other.Ping(ctx).Err()
 	require.Error(t, errOther)
 	c := client(t, sized(s, 3, soon))
-	for name, e := range map[string]error{
-		"dial":     &net.OpError{Op: "dial", Net: "tcp", Err: syscall.ECONNREFUSED},
-		"canceled": context.Canceled,
-		"deadline": context.DeadlineExceeded,
-		"pool":     redis.ErrPoolTimeout,
-		"closed":   redis.ErrClosed,
-		"other":    errOther, // of another managed client
-	} {
+	liars := liars()
+	liars["other"] = errOther // of another managed client
+	for name, e := range liars {
 		for way, use := range withAll() {
 			if name == "other" && way != "client" { // its error says that it was not sent, and nothing else is known
 				continue
@@ -376,4 +382,114 @@ func TestALongPipelineWithAnErrorThatCannotBeComparedIsJudgedOnce(t *testing.T) 
 	require.Less(t, time.Since(began), 10*time.Second)
 	require.Equal(t, retry.Unknown, retry.OutcomeOf(cmds[0].Err()))
 	require.Equal(t, retry.NotSent, retry.OutcomeOf(cmds[32_000].Err()))
+}
+
+// onNodes are leases of the clients of several nodes, each with one node. hook is added to the node.
+func onNodes(t *testing.T, hook redis.Hook, test func(t *testing.T, s *redistest.Server, lease func(func(*managed.Conn)))) {
+	s := startOddServers(t)
+	with := func(o *redis.Options) *redis.Client {
+		c := redis.NewClient(o)
+		if hook != nil {
+			c.AddHook(hook)
+		}
+		return c
+	}
+	slots, ring := slotsOf(s.cluster), s.ring()
+	slots.NewClient, ring.NewClient = with, with
+	late := managed.NewClusterClient(slotsOf(s.cluster), managed.WithLogger(quiet))
+	late.OnNewNode(func(c *redis.Client) {
+		if hook != nil {
+			c.AddHook(hook)
+		}
+	})
+	for name, x := range map[string]struct {
+		c leasing
+		s *redistest.Server
+	}{
+		"cluster":   {managed.NewClusterClient(slots, managed.WithLogger(quiet)), s.cluster},
+		"ring":      {managed.NewRing(ring, managed.WithLogger(quiet)), s.single},
+		"OnNewNode": {late, s.cluster},
+	} {
+		t.Run(name, func(t *testing.T) {
+			defer x.c.Close()
+			test(t, x.s, func(f func(*managed.Conn)) {
+				conn, err := x.c.Acquire(t.Context(), "n")
+				require.NoError(t, err)
+				defer conn.Release()
+				f(conn)
+			})
+		})
+	}
+}
+
+func TestOnALeaseOfANodeTheConnectionTellsWhetherACommandWasSent(t *testing.T) {
+	ctx := t.Context()
+	misfits := map[string]func() redis.Cmder{
+		"form":   func() redis.Cmder { return redis.NewClientInfoCmd(ctx, "incr", "n") },
+		"bulk":   func() redis.Cmder { return redis.NewXMessageSliceCmd(ctx, "incr", "n") },
+		"buffer": func() redis.Cmder { return redis.NewZeroCopyStringCmd(ctx, nil, "set", "n", 1, "get") },
+		"writer": func() redis.Cmder { return redis.NewRawWriteToCmd(ctx, fullWriter{}, "incr", "n") },
+	}
+	for name, err := range liars() {
+		misfits[name] = func() redis.Cmder { return redis.NewRawWriteToCmd(ctx, lies{err}, "incr", "n") }
+	}
+	onNodes(t, nil, func(t *testing.T, s *redistest.Server, lease func(func(*managed.Conn))) {
+		for name, misfit := range misfits {
+			s.Admin().Set(ctx, "n", 0, 0)
+			cmd := misfit()
+			lease(func(conn *managed.Conn) { _ = conn.Process(ctx, cmd) })
+			require.Equal(t, "1", s.Admin().Get(ctx, "n").Val(), name)
+			if retry.OutcomeOf(cmd.Err()) != retry.Answered || !strings.Contains(cmd.Err().Error(), "can't parse") {
+				require.Equal(t, retry.Unknown, retry.OutcomeOf(cmd.Err()), "%s: %v", name, cmd.Err())
+				require.ErrorIs(t, cmd.Err(), retry.ErrUnknownOutcome, name)
+			}
+			var cmds []redis.Cmder
+			s.Admin().Set(ctx, "n", 0, 0)
+			lease(func(conn *managed.Conn) {
+				cmds, _ = conn.Pipelined(ctx, func(p redis.Pipeliner) error {
+					p.Incr(ctx, "m")
+					_ = p.Process(ctx, misfit())
+					return p.Incr(ctx, "m").Err()
+				})
+			})
+			require.Equal(t, "1", s.Admin().Get(ctx, "n").Val(), name)
+			for i, cmd := range cmds {
+				require.False(t, cmd.Err() != nil && retry.OutcomeOf(cmd.Err()) == retry.NotSent, "%s, %d: %v", name, i, cmd.Err())
+			}
+		}
+		for name, err := range liars() {
+			lease(func(conn *managed.Conn) {
+				set := conn.Set(ctx, "k", lies{err}, 0).Err()
+				require.Equal(t, retry.NotSent, retry.OutcomeOf(set), "%s: %v", name, set)
+				require.ErrorIs(t, set, err)
+			})
+		}
+	})
+}
+
+func TestAHookOfANodeThatSendsNothingOnALeaseKeepsItsError(t *testing.T) {
+	ctx := t.Context()
+	var send bool
+	hook := &oddHook{do: func(ctx context.Context, _ []redis.Cmder, next func(context.Context) error) error {
+		if send {
+			_ = next(ctx)
+		}
+		return errOdd
+	}}
+	onNodes(t, hook, func(t *testing.T, s *redistest.Server, lease func(func(*managed.Conn))) {
+		for _, send = range []bool{false, true} {
+			s.Admin().Set(ctx, "n", 0, 0)
+			lease(func(conn *managed.Conn) {
+				err := conn.Incr(ctx, "n").Err()
+				if send {
+					require.ErrorIs(t, err, retry.ErrUnknownOutcome)
+					require.ErrorIs(t, err, errOdd)
+					require.Equal(t, "1", s.Admin().Get(ctx, "n").Val())
+				} else {
+					require.True(t, err == errOdd, "%T %v", err, err)
+					require.Equal(t, "0", s.Admin().Get(ctx, "n").Val())
+				}
+			})
+		}
+	})
 }

@@ -188,6 +188,8 @@ func sameAsBare(t *testing.T, what string, server *redis.Client, bare oddClient,
 			if seen < wantSeen || strings.Contains(got, "<nil>") && want != got {
 				t.Errorf("%s, %s:\nbare    %s; seen %d times\nmanaged %s; seen %d times", what, name, want, wantSeen, got, seen)
 			}
+		case strings.HasPrefix(what, "nodes") && strings.HasSuffix(what, "replaces an error") && name == "lease":
+			// see TestAHookOfANodeThatSendsNothingOnALeaseKeepsItsError
 		case want != got && strings.Contains(want, "<nil>") && notSent(got) && goesOnLate(what) && onOneConn(name):
 			// see TestWhatFollowsOnAConnectionIsNotSentAfterTheEndOfItsCtx
 		case want != got || seen != wantSeen:

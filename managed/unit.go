@@ -103,7 +103,7 @@ func (u *unit) bind(rdb *redis.Client, minIdle int) {
 	u.hook = &conntrack.Hook{Node: u.node, Inner: u.inner, Failed: u.failed, Took: u.pool.Took}
 	p := &u.pool
 	p.Client, p.Tracker, p.Node, p.Leases, p.Upkeep, p.Blocking = rdb, u.core.tracker, u.node, &u.leases, &u.keep, !u.main()
-	p.Breaker = attempt.InternalsOf(u.retry)
+	p.Breaker, u.hook.Kept = attempt.InternalsOf(u.retry), attempt.InternalsOf(u.retry).Kept
 	u.hook.Install(rdb, u.users, u.around)
 	if u.made != nil {
 		u.made.AddHook(conntrack.DialOnly(u.hook)) // the pools dial by its hooks
@@ -115,8 +115,6 @@ func (u *unit) bind(rdb *redis.Client, minIdle int) {
 		p.Breaker = attempt.InternalsOf(node)
 		rdb.AddHook(conntrack.Unvisited(node))
 	} else {
-		// Not for nodes: the error may be one of the hooks that users have added to them.
-		u.hook.Kept = attempt.InternalsOf(u.retry).Kept
 		u.hook.Process, u.hook.Pipeline = attempt.InternalsOf(u.retry).Conn, attempt.InternalsOf(u.retry).Pipeline
 		u.hook.Client = func(ctx context.Context, cmd redis.Cmder, next redis.ProcessHook) error {
 			if command.MayBlock(cmd) {

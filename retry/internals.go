@@ -7,6 +7,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/lifeguard-redis/lifeguard/internal/attempt"
+	"github.com/lifeguard-redis/lifeguard/internal/command"
 )
 
 func init() {
@@ -47,7 +48,10 @@ func (i internals) Conn(ctx context.Context, cmd redis.Cmder, next redis.Process
 }
 
 func (i internals) Kept(ctx context.Context, cmd redis.Cmder, err error) error {
-	return i.h.kept(ctx, cmd, err)
+	if f := judge(err); f.outcome == NotSent && !command.CannotBeWritten(cmd, f.err) {
+		return i.h.unknown(ctx, cmd, f.err, 1) // its reply did not fit, or a hook has replaced the error
+	}
+	return err
 }
 
 func (i internals) BreakerOpen() bool { return i.breaker.open() }

@@ -81,8 +81,9 @@ func (h *Hook) understandFan(cmd redis.Cmder, f failure) failure {
 	return f
 }
 
-// kept returns err as the caller of a command on a lease is to see it. Its connection is not closed
-// after an error, so only the error itself can tell that the reply could not be used.
+// kept returns err as the caller of a command on a Conn or transaction of a node is to see it. Its
+// connection is not closed after an error, so only the error itself can tell that the reply could
+// not be used.
 func (h *Hook) kept(ctx context.Context, cmd redis.Cmder, err error) error {
 	if f := h.understand(ctx, cmd, err, h.cutSoFar(true)); f.foreign && f.outcome == Unknown {
 		return h.unknown(ctx, cmd, f.err, 1)

@@ -31,7 +31,8 @@ type Internals interface {
 	// after an error, so the number of those that were closed says nothing.
 	Conn(ctx context.Context, cmd redis.Cmder, next redis.ProcessHook) error
 
-	// Kept returns the error for the caller of a command on a lease, given that of go-redis.
+	// Kept returns the error for the caller of a command on a lease whose connection was written to,
+	// given that of go-redis or of a hook.
 	Kept(ctx context.Context, cmd redis.Cmder, err error) error
 
 	// BreakerOpen reports whether the hook's breaker is open: it lets nothing through, or only one call

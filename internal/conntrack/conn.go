@@ -117,6 +117,9 @@ func (c *Conn) change(clear, set uint32) uint32 {
 // ID returns the connection's id, unique in the process.
 func (c *Conn) ID() uint64 { return c.id }
 
+// Written returns how many bytes have been written to it.
+func (c *Conn) Written() uint64 { return c.out.Load() }
+
 // Interrupt makes a command in flight fail at once with cause, usually the error of a ctx. The
 // connection cannot be used afterwards. Safe for concurrent use.
 func (c *Conn) Interrupt(cause error) {

@@ -20,10 +20,16 @@ type Holder interface {
 	End(ctx context.Context, w Interruptions, err error) error
 	// Seen is called with the error of each command of a pipeline that failed, before End.
 	Seen(err error)
+	// Wrote reports whether something was written to the connection since Begin.
+	Wrote(w Interruptions) bool
 }
 
-// Interruptions is what a Holder remembers about one command: how to stop watching its ctxs.
-type Interruptions struct{ Command, Lease func() bool }
+// Interruptions is what a Holder remembers about one command: how to stop watching its ctxs, and how
+// much had been written to the connection before it.
+type Interruptions struct {
+	Command, Lease func() bool
+	Written        uint64
+}
 
 // Hook is the outermost hook of a managed client. It must be the first one that is added, with
 // Install. It passes visits through, counts the demand, and calls the Holder of a leased Conn for
@@ -41,8 +47,8 @@ type Hook struct {
 	// Failed turns the error of a call of that duration into the one for the caller; nil: no
 	// change. after is 0 without Took.
 	Failed func(ctx context.Context, err error, after time.Duration) error
-	// Kept turns the error of a command on a lease into the one for the caller, as
-	// attempt.Internals.Kept; nil: no change.
+	// Kept turns the error of a command on a lease, whose connection was written to, into the one for
+	// the caller, as attempt.Internals.Kept; nil: no change.
 	Kept func(ctx context.Context, cmd redis.Cmder, err error) error
 	// Took is called with the duration of each command, including waits, also on leases; for a
 	// pipeline cmd is the first command. It must not block. nil: the time is not measured.
@@ -236,13 +242,6 @@ func (r *running) failed(ctx context.Context, h *Hook, err error) error {
 		err = Reveal(err) // the next to see it is the caller; a cluster repeats only the WATCH
 	}
 	return err
-}
-
-func (h *Hook) kept(ctx context.Context, cmd redis.Cmder, err error) error {
-	if h.Kept == nil || err == nil || err == redis.Nil {
-		return err
-	}
-	return h.Kept(ctx, cmd, err)
 }
 
 //go:noinline

@@ -103,11 +103,20 @@ func onLease(ctx context.Context, h *Hook, holder Holder, cmd redis.Cmder, next 
 	if err != nil {
 		return err
 	}
-	if h.Took == nil || command.IsHandshake(cmd) {
-		return holder.End(ctx, w, Reveal(h.kept(ctx, cmd, next(ctx, cmd))))
+	var start int64
+	timed := h.Took != nil && !command.IsHandshake(cmd)
+	if timed {
+		start = h.Node.t.now()
 	}
-	start := h.Node.t.now()
-	err = holder.End(ctx, w, Reveal(h.kept(ctx, cmd, next(ctx, cmd))))
-	h.Took(cmd, time.Duration(h.Node.t.now()-start))
+	err = next(ctx, cmd)
+	if err != nil && err != redis.Nil {
+		if err = Reveal(err); h.Kept != nil && holder.Wrote(w) {
+			err = h.Kept(ctx, cmd, err)
+		}
+	}
+	err = holder.End(ctx, w, err)
+	if timed {
+		h.Took(cmd, time.Duration(h.Node.t.now()-start))
+	}
 	return err
 }

@@ -112,7 +112,7 @@ func (l *Lease) Site() string {
 
 // Begin implements conntrack.Holder: a command is about to run on the lease.
 func (l *Lease) Begin(ctx context.Context) (conntrack.Interruptions, error) {
-	var w conntrack.Interruptions
+	w := conntrack.Interruptions{Written: l.Tracked.Written()}
 	l.inFlight.Add(1)
 	if err := l.usable(ctx); err != nil {
 		l.done()
@@ -177,6 +177,9 @@ func (l *Lease) End(ctx context.Context, w conntrack.Interruptions, err error) e
 	}
 	return err
 }
+
+// Wrote implements conntrack.Holder.
+func (l *Lease) Wrote(w conntrack.Interruptions) bool { return l.Tracked.Written() != w.Written }
 
 // Seen implements conntrack.Holder: a refusal by the node is evidence about the node, even though
 // nothing is repeated here.
