@@ -532,3 +532,26 @@ func TestTheWriteOfASecondCommandThatFailsWasNotSent(t *testing.T) {
 		require.False(t, e.Wrote)
 	}
 }
+
+func TestAnErrorOfTheNetworkFromTheUsersCodeBeforeAWatchSaysThatNothingWasSent(t *testing.T) {
+	s, one := redistest.Start(t), redistest.StartOneNodeCluster(t)
+	ctx := t.Context()
+	mine := &net.OpError{Op: "read", Net: "tcp", Err: errors.New("the vault does not answer")}
+	get := func(context.Context) (string, string, error) { return "", "", mine }
+	opt, slots := s.Options(), slotsOf(one)
+	opt.CredentialsProviderContext, slots.CredentialsProviderContext = get, get
+	policy := managed.WithRetry(retry.Policy{MaxAttempts: 1})
+	for name, c := range map[string]redis.UniversalClient{
+		"client": client(t, opt, policy), "cluster": clusterClient(t, slots, policy),
+	} {
+		for call, err := range map[string]error{
+			"command": c.Incr(ctx, "n").Err(),
+			"watch":   c.Watch(ctx, func(*redis.Tx) error { return nil }, "n"),
+		} {
+			require.ErrorIs(t, err, mine, "%s, %s", name, call)
+			require.Equal(t, retry.NotSent, retry.OutcomeOf(err), "%s, %s: %T %v", name, call, err, err)
+			_, ok := err.(net.Error)
+			require.True(t, ok, "%s, %s: %T", name, call, err)
+		}
+	}
+}

@@ -53,7 +53,9 @@ func (m *many) watch(ctx context.Context, do watchFunc, fn func(*redis.Tx) error
 			err = do(ctx, fn, keys...)
 		}
 		if err != nil && err != redis.Nil {
-			err = m.failed(err)
+			if real := m.failed(err); !conntrack.IsEarly(err) {
+				err = real
+			}
 		}
 		return err
 	}
@@ -98,9 +100,10 @@ func watch(ctx context.Context, r *retry.Hook, users *conntrack.UserHooks, do wa
 	}
 	var result error
 	err := r.Process(attempt.With(ctx, attempt.Harmless), cmd, func(ctx context.Context, _ redis.Cmder) error {
-		result = conntrack.Reveal(do(ctxOf(ctx), run, keys...))
+		result = do(ctxOf(ctx), run, keys...)
 		switch {
 		case entered:
+			result = conntrack.Reveal(result)
 			return nil
 		case result == nil:
 			return errSentRound{}

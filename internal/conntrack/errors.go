@@ -124,6 +124,13 @@ func (e *earlyError) Early() error    { return e.err }
 func (e *earlyError) Real() error     { return e.err }
 func (e *earlyError) Unsent() bool    { return true }
 
+// IsEarly reports whether err is marked as one of the caller's own code that ran before the command
+// was written.
+func IsEarly(err error) bool {
+	var e *earlyError
+	return errors.As(err, &e)
+}
+
 // limiter marks the errors of a user's Limiter.
 type limiter struct{ redis.Limiter }
 

@@ -172,6 +172,7 @@ func (s *scope) run(ctx context.Context, cmd redis.Cmder, watch bool) error {
 	}
 	r := running{n: n, cmd: cmd, client: s.in.commands.areOf(s.in, s.chain)}
 	r.work = r.client || !command.IsHandshake(cmd) // not the handshake of a connection for another command
+	r.watch = r.work && watch
 	if r.timed = h.Took != nil && r.work; r.timed {
 		r.start = n.t.now()
 	}
@@ -195,7 +196,7 @@ func (s *scope) run(ctx context.Context, cmd redis.Cmder, watch bool) error {
 	switch {
 	case r.client && h.Client != nil:
 		err = h.Client(ctx, cmd, next)
-	case h.Process != nil && !(r.work && watch):
+	case h.Process != nil && !r.watch:
 		err = h.Process(ctx, cmd, next)
 	default:
 		err = next(ctx, cmd)
@@ -216,6 +217,7 @@ type running struct {
 	start   int64
 	client  bool // of the client itself, not of a Conn
 	work    bool // not the handshake of a connection for another command
+	watch   bool // the WATCH at the start of a transaction
 	timed   bool // since start
 	counted bool // in the demand
 }
@@ -237,7 +239,11 @@ func (r *running) failed(ctx context.Context, h *Hook, err error) error {
 	if r.work {
 		r.n.health.fail(h, err)
 	}
+	isEarly := r.watch && IsEarly(err)
 	err = h.fail(ctx, err, r.n.since(r.start))
+	if isEarly && !IsEarly(err) {
+		err = early(err) // whoever repeats the WATCH has to know
+	}
 	if h.Inner && r.work && !r.client && r.cmd.Name() != "watch" {
 		err = Reveal(err) // the next to see it is the caller; a cluster repeats only the WATCH
 	}
