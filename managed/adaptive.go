@@ -6,8 +6,8 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/lifeguard-redis/lifeguard/internal/attempt"
 	"github.com/lifeguard-redis/lifeguard/internal/batch"
-	"github.com/lifeguard-redis/lifeguard/internal/conntrack"
 )
 
 // Adaptive returns a redis.UniversalClient on top of this client. It sends commands directly while
@@ -84,9 +84,9 @@ func (n batchNode) Unreachable() error {
 }
 
 func (n batchNode) NoneFree(waited time.Duration) error {
-	return conntrack.Reveal(n.u.noneFree(redis.ErrPoolTimeout, waited))
+	return attempt.Reveal(n.u.noneFree(redis.ErrPoolTimeout, waited))
 }
 
 func (n batchNode) Failed(ctx context.Context, err error, after time.Duration) error {
-	return conntrack.Reveal(n.u.failed(ctx, err, after))
+	return attempt.Reveal(n.u.failed(ctx, err, after))
 }

@@ -153,11 +153,11 @@ func (c *ClusterClient) owner(ctx context.Context, key string) (*unit, error) {
 	}
 	c.slots.Follow(ctx, key)
 	if err := c.slots.Await(ctx); err != nil {
-		return nil, conntrack.Reveal(err)
+		return nil, attempt.Reveal(err)
 	}
 	rdb, err := c.MasterForKey(ctx, key)
 	if err != nil {
-		return nil, conntrack.Reveal(err)
+		return nil, attempt.Reveal(err)
 	}
 	return c.unit(rdb)
 }
@@ -183,7 +183,7 @@ func (c *ClusterClient) masters(ctx context.Context) ([]*unit, error) {
 	var mu sync.Mutex
 	var units []*unit
 	if err := c.slots.Await(ctx); err != nil {
-		return nil, conntrack.Reveal(err)
+		return nil, attempt.Reveal(err)
 	}
 	err := c.ForEachMaster(ctx, func(_ context.Context, rdb *redis.Client) error {
 		u, err := c.unit(rdb)
@@ -194,7 +194,7 @@ func (c *ClusterClient) masters(ctx context.Context) ([]*unit, error) {
 		}
 		return err
 	})
-	return units, conntrack.Reveal(err)
+	return units, attempt.Reveal(err)
 }
 
 // Options returns the options that the client was made with; see Client.Options.

@@ -180,7 +180,7 @@ func (o *outer) ProcessPipelineHook(send redis.ProcessPipelineHook) redis.Proces
 
 // failed turns an error into the one for the caller.
 func (m *many) failed(err error) error {
-	err = conntrack.Reveal(err)
+	err = attempt.Reveal(err)
 	switch {
 	case errors.Is(err, redis.ErrPoolTimeout), errors.Is(err, context.Canceled), errors.Is(err, ErrShutdown):
 		// It says nothing about the map, and loading the map would need a connection, too.

@@ -16,7 +16,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/lifeguard-redis/lifeguard/internal/conntrack"
+	"github.com/lifeguard-redis/lifeguard/internal/attempt"
 	"github.com/lifeguard-redis/lifeguard/internal/redistest"
 	"github.com/lifeguard-redis/lifeguard/managed"
 	"github.com/lifeguard-redis/lifeguard/retry"
@@ -285,7 +285,7 @@ func TestAnAbortThatNamesItsReasonIsUnderstood(t *testing.T) {
 	}, "k")
 	require.Error(t, err)
 	require.False(t, strings.Contains(err.Error(), "outcome unknown"), "%v", err)
-	require.Equal(t, retry.Answered, retry.OutcomeOf(conntrack.Reveal(err)))
+	require.Equal(t, retry.Answered, retry.OutcomeOf(attempt.Reveal(err)))
 }
 
 func TestAnAbortedTransactionHasTheErrorsOfABareClient(t *testing.T) {

@@ -8,6 +8,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/lifeguard-redis/lifeguard/hooks"
+	"github.com/lifeguard-redis/lifeguard/internal/attempt"
 	"github.com/lifeguard-redis/lifeguard/internal/conntrack"
 	"github.com/lifeguard-redis/lifeguard/internal/errtext"
 	"github.com/lifeguard-redis/lifeguard/internal/redisopt"
@@ -67,7 +68,7 @@ func aliveWithin(every time.Duration) func(context.Context, *redis.Client) bool 
 	}
 	return func(ctx context.Context, shard *redis.Client) bool {
 		for range tries {
-			err := conntrack.Reveal(shard.Ping(ctx).Err())
+			err := attempt.Reveal(shard.Ping(ctx).Err())
 			if err == nil || errors.Is(err, redis.ErrPoolTimeout) {
 				return true
 			}
@@ -126,7 +127,7 @@ func (r *Ring) owner(key string) (*unit, error) {
 	}
 	rdb, err := r.GetShardClientForKey(key)
 	if err != nil {
-		return nil, conntrack.Reveal(err)
+		return nil, attempt.Reveal(err)
 	}
 	return r.unit(rdb)
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/lifeguard-redis/lifeguard/hooks"
+	"github.com/lifeguard-redis/lifeguard/internal/attempt"
 	"github.com/lifeguard-redis/lifeguard/internal/conntrack"
 	"github.com/lifeguard-redis/lifeguard/internal/errtext"
 )
@@ -59,7 +60,7 @@ func (u *unit) warm(ctx context.Context, rdb *redis.Client, n int) (int, error) 
 		if e == nil {
 			held = append(held, conn)
 		} else if err == nil {
-			err = conntrack.Reveal(e)
+			err = attempt.Reveal(e)
 		}
 	}
 	for {

@@ -78,7 +78,7 @@ func watch(ctx context.Context, r *retry.Hook, users *conntrack.UserHooks, do wa
 		return fn(tx)
 	}
 	if len(keys) == 0 {
-		return conntrack.Reveal(do(ctx, run)) // nothing is sent before fn
+		return attempt.Reveal(do(ctx, run)) // nothing is sent before fn
 	}
 	args := make([]any, 1, len(keys)+1)
 	args[0] = "watch"
@@ -103,7 +103,7 @@ func watch(ctx context.Context, r *retry.Hook, users *conntrack.UserHooks, do wa
 		result = do(ctxOf(ctx), run, keys...)
 		switch {
 		case entered:
-			result = conntrack.Reveal(result)
+			result = attempt.Reveal(result)
 			return nil
 		case result == nil:
 			return errSentRound{}

@@ -1,8 +1,10 @@
 package retry
 
 import (
-	"github.com/lifeguard-redis/lifeguard/internal/command"
 	"github.com/redis/go-redis/v9"
+
+	"github.com/lifeguard-redis/lifeguard/internal/attempt"
+	"github.com/lifeguard-redis/lifeguard/internal/command"
 )
 
 // Known reports whether a command has a class of its own.
@@ -10,7 +12,7 @@ func Known(name string) bool { return command.Known(name) }
 
 // Texts of go-redis that the package recognises.
 const (
-	TextBadConn    = textBadConn
+	TextBadConn    = attempt.TextBadConn
 	TextNoNodes    = textNoNodes
 	TextShardsDown = textShardsDown
 	TextCache      = textCache

@@ -12,6 +12,8 @@ import (
 	"syscall"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/lifeguard-redis/lifeguard/internal/attempt"
 )
 
 // kind says what can be done about a failure.
@@ -44,26 +46,6 @@ type failure struct {
 	foreign bool
 }
 
-// reveal replaces a hidden error with the real one. What the error of a dead Conn wraps is the
-// error of an earlier command, and says nothing about this one.
-func reveal(err error) error {
-	for range 4 {
-		if err == nil || err == redis.Nil || isDead(err) {
-			return err // the common case; errors.As allocates
-		}
-		var h hidden
-		if !errors.As(err, &h) {
-			return err
-		}
-		real := h.Real()
-		if real == nil {
-			return err
-		}
-		err = real
-	}
-	return err
-}
-
 // judge is classify for an error as go-redis returns it. It separates failures from before the
 // command was written from later ones, because both can be the same error.
 func judge(err error) failure {
@@ -72,9 +54,9 @@ func judge(err error) failure {
 	}
 	var e early
 	if !errors.As(err, &e) || errors.Is(err, ErrUnknownOutcome) {
-		return classify(reveal(err))
+		return classify(attempt.Reveal(err))
 	}
-	cause := reveal(e.Early())
+	cause := attempt.Reveal(e.Early())
 	f := classify(cause)
 	if f.outcome != NotSent && !f.foreign {
 		f.err = asEarly(cause)
@@ -115,7 +97,7 @@ func classify(err error) failure {
 		}
 		return f
 	}
-	if isDead(err) || errors.Is(err, redis.ErrClosed) {
+	if attempt.IsDead(err) || errors.Is(err, redis.ErrClosed) {
 		f.outcome = NotSent // and the next attempt would fail in the same way
 		return f
 	}
@@ -167,21 +149,17 @@ func isParsing(err error) bool {
 
 // Texts of go-redis errors that have no exported value. Tests pin them.
 const (
-	textBadConn    = "redis: Conn is in a bad state"
 	textNoNodes    = "redis: cluster has no nodes"
 	textShardsDown = "redis: all ring shards are down"
 	textCache      = " when client-side caching is enabled" // SELECT and the like are refused before they are sent
 	textParse      = "redis: can't parse "
 )
 
-// isDead recognises the error of a Conn or Tx that failed before: go-redis never uses it again.
-func isDead(err error) bool { return strings.HasPrefix(err.Error(), textBadConn) }
-
 // unused reports whether f, from an attempt after last, comes from a Conn that cannot be used after
 // a failure. The Conn of an OnConnect has no error of its own for that: it returns the error of its
 // connection again, the same value.
 func unused(f, last failure) bool {
-	if f.err == nil || isDead(f.err) {
+	if f.err == nil || attempt.IsDead(f.err) {
 		return f.err != nil
 	}
 	if f.evicted || f.kind != lost && f.kind != unwritten {

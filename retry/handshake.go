@@ -4,8 +4,10 @@ import (
 	"errors"
 	"strings"
 
-	"github.com/lifeguard-redis/lifeguard/internal/command"
 	"github.com/redis/go-redis/v9"
+
+	"github.com/lifeguard-redis/lifeguard/internal/attempt"
+	"github.com/lifeguard-redis/lifeguard/internal/command"
 )
 
 // handshake marks the failure of a connection whose handshake was not complete. Callers use CLIENT
@@ -18,7 +20,7 @@ func handshake(cmd redis.Cmder, err error) error {
 	if errors.As(err, &e) {
 		return err // of a nested handshake, of another connection
 	}
-	err = reveal(err)
+	err = attempt.Reveal(err)
 	if strings.HasPrefix(err.Error(), textNewClient) {
 		return &refusedError{err}
 	}

@@ -105,7 +105,7 @@ func (n *nodeHook) hide(ctx context.Context, cmd redis.Cmder, err error) error {
 		return err
 	}
 	if asksForMap(cmd) && judge(err).outcome == Unknown {
-		return &mapError{reveal(err)}
+		return &mapError{attempt.Reveal(err)}
 	}
 	var e early
 	var hd hidden
@@ -115,7 +115,7 @@ func (n *nodeHook) hide(ctx context.Context, cmd redis.Cmder, err error) error {
 	if _, ok := err.(*nodeError); ok {
 		return err
 	}
-	real := reveal(err)
+	real := attempt.Reveal(err)
 	return &nodeError{real: attempt.Ended(ctx, real), unknown: OutcomeOf(real) == Unknown && n.h.safety(cmd) != ReadOnly}
 }
 
@@ -238,7 +238,7 @@ func (n *nodeHook) final(ctx context.Context, cmds []redis.Cmder, tx bool, err e
 	if lost && first != nil {
 		return first
 	}
-	return reveal(err)
+	return attempt.Reveal(err)
 }
 
 func (n *nodeHook) pipeline(ctx context.Context, cmds []redis.Cmder, next redis.ProcessPipelineHook) error {

@@ -79,12 +79,12 @@ func (c *pipeCall) run() error {
 //go:noinline
 func (c *pipeCall) goOn(err error) error {
 	if !c.assess(c.body, nil) {
-		return reveal(err)
+		return attempt.Reveal(err)
 	}
 	p := progress{tries: 1}
 	c.marks = attempt.MarksOf(c.ctx)
 	if c.marks&attempt.First != 0 {
-		return reveal(err)
+		return attempt.Reveal(err)
 	}
 	c.last = err
 	c.unsure = make([]error, len(c.body))

@@ -4,8 +4,10 @@ import (
 	"errors"
 	"strings"
 
-	"github.com/lifeguard-redis/lifeguard/internal/command"
 	"github.com/redis/go-redis/v9"
+
+	"github.com/lifeguard-redis/lifeguard/internal/attempt"
+	"github.com/lifeguard-redis/lifeguard/internal/command"
 )
 
 // refusal is a reply of the server that means: this was not executed.
@@ -91,7 +93,7 @@ const textOldReadOnly = ": -READONLY You can't write against a read only replica
 // own that looks like a refusal.
 func Refusal(err error) Reason {
 	var answer redis.Error
-	if err = reveal(err); err == nil || err == redis.Nil || !errors.As(err, &answer) {
+	if err = attempt.Reveal(err); err == nil || err == redis.Nil || !errors.As(err, &answer) {
 		return ""
 	}
 	if r := refusalOf(answer.Error()); r != nil {

@@ -80,7 +80,7 @@ func TestARefusalIsWaitedOutAndCostsNoBudget(t *testing.T) {
 					}
 				})
 			}
-			time.Sleep(60 * time.Millisecond)
+			redistest.Eventually(t, "a refusal", 5*time.Second, func() bool { return h.Stats().RetriesByReason[c.want] > 0 })
 			end()
 			wg.Wait()
 			if st := h.Stats(); st.RetriesByReason[c.want] == 0 || st.BudgetRefusals != 0 {

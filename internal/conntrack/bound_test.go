@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/lifeguard-redis/lifeguard/hooks"
+	"github.com/lifeguard-redis/lifeguard/internal/attempt"
 	"github.com/lifeguard-redis/lifeguard/internal/conntrack"
 	"github.com/lifeguard-redis/lifeguard/internal/redistest"
 )
@@ -46,7 +47,7 @@ func TestAnAcquireThatHasToDialAfterAllEndsWithItsCtx(t *testing.T) {
 				t.Errorf("it took %v", took)
 			}
 			var ce *hooks.ConnError
-			if !errors.As(err, &ce) || !ce.Handshake || !ce.Self || !errors.Is(conntrack.Reveal(err), context.DeadlineExceeded) {
+			if !errors.As(err, &ce) || !ce.Handshake || !ce.Self || !errors.Is(attempt.Reveal(err), context.DeadlineExceeded) {
 				t.Errorf("the error is %v", err)
 			}
 			if h := r.node.Health(); h != hooks.Healthy {

@@ -3,12 +3,10 @@ package conntrack
 import (
 	"errors"
 	"net"
-	"strings"
 
 	"github.com/redis/go-redis/v9"
 
 	"github.com/lifeguard-redis/lifeguard/hooks"
-	"github.com/lifeguard-redis/lifeguard/internal/errtext"
 )
 
 // Values of ConnError.Op.
@@ -59,51 +57,7 @@ func (e *opaqueError) Unsent() bool {
 	return errors.As(e.real, &u) && u.Unsent()
 }
 
-// Reveal returns the real error behind those errors in err's chain that hide one (that have a
-// method Real), else err itself. Safe for nil.
-//
-// The error of a command on a Conn that has failed before keeps its type: go-redis wraps the
-// earlier error, and sends nothing.
-func Reveal(err error) error {
-	if err == nil || err == redis.Nil {
-		return err // the common case, without the allocation for errors.As
-	}
-	for range 4 {
-		var hidden interface{ Real() error }
-		if !errors.As(err, &hidden) {
-			return err
-		}
-		if text := err.Error(); strings.HasPrefix(text, textBadConn) {
-			return &deadError{text, Reveal(hidden.Real())}
-		}
-		err = hidden.Real()
-	}
-	return err
-}
-
-// textBadConn begins go-redis's error of a Conn that has failed before, whose type is internal.
-const textBadConn = "redis: Conn is in a bad state"
-
-// deadError is that error with the real cause inside.
-type deadError struct {
-	text  string
-	cause error
-}
-
-func (e *deadError) Error() string { return e.text }
-func (e *deadError) Unwrap() error { return e.cause }
-
-// Unsent is always true: nothing is sent on such a Conn, whatever the outcome of the command that
-// failed.
-func (e *deadError) Unsent() bool { return true }
-
-// Timeout reports whether the cause was a timeout. It makes the error a net.Error.
-func (e *deadError) Timeout() bool { return errtext.IsTimeout(e.cause) }
-
-// Temporary returns the same as Timeout.
-func (e *deadError) Temporary() bool { return e.Timeout() }
-
-// Hide makes err opaque, so that go-redis repeats nothing because of it. Reveal undoes it.
+// Hide makes err opaque, so that go-redis repeats nothing because of it. attempt.Reveal undoes it.
 func Hide(err error) error { return &opaqueError{err} }
 
 // earlyError marks an error of the caller's own code that ran before the command was written:

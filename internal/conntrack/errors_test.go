@@ -19,6 +19,7 @@ import (
 	"github.com/redis/go-redis/v9/maintnotifications"
 
 	"github.com/lifeguard-redis/lifeguard/hooks"
+	"github.com/lifeguard-redis/lifeguard/internal/attempt"
 	"github.com/lifeguard-redis/lifeguard/internal/conntrack"
 	"github.com/lifeguard-redis/lifeguard/internal/redistest"
 )
@@ -424,7 +425,7 @@ func loseReplies(t *testing.T, s *redistest.Server, kind, how string, opaque boo
 	if gerr != nil {
 		t.Fatal(gerr)
 	}
-	return n, conntrack.Reveal(err)
+	return n, attempt.Reveal(err)
 }
 
 func TestTheHookRevealsOpaqueErrorsOfCommandsAndPipelines(t *testing.T) {

@@ -11,6 +11,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/lifeguard-redis/lifeguard/hooks"
+	"github.com/lifeguard-redis/lifeguard/internal/attempt"
 	"github.com/lifeguard-redis/lifeguard/internal/conntrack"
 	"github.com/lifeguard-redis/lifeguard/internal/redistest"
 )
@@ -56,9 +57,9 @@ func Example() {
 }
 
 // Hooks of one's own see a lost reply as an error that go-redis cannot recognise,
-// so that it repeats nothing by itself. Reveal gives the real one.
-func ExampleReveal() {
+// so that it repeats nothing by itself. attempt.Reveal gives the real one.
+func ExampleHide() {
 	err := conntrack.Hide(io.EOF) // as a connection does while a reply is outstanding
-	fmt.Println(errors.Is(err, io.EOF), errors.Is(conntrack.Reveal(err), io.EOF))
+	fmt.Println(errors.Is(err, io.EOF), errors.Is(attempt.Reveal(err), io.EOF))
 	// Output: false true
 }

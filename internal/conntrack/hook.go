@@ -8,6 +8,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/lifeguard-redis/lifeguard/internal/attempt"
 	"github.com/lifeguard-redis/lifeguard/internal/command"
 )
 
@@ -245,7 +246,7 @@ func (r *running) failed(ctx context.Context, h *Hook, err error) error {
 		err = early(err) // whoever repeats the WATCH has to know
 	}
 	if h.Inner && r.work && !r.client && r.cmd.Name() != "watch" {
-		err = Reveal(err) // the next to see it is the caller; a cluster repeats only the WATCH
+		err = attempt.Reveal(err) // the next to see it is the caller; a cluster repeats only the WATCH
 	}
 	return err
 }
@@ -292,7 +293,7 @@ func (h *Hook) fail(ctx context.Context, err error, after time.Duration) error {
 		return err
 	}
 	if !h.Inner {
-		err = Reveal(err)
+		err = attempt.Reveal(err)
 	}
 	if h.Failed != nil {
 		err = h.Failed(ctx, err, after)

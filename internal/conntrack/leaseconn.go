@@ -6,6 +6,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/lifeguard-redis/lifeguard/internal/attempt"
 	"github.com/lifeguard-redis/lifeguard/internal/command"
 )
 
@@ -110,7 +111,7 @@ func onLease(ctx context.Context, h *Hook, holder Holder, cmd redis.Cmder, next 
 	}
 	err = next(ctx, cmd)
 	if err != nil && err != redis.Nil {
-		if err = Reveal(err); h.Kept != nil && holder.Wrote(w) {
+		if err = attempt.Reveal(err); h.Kept != nil && holder.Wrote(w) {
 			err = h.Kept(ctx, cmd, err)
 		}
 	}

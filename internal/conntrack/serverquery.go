@@ -9,6 +9,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/lifeguard-redis/lifeguard/hooks"
+	"github.com/lifeguard-redis/lifeguard/internal/attempt"
 )
 
 // PingNew opens a separate connection to the node, sends a PING and closes it: that tells a dead
@@ -98,7 +99,7 @@ func (n *Node) Info(section string) (string, error) {
 	defer n.over.Add(1)
 	text, err := n.maint.Load().Info(NoWait(context.Background()), section).Result()
 	n.met(err)
-	return text, Reveal(err)
+	return text, attempt.Reveal(err)
 }
 
 // met counts a request of maintenance that used an idle connection.

@@ -8,6 +8,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/lifeguard-redis/lifeguard/hooks"
+	"github.com/lifeguard-redis/lifeguard/internal/attempt"
 )
 
 // NoWait returns a ctx for Acquire that takes a free slot of the pool but never waits: if there is
@@ -69,7 +70,7 @@ func (n *Node) visit(ctx context.Context, pool hooks.Pool, patience time.Duratio
 	} else {
 		err = m.Process(ctx, v.cmd)
 	}
-	met, err = v.conn, Reveal(v.check(err))
+	met, err = v.conn, attempt.Reveal(v.check(err))
 	if met == nil {
 		return nil, false, err
 	}

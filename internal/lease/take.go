@@ -59,7 +59,7 @@ func (l *Lease) take(ctx context.Context, rdb *redis.Client) error {
 			l.Conn, l.Tracked, l.plain = conn, tracked, plain
 			return nil
 		}
-		err = conntrack.Reveal(err)
+		err = attempt.Reveal(err)
 		if ctx.Err() != nil || !replaceable(err) {
 			return err
 		}

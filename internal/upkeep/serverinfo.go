@@ -9,6 +9,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/lifeguard-redis/lifeguard/internal/attempt"
 	"github.com/lifeguard-redis/lifeguard/internal/conntrack"
 	"github.com/lifeguard-redis/lifeguard/internal/errtext"
 )
@@ -97,7 +98,7 @@ func (n *Node) queryAgainIn(err error) time.Duration {
 	switch {
 	case errors.Is(err, conntrack.ErrWouldWait):
 		return 100 * time.Millisecond
-	case errtext.IsTimeout(conntrack.Reveal(err)):
+	case errtext.IsTimeout(attempt.Reveal(err)):
 		n.noReplies++
 		return min(time.Second<<min(n.noReplies-1, 6), time.Minute)
 	}
