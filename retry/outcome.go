@@ -61,7 +61,8 @@ type (
 //   - NotSent: everything else: failures of a dial, of a handshake and to get a connection from the
 //     pool, a context that ends while waiting for one, and errors of the caller's own code, such as
 //     OnConnect, a Limiter or a hook. A failure after a byte was written is never among these: a
-//     hook wraps it.
+//     hook wraps it. But a hook inside the Hook, added after it, is believed: if it calls next and
+//     returns one of these errors instead of that of next, nothing tells that the command was sent.
 //
 // Safe for concurrent use.
 func OutcomeOf(err error) Outcome { return judge(err).outcome }
