@@ -206,12 +206,11 @@ func (c *pipeCall) kept() bool { return c.own != nil && !c.own() }
 
 // send makes the attempt.
 func (c *pipeCall) send(ctx context.Context, cmds, body []redis.Cmder) error {
-	if c.tx || c.h.fanout.Load() {
-		err := c.next(ctx, cmds)
-		if c.tx && err != nil {
-			stampUnsent(body, err)
-		}
-		return err
+	if c.tx {
+		return c.sendTx(ctx, cmds, body)
+	}
+	if c.h.fanout.Load() {
+		return c.next(ctx, cmds)
 	}
 	_ = command.SetErrs(body, errUnanswered)
 	err := marked(ctx, body, cmds, c.next)
@@ -222,14 +221,16 @@ func (c *pipeCall) send(ctx context.Context, cmds, body []redis.Cmder) error {
 	return c.sendFailed(err, body)
 }
 
-// stampUnsent sets err on the commands of a transaction that was not sent: go-redis leaves them
-// without an error if its connection was refused with a reply.
+// sendTx sends a transaction. If its connection was refused with a reply, go-redis leaves its commands
+// without an error.
 //
 //go:noinline
-func stampUnsent(body []redis.Cmder, err error) {
-	if isAnswer(err) && firstErr(body) == nil && judge(err).outcome == NotSent {
+func (c *pipeCall) sendTx(ctx context.Context, cmds, body []redis.Cmder) error {
+	err := c.next(ctx, cmds)
+	if err != nil && isAnswer(err) && firstErr(body) == nil && judge(err).outcome == NotSent {
 		_ = command.SetErrs(body, err)
 	}
+	return err
 }
 
 //go:noinline
