@@ -301,21 +301,3 @@ func TestExcessIdleConnectionsAreKeptWhileTheServerRefusesNewOnesAndThenClosed(t
 	ev.wait(t, hooks.Closed, 5)
 	require.EqualValues(t, 5, c.CloseReasons()[hooks.ReasonIdle])
 }
-
-// While a node takes no new connections, a caller that found none free gets one that becomes free.
-func TestWhileANodeTakesNobodyNewCallersUseTheConnectionsItHas(t *testing.T) {
-	t.Parallel()
-	s := redistest.Start(t)
-	d := newDoor(t, s.Addr())
-	opt := s.Options()
-	opt.Addr = d.addr
-	c := client(t, opt)
-	require.NoError(t, c.Ping(t.Context()).Err())
-	d.close()
-	busy := make(chan error)
-	go func() { busy <- c.BLPop(t.Context(), time.Second, "none").Err() }()
-	redistest.Eventually(t, "the connection is in use", soon, func() bool { return c.PoolStats().IdleConns == 0 })
-	require.NoError(t, c.Incr(deadline(t, 3*time.Second), "n").Err())
-	require.ErrorIs(t, <-busy, redis.Nil)
-	require.Equal(t, hooks.Unreachable, c.Node().Health())
-}

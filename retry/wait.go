@@ -83,9 +83,6 @@ func (h *Hook) waitGate(ctx context.Context, gate waiter, p *progress, f failure
 			limit = wait
 		}
 	}
-	if s, ok := gate.(interface{ Serves() bool }); ok && s.Serves() {
-		limit = max(wait, leastPause) // one of its open connections may be free by then
-	}
 	if !hasDeadline {
 		rest := max(UnreachableLimit-time.Since(p.since), time.Millisecond)
 		if limit == 0 || rest < limit {

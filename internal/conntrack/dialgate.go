@@ -79,10 +79,6 @@ func (e *GateError) Wait(ctx context.Context) error {
 	}
 }
 
-// Serves reports whether the node has open connections: one of them may become free before new ones
-// can be opened.
-func (e *GateError) Serves() bool { return e.gate.n.count.Load() > e.gate.n.raw.Load() }
-
 func newGate(n *Node) *gate {
 	g := &gate{n: n, pace: make(chan struct{}, pacedDials)}
 	g.ctx, g.stop = context.WithCancel(context.Background())
