@@ -14,9 +14,8 @@ import (
 )
 
 // Watch is redis.Client's, with the retries of a command until fn is called: it waits for an
-// unreachable server, and failures are retried. Once fn has been called, Watch
-// repeats nothing, as in go-redis: call it again, for example after redis.TxFailedErr.
-// CloseGracefully waits for it.
+// unreachable server, and failures are retried. Once fn has been called, Watch repeats nothing, as in
+// go-redis: call it again, for example after redis.TxFailedErr. CloseGracefully waits for it.
 func (c *Client) Watch(ctx context.Context, fn func(*redis.Tx) error, keys ...string) error {
 	c.unit.node.Enter(hooks.PoolMain)
 	defer c.unit.node.Leave(hooks.PoolMain)

@@ -139,9 +139,9 @@ func (c *callersCode) check(h *Hook, f failure, cut uint64) failure {
 	return f
 }
 
-// outcomeOf is the outcome of judge for cmds that were sent together and whose marks are not yet
+// outcomeOfAll is the outcome of judge for cmds that were sent together and whose marks are not yet
 // replaced.
-func (h *Hook) outcomeOf(ctx context.Context, cmds []redis.Cmder, err error, cut uint64) Outcome {
+func (h *Hook) outcomeOfAll(ctx context.Context, cmds []redis.Cmder, err error, cut uint64) Outcome {
 	f := h.judge(ctx, err, cut)
 	if f.outcome == NotSent && err != nil && h.mayBeSent(err, cut) && slices.ContainsFunc(cmds, streams) {
 		return Unknown

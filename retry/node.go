@@ -251,7 +251,7 @@ func (n *nodeHook) pipeline(ctx context.Context, cmds []redis.Cmder, next redis.
 	_ = command.SetErrs(send, errUnanswered)
 	cut := n.h.cutSoFar(false)
 	err := marked(ctx, send, send, next)
-	err = n.h.settle(send, err, n.h.outcomeOf(ctx, cmds, err, cut))
+	err = n.h.settle(send, err, n.h.outcomeOfAll(ctx, cmds, err, cut))
 	if last != nil && err != nil && isAnswer(err) && errtext.Same(err, last.Err()) {
 		return firstErr(cmds) // the PING was refused, which does not matter
 	}

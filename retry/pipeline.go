@@ -238,7 +238,7 @@ func (c *pipeCall) sendFailed(err error, body []redis.Cmder) error {
 	if c.h.fanout.Load() {
 		return unmark(body, err) // the client's first nodes were created meanwhile; their hooks have settled it
 	}
-	return c.h.settle(body, err, c.h.outcomeOf(c.ctx, body, err, c.cut))
+	return c.h.settle(body, err, c.h.outcomeOfAll(c.ctx, body, err, c.cut))
 }
 
 // worst returns the failure to report to the breaker: a connection failure if there is one.

@@ -20,13 +20,17 @@ func Reveal(err error) error {
 	}
 	for range 4 {
 		var hidden interface{ Real() error }
-		if !errors.As(err, &hidden) || hidden.Real() == nil {
+		if !errors.As(err, &hidden) {
+			return err
+		}
+		real := hidden.Real()
+		if real == nil {
 			return err
 		}
 		if IsDead(err) {
-			return &deadError{err.Error(), Reveal(hidden.Real())}
+			return &deadError{err.Error(), Reveal(real)}
 		}
-		err = hidden.Real()
+		err = real
 	}
 	return err
 }
