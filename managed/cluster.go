@@ -42,7 +42,13 @@ func NewCluster(opt *redis.ClusterOptions, opts ...Option) (*ClusterClient, erro
 	clone := *opt
 	clone.MaxRetries = -1
 	users := clone.NewClient
-	clone.NewClient = func(node *redis.Options) *redis.Client { return m.node(node, users, make(chan struct{})) }
+	clone.NewClient = func(node *redis.Options) *redis.Client {
+		var setup chan struct{}
+		if clone.RouteByLatency && users == nil { // a user's function may use the client that it makes
+			setup = make(chan struct{})
+		}
+		return m.node(node, users, setup)
+	}
 	rdb, err := redisopt.Construct(func() *redis.ClusterClient { return redis.NewClusterClient(&clone) })
 	if err != nil {
 		return nil, err

@@ -306,6 +306,8 @@ func liars() map[string]error {
 	}
 }
 
+type embeddedWriter struct{ *redis.RawWriteToCmd }
+
 func TestAnErrorOfTheCallersCodeIsNotTakenForOneFromBeforeTheCommandWasSent(t *testing.T) {
 	s := redistest.Start(t)
 	other, err := managed.New(&redis.Options{Addr: "127.0.0.1:1", MaxRetries: -1})
@@ -328,6 +330,12 @@ func TestAnErrorOfTheCallersCodeIsNotTakenForOneFromBeforeTheCommandWasSent(t *t
 			require.Equal(t, "1", s.Admin().Get(ctx, "n").Val(), "%s, %s: %v", way, name, incr.Err())
 			require.Equal(t, retry.Unknown, retry.OutcomeOf(incr.Err()), "%s, %s: %v", way, name, incr.Err())
 			require.ErrorIs(t, incr.Err(), e)
+
+			s.Admin().Del(ctx, "n")
+			embedded := &embeddedWriter{redis.NewRawWriteToCmd(ctx, lies{e}, "incr", "n")}
+			require.NoError(t, use(c, ctx, func(conn sender) { _ = conn.Process(ctx, embedded) }))
+			require.Equal(t, "1", s.Admin().Get(ctx, "n").Val(), "%s, %s: %v", way, name, embedded.Err())
+			require.Equal(t, retry.Unknown, retry.OutcomeOf(embedded.Err()), "%s, %s: %v", way, name, embedded.Err())
 
 			s.Admin().Del(ctx, "n")
 			var cmds []redis.Cmder

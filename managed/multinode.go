@@ -66,7 +66,7 @@ func (m *many) node(opt *redis.Options, make func(*redis.Options) *redis.Client,
 // PINGs meanwhile: a data race (newClusterNode and NewClusterClient, osscluster.go), but for the dial,
 // which waits.
 func (m *many) setUp(node *redis.Client) {
-	if u, err := m.unit(node); err == nil {
+	if u, err := m.unit(node); err == nil && u.setup != nil {
 		close(u.setup)
 	}
 }

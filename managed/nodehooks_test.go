@@ -195,3 +195,18 @@ func TestAHookOfANodeMayLoseTheCtx(t *testing.T) {
 		require.Equal(t, []string{"set", "incr incr"}, h.seen)
 	}, &nodeHook{continues: lose})
 }
+
+func TestTheUsersNewClientMayUseTheClientThatItMakes(t *testing.T) {
+	s := redistest.Start(t)
+	slots := []redis.ClusterSlot{{End: 16383, Nodes: []redis.ClusterNode{{Addr: s.Addr()}}}}
+	var pinged error
+	c := clusterClient(t, &redis.ClusterOptions{RouteByLatency: true,
+		ClusterSlots: func(context.Context) ([]redis.ClusterSlot, error) { return slots, nil },
+		NewClient: func(o *redis.Options) *redis.Client {
+			rdb := redis.NewClient(o)
+			pinged = rdb.Ping(context.Background()).Err()
+			return rdb
+		}})
+	require.NoError(t, c.Set(deadline(t, soon), "k", "v", 0).Err())
+	require.NoError(t, pinged)
+}

@@ -49,7 +49,7 @@ func (h *Hook) understand(ctx context.Context, cmd redis.Cmder, err error, cut u
 	case f.outcome == Answered:
 	case (f.foreign || f.outcome == NotSent) && command.CannotBeWritten(cmd, f.err):
 		f = failure{err: f.err, outcome: NotSent, foreign: true}
-	case f.outcome == NotSent && !f.foreign && streams(cmd) && h.mayBeSent(f.err, cut):
+	case f.outcome == NotSent && !f.foreign && cmd.NoRetry() && h.mayBeSent(f.err, cut):
 		f = failure{err: f.err, outcome: Unknown, foreign: true}
 	}
 	if h.fanout.Load() && f.err != nil {
@@ -119,7 +119,7 @@ func (c *callersCode) stopsAt() int {
 			err := cmd.Err()
 			return err != nil && command.CannotBeWritten(cmd, err)
 		})
-		c.streams = slices.ContainsFunc(c.cmds, streams)
+		c.streams = holdsNoRetry(c.cmds)
 	}
 	return c.at
 }
@@ -143,16 +143,10 @@ func (c *callersCode) check(h *Hook, f failure, cut uint64) failure {
 // replaced.
 func (h *Hook) outcomeOfAll(ctx context.Context, cmds []redis.Cmder, err error, cut uint64) Outcome {
 	f := h.judge(ctx, err, cut)
-	if f.outcome == NotSent && err != nil && h.mayBeSent(err, cut) && slices.ContainsFunc(cmds, streams) {
+	if f.outcome == NotSent && err != nil && h.mayBeSent(err, cut) && holdsNoRetry(cmds) {
 		return Unknown
 	}
 	return f.outcome
-}
-
-// streams reports whether cmd writes its reply to a writer of its caller's.
-func streams(cmd redis.Cmder) bool {
-	_, ok := cmd.(*redis.RawWriteToCmd)
-	return ok
 }
 
 // mayBeSent reports whether the caller's code may have returned err after something was sent. cut is

@@ -272,6 +272,7 @@ func withoutGuards(cmds []redis.Cmder) []redis.Cmder {
 	return slices.DeleteFunc(slices.Clone(cmds), isGuard)
 }
 
+// holdsNoRetry reports whether one of cmds writes its reply to a writer of the caller's.
 func holdsNoRetry(cmds []redis.Cmder) bool {
 	for _, cmd := range cmds {
 		if cmd.NoRetry() {
