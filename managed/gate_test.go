@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -16,6 +17,8 @@ import (
 	"github.com/lifeguard-redis/lifeguard/hooks"
 	"github.com/lifeguard-redis/lifeguard/internal/redistest"
 	"github.com/lifeguard-redis/lifeguard/managed"
+	"github.com/lifeguard-redis/lifeguard/monitor"
+	"github.com/lifeguard-redis/lifeguard/retry"
 )
 
 // While a server is unreachable, one attempt at a time is made, whoever waits.
@@ -300,4 +303,219 @@ func TestExcessIdleConnectionsAreKeptWhileTheServerRefusesNewOnesAndThenClosed(t
 	d.open()
 	ev.wait(t, hooks.Closed, 5)
 	require.EqualValues(t, 5, c.CloseReasons()[hooks.ReasonIdle])
+}
+
+// callKinds are the ways to use a client of one server.
+var callKinds = map[string]func(ctx context.Context, c *managed.Client) error{
+	"command":     func(ctx context.Context, c *managed.Client) error { return c.Incr(ctx, "n").Err() },
+	"pipeline":    func(ctx context.Context, c *managed.Client) error { return inPipe(ctx, c.Pipeline()) },
+	"transaction": func(ctx context.Context, c *managed.Client) error { return inPipe(ctx, c.TxPipeline()) },
+	"Watch": func(ctx context.Context, c *managed.Client) error {
+		return c.Watch(ctx, func(tx *redis.Tx) error { return tx.Get(ctx, "n").Err() }, "n")
+	},
+	"Acquire": func(ctx context.Context, c *managed.Client) error {
+		return c.AcquireFunc(ctx, func(conn *managed.Conn) error { return conn.Incr(ctx, "n").Err() })
+	},
+}
+
+func inPipe(ctx context.Context, p redis.Pipeliner) error {
+	one, two := p.Incr(ctx, "{n}1"), p.Incr(ctx, "{n}2")
+	_, err := p.Exec(ctx)
+	return errors.Join(err, one.Err(), two.Err())
+}
+
+// While a node takes no new connections, a caller that found none free gets one that becomes free.
+func TestWhileANodeTakesNobodyNewCallersUseTheConnectionsItHas(t *testing.T) {
+	for kind, do := range callKinds {
+		t.Run(kind, func(t *testing.T) {
+			t.Parallel()
+			s := redistest.Start(t)
+			d := newDoor(t, s.Addr())
+			opt := s.Options()
+			opt.Addr, opt.PipelinePoolSize = d.addr, -1
+			c := client(t, opt)
+			require.NoError(t, c.Set(t.Context(), "n", 1, 0).Err())
+			d.close()
+			held, err := c.Acquire(t.Context())
+			require.NoError(t, err)
+			done := make(chan error)
+			for range 3 {
+				go func() { done <- do(deadline(t, soon), c) }()
+			}
+			redistest.Eventually(t, "they wait", soon, func() bool { return c.Node().Health() == hooks.Unreachable && c.PoolStats().TotalConns == 1 })
+			held.Release()
+			for range 3 {
+				require.NoError(t, <-done)
+			}
+			require.Equal(t, hooks.Unreachable, c.Node().Health())
+		})
+	}
+}
+
+// heldDials is a hook of a user's that holds dials back.
+type heldDials struct {
+	on                  atomic.Bool
+	reached, goOn, over chan struct{}
+}
+
+func newHeldDials() *heldDials {
+	return &heldDials{reached: make(chan struct{}), goOn: make(chan struct{}), over: make(chan struct{})}
+}
+
+func (*heldDials) ProcessHook(next redis.ProcessHook) redis.ProcessHook { return next }
+func (*heldDials) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return next
+}
+
+func (h *heldDials) DialHook(next redis.DialHook) redis.DialHook {
+	return func(ctx context.Context, network, addr string) (net.Conn, error) {
+		if h.on.Load() {
+			select {
+			case h.reached <- struct{}{}:
+			case <-h.over:
+			}
+			select {
+			case <-h.goOn:
+			case <-h.over:
+			}
+		}
+		return next(ctx, network, addr)
+	}
+}
+
+// A call whose dial was refused, and that then finds all slots of the pool taken until its time is
+// over, says that the node is unreachable, and not that the pool is too small.
+func TestACallThatWasRefusedADialBlamesNoPool(t *testing.T) {
+	for kind, do := range callKinds {
+		t.Run(kind, func(t *testing.T) {
+			t.Parallel()
+			s := redistest.Start(t)
+			d := newDoor(t, s.Addr())
+			opt := s.Options()
+			opt.Addr, opt.PoolSize, opt.PipelinePoolSize = d.addr, 1, -1
+			c := client(t, opt)
+			held := newHeldDials()
+			c.AddHook(held)
+			d.close()
+			done := make(chan error)
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			go func() { done <- do(ctx, c) }() // the call: its first dial is refused
+			redistest.Eventually(t, "the node is unreachable", soon, func() bool { return c.Node().Health() == hooks.Unreachable })
+			held.on.Store(true)
+			others, end := context.WithCancel(t.Context())
+			var wg sync.WaitGroup
+			defer wg.Wait()
+			defer end()
+			defer close(held.over)
+			wg.Go(func() { _ = c.Ping(others).Err() }) // it takes the slot
+			<-held.reached
+			wg.Go(func() { _ = c.Ping(others).Err() }) // it is the first in the queue
+			redistest.Eventually(t, "it waits", soon, func() bool { return c.PoolStats().PendingRequests == 2 })
+			d.open() // the call goes on, and waits behind it
+			redistest.Eventually(t, "it waits, too", soon, func() bool { return c.PoolStats().PendingRequests == 3 })
+			d.close()
+			held.goOn <- struct{}{} // the first dial fails
+			redistest.Eventually(t, "the node is unreachable again", soon, func() bool { return c.Node().Health() == hooks.Unreachable })
+			<-held.reached
+			cancel()
+			err := <-done
+			require.ErrorIs(t, err, context.Canceled)
+			require.NotErrorIs(t, err, redis.ErrPoolTimeout)
+			require.ErrorContains(t, err, "unreachable")
+			require.Equal(t, retry.NotSent, retry.OutcomeOf(err))
+			require.Zero(t, c.Stats().PoolTimeouts)
+		})
+	}
+}
+
+// The same for a node of a cluster or ring, whose calls try it again after each backoff.
+func TestACallThatANodeRefusedADialBlamesNoPool(t *testing.T) {
+	for servers, open := range map[string]func(t *testing.T, d *door, like *redis.Options, hook redis.Hook) redis.UniversalClient{
+		"ring": func(t *testing.T, d *door, like *redis.Options, hook redis.Hook) redis.UniversalClient {
+			c, err := managed.NewRingClient(&redis.RingOptions{Addrs: map[string]string{"a": d.addr}, HeartbeatFrequency: time.Hour,
+				PoolSize: like.PoolSize, PipelinePoolSize: like.PipelinePoolSize, PoolTimeout: like.PoolTimeout}, managed.WithLogger(quiet))
+			require.NoError(t, err)
+			for _, shard := range c.GetShardClients() {
+				shard.AddHook(hook)
+			}
+			return c
+		},
+		"cluster": func(t *testing.T, d *door, like *redis.Options, hook redis.Hook) redis.UniversalClient {
+			slots := func(context.Context) ([]redis.ClusterSlot, error) {
+				return []redis.ClusterSlot{{Start: 0, End: 16383, Nodes: []redis.ClusterNode{{Addr: d.addr}}}}, nil
+			}
+			c := clusterClient(t, &redis.ClusterOptions{Addrs: []string{d.addr}, ClusterSlots: slots, PoolSize: like.PoolSize, PipelinePoolSize: like.PipelinePoolSize,
+				PoolTimeout: like.PoolTimeout})
+			c.OnNewNode(func(node *redis.Client) { node.AddHook(hook) })
+			return c
+		},
+	} {
+		for kind, do := range map[string]func(ctx context.Context, c redis.UniversalClient) error{
+			"command":     func(ctx context.Context, c redis.UniversalClient) error { return c.Incr(ctx, "{n}1").Err() },
+			"pipeline":    func(ctx context.Context, c redis.UniversalClient) error { return inPipe(ctx, c.Pipeline()) },
+			"transaction": func(ctx context.Context, c redis.UniversalClient) error { return inPipe(ctx, c.TxPipeline()) },
+			"Watch": func(ctx context.Context, c redis.UniversalClient) error {
+				return c.Watch(ctx, func(tx *redis.Tx) error { return tx.Get(ctx, "{n}1").Err() }, "{n}1")
+			},
+		} {
+			for _, end := range []string{"ctx", "PoolTimeout"} {
+				t.Run(servers+" "+kind+" "+end, func(t *testing.T) {
+					t.Parallel()
+					s := redistest.Start(t)
+					d := newDoor(t, s.Addr())
+					like := &redis.Options{PoolSize: 1, PipelinePoolSize: -1, PoolTimeout: time.Minute}
+					if end == "PoolTimeout" {
+						like.PoolTimeout = 20 * time.Millisecond
+					}
+					held := newHeldDials()
+					c := open(t, d, like, held)
+					defer c.Close()
+					require.NoError(t, c.Set(t.Context(), "{n}1", 1, 0).Err())
+					d.shut()
+					redistest.Eventually(t, "the node is unreachable", soon, func() bool {
+						err := c.Get(deadline(t, 500*time.Millisecond), "{n}1").Err()
+						return err != nil && strings.Contains(err.Error(), "unreachable")
+					})
+					ctx, cancel := context.WithCancel(t.Context())
+					defer cancel()
+					again := func() uint64 {
+						return c.(interface{ RetryStats() retry.Stats }).RetryStats().RetriesByReason[retry.ReasonDial]
+					}
+					before := again() // a cluster pauses by itself before that
+					done := make(chan error, 1)
+					go func() { done <- do(ctx, c) }()
+					redistest.Eventually(t, "the call was refused a dial", soon, func() bool { return again() > before })
+					held.on.Store(true)
+					var wg sync.WaitGroup
+					others, over := context.WithCancel(t.Context())
+					defer wg.Wait()
+					defer over()
+					defer close(held.over)
+					wg.Go(func() { _ = c.Get(others, "{n}2").Err() })
+					select { // the one that has the slot
+					case <-held.reached:
+					case err := <-done:
+						t.Fatal("over too early:", err)
+					}
+					time.Sleep(500 * time.Millisecond)
+					select {
+					case err := <-done:
+						t.Fatal("over too early:", err)
+					default:
+					}
+					cancel()
+					err := <-done
+					t.Logf("%v", err)
+					require.ErrorIs(t, err, context.Canceled)
+					require.NotErrorIs(t, err, redis.ErrPoolTimeout)
+					require.ErrorContains(t, err, "unreachable")
+					require.Equal(t, retry.NotSent, retry.OutcomeOf(err))
+					if end == "ctx" {
+						require.Zero(t, c.(interface{ Stats() monitor.Stats }).Stats().PoolTimeouts)
+					}
+				})
+			}
+		}
+	}
 }

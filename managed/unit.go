@@ -196,7 +196,10 @@ func (u *unit) failed(ctx context.Context, err error, after time.Duration) error
 func (u *unit) gaveUpQueueing(ctx context.Context, err error) bool {
 	var ce *hooks.ConnError
 	cause := ctx.Err()
-	return cause != nil && errors.Is(err, cause) && retry.OutcomeOf(err) == retry.NotSent && !errors.As(err, &ce) && u.full()
+	if cause != nil && ctx.Value(attempt.RefusedKey{}) != nil && u.node.Unreachable() != nil {
+		return false // it waits for the node
+	}
+	return cause != nil && errors.Is(err, cause) && retry.OutcomeOf(err) == retry.NotSent && !errors.As(attempt.Reveal(err), &ce) && u.full()
 }
 
 // gaveUpDialing reports whether err is nothing but the end of the caller's ctx, which came while

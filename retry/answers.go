@@ -137,6 +137,11 @@ func (c *pipeCall) assess(body []redis.Cmder, at []int) bool {
 			continue
 		}
 		f := code.check(c.h, c.h.judge(c.ctx, err, c.cut), c.cut)
+		if c.tx || !c.h.fanout.Load() {
+			if before, ok := refusedBefore(c.ctx, "", err, cmd); ok {
+				f = before
+			}
+		}
 		if f.foreign && f.outcome == Unknown {
 			f.outcome = partly(n, code.stopsAt(), c.tx)
 		}

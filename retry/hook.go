@@ -165,7 +165,7 @@ func (h *Hook) process(ctx context.Context, cmd redis.Cmder, next redis.ProcessH
 		return f.err
 	}
 	p := progress{tries: 1}
-	marks := attempt.MarksOf(ctx)
+	marks, base := attempt.MarksOf(ctx), ctx
 	var unsure error // error of an earlier attempt that may have been executed
 	for f.kind != final && h.mayGoOn(ctx, cmd, f, marks) {
 		a := Attempt{Command: command.DisplayName(cmd), Commands: 1, Safety: h.safety(cmd)}
@@ -179,6 +179,7 @@ func (h *Hook) process(ctx context.Context, cmd redis.Cmder, next redis.ProcessH
 		cmd.SetErr(errUnanswered) // see answers.go, and so that an old error is not taken for a new one
 		p.tries++
 		last := f
+		ctx = afterRefusal(ctx, base, f)
 		f = h.once(ctx, cmd, next, kept)
 		if f.err == errUnanswered || unused(f, last) {
 			// The next hook cannot send again: the full-duplex auto-pipeline only waits for what

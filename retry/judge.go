@@ -44,6 +44,12 @@ func (h *Hook) understand(ctx context.Context, cmd redis.Cmder, err error, cut u
 	if errors.As(err, &m) && asksForMap(cmd) {
 		err = m.real // it was the caller's own
 	}
+	// A cluster returns the bare error of a ctx that ends while it pauses.
+	if !h.fanout.Load() || (err == context.Canceled || err == context.DeadlineExceeded) && !command.FansOut(cmd) {
+		if f, ok := refusedBefore(ctx, "", err, cmd); ok {
+			return f
+		}
+	}
 	f := h.judge(ctx, err, cut)
 	switch {
 	case f.outcome == Answered:

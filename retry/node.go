@@ -26,11 +26,12 @@ import (
 //	cluster.AddHook(hook)
 func (h *Hook) Node(name string) redis.Hook {
 	h.fanout.Store(true)
-	return &nodeHook{h: h, breaker: newBreaker(name, h.policy.Breaker, h.breakerChanged)}
+	return &nodeHook{h: h, name: name, breaker: newBreaker(name, h.policy.Breaker, h.breakerChanged)}
 }
 
 type nodeHook struct {
 	h       *Hook
+	name    string
 	breaker *breaker
 }
 
@@ -63,6 +64,9 @@ func (n *nodeHook) process(ctx context.Context, cmd redis.Cmder, next redis.Proc
 		return nil
 	}
 	f := n.h.judge(ctx, err, cut)
+	if before, ok := refusedBefore(ctx, n.name, err, cmd); ok {
+		f, err = before, &nodeError{real: before.err}
+	}
 	if end != nil {
 		end(f)
 	} else {
@@ -137,6 +141,9 @@ func (n *nodeHook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Pro
 		r, outer := ctx.Value(reachKey{}).(*reach)
 		if outer {
 			if r.full.Load() == n {
+				if f, ok := refusedBefore(ctx, n.name, redis.ErrPoolTimeout, cmds...); ok {
+					return &nodeError{real: f.err}
+				}
 				return redis.ErrPoolTimeout
 			}
 			r.node.Store(true)
@@ -173,6 +180,9 @@ func (n *nodeHook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Pro
 		if open := n.breaker.stillOpen(f); open != nil {
 			_ = command.SetErrs(cmds, nil)
 			return refusePipeline(cmds, open, outer)
+		}
+		if f, ok := refusedBefore(ctx, n.name, err, cmds...); ok {
+			err = command.SetErrs(cmds, &nodeError{real: f.err})
 		}
 		for _, cmd := range cmds {
 			switch e := cmd.Err(); e {

@@ -3,6 +3,7 @@ package retry
 import (
 	"context"
 	"fmt"
+	"time"
 )
 
 // Outcome says what an error means for the command that returned it.
@@ -46,6 +47,11 @@ type (
 	// node may be tried again, and an error if ctx ends first.
 	waiter interface {
 		Wait(ctx context.Context) error
+	}
+	// pausing is a waiter whose node may have connections that become free before it is reachable.
+	// WaitAfter returns nil for one of these, too, but only after the pause.
+	pausing interface {
+		WaitAfter(ctx context.Context, pause time.Duration) error
 	}
 	// hidden is an error that go-redis must not recognise, so that it repeats nothing by itself.
 	// Real returns the error that the caller is to see.

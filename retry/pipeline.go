@@ -81,7 +81,7 @@ func (c *pipeCall) goOn(err error) error {
 	if !c.assess(c.body, nil) {
 		return attempt.Reveal(err)
 	}
-	p := progress{tries: 1}
+	p, base := progress{tries: 1}, c.ctx
 	c.marks = attempt.MarksOf(c.ctx)
 	if c.marks&attempt.First != 0 {
 		return attempt.Reveal(err)
@@ -125,6 +125,7 @@ func (c *pipeCall) goOn(err error) error {
 		for n, i := range again {
 			before[n] = c.fails[i]
 		}
+		c.ctx = afterRefusal(c.ctx, base, f)
 		err = c.once(send, body)
 		c.assess(body, again)
 		dead := false

@@ -94,7 +94,12 @@ func (h *Hook) waitGate(ctx context.Context, gate waiter, p *progress, f failure
 		wctx, cancel = context.WithTimeout(ctx, max(limit, wait))
 		defer cancel()
 	}
-	err := gate.Wait(wctx)
+	var err error
+	if g, ok := gate.(pausing); ok {
+		err = g.WaitAfter(wctx, wait)
+	} else {
+		err = gate.Wait(wctx)
+	}
 	switch {
 	case err == nil || ctx.Err() == nil && wctx.Err() != nil:
 		return true, nil

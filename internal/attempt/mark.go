@@ -27,6 +27,10 @@ const (
 
 type markKey struct{}
 
+// RefusedKey is the key of a ctx's value that says that an earlier attempt of the call was refused a
+// dial.
+type RefusedKey struct{}
+
 // With returns ctx with the mark.
 func With(ctx context.Context, m Mark) context.Context {
 	return context.WithValue(ctx, markKey{}, MarksOf(ctx)|m)

@@ -121,6 +121,7 @@ func (n *Node) open(ctx context.Context, network, addr string) (*Conn, error) {
 			err = n.gate.shut(err)
 		case !sentinel:
 			n.health.become(hooks.Unreachable, err)
+			err = &awayError{err, n}
 		}
 		return nil, typed(&hooks.ConnError{Op: OpDial, Node: addr, Err: err})
 	}

@@ -8,6 +8,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/redis/go-redis/v9"
+
 	"github.com/lifeguard-redis/lifeguard/hooks"
 	"github.com/lifeguard-redis/lifeguard/internal/errtext"
 )
@@ -23,6 +25,7 @@ type gate struct {
 	open  chan struct{}   // closed when the node is reachable again; nil while it is reachable
 	since time.Time       // when it became unreachable
 	asked time.Time       // when a connection was last wanted
+	free  chan struct{}   // received from by those that wait for the node, see offer
 	ctx   context.Context // ends with the node
 	stop  context.CancelFunc
 
@@ -36,6 +39,8 @@ const (
 	probeGrowth = 100 // a probe every 1/100 of the outage so far: frequent at first, once a second in the end
 	askedWithin = 30 * time.Second
 	probeWait   = 250 * time.Millisecond // timeout of the first probe, doubled up to DialTimeout
+
+	offerEvery = 5 * time.Millisecond
 
 	pacedFor   = time.Second // after an outage
 	pacedDials = 8           // maximum number of concurrent dials
@@ -63,24 +68,42 @@ func (e *GateError) Unwrap() error { return e.Err }
 // Unsent is always true.
 func (e *GateError) Unsent() bool { return true }
 
-// Wait returns nil when the node may be tried again, or the error of ctx. It is safe for concurrent
-// use.
-func (e *GateError) Wait(ctx context.Context) error {
+// Away reports whether node, or any if node is empty, is the one that was dialed and still
+// unreachable.
+func (e *GateError) Away(node string) bool {
+	return (node == "" || node == e.Node) && e.gate.n.Health() == hooks.Unreachable
+}
+
+// Wait returns nil when the node may be tried again, because it is reachable or one of its open
+// connections is free, or the error of ctx. It is safe for concurrent use.
+func (e *GateError) Wait(ctx context.Context) error { return e.WaitAfter(ctx, 0) }
+
+// WaitAfter is Wait, but for that long it waits only until the node is reachable.
+func (e *GateError) WaitAfter(ctx context.Context, pause time.Duration) error {
 	e.gate.touch()
 	e.gate.n.health.waiting.Add(1)
 	defer e.gate.n.health.waiting.Add(-1)
-	select {
-	case <-e.open:
-		return nil
-	case <-e.gate.ctx.Done():
-		return nil // closed: the next attempt returns that error
-	case <-ctx.Done():
-		return ctx.Err()
+	timer := time.NewTimer(pause)
+	defer timer.Stop()
+	var free chan struct{}
+	for {
+		select {
+		case <-e.open:
+			return nil
+		case <-timer.C:
+			free = e.gate.free
+		case <-free:
+			return nil
+		case <-e.gate.ctx.Done():
+			return nil // closed: the next attempt returns that error
+		case <-ctx.Done():
+			return ctx.Err()
+		}
 	}
 }
 
 func newGate(n *Node) *gate {
-	g := &gate{n: n, pace: make(chan struct{}, pacedDials)}
+	g := &gate{n: n, free: make(chan struct{}), pace: make(chan struct{}, pacedDials)}
 	g.ctx, g.stop = context.WithCancel(context.Background())
 	return g
 }
@@ -105,9 +128,19 @@ func (g *gate) check() error {
 // unreachableError is a GateError without Wait.
 type unreachableError struct{ gate *GateError }
 
-func (e *unreachableError) Error() string { return e.gate.Error() }
-func (e *unreachableError) Unwrap() error { return e.gate.Err }
-func (e *unreachableError) Unsent() bool  { return true }
+func (e *unreachableError) Error() string         { return e.gate.Error() }
+func (e *unreachableError) Unwrap() error         { return e.gate.Err }
+func (e *unreachableError) Unsent() bool          { return true }
+func (e *unreachableError) Away(node string) bool { return e.gate.Away(node) }
+
+// awayError is the error of a dial to a master that Sentinels named: there is no gate.
+type awayError struct {
+	error
+	node *Node
+}
+
+func (e *awayError) Unwrap() error    { return e.error }
+func (e *awayError) Away(string) bool { return e.node.Health() == hooks.Unreachable }
 
 func (g *gate) errLocked() error {
 	e := &GateError{Node: g.n.addr, Since: g.since, Err: g.n.health.why(), gate: g, open: g.open}
@@ -130,8 +163,35 @@ func (g *gate) shut(cause error) error {
 		g.since = g.asked
 		g.open = make(chan struct{})
 		go g.probe()
+		if !g.n.noWait {
+			go g.offer(g.open)
+		}
 	}
 	return g.errLocked()
+}
+
+// offer lets as many callers that wait for the node go on as connections are free, as long as the
+// node serves those that it has: it may only accept no new ones.
+func (g *gate) offer(open <-chan struct{}) {
+	tick := time.NewTicker(offerEvery)
+	defer tick.Stop()
+	for g.n.Len() > 0 {
+		select {
+		case <-open:
+			return
+		case <-g.ctx.Done():
+			return
+		case <-tick.C:
+		}
+		ps := g.n.PoolStats()
+		for idle := counts(ps).Idle + counts((*redis.PoolStats)(ps.PipelineStats)).Idle; idle > 0; idle-- {
+			select {
+			case g.free <- struct{}{}:
+			default: // nobody waits
+				idle = 0
+			}
+		}
+	}
 }
 
 // probe tries to reach the node until it succeeds, nobody wants a connection any more, or the node

@@ -18,12 +18,20 @@ import (
 // commands do; without a deadline no longer than for a slot.
 func (l *Lease) Take(ctx context.Context, rdb *redis.Client) error {
 	var limit context.Context
+	var refused *conntrack.GateError
 	for {
 		err := l.take(ctx, rdb)
 		gate := gateError(err)
+		if err == nil {
+			return nil
+		}
+		if refused != nil && refused.Away("") && (errors.Is(err, redis.ErrPoolTimeout) || errors.Is(err, ctx.Err())) {
+			return l.pool.Node.DialError(refused) // it was waiting for a connection to become free
+		}
 		if gate == nil || ctx.Err() != nil {
 			return err
 		}
+		refused = gate
 		if limit == nil {
 			var cancel context.CancelFunc
 			limit, cancel = context.WithTimeout(ctx, rdb.Options().PoolTimeout)
