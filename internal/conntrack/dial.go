@@ -127,6 +127,9 @@ func (n *Node) open(ctx context.Context, network, addr string) (*Conn, error) {
 	}
 	n.opened.Add(1)
 	tracked := n.track(c, addr, seat)
+	if !sentinel && tracked.remote != "" {
+		n.health.connected(tracked.remote)
+	}
 	if n.t.closed.Load() { // closed meanwhile: nobody would close it
 		_ = tracked.Close()
 		return nil, redis.ErrClosed

@@ -81,8 +81,9 @@ func (e *GateError) Wait(ctx context.Context) error { return e.WaitAfter(ctx, 0)
 // WaitAfter is Wait, but for that long it waits only until the node is reachable.
 func (e *GateError) WaitAfter(ctx context.Context, pause time.Duration) error {
 	e.gate.touch()
-	e.gate.n.health.waiting.Add(1)
-	defer e.gate.n.health.waiting.Add(-1)
+	outage := e.gate.n.health.at.Load()
+	outage.waiting.Add(1)
+	defer outage.waiting.Add(-1)
 	timer := time.NewTimer(pause)
 	defer timer.Stop()
 	var free chan struct{}

@@ -21,27 +21,31 @@ const troubleApart = 10 * time.Second
 
 // health is the health record of a node. Reading the state takes no lock.
 type health struct {
-	n  *Node
-	is atomic.Uint32 // Health
-	*outage
+	n     *Node
+	is    atomic.Uint32 // Health
+	place string        // the server's address, see movesTo
+	at    atomic.Pointer[outage]
 
 	failedAt     atomic.Int64 // when a connection failed last, or the node was made
 	unansweredAt atomic.Int64 // when a new connection got no answer, 0 if one did since
 
 	changes [hooks.Recovering + 1]atomic.Uint64 // by the state that was entered
 
-	mu    sync.Mutex
-	since time.Time // when the trouble began
-	cause error
+	mu     sync.Mutex
+	since  time.Time // when the trouble began
+	cause  error
+	closed bool
 }
 
 // outage is what the log says about the trouble of one server. Nodes of a client with the same
 // address share it, as a pool for blocking commands is a node of its own: the first one that sees
 // the beginning or the end logs it.
 type outage struct {
-	waiting atomic.Int64  // calls that wait for the server to recover
-	again   atomic.Int64  // calls of a client of several nodes that were tried again during this trouble
-	failed  atomic.Uint64 // calls that failed during this trouble
+	nodes    int           // that share it; guarded by the tracker
+	troubled int           // of them, those that are not healthy; guarded by logging
+	waiting  atomic.Int64  // calls that wait for the server to recover
+	again    atomic.Int64  // calls of a client of several nodes that were tried again during this trouble
+	failed   atomic.Uint64 // calls that failed during this trouble
 
 	logging  sync.Mutex
 	logged   hooks.Health // the problem that was logged, Healthy for none
@@ -49,23 +53,65 @@ type outage struct {
 	waited   int64 // calls that were waiting when the server recovered
 }
 
-// outageAt returns the outage that the nodes at addr share.
-func (t *Tracker) outageAt(addr string) *outage {
-	o, _ := t.outages.LoadOrStore(local(addr), &outage{})
-	return o.(*outage)
+// movesTo makes the node share the outage of the nodes at addr; "": of none any more.
+func (h *health) movesTo(addr string) {
+	t := h.n.t
+	t.outagesMu.Lock()
+	defer t.outagesMu.Unlock()
+	if addr == h.place {
+		return
+	}
+	if old := h.at.Load(); h.place != "" {
+		if old.nodes--; old.nodes == 0 {
+			delete(t.outages, h.place)
+		}
+	}
+	h.place = addr
+	if addr == "" {
+		return
+	}
+	o := t.outages[addr]
+	if o == nil {
+		o = &outage{}
+		t.outages[addr] = o
+	}
+	o.nodes++
+	h.at.Store(o)
 }
 
-// forget is called when the node is closed: it sees no end of its trouble.
-func (h *health) forget() {
-	h.n.t.outages.CompareAndDelete(local(h.n.addr), h.outage)
-	h.logging.Lock()
-	defer h.logging.Unlock()
-	h.logged = hooks.Healthy
+// connected is called with the address of the server that a dial has reached: it may have several
+// names.
+func (h *health) connected(remote string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if hooks.Health(h.is.Load()) == hooks.Healthy && !h.closed {
+		h.movesTo(local(remote))
+	}
+}
+
+// close is called when the node is closed: it sees no end of its trouble.
+func (h *health) close() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.closed {
+		return
+	}
+	h.closed = true
+	o := h.at.Load()
+	o.logging.Lock()
+	if hooks.Health(h.is.Load()) != hooks.Healthy {
+		if o.troubled--; o.troubled == 0 {
+			o.logged = hooks.Healthy
+		}
+	}
+	o.logging.Unlock()
+	h.movesTo("")
 }
 
 // local names this machine in one way: a cluster of one node may give itself no host.
 func local(addr string) string {
-	if host, port, err := net.SplitHostPort(addr); err == nil && (host == "" || host == "localhost") {
+	host, port, err := net.SplitHostPort(addr)
+	if err == nil && (host == "" || host == "localhost" || net.ParseIP(host).IsLoopback()) {
 		return net.JoinHostPort("127.0.0.1", port)
 	}
 	return addr
@@ -165,28 +211,30 @@ func (h *health) change(from, to hooks.Health, cause error) {
 	if cause != nil {
 		h.cause = cause
 	}
-	if hooks.Health(h.is.Load()) != from || h.n.t.closed.Load() || h.n.gate.ctx.Err() != nil {
+	if hooks.Health(h.is.Load()) != from || h.n.t.closed.Load() || h.closed {
 		return
 	}
 	now := h.n.t.Now()
-	h.logging.Lock()
-	defer h.logging.Unlock()
+	o := h.at.Load()
+	o.logging.Lock()
+	defer o.logging.Unlock()
 	if from == to {
-		if line := h.beginLine(to, now); line != "" {
+		if line := h.beginLine(o, to, now); line != "" {
 			h.n.t.emit(entry{line: line, level: slog.LevelWarn})
 		}
 		return
 	}
 	if from == hooks.Healthy {
 		h.since = now
-		if h.logged == hooks.Healthy {
-			h.waited = 0
-			h.again.Store(0)
-			h.failed.Store(0)
+		o.troubled++
+		if o.logged == hooks.Healthy {
+			o.waited = 0
+			o.again.Store(0)
+			o.failed.Store(0)
 		}
 	}
 	if to == hooks.Recovering {
-		h.waited += h.waiting.Load()
+		o.waited += o.waiting.Load()
 	}
 	h.is.Store(uint32(to))
 	h.changes[to].Add(1)
@@ -194,39 +242,40 @@ func (h *health) change(from, to hooks.Health, cause error) {
 	if to == hooks.Healthy {
 		e.Took, e.Err = now.Sub(h.since), nil
 		h.cause = nil
+		o.troubled--
 	}
 	switch {
 	case to == hooks.Healthy || to == hooks.Recovering:
-		if h.logged != hooks.Healthy {
-			e.line, e.level = h.endLine(e.Node, now.Sub(h.since)), slog.LevelInfo
-			h.logged = hooks.Healthy
+		if o.logged != hooks.Healthy {
+			e.line, e.level = o.endLine(e.Node, now.Sub(h.since)), slog.LevelInfo
+			o.logged = hooks.Healthy
 		}
 	default:
-		e.line = h.beginLine(to, now)
+		e.line = h.beginLine(o, to, now)
 	}
 	h.n.t.emit(e)
 }
 
 // beginLine returns the log line for the beginning of a trouble, "" if there was one not long ago.
-func (h *health) beginLine(what hooks.Health, now time.Time) string {
-	if h.logged == what || !h.loggedAt.IsZero() && now.Sub(h.loggedAt) < troubleApart {
+func (h *health) beginLine(o *outage, what hooks.Health, now time.Time) string {
+	if o.logged == what || !o.loggedAt.IsZero() && now.Sub(o.loggedAt) < troubleApart {
 		return ""
 	}
-	h.logged, h.loggedAt = what, now
+	o.logged, o.loggedAt = what, now
 	return fmt.Sprintf("lifeguard: redis %s %s: %s", h.n.dialed(), what, innermost(h.cause))
 }
 
 // endLine returns the log line for the end of a trouble.
-func (h *health) endLine(addr string, lasted time.Duration) string {
+func (o *outage) endLine(addr string, lasted time.Duration) string {
 	var b strings.Builder
 	what := "reachable again"
-	if h.logged == hooks.Degraded {
+	if o.logged == hooks.Degraded {
 		what = "answers again"
-	} else if h.logged == hooks.Refusing {
+	} else if o.logged == hooks.Refusing {
 		what = "accepts connections again"
 	}
 	fmt.Fprintf(&b, "lifeguard: redis %s %s after %v", addr, what, errtext.Round(lasted))
-	if waited, failed := h.waited+h.again.Load(), h.failed.Load(); waited > 0 || failed > 0 {
+	if waited, failed := o.waited+o.again.Load(), o.failed.Load(); waited > 0 || failed > 0 {
 		fmt.Fprintf(&b, ", %s waited, %d failed", errtext.Count(waited, "call"), failed)
 	}
 	return b.String()
@@ -261,7 +310,7 @@ func (h *health) why() error {
 // continue on another node, and are counted by CallFailed.
 func (h *health) fail(hook *Hook, err error) {
 	if hooks.Health(h.is.Load()) != hooks.Healthy && !hook.Inner && !hook.Uncounted && !isReply(err) {
-		h.failed.Add(1)
+		h.at.Load().failed.Add(1)
 	}
 }
 
@@ -269,13 +318,13 @@ func (h *health) fail(hook *Hook, err error) {
 // node is in trouble. Call it once for each call.
 func (n *Node) CallWaits() {
 	if n.Health() != hooks.Healthy {
-		n.health.again.Add(1)
+		n.health.at.Load().again.Add(1)
 	}
 }
 
 // CallFailed counts a call of such a client that ended with an error of a connection to the node.
 func (n *Node) CallFailed() {
 	if n.Health() != hooks.Healthy {
-		n.health.failed.Add(1)
+		n.health.at.Load().failed.Add(1)
 	}
 }

@@ -103,7 +103,8 @@ func (t *Tracker) NewNode(opt *redis.Options) *Node {
 		n.addr = "localhost:6379" // go-redis's default
 	}
 	n.base = baseDialer(opt)
-	n.health.n, n.health.outage = n, t.outageAt(n.addr)
+	n.health.n = n
+	n.health.movesTo(local(n.addr))
 	n.gate = newGate(n)
 	n.first = newFirstHandshake(opt)
 	n.given = *opt
@@ -199,7 +200,7 @@ func (n *Node) Bind(c *redis.Client) {
 // Close ends what the node runs. Close the client itself, too.
 func (n *Node) Close() {
 	n.gate.stop()
-	n.health.forget()
+	n.health.close()
 }
 
 func (n *Node) network() string {

@@ -58,7 +58,8 @@ type Tracker struct {
 	closes closeCounters
 	cut    atomic.Uint64
 
-	outages sync.Map // address -> *outage
+	outagesMu sync.Mutex
+	outages   map[string]*outage // by address
 }
 
 // Failure is a connection that failed.
@@ -76,7 +77,7 @@ func NewTracker(cfg Config) *Tracker {
 	if cfg.ValidateTimeout <= 0 {
 		cfg.ValidateTimeout = time.Second
 	}
-	t := &Tracker{cfg: cfg, base: time.Now()}
+	t := &Tracker{cfg: cfg, base: time.Now(), outages: map[string]*outage{}}
 	if cfg.Now != nil {
 		t.base = cfg.Now()
 	}
