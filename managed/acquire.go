@@ -85,7 +85,7 @@ func (u *unit) acquire(ctx context.Context, own *handle, rdb *redis.Client, try 
 		wait, cancel = context.WithTimeout(ctx, d)
 		defer cancel()
 	}
-	start := time.Now()
+	start := u.core.tracker.Elapsed()
 	l := u.leases.New(ctx)
 	runtime.Callers(3, l.Callers().Innermost())
 	take := l.Take
@@ -102,9 +102,9 @@ func (u *unit) acquire(ctx context.Context, own *handle, rdb *redis.Client, try 
 		case errors.Is(err, conntrack.ErrWouldWait):
 			return nil, u.exhausted(redis.ErrPoolTimeout, 0)
 		case errors.Is(err, redis.ErrPoolTimeout):
-			return nil, u.exhausted(err, time.Since(start))
+			return nil, u.exhausted(err, u.core.tracker.Elapsed()-start)
 		case full && wait.Err() != nil && errors.Is(err, wait.Err()):
-			waited := time.Since(start)
+			waited := u.core.tracker.Elapsed() - start
 			u.pool.GaveUp(waited)
 			return nil, u.exhausted(err, waited)
 		case u.gaveUpDialing(wait, err):

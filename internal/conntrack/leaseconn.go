@@ -7,7 +7,6 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/lifeguard-redis/lifeguard/internal/attempt"
-	"github.com/lifeguard-redis/lifeguard/internal/command"
 )
 
 // Conn makes a Conn of c for a lease. For each Conn, go-redis calls every hook of its client for
@@ -105,8 +104,7 @@ func onLease(ctx context.Context, h *Hook, holder Holder, cmd redis.Cmder, next 
 		return err
 	}
 	var start int64
-	timed := h.Took != nil && !command.IsHandshake(cmd)
-	if timed {
+	if h.Took != nil {
 		start = h.Node.t.now()
 	}
 	err = next(ctx, cmd)
@@ -116,7 +114,7 @@ func onLease(ctx context.Context, h *Hook, holder Holder, cmd redis.Cmder, next 
 		}
 	}
 	err = holder.End(ctx, w, err)
-	if timed {
+	if h.Took != nil {
 		h.Took(cmd, time.Duration(h.Node.t.now()-start))
 	}
 	return err
