@@ -169,9 +169,11 @@ func (a *Adaptive) send(ctx context.Context, cmd redis.Cmder) error {
 	x, i := b.add(cmd)
 	if done == nil {
 		<-x.done
+		x.wokeUp()
 	} else {
 		select {
 		case <-x.done:
+			x.wokeUp()
 		case <-done:
 			if b.withdraw(x, i) {
 				return b.node.Failed(ctx, ctx.Err(), time.Since(x.began))

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -20,8 +21,18 @@ type batch struct {
 	began   time.Time
 	done    chan struct{}
 
-	ctx    context.Context // set when it is taken
+	// Set when it is taken:
+	asleep atomic.Int32  // callers that have not woken up
+	woken  chan struct{} // of its worker, nil if none sends it
+	ctx    context.Context
 	cancel context.CancelFunc
+}
+
+// wokeUp is called once by each caller of a taken batch, when it has stopped waiting.
+func (x *batch) wokeUp() {
+	if x.asleep.Add(-1) == 0 && x.woken != nil {
+		x.woken <- struct{}{}
+	}
 }
 
 const abandonWait = 10 * time.Millisecond // for a batch that ends because its caller has given up
@@ -30,6 +41,7 @@ const abandonWait = 10 * time.Millisecond // for a batch that ends because its c
 // waits for a connection or its handshake ends, unsent; one that was written goes on. It reports
 // whether the command has its result.
 func (x *batch) giveUp() bool {
+	defer x.wokeUp()
 	x.cancel()
 	patience := time.NewTimer(abandonWait)
 	defer patience.Stop()

@@ -3,7 +3,6 @@ package batch
 import (
 	"context"
 	"log/slog"
-	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -49,6 +48,7 @@ type timing struct{ typical, least time.Duration }
 // batcher's lock.
 type worker struct {
 	pipe  redis.Pipeliner
+	woken chan struct{} // receives a value when the last caller of a batch has woken up
 	watch *time.Timer
 	slow  bool // the batch in progress takes too long
 	busy  bool // a batch is in progress
@@ -59,13 +59,12 @@ func (a *Adaptive) newBatcher(node Node) *batcher {
 }
 
 const (
-	stallAfter   = 20 * time.Millisecond
-	maxStalled   = 8                      // batches in progress while others are stalled
-	adjustEvery  = 64                     // batches
-	patientTurns = 4                      // how often a worker lets others run before it takes a small batch
-	mostAtOnce   = 4                      // batches in progress while they mostly wait for the network
-	nearby       = 100 * time.Microsecond // batches that take longer mostly wait, if they also take
-	directCost   = 15 * time.Microsecond  // longer for each command than a direct call takes CPU time
+	stallAfter  = 20 * time.Millisecond
+	maxStalled  = 8                      // batches in progress while others are stalled
+	adjustEvery = 64                     // batches
+	mostAtOnce  = 4                      // batches in progress while they mostly wait for the network
+	nearby      = 100 * time.Microsecond // batches that take longer mostly wait, if they also take
+	directCost  = 15 * time.Microsecond  // longer for each command than a direct call takes CPU time
 )
 
 // add adds a command to the batch that is sent next.
@@ -124,7 +123,9 @@ func (b *batcher) withdraw(x *batch, i int) bool {
 	return true
 }
 
-// work sends batches until there are none left.
+// work sends batches until there are none left. After each it waits for the callers of that batch to
+// wake up, so that those which call again at once are in the next one: otherwise they would form
+// two groups, each of which waits for the other.
 func (b *batcher) work() {
 	w := b.worker()
 	for {
@@ -133,6 +134,9 @@ func (b *batcher) work() {
 			return
 		}
 		b.send(w, x)
+		if x.waiting > 0 {
+			<-w.woken
+		}
 	}
 }
 
@@ -144,43 +148,29 @@ func (b *batcher) worker() *worker {
 		b.idle = b.idle[:n-1]
 		return w
 	}
-	w := &worker{pipe: b.pipe()}
+	w := &worker{pipe: b.pipe(), woken: make(chan struct{}, 1)}
 	w.watch = time.AfterFunc(time.Hour, func() { b.stall(w) })
 	w.watch.Stop()
 	return w
 }
 
-// take waits a little for the callers of the previous batch, which are just waking up, to come
-// back: otherwise they would form two groups, each of which waits for the other. It returns nil
-// when the goroutine must end.
+// take returns the next batch, nil when the goroutine must end.
 func (b *batcher) take(w *worker) *batch {
 	if b.set.Delay > 0 {
 		b.linger()
 	}
 	b.awaitConnection()
-	before := -1
-	for turn := 0; ; turn++ {
-		b.mu.Lock()
-		n := 0
-		if len(b.full) > 0 {
-			n = b.set.Size
-		} else if b.open != nil {
-			n = len(b.open.cmds)
-		}
-		if n >= b.last && n > 0 || turn >= patientTurns && n == before {
-			x := b.pop()
-			if x == nil {
-				b.working--
-				b.idle = append(b.idle, w)
-				b.last = 0
-			}
-			b.mu.Unlock()
-			return x
-		}
-		b.mu.Unlock()
-		before = n
-		runtime.Gosched()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	x := b.pop()
+	if x == nil {
+		b.working--
+		b.idle = append(b.idle, w)
+		b.last = 0
+		return nil
 	}
+	x.woken = w.woken
+	return x
 }
 
 func (b *batcher) pop() *batch {
@@ -192,6 +182,7 @@ func (b *batcher) pop() *batch {
 	}
 	if x != nil {
 		x.taken = true
+		x.asleep.Store(int32(x.waiting))
 		x.ctx, x.cancel = context.WithCancel(b.ctx)
 		b.last = len(x.cmds)
 	}
