@@ -322,6 +322,36 @@ func TestContractTheFirstHookAddedIsTheOutermost(t *testing.T) {
 	}
 }
 
+func TestContractAClientGetsItsChainsOfHooksTogether(t *testing.T) {
+	s := redistest.Start(t)
+	c, _ := bare(t, s.Options())
+	h := &chainHook{}
+	c.AddHook(h)
+	for what, do := range map[string]func(){
+		"AddHook": func() { c.AddHook(nilHook{}) },
+		"Conn":    func() { _ = c.Conn().Close() },
+		"Watch":   func() { _ = c.Watch(bg, func(*redis.Tx) error { return nil }) },
+	} {
+		*h = chainHook{}
+		if do(); h.commands == 0 || h.pipelines == 0 {
+			t.Errorf("%s makes %d chains of hooks for commands and %d for pipelines: a new chain for commands no longer tells that there is one for pipelines", what, h.commands, h.pipelines)
+		}
+	}
+}
+
+// chainHook counts the chains that it is made a part of.
+type chainHook struct{ commands, pipelines int }
+
+func (h *chainHook) DialHook(next redis.DialHook) redis.DialHook { return next }
+func (h *chainHook) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	h.commands++
+	return next
+}
+func (h *chainHook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	h.pipelines++
+	return next
+}
+
 func TestContractHooksThatReturnNilAreSkipped(t *testing.T) {
 	s := redistest.Start(t)
 	c, _ := bare(t, s.Options())

@@ -99,6 +99,7 @@ func (h *Hook) DialHook(next redis.DialHook) redis.DialHook {
 // so its result belongs to one of them.
 func (in *installed) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	s := &scope{in: in, next: next, chain: in.chains.Add(1)}
+	in.commandChain.Store(s.chain)
 	s.around(in.users)
 	return s.process
 }
