@@ -71,8 +71,9 @@ func newBatching(opts []BatchOption) (batch.Settings, error) {
 // Batched returns go-redis's blocking AutoPipeliner over this client: it always combines the
 // commands of concurrent callers. What it sends is managed like a pipeline of the client: retried,
 // counted, monitored, and closed with the client. It has three limits of go-redis's: the end of a ctx
-// is ignored, a batch is repeated only if all of its lost commands may be repeated, and commands
-// after CloseGracefully get redis.ErrClosed. [Client.Adaptive] has none of them.
+// is ignored, so that a batch is retried for as long as a call without a deadline; a batch is
+// repeated only if all of its lost commands may be repeated; and commands after CloseGracefully get
+// redis.ErrClosed. [Client.Adaptive] has none of them.
 //
 // go-redis keeps one AutoPipeliner per client. If there is one with other options, Batched returns
 // an error; close it first.
