@@ -306,6 +306,25 @@ func liars() map[string]error {
 	}
 }
 
+// reply is an error that looks like one of the server's.
+type reply string
+
+func (r reply) Error() string { return string(r) }
+func (reply) RedisError()     {}
+
+// moody fails only now and then.
+type moody struct {
+	err error
+	n   *int
+}
+
+func (m moody) MarshalBinary() ([]byte, error) {
+	if *m.n++; *m.n%2 == 1 {
+		return nil, m.err
+	}
+	return []byte("x"), nil
+}
+
 type embeddedWriter struct{ *redis.RawWriteToCmd }
 
 func TestAnErrorOfTheCallersCodeIsNotTakenForOneFromBeforeTheCommandWasSent(t *testing.T) {
@@ -500,4 +519,90 @@ func TestAHookOfANodeThatSendsNothingOnALeaseKeepsItsError(t *testing.T) {
 			})
 		}
 	})
+}
+
+func TestAnErrorOfTheCallersCodeThatLooksLikeAReplyIsNoReply(t *testing.T) {
+	s := startOddServers(t)
+	ctx := t.Context()
+	single := client(t, sized(s.single, 3, soon))
+	cluster := managed.NewClusterClient(slotsOf(s.cluster), managed.WithLogger(quiet))
+	ring := managed.NewRing(s.ring(), managed.WithLogger(quiet))
+	t.Cleanup(func() { _ = cluster.Close(); _ = ring.Close() })
+	errs := map[string]error{"closed": redis.ErrClosed}
+	for _, text := range []string{"LOADING x", "READONLY x", "MOVED 1 127.0.0.1:1", "ASK 1 127.0.0.1:1", "TRYAGAIN x", "EXECABORT x", "ERR x"} {
+		errs[text] = reply(text)
+	}
+	for kind, x := range map[string]struct {
+		c sender
+		s *redistest.Server
+	}{
+		"client":  {single, s.single},
+		"cluster": {cluster, s.cluster},
+		"ring":    {ring, s.single},
+	} {
+		for name, e := range errs {
+			x.s.Admin().Del(ctx, "n")
+			x.s.Admin().Del(ctx, "m")
+			x.s.Admin().Set(ctx, "big", strings.Repeat("+OK\r\n", 100_000), 0)
+			incr := redis.NewRawWriteToCmd(ctx, lies{e}, "incr", "n")
+			_ = x.c.Process(ctx, incr)
+			require.Equal(t, "1", x.s.Admin().Get(ctx, "n").Val(), "%s, %s: %v", kind, name, incr.Err())
+			require.Equal(t, retry.Unknown, retry.OutcomeOf(incr.Err()), "%s, %s: %v", kind, name, incr.Err())
+			require.ErrorIs(t, incr.Err(), e)
+
+			// What is read behind the reply that nobody could take is no reply.
+			for i := 1; i <= 3; i++ {
+				x.s.Admin().Del(ctx, "n")
+				big, behind := redis.NewRawWriteToCmd(ctx, lies{e}, "getrange", "big", 0, -1), redis.NewStringCmd(ctx, "getset", "n", "v")
+				_, _ = x.c.Pipelined(ctx, func(p redis.Pipeliner) error {
+					_ = p.Process(ctx, big)
+					return p.Process(ctx, behind)
+				})
+				require.Error(t, big.Err(), "%s, %s", kind, name)
+				if name != "MOVED 1 127.0.0.1:1" && name != "ASK 1 127.0.0.1:1" || kind != "cluster" { // go-redis follows it below all hooks
+					require.Equal(t, retry.Unknown, retry.OutcomeOf(behind.Err()), "%s, %s: %q, %v", kind, name, behind.Val(), behind.Err())
+				}
+				next := redis.NewIntCmd(ctx, "incr", "m")
+				require.NoError(t, x.c.Process(ctx, next), "%s, %s", kind, name)
+				require.Equal(t, int64(i), next.Val(), "%s, %s", kind, name)
+			}
+		}
+	}
+}
+
+func TestAMarshalerThatFailsNowAndThenRepeatsNoPipeline(t *testing.T) {
+	s := startOddServers(t)
+	ctx := t.Context()
+	single := client(t, sized(s.single, 3, soon))
+	cluster := managed.NewClusterClient(slotsOf(s.cluster), managed.WithLogger(quiet))
+	t.Cleanup(func() { _ = cluster.Close() })
+	errs := liars()
+	errs["loading"] = reply("LOADING x")
+	errs["moved"] = reply("MOVED 1 127.0.0.1:1")
+	const many = 8_000 // more than the buffer for pipelines holds
+	for kind, x := range map[string]struct {
+		c sender
+		s *redistest.Server
+	}{
+		"client":  {single, s.single},
+		"cluster": {cluster, s.cluster},
+	} {
+		for name, e := range errs {
+			x.s.Admin().Del(ctx, "n")
+			for range 7 { // more than open a breaker
+				n := 0
+				cmds, err := x.c.Pipelined(ctx, func(p redis.Pipeliner) error {
+					_ = incrs(many)(p)
+					return p.Set(ctx, "n", moody{e, &n}, 0).Err()
+				})
+				require.Error(t, err)
+				if name != "closed" && name != "pool" {
+					require.Equal(t, retry.Unknown, retry.OutcomeOf(cmds[0].Err()), "%s, %s: %v", kind, name, cmds[0].Err())
+				}
+			}
+			n, _ := x.s.Admin().Get(ctx, "n").Int()
+			require.LessOrEqual(t, n, 7*many, "%s, %s: sent more than once", kind, name)
+			require.NoError(t, x.c.Process(ctx, redis.NewIntCmd(ctx, "incr", "m")), "%s, %s", kind, name)
+		}
+	}
 }

@@ -21,9 +21,10 @@ import (
 var errUnanswered = errors.New("")
 
 // settle replaces the marks with the real results, after cmds were sent together over one
-// connection and returned err with the given outcome. Replies come in order: every command before
-// the last one without a mark was answered.
-func (h *Hook) settle(cmds []redis.Cmder, err error, outcome Outcome) error {
+// connection and returned err. Replies come in order: every command before the last one without a
+// mark was answered. cut is as in judge.
+func (h *Hook) settle(ctx context.Context, cmds []redis.Cmder, err error, cut uint64) error {
+	outcome := h.judge(ctx, err, cut).outcome
 	if outcome == NotSent || outcome == Answered && (err == nil || !isParsing(err)) { // all replies were read, or nothing was sent
 		_ = unmark(cmds, err)
 		return err
@@ -123,7 +124,10 @@ func isAnswer(err error) bool {
 // assess records how each command of body ended; at holds their positions in c.body, nil means all.
 // It reports whether any of them failed.
 func (c *pipeCall) assess(body []redis.Cmder, at []int) bool {
-	code := callersCode{cmds: body}
+	if !c.h.fanout.Load() && !(c.tx && isAbort(c.cmds[len(c.cmds)-1].Err())) { // a command that was not queued has a reply of the server's
+		distrust(body)
+	}
+	stops := unknownPosition
 	for n, cmd := range body {
 		i := n
 		if at != nil {
@@ -136,14 +140,17 @@ func (c *pipeCall) assess(body []redis.Cmder, at []int) bool {
 			}
 			continue
 		}
-		f := code.check(c.h, c.h.judge(c.ctx, err, c.cut), c.cut)
+		f := c.h.judge(c.ctx, err, c.cut)
 		if c.tx || !c.h.fanout.Load() {
 			if before, ok := refusedBefore(c.ctx, "", err, cmd); ok {
 				f = before
 			}
 		}
 		if f.foreign && f.outcome == Unknown {
-			f.outcome = partly(n, code.stopsAt(), c.tx)
+			if stops == unknownPosition {
+				stops = stopsAt(body, f.err)
+			}
+			f.outcome = partly(n, stops, c.tx)
 		}
 		if c.h.fanout.Load() {
 			if !c.tx && c.reach.stamped(err) { // a transaction is sent to one node, as a whole

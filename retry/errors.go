@@ -186,6 +186,19 @@ type mapError struct{ real error }
 func (e *mapError) Error() string { return e.real.Error() }
 func (e *mapError) Early() error  { return e.real }
 
+// codeError is an error of the caller's code that go-redis runs while it writes or reads a command: the
+// MarshalBinary of an argument, and the io.Writer of a reply. That may be any error, also one that
+// otherwise says that nothing was sent, or what the server has replied. This hides it from go-redis.
+type codeError struct {
+	real error
+	sent bool // something was sent, or may have been
+}
+
+func (e *codeError) Error() string {
+	return "lifeguard/retry: code of the caller's has failed: " + e.real.Error()
+}
+func (e *codeError) Real() error { return e.real }
+
 // nodeError carries an error from a node's hook through a cluster's own retries to the outer hook.
 // It has no Unwrap, so that the cluster does not retry by itself. It still has the two methods that
 // callers of a Watch may use, because no outer hook sees that error.

@@ -44,6 +44,8 @@ type failure struct {
 	// foreign: an error of an argument that cannot be written, of a reply that was read but does not
 	// fit, or of the caller's own code. By itself it says nothing about the outcome.
 	foreign bool
+	// coded: it is a codeError, which knows the outcome.
+	coded bool
 }
 
 // judge is classify for an error as go-redis returns it. It separates failures from before the
@@ -51,6 +53,14 @@ type failure struct {
 func judge(err error) failure {
 	if err == nil || err == redis.Nil {
 		return failure{err: err, outcome: Answered}
+	}
+	var code *codeError
+	if errors.As(err, &code) {
+		f := failure{err: code.real, outcome: NotSent, foreign: true, coded: true}
+		if code.sent {
+			f.outcome = Unknown
+		}
+		return f
 	}
 	var e early
 	if !errors.As(err, &e) || errors.Is(err, ErrUnknownOutcome) {

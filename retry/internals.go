@@ -48,8 +48,10 @@ func (i internals) Conn(ctx context.Context, cmd redis.Cmder, next redis.Process
 }
 
 func (i internals) Kept(ctx context.Context, cmd redis.Cmder, err error) error {
-	if f := judge(err); f.outcome == NotSent && !command.CannotBeWritten(cmd, f.err) {
-		return i.h.unknown(ctx, cmd, f.err, 1) // its reply did not fit, or a hook has replaced the error
+	switch f := judge(err); {
+	case f.outcome == NotSent && !command.CannotBeWritten(cmd, f.err), // its reply did not fit, or a hook has replaced the error
+		f.outcome == Answered && isAnswer(f.err) && command.WritesReply(cmd): // the error of its writer
+		return i.h.unknown(ctx, cmd, f.err, 1)
 	}
 	return err
 }

@@ -3,6 +3,7 @@ package retry
 import (
 	"context"
 	"errors"
+	"net"
 	"slices"
 
 	"github.com/redis/go-redis/v9"
@@ -16,7 +17,7 @@ import (
 // attempt.
 func (h *Hook) judge(ctx context.Context, err error, cut uint64) failure {
 	f := judge(err)
-	if f.foreign && (h.cut == nil || h.cut.Load() != cut) {
+	if f.foreign && !f.coded && (h.cut == nil || h.cut.Load() != cut) {
 		f.outcome = Unknown // go-redis closes a connection on which a command fails
 	}
 	if f.limited && f.kind == unwritten && h.policy.PerAttempt <= 0 {
@@ -50,14 +51,7 @@ func (h *Hook) understand(ctx context.Context, cmd redis.Cmder, err error, cut u
 			return f
 		}
 	}
-	f := h.judge(ctx, err, cut)
-	switch {
-	case f.outcome == Answered:
-	case (f.foreign || f.outcome == NotSent) && command.CannotBeWritten(cmd, f.err):
-		f = failure{err: f.err, outcome: NotSent, foreign: true}
-	case f.outcome == NotSent && !f.foreign && cmd.NoRetry() && h.mayBeSent(f.err, cut):
-		f = failure{err: f.err, outcome: Unknown, foreign: true}
-	}
+	f := h.judge(ctx, h.ofCallersCode(cmd, err, cut), cut)
 	if h.fanout.Load() && f.err != nil {
 		f = h.understandFan(cmd, f)
 	}
@@ -108,51 +102,84 @@ func partly(i, at int, tx bool) Outcome {
 	return Unknown
 }
 
-// callersCode is the code of the caller's that go-redis runs for commands while it writes or reads
-// them: the MarshalBinary of an argument, and the io.Writer of a reply. It may return any error, also
-// one that otherwise says that nothing was sent, as those of a dial or of a ctx do.
-type callersCode struct {
-	cmds    []redis.Cmder
-	looked  bool
-	at      int  // of the first command that cannot be written, -1 for none
-	streams bool // one of them writes its reply to a writer
+// ofCallersCode returns err as a codeError if it comes from the caller's code that go-redis runs for cmd,
+// else as it is. cut is as in judge.
+func (h *Hook) ofCallersCode(cmd redis.Cmder, err error, cut uint64) error {
+	if err == nil || err == redis.Nil {
+		return err
+	}
+	switch f := judge(err); {
+	case f.coded || f.outcome == Unknown || f.outcome == Answered && !isAnswer(f.err):
+		return err
+	case command.CannotBeWritten(cmd, f.err):
+		return &codeError{f.err, false}
+	case f.outcome == Answered && command.WritesReply(cmd), // also the server's error replies go to the writer
+		f.outcome == NotSent && !f.foreign && cmd.NoRetry() && h.mayBeSent(f.err, cut):
+		return &codeError{f.err, true}
+	}
+	return err
 }
 
-// stopsAt returns the position of the first command that cannot be written, or -1.
-func (c *callersCode) stopsAt() int {
-	if !c.looked {
-		c.looked, c.at = true, slices.IndexFunc(c.cmds, func(cmd redis.Cmder) bool {
-			err := cmd.Err()
-			return err != nil && command.CannotBeWritten(cmd, err)
-		})
-		c.streams = holdsNoRetry(c.cmds)
+// ofCallersCodeIn does that for the error of cmds that were sent together, and sets it on those of them
+// that have err. The marks of a pipeline, but not of a transaction, have to be still in place.
+func (h *Hook) ofCallersCodeIn(ctx context.Context, cmds []redis.Cmder, err error, cut uint64) error {
+	f := judge(err)
+	if f.err == nil || f.coded || f.foreign || f.outcome == Unknown || !slices.ContainsFunc(cmds, command.RunsCallersCode) {
+		return err
 	}
-	return c.at
+	sent := true
+	if f.outcome == Answered {
+		// Replies of the server replace the marks of their commands.
+		if !isAnswer(f.err) || slices.ContainsFunc(cmds, func(cmd redis.Cmder) bool { return cmd.Err() != errUnanswered }) {
+			return err
+		}
+	} else if sent = h.mayBeSent(f.err, cut); stopsAt(cmds, f.err) < 0 && !(sent && (holdsNoRetry(cmds) || h.isStrange(ctx, f))) {
+		return err
+	}
+	code := &codeError{f.err, sent}
+	for _, cmd := range cmds {
+		if errtext.Same(cmd.Err(), err) {
+			cmd.SetErr(code)
+		}
+	}
+	return code
 }
 
-// check corrects f, the failure of one of the commands, if their caller's code may have caused it.
-// cut is as in judge.
-func (c *callersCode) check(h *Hook, f failure, cut uint64) failure {
-	if f.outcome != NotSent || f.foreign || f.err == nil || c.stopsAt() < 0 && !c.streams {
-		return f
+// isStrange reports whether f, which says that nothing was sent, cannot be of this client: its connections
+// mark their errors, and a ctx that has not ended has none. So code of the caller's has failed, even if
+// it does not fail again when it is asked.
+func (h *Hook) isStrange(ctx context.Context, f failure) bool {
+	var u unsent
+	if h.cut == nil || errors.As(f.err, &u) {
+		return false
 	}
-	if h.mayBeSent(f.err, cut) {
-		return failure{err: f.err, outcome: Unknown, foreign: true}
+	if errors.Is(f.err, context.Canceled) || errors.Is(f.err, context.DeadlineExceeded) {
+		return h.policy.PerAttempt <= 0 && !attempt.Expired(ctx)
 	}
-	if c.at >= 0 {
-		return failure{err: f.err, outcome: NotSent, foreign: true}
-	}
-	return f
+	var op *net.OpError
+	return errors.As(f.err, &op) && op.Op == "dial"
 }
 
-// outcomeOfAll is the outcome of judge for cmds that were sent together and whose marks are not yet
-// replaced.
-func (h *Hook) outcomeOfAll(ctx context.Context, cmds []redis.Cmder, err error, cut uint64) Outcome {
-	f := h.judge(ctx, err, cut)
-	if f.outcome == NotSent && err != nil && h.mayBeSent(err, cut) && holdsNoRetry(cmds) {
-		return Unknown
+const unknownPosition = -2 // stopsAt was not asked yet, because it calls code of the caller's
+
+// stopsAt returns the position of the first command that cannot be written because of err, or -1.
+func stopsAt(cmds []redis.Cmder, err error) int {
+	return slices.IndexFunc(cmds, func(cmd redis.Cmder) bool { return command.CannotBeWritten(cmd, err) })
+}
+
+// distrust hides the replies behind one that could not be passed on to the caller's writer, if the
+// writer's error looks like an error reply: go-redis then goes on reading in the middle of that reply.
+func distrust(cmds []redis.Cmder) {
+	for i, cmd := range cmds {
+		err := cmd.Err()
+		if err == nil || !command.WritesReply(cmd) || !isAnswer(err) || judge(err).outcome != Answered {
+			continue
+		}
+		for _, cmd := range cmds[i:] {
+			cmd.SetErr(&codeError{err, true})
+		}
+		return
 	}
-	return f.outcome
 }
 
 // mayBeSent reports whether the caller's code may have returned err after something was sent. cut is

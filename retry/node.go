@@ -63,6 +63,12 @@ func (n *nodeHook) process(ctx context.Context, cmd redis.Cmder, next redis.Proc
 	if err == nil && end == nil && n.breaker.clean() {
 		return nil
 	}
+	if err != nil && err != redis.Nil {
+		if attempt.MarksOf(ctx)&attempt.Alone != 0 {
+			cut = keptConn
+		}
+		err = n.h.ofCallersCode(cmd, err, cut)
+	}
 	f := n.h.judge(ctx, err, cut)
 	if before, ok := refusedBefore(ctx, n.name, err, cmd); ok {
 		f, err = before, &nodeError{real: before.err}
@@ -116,7 +122,8 @@ func (n *nodeHook) hide(ctx context.Context, cmd redis.Cmder, err error) error {
 	if errors.As(err, &e) || !errors.As(err, &hd) {
 		return err
 	}
-	if _, ok := err.(*nodeError); ok {
+	switch err.(type) {
+	case *nodeError, *codeError:
 		return err
 	}
 	real := attempt.Reveal(err)
@@ -159,10 +166,14 @@ func (n *nodeHook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Pro
 			defer func() { end(failure{outcome: Unknown}) }()
 		}
 		tx := isTx(cmds) || len(cmds) > 2 && isTx(cmds[1:]) // after ASKING
+		cut := n.h.cutSoFar(!outer)
 		if tx {
-			err = next(ctx, cmds)
+			err = n.h.ofCallersCodeIn(ctx, cmds, next(ctx, cmds), cut)
 		} else {
-			err = n.pipeline(ctx, cmds, next)
+			err = n.pipeline(ctx, cmds, next, cut)
+		}
+		if !tx || !isAbort(err) { // a command that was not queued has a reply of the server's
+			distrust(cmds)
 		}
 		if r != nil && errors.Is(err, redis.ErrPoolTimeout) {
 			r.full.Store(n)
@@ -223,8 +234,8 @@ func (n *nodeHook) final(ctx context.Context, cmds []redis.Cmder, tx bool, err e
 		body = cmds[1 : len(cmds)-1]
 	}
 	lost := OutcomeOf(err) == Unknown
-	code := callersCode{cmds: body}
 	var first error
+	stops := unknownPosition
 	for i, cmd := range body {
 		e := cmd.Err()
 		if e == nil && tx && lost {
@@ -233,8 +244,11 @@ func (n *nodeHook) final(ctx context.Context, cmds []redis.Cmder, tx bool, err e
 		if e == nil {
 			continue
 		}
-		if code.check(n.h, judge(e), keptConn).foreign {
-			if partly(i, code.stopsAt(), tx) == Unknown {
+		if f := judge(e); f.foreign {
+			if stops == unknownPosition {
+				stops = stopsAt(body, f.err)
+			}
+			if e = f.err; partly(i, stops, tx) == Unknown {
 				e = n.h.unknown(ctx, cmd, e, 1)
 			}
 		} else {
@@ -251,7 +265,7 @@ func (n *nodeHook) final(ctx context.Context, cmds []redis.Cmder, tx bool, err e
 	return attempt.Reveal(err)
 }
 
-func (n *nodeHook) pipeline(ctx context.Context, cmds []redis.Cmder, next redis.ProcessPipelineHook) error {
+func (n *nodeHook) pipeline(ctx context.Context, cmds []redis.Cmder, next redis.ProcessPipelineHook, cut uint64) error {
 	send := cmds
 	var last redis.Cmder
 	if (len(cmds) > 1 || command.RunsScript(cmds[0])) && !holdsNoRetry(cmds) {
@@ -259,9 +273,8 @@ func (n *nodeHook) pipeline(ctx context.Context, cmds []redis.Cmder, next redis.
 		send = append(cmds[:len(cmds):len(cmds)], last)
 	}
 	_ = command.SetErrs(send, errUnanswered)
-	cut := n.h.cutSoFar(false)
 	err := marked(ctx, send, send, next)
-	err = n.h.settle(send, err, n.h.outcomeOfAll(ctx, cmds, err, cut))
+	err = n.h.settle(ctx, send, n.h.ofCallersCodeIn(ctx, cmds, err, cut), cut)
 	if last != nil && err != nil && isAnswer(err) && errtext.Same(err, last.Err()) {
 		return firstErr(cmds) // the PING was refused, which does not matter
 	}

@@ -231,7 +231,7 @@ func (c *pipeCall) sendTx(ctx context.Context, cmds, body []redis.Cmder) error {
 	if err != nil && isAnswer(err) && firstErr(body) == nil && judge(err).outcome == NotSent {
 		_ = command.SetErrs(body, err)
 	}
-	return err
+	return c.h.ofCallersCodeIn(c.ctx, body, err, c.cut)
 }
 
 //go:noinline
@@ -239,7 +239,7 @@ func (c *pipeCall) sendFailed(err error, body []redis.Cmder) error {
 	if c.h.fanout.Load() {
 		return unmark(body, err) // the client's first nodes were created meanwhile; their hooks have settled it
 	}
-	return c.h.settle(body, err, c.h.outcomeOfAll(c.ctx, body, err, c.cut))
+	return c.h.settle(c.ctx, body, c.h.ofCallersCodeIn(c.ctx, body, err, c.cut), c.cut)
 }
 
 // worst returns the failure to report to the breaker: a connection failure if there is one.

@@ -205,7 +205,7 @@ func (c *Conn) Close() error {
 	}
 	c.endFirstHandshake(false)
 	c.settle()
-	if c.closedFor.Load() == nil && c.order.Load() == orderNone && c.flags.Load()&(fReady|fWrote) == fReady|fWrote {
+	if c.closedFor.Load() == nil && c.flags.Load()&(fReady|fWrote) == fReady|fWrote {
 		c.node.t.cut.Add(1) // go-redis may have been unable to use a reply
 	}
 	c.node.t.remove(c)
