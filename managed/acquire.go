@@ -101,7 +101,7 @@ func (u *unit) acquire(ctx context.Context, own *handle, rdb *redis.Client, try 
 				mine.For().Round(time.Millisecond), mine.Site(), u.rdb.Options().PoolSize)
 		case errors.Is(err, conntrack.ErrWouldWait):
 			return nil, u.exhausted(redis.ErrPoolTimeout, 0)
-		case errors.Is(err, redis.ErrPoolTimeout):
+		case isPoolTimeout(err):
 			return nil, u.exhausted(err, u.core.tracker.Elapsed()-start)
 		case full && wait.Err() != nil && errors.Is(err, wait.Err()):
 			waited := u.core.tracker.Elapsed() - start
@@ -110,7 +110,7 @@ func (u *unit) acquire(ctx context.Context, own *handle, rdb *redis.Client, try 
 		case u.gaveUpDialing(wait, err):
 			err = u.node.DialError(err)
 		}
-		return nil, attempt.Ended(wait, err)
+		return nil, attempt.InternalsOf(u.retry).Early(attempt.Ended(wait, err))
 	}
 	conn := &Conn{Conn: l.Conn, lease: l}
 	l.Open(conn, label, 2)

@@ -158,7 +158,8 @@ func (d *dispatcher) node(addr string) *conntrack.Node {
 func (d *dispatcher) options(node *redis.Client) redis.Options {
 	opt := *node.Options()
 	opt.Dialer, opt.OnConnect = d.like.Dialer, d.like.OnConnect
-	opt.CredentialsProviderContext, opt.PushNotificationProcessor = d.like.CredentialsProviderContext, nil
+	opt.CredentialsProviderContext, opt.StreamingCredentialsProvider = d.like.CredentialsProviderContext, d.like.StreamingCredentialsProvider
+	opt.PushNotificationProcessor = nil
 	for _, timeout := range []*time.Duration{&opt.ReadTimeout, &opt.WriteTimeout} {
 		if *timeout == 0 {
 			*timeout = -1 // go-redis would replace 0 by the default the second time

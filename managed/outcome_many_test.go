@@ -114,6 +114,30 @@ func TestAFullPoolOfANodeIsNamedByEachKindOfCallAndWaitedForOnce(t *testing.T) {
 	}
 }
 
+func TestACallThatGivesUpInTheQueueOfANodeIsCountedOnce(t *testing.T) {
+	one := redistest.StartOneNodeCluster(t)
+	slots := slotsOf(one)
+	slots.PoolSize, slots.PipelinePoolSize = 1, -1
+	ring := &redis.RingOptions{Addrs: map[string]string{"a": redistest.Start(t).Addr()}, PoolSize: 1, PipelinePoolSize: -1}
+	for kind, c := range map[string]ofMany{
+		"cluster": clusterClient(t, slots), "ring": managed.NewRing(ring, managed.WithLogger(quiet)),
+	} {
+		defer c.Close()
+		lease, err := c.Acquire(t.Context(), "k")
+		require.NoError(t, err)
+		defer lease.Release()
+		for name, call := range callsOf(c, "k") {
+			before := c.Stats()
+			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+			require.ErrorIs(t, call(ctx)[0], redis.ErrPoolTimeout, "%s %s", kind, name)
+			cancel()
+			after := c.Stats()
+			assert.Equal(t, before.PoolTimeouts+1, after.PoolTimeouts, "%s %s", kind, name)
+			assert.Equal(t, before.Waits+1, after.Waits, "%s %s", kind, name)
+		}
+	}
+}
+
 func TestAnErrorOfCredentialsForABlockingCommandIsTheUsersAlthoughAnotherConnectionIsCut(t *testing.T) {
 	cluster := redistest.StartCluster(t, "redis-server", 2, 0)
 	server := cluster.Master(0).Admin()

@@ -178,7 +178,7 @@ func processAlone(ctx context.Context, cmd redis.Cmder, next redis.ProcessHook) 
 // failed turns the error of a call of that duration into the one for the caller.
 func (u *unit) failed(ctx context.Context, err error, after time.Duration) error {
 	switch {
-	case errors.Is(err, redis.ErrPoolTimeout):
+	case isPoolTimeout(err):
 		return u.noneFree(err, u.rdb.Options().PoolTimeout)
 	case u.gaveUpQueueing(ctx, err):
 		u.pool.GaveUp(after)
@@ -189,6 +189,13 @@ func (u *unit) failed(ctx context.Context, err error, after time.Duration) error
 		u.keep.ReadOnly()
 	}
 	return err
+}
+
+// isPoolTimeout reports whether err is that of the client's own pool. The user's Dialer, OnConnect and
+// the like may use other clients, and return theirs.
+func isPoolTimeout(err error) bool {
+	var other interface{ Unsent() bool }
+	return errors.Is(err, redis.ErrPoolTimeout) && !errors.As(err, &other)
 }
 
 // gaveUpQueueing reports whether err says that the caller's ctx ended while it waited

@@ -68,7 +68,7 @@ func judge(err error) failure {
 	}
 	cause := attempt.Reveal(e.Early())
 	f := classify(cause)
-	if f.outcome != NotSent && !f.foreign {
+	if f.outcome != NotSent && !f.foreign || errors.Is(cause, redis.ErrPoolTimeout) { // not of this pool
 		f.err = asEarly(cause)
 	}
 	switch {
@@ -90,42 +90,47 @@ func classify(err error) failure {
 	if errors.Is(err, ErrUnknownOutcome) {
 		return f // classified before
 	}
-	if errors.Is(err, ErrBreakerOpen) ||
-		errors.Is(err, redis.ErrPoolTimeout) || errors.Is(err, redis.ErrPoolExhausted) {
-		f.outcome = NotSent // it has been waited for once, and once is enough
+	if errors.Is(err, ErrBreakerOpen) {
+		f.outcome = NotSent
 		return f
 	}
 	var refused *refusedError
 	if errors.As(err, &refused) {
 		return failure{err: err, outcome: NotSent, kind: notReady, reason: ReasonMaxClients}
 	}
-	var answer redis.Error
-	if errors.As(err, &answer) {
+	var u unsent
+	answer, isReply := err.(redis.Error)
+	if !isReply { // those below may have a reply, or a pool timeout, as their cause, also one of another server's
+		if attempt.IsDead(err) || errors.Is(err, redis.ErrClosed) {
+			f.outcome = NotSent // and the next attempt would fail in the same way
+			return f
+		}
+		var w waiter
+		if errors.As(err, &w) {
+			return failure{err: err, outcome: NotSent, kind: notReady, reason: ReasonDial, node: true}
+		}
+		if isDial(err) {
+			f = failure{err: err, outcome: NotSent, kind: notReady, reason: ReasonDial, node: true}
+			if isMisconfigured(err) {
+				f.kind, f.node = final, false
+			}
+			return f
+		}
+		if errors.As(err, &u) && u.Unsent() {
+			var ev evicted
+			return failure{err: err, outcome: NotSent, kind: unwritten, reason: ReasonUnsent, evicted: errors.As(err, &ev) && ev.Evicted()}
+		}
+	}
+	if errors.Is(err, redis.ErrPoolTimeout) || errors.Is(err, redis.ErrPoolExhausted) {
+		f.outcome = NotSent // it has been waited for once, and once is enough
+		return f
+	}
+	if isReply || errors.As(err, &answer) {
 		f.outcome = Answered
 		if r := refusalOf(answer.Error()); r != nil {
 			f.kind, f.reason = r.kind, r.reason
 		}
 		return f
-	}
-	if attempt.IsDead(err) || errors.Is(err, redis.ErrClosed) {
-		f.outcome = NotSent // and the next attempt would fail in the same way
-		return f
-	}
-	var w waiter
-	if errors.As(err, &w) {
-		return failure{err: err, outcome: NotSent, kind: notReady, reason: ReasonDial, node: true}
-	}
-	if isDial(err) {
-		f = failure{err: err, outcome: NotSent, kind: notReady, reason: ReasonDial, node: true}
-		if isMisconfigured(err) {
-			f.kind, f.node = final, false
-		}
-		return f
-	}
-	var u unsent
-	if errors.As(err, &u) && u.Unsent() {
-		var ev evicted
-		return failure{err: err, outcome: NotSent, kind: unwritten, reason: ReasonUnsent, evicted: errors.As(err, &ev) && ev.Evicted()}
 	}
 	var unread *unreadError
 	if errors.As(err, &unread) {

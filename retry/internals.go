@@ -56,4 +56,11 @@ func (i internals) Kept(ctx context.Context, cmd redis.Cmder, err error) error {
 	return err
 }
 
+func (i internals) Early(err error) error {
+	if judge(err).outcome == NotSent {
+		return err
+	}
+	return asEarly(err)
+}
+
 func (i internals) BreakerOpen() bool { return i.breaker.open() }

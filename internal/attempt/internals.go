@@ -35,6 +35,10 @@ type Internals interface {
 	// given that of go-redis or of a hook.
 	Kept(ctx context.Context, cmd redis.Cmder, err error) error
 
+	// Early returns err, the reason why no connection was to be had, marked if by itself it says that
+	// something may have been sent.
+	Early(err error) error
+
 	// BreakerOpen reports whether the hook's breaker is open: it lets nothing through, or only one call
 	// that probes the node. It is safe for concurrent use.
 	BreakerOpen() bool

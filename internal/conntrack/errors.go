@@ -5,6 +5,7 @@ import (
 	"net"
 
 	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/auth"
 
 	"github.com/lifeguard-redis/lifeguard/hooks"
 )
@@ -89,6 +90,16 @@ func IsEarly(err error) bool {
 type limiter struct{ redis.Limiter }
 
 func (l limiter) Allow() error { return early(l.Limiter.Allow()) }
+
+// streaming marks the errors of a user's StreamingCredentialsProvider.
+type streaming struct {
+	auth.StreamingCredentialsProvider
+}
+
+func (s streaming) Subscribe(l auth.CredentialsListener) (auth.Credentials, auth.UnsubscribeFunc, error) {
+	credentials, end, err := s.StreamingCredentialsProvider.Subscribe(l)
+	return credentials, end, early(err)
+}
 
 // refusal is the error of a visit or of the checkout guard when a connection must end. It is a
 // plain error: one with Timeout() or Unwrap would be retried by go-redis. Its text becomes a metric

@@ -136,6 +136,9 @@ func (t *Tracker) NewNode(opt *redis.Options) *Node {
 			return user, password, early(err)
 		}
 	}
+	if p := opt.StreamingCredentialsProvider; p != nil {
+		opt.StreamingCredentialsProvider = streaming{p}
+	}
 	if opt.Limiter != nil {
 		opt.Limiter = limiter{opt.Limiter}
 	}

@@ -205,13 +205,21 @@ func (r *runningPipe) failed(ctx context.Context, h *Hook, cmds []redis.Cmder, e
 	for _, cmd := range cmds {
 		switch e := cmd.Err(); {
 		case e == nil:
-		case errtext.Same(e, seen):
+		case errtext.Same(e, seen), errtext.Same(marked(e), marked(seen)): // it has been turned, and counted
 			cmd.SetErr(failed)
 		default:
 			cmd.SetErr(h.fail(ctx, e, after))
 		}
 	}
 	return failed
+}
+
+// marked returns the error that is inside of a mark of its own on each command of a node's pipeline.
+func marked(err error) error {
+	if mark, ok := err.(interface{ Early() error }); ok { // not inside of an unknown outcome
+		return mark.Early()
+	}
+	return err
 }
 
 func noErrors(cmds []redis.Cmder) bool {

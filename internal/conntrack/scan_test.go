@@ -253,7 +253,7 @@ func refLeft(cmds [][]string) string {
 		sub := ""
 		if len(c) > 1 {
 			sub = strings.ToUpper(c[1])
-			sub = sub[:min(len(sub), 16)] // all that is kept
+			sub = sub[:min(len(sub), 20)] // all that is kept
 		}
 		switch strings.ToUpper(c[0]) {
 		case "MULTI":
@@ -275,7 +275,7 @@ func refLeft(cmds [][]string) string {
 			left["next"] = true
 		case "CLIENT":
 			switch sub {
-			case "TRACKING", "REPLY", "SETNAME", "SETINFO", "NO-EVICT", "NO-TOUCH", "CAPA", "IMPORT-SOURCE", "MAINT_NOTIFICATI":
+			case "TRACKING", "REPLY", "SETNAME", "SETINFO", "NO-EVICT", "NO-TOUCH", "CAPA", "IMPORT-SOURCE", "MAINT_NOTIFICATIONS":
 				left["session"] = true
 			case "CACHING":
 				left["next"] = true
@@ -296,6 +296,7 @@ func FuzzScanner(f *testing.F) {
 	f.Add([]byte("*1\r\n$5\r\nMULTI\r\n*2\r\n$3\r\nGE"), 3)
 	f.Add([]byte("*3\r\n$3\r\nSET\r\n$0\r\n\r\n$2\r\nxx\r\n"), 1)
 	f.Add([]byte("*1\r\n$20\r\nSUBSCRIBESUBSCRIBESU\r\n"), 5)
+	f.Add([]byte("*3\r\n$6\r\nCLIENT\r\n$19\r\nMAINT_NOTIFICATIxxx\r\n$2\r\non\r\n"), 7)
 	f.Fuzz(func(t *testing.T, b []byte, piece int) {
 		if piece <= 0 || piece > 64 {
 			piece = len(b) + 1

@@ -16,6 +16,7 @@ import (
 func Given(filled, given *redis.Options) *redis.Options {
 	o := *filled
 	o.OnConnect, o.CredentialsProviderContext, o.Limiter = given.OnConnect, given.CredentialsProviderContext, given.Limiter
+	o.StreamingCredentialsProvider = given.StreamingCredentialsProvider
 	o.PoolFIFO, o.MinIdleConns = given.PoolFIFO, given.MinIdleConns
 	o.PushNotificationProcessor = given.PushNotificationProcessor // filled has go-redis's own, which no other client can use
 	o.MaxRetries = orDefault(given.MaxRetries, 3)
@@ -101,6 +102,7 @@ func GivenCluster(filled, given *redis.ClusterOptions) *redis.ClusterOptions {
 func GivenFailoverCluster(filled *redis.ClusterOptions, opt *redis.FailoverOptions) *redis.ClusterOptions {
 	o := *filled
 	o.Dialer, o.OnConnect, o.CredentialsProviderContext = opt.Dialer, opt.OnConnect, opt.CredentialsProviderContext
+	o.StreamingCredentialsProvider = opt.StreamingCredentialsProvider
 	o.PoolFIFO, o.MinIdleConns = opt.PoolFIFO, opt.MinIdleConns
 	if o.DialerRetries = opt.DialerRetries; o.DialerRetries == 0 {
 		o.DialerRetries = 5

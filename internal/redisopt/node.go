@@ -70,7 +70,7 @@ func Failover(opt *redis.FailoverOptions, like *redis.Options) *redis.FailoverOp
 	clone := *opt
 	DisableOwn(like)
 	clone.Dialer, clone.OnConnect = like.Dialer, like.OnConnect
-	clone.CredentialsProviderContext = like.CredentialsProviderContext
+	clone.CredentialsProviderContext, clone.StreamingCredentialsProvider = like.CredentialsProviderContext, like.StreamingCredentialsProvider
 	clone.PoolFIFO, clone.DialerRetries, clone.MaxRetries = like.PoolFIFO, like.DialerRetries, like.MaxRetries
 	clone.ReadBufferSize, clone.WriteBufferSize = like.ReadBufferSize, like.WriteBufferSize
 	clone.PipelineReadBufferSize, clone.PipelineWriteBufferSize = like.PipelineReadBufferSize, like.PipelineWriteBufferSize
