@@ -170,3 +170,22 @@ func TestOnAConnThatDiedOfAReplyNothingIsSent(t *testing.T) {
 	}
 	require.Zero(t, s.Admin().Exists(ctx, "n").Val())
 }
+
+// go-redis calls OnConnect for connections to Sentinels, too.
+func TestAnErrorOfOnConnectForASentinelSaysThatNothingWasSent(t *testing.T) {
+	master, opt := redistest.StartOneSentinel(t)
+	for _, cause := range ofOthers {
+		opt.OnConnect = func(context.Context, *redis.Conn) error { return cause }
+		c := managed.NewFailoverClient(opt, managed.WithLogger(quiet))
+		for how, call := range increments {
+			ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+			err := call(ctx, c)
+			cancel()
+			require.Error(t, err)
+			require.Equal(t, retry.NotSent, retry.OutcomeOf(err), "%v, %s: %T %v", cause, how, err, err)
+		}
+		require.Zero(t, c.Stats().UnknownOutcomes)
+		require.NoError(t, c.Close())
+	}
+	require.Zero(t, master.Admin().Exists(t.Context(), "n").Val())
+}

@@ -10,6 +10,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/lifeguard-redis/lifeguard/hooks"
+	"github.com/lifeguard-redis/lifeguard/internal/attempt"
 )
 
 // failedDial is what go-redis gets for a dial that failed: a connection whose first use fails,
@@ -64,6 +65,9 @@ func asDial(err error, addr string) error {
 	var known *hooks.ConnError
 	if errors.As(err, &known) {
 		return whole(err)
+	}
+	if IsEarly(err) {
+		err = attempt.Reveal(err) // of a Sentinel's connection: its mark would hide that this is a dial
 	}
 	return typed(&hooks.ConnError{Op: OpDial, Node: addr, Err: err})
 }
