@@ -26,12 +26,6 @@ func (f failing) Subscribe(auth.CredentialsListener) (auth.Credentials, auth.Uns
 	return nil, nil, f.err
 }
 
-// reply is an error reply, as of a server that the caller's own code has asked.
-type reply string
-
-func (r reply) Error() string { return string(r) }
-func (reply) RedisError()     {}
-
 // ofOthers are errors that the caller's own code may return, because it uses other connections.
 var ofOthers = []error{errMine, io.EOF, &net.OpError{Op: "read", Err: errMine}, redis.Nil, redis.TxFailedErr, redis.ErrPoolTimeout,
 	reply("READONLY You can't write against a read only replica."), reply("MOVED 1 127.0.0.1:1"), reply("WRONGPASS x"), context.Canceled}
