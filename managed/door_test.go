@@ -23,6 +23,7 @@ type door struct {
 	wg    sync.WaitGroup
 
 	accepted atomic.Int64
+	ended    chan struct{} // closed when the listener is
 }
 
 func newDoor(t testing.TB, target string) *door {
@@ -46,9 +47,11 @@ func (d *door) open() time.Time {
 	}
 	now := time.Now()
 	d.mu.Lock()
-	d.ln, d.gone = ln, false
+	ended := make(chan struct{})
+	d.ln, d.ended, d.gone = ln, ended, false
 	d.mu.Unlock()
 	d.wg.Go(func() {
+		defer close(ended)
 		for {
 			c, err := ln.Accept()
 			if err != nil {
@@ -95,6 +98,7 @@ func (d *door) close() {
 	defer d.mu.Unlock()
 	if d.ln != nil {
 		d.ln.Close()
+		<-d.ended // while Accept runs, the socket is still open
 	}
 }
 
