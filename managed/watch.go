@@ -22,9 +22,6 @@ func (c *Client) Watch(ctx context.Context, fn func(*redis.Tx) error, keys ...st
 	if c.core.draining.Load() {
 		return ErrShutdown
 	}
-	if len(keys) == 0 && c.unit.node.Health() == hooks.Unreachable {
-		return attempt.Reveal(c.Client.Watch(ctx, fn)) // its first command waits for the node, as that of a Conn
-	}
 	return watch(ctx, c.unit.retry, c.users, c.Client.Watch, fn, keys)
 }
 

@@ -261,10 +261,10 @@ func (n *Node) sawWrite(cmd redis.Cmder) {
 
 // touch sends the first command of a Conn. go-redis does not use a Conn again that got no
 // connection, so nothing is passed to it while the node is known to be unreachable: the command can
-// wait for the node. A Watch makes a new one for each attempt.
+// wait for the node. A WATCH has a new one for each attempt.
 func (s *scope) touch(ctx context.Context, cmd redis.Cmder) error {
 	if !s.touched.Load() && !command.IsHandshake(cmd) {
-		if err := s.in.Node.Unreachable(); err != nil && !s.watching {
+		if err := s.in.Node.Unreachable(); err != nil && !(s.watching && command.NameOf(cmd) == "watch") {
 			return s.in.Node.DialError(err)
 		}
 	}
