@@ -183,3 +183,58 @@ func TestAnErrorOfOnConnectForASentinelSaysThatNothingWasSent(t *testing.T) {
 	}
 	require.Zero(t, master.Admin().Exists(t.Context(), "n").Val())
 }
+
+func TestOnEachClientAReplyOfTheCallersOwnIsNoReplyToACommand(t *testing.T) {
+	s := startOddServers(t)
+	const script = "return redis.call('incr', KEYS[1])"
+	ways := map[string]func(ctx context.Context, c managed.UniversalClient) []redis.Cmder{
+		"command": func(ctx context.Context, c managed.UniversalClient) []redis.Cmder {
+			return []redis.Cmder{c.Incr(ctx, "n")}
+		},
+		"script": func(ctx context.Context, c managed.UniversalClient) []redis.Cmder {
+			return []redis.Cmder{c.Eval(ctx, script, []string{"n"})}
+		},
+		"pipeline": func(ctx context.Context, c managed.UniversalClient) []redis.Cmder {
+			cmds, _ := c.Pipelined(ctx, func(p redis.Pipeliner) error { return p.Eval(ctx, script, []string{"n"}).Err() })
+			return cmds
+		},
+		"transaction": func(ctx context.Context, c managed.UniversalClient) []redis.Cmder {
+			cmds, _ := c.TxPipelined(ctx, incrs(2))
+			return cmds
+		},
+	}
+	for _, text := range []string{"CLUSTERDOWN x", "TRYAGAIN x", "UNBLOCKED x", "EXECABORT x", "LOADING x", "READONLY x", "MOVED 1 127.0.0.1:1"} {
+		for _, source := range []string{"credentials", "OnConnect"} {
+			var credentials func(context.Context) (string, string, error)
+			var onConnect func(context.Context, *redis.Conn) error
+			if source == "credentials" {
+				credentials = func(context.Context) (string, string, error) { return "", "", reply(text) }
+			} else {
+				onConnect = func(context.Context, *redis.Conn) error { return reply(text) }
+			}
+			single, ring, cluster, failover := s.single.Options(), s.ring(), slotsOf(s.cluster), *s.sentinel
+			single.CredentialsProviderContext, single.OnConnect = credentials, onConnect
+			ring.CredentialsProviderContext, ring.OnConnect = credentials, onConnect
+			cluster.CredentialsProviderContext, cluster.OnConnect = credentials, onConnect
+			failover.CredentialsProviderContext, failover.OnConnect = credentials, onConnect
+			log := managed.WithLogger(quiet)
+			for kind, c := range map[string]managed.UniversalClient{
+				"client": managed.NewClient(single, log), "ring": managed.NewRing(ring, log), "cluster": managed.NewClusterClient(cluster, log),
+				"failover": managed.NewFailoverClient(&failover, log), "failover cluster": managed.NewFailoverClusterClient(&failover, log),
+			} {
+				for way, send := range ways {
+					ctx, cancel := context.WithTimeout(t.Context(), 30*time.Millisecond)
+					for _, cmd := range send(ctx, c) {
+						require.Error(t, cmd.Err())
+						require.Equal(t, retry.NotSent, retry.OutcomeOf(cmd.Err()), "%s, %s, %s, %s: %T %v", kind, source, way, text, cmd.Err(), cmd.Err())
+					}
+					cancel()
+				}
+				require.NoError(t, c.Close())
+			}
+		}
+	}
+	for _, s := range []*redistest.Server{s.single, s.cluster, s.master} {
+		require.Zero(t, s.Admin().Exists(t.Context(), "n").Val())
+	}
+}

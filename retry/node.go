@@ -103,6 +103,10 @@ func hideScript(ctx context.Context, cmd redis.Cmder, err error) error {
 	if err == nil || err == redis.Nil || attempt.MarksOf(ctx)&attempt.Script == 0 || !isAnswer(err) {
 		return err
 	}
+	var e early
+	if errors.As(err, &e) {
+		return err // the script was not sent
+	}
 	if s := err.Error(); !misleads(s) || isServersOwn(s, cmd.Args()) {
 		return err
 	}

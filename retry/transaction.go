@@ -1,6 +1,7 @@
 package retry
 
 import (
+	"errors"
 	"strings"
 
 	"github.com/redis/go-redis/v9"
@@ -74,7 +75,8 @@ func (c *pipeCall) aborted() []int {
 }
 
 func isAbort(err error) bool {
-	return err != nil && isAnswer(err) && strings.HasPrefix(err.Error(), textExecAbort)
+	var e early
+	return err != nil && isAnswer(err) && strings.HasPrefix(err.Error(), textExecAbort) && !errors.As(err, &e)
 }
 
 func isTx(cmds []redis.Cmder) bool {
