@@ -606,3 +606,52 @@ func TestAMarshalerThatFailsNowAndThenRepeatsNoPipeline(t *testing.T) {
 		}
 	}
 }
+
+// Its connection is known, and nothing of a short pipeline is written before all of it is.
+func TestNothingOfAPipelineOnALeaseIsUnknownIfNothingWasWritten(t *testing.T) {
+	onNodes(t, nil, testShortPipelines)
+	t.Run("client", func(t *testing.T) {
+		s := redistest.Start(t)
+		c := client(t, sized(s, 3, soon))
+		testShortPipelines(t, s, func(f func(*managed.Conn)) {
+			conn, err := c.Acquire(t.Context())
+			require.NoError(t, err)
+			defer conn.Release()
+			f(conn)
+		})
+	})
+}
+
+func testShortPipelines(t *testing.T, s *redistest.Server, lease func(func(*managed.Conn))) {
+	ctx := t.Context()
+	errs := liars()
+	errs["own"], errs["reply"] = errFull, reply("LOADING x")
+	delete(errs, "pool") // on a node it is taken for that of its pool
+	bad := map[string]any{"type": struct{}{}}
+	for name, e := range errs {
+		bad[name] = lies{e}
+	}
+	for name, arg := range bad {
+		for _, tx := range []bool{false, true} {
+			lease(func(conn *managed.Conn) {
+				send := conn.Pipelined
+				if tx {
+					send = conn.TxPipelined
+				}
+				cmds, err := send(ctx, func(p redis.Pipeliner) error {
+					p.Incr(ctx, "n")
+					p.Set(ctx, "k", arg, 0)
+					return p.Incr(ctx, "n").Err()
+				})
+				require.Error(t, err)
+				for _, cmd := range cmds {
+					require.NotErrorIs(t, cmd.Err(), retry.ErrUnknownOutcome, "%s, tx %v: %v", name, tx, cmd.Err())
+					if e, ok := errs[name]; ok {
+						require.ErrorIs(t, cmd.Err(), e)
+					}
+				}
+			})
+		}
+	}
+	require.Zero(t, s.Admin().Exists(ctx, "n").Val())
+}

@@ -124,7 +124,14 @@ func (h *Hook) ofCallersCode(cmd redis.Cmder, err error, cut uint64) error {
 // that have err. The marks of a pipeline, but not of a transaction, have to be still in place.
 func (h *Hook) ofCallersCodeIn(ctx context.Context, cmds []redis.Cmder, err error, cut uint64) error {
 	f := judge(err)
-	if f.err == nil || f.coded || f.foreign || f.outcome == Unknown || !slices.ContainsFunc(cmds, command.RunsCallersCode) {
+	if f.err == nil || f.coded {
+		return err
+	}
+	var u unsent
+	if !errors.As(err, &u) && attempt.WroteNothing(ctx) {
+		return setCode(cmds, err, &codeError{f.err, false})
+	}
+	if f.foreign || f.outcome == Unknown || !slices.ContainsFunc(cmds, command.RunsCallersCode) {
 		return err
 	}
 	sent := true
@@ -136,7 +143,11 @@ func (h *Hook) ofCallersCodeIn(ctx context.Context, cmds []redis.Cmder, err erro
 	} else if sent = h.mayBeSent(f.err, cut); stopsAt(cmds, f.err) < 0 && !(sent && (holdsNoRetry(cmds) || h.isStrange(ctx, f))) {
 		return err
 	}
-	code := &codeError{f.err, sent}
+	return setCode(cmds, err, &codeError{f.err, sent})
+}
+
+// setCode sets code on those of cmds that have err.
+func setCode(cmds []redis.Cmder, err error, code *codeError) error {
 	for _, cmd := range cmds {
 		if errtext.Same(cmd.Err(), err) {
 			cmd.SetErr(code)

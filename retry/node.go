@@ -252,7 +252,7 @@ func (n *nodeHook) final(ctx context.Context, cmds []redis.Cmder, tx bool, err e
 			if stops == unknownPosition {
 				stops = stopsAt(body, f.err)
 			}
-			if e = f.err; partly(i, stops, tx) == Unknown {
+			if e = f.err; !(f.coded && f.outcome == NotSent) && partly(i, stops, tx) == Unknown {
 				e = n.h.unknown(ctx, cmd, e, 1)
 			}
 		} else {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/lifeguard-redis/lifeguard/internal/attempt"
 	"github.com/lifeguard-redis/lifeguard/internal/command"
 	"github.com/lifeguard-redis/lifeguard/internal/errtext"
 )
@@ -123,6 +124,7 @@ func (s *pipeScope) run(ctx context.Context, cmds []redis.Cmder, holder Holder) 
 	if err != nil {
 		return command.SetErrs(cmds, err)
 	}
+	ctx = attempt.WithWrote(ctx, func() bool { return holder.Wrote(w) })
 	if err = s.send(ctx, cmds, true); err != nil {
 		for _, cmd := range cmds {
 			holder.Seen(cmd.Err())
