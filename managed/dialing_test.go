@@ -47,6 +47,6 @@ func TestWithoutSentinelsTheErrorSaysSo(t *testing.T) {
 	defer c.Close()
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
-	require.EqualError(t, c.Get(ctx, "k").Err(),
+	require.ErrorContains(t, c.Get(ctx, "k").Err(), // its ctx may end in a pause
 		"redis: all sentinels specified in configuration are unreachable: lifeguard: dial "+ln.Addr().String()+": connection refused")
 }
