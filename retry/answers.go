@@ -39,7 +39,7 @@ func (h *Hook) settle(ctx context.Context, cmds []redis.Cmder, err error, cut ui
 			rest = last
 			// A hook that has sent nothing, or has taken out commands, leaves errors of its own.
 			if strings.HasPrefix(last.Error(), textParse) || h.lostConnection(last) {
-				forget(cmds[:first-1], last)
+				_ = replace(cmds[:first-1], last, nil)
 			}
 		}
 	}
@@ -60,13 +60,14 @@ func (h *Hook) lostConnection(err error) bool {
 	return errors.As(err, &u) || h.cut == nil && judge(err).kind == lost
 }
 
-// forget removes err from the commands that have it.
-func forget(cmds []redis.Cmder, err error) {
+// replace sets an error on the commands that have old, and returns it.
+func replace(cmds []redis.Cmder, old, err error) error {
 	for _, cmd := range cmds {
-		if errtext.Same(cmd.Err(), err) {
-			cmd.SetErr(nil)
+		if errtext.Same(cmd.Err(), old) {
+			cmd.SetErr(err)
 		}
 	}
+	return err
 }
 
 // marked runs next on cmds, of which those in body are marked. A panic leaves no marks behind:
@@ -88,12 +89,7 @@ func unmark(cmds []redis.Cmder, err error) error {
 	if err == errUnanswered {
 		err = errHidden // a cluster without node hooks
 	}
-	for _, cmd := range cmds {
-		if cmd.Err() == errUnanswered {
-			cmd.SetErr(err)
-		}
-	}
-	return err
+	return replace(cmds, errUnanswered, err)
 }
 
 // answered removes the marks of commands that were sent together without an error, and reports
@@ -127,7 +123,7 @@ func (c *pipeCall) assess(body []redis.Cmder, at []int) bool {
 	if !c.h.fanout.Load() && !(c.tx && isAbort(c.cmds[len(c.cmds)-1].Err())) { // a command that was not queued has a reply of the server's
 		distrust(body)
 	}
-	stops := unknownPosition
+	sent := partial{cmds: body, tx: c.tx}
 	for n, cmd := range body {
 		i := n
 		if at != nil {
@@ -147,10 +143,7 @@ func (c *pipeCall) assess(body []redis.Cmder, at []int) bool {
 			}
 		}
 		if f.foreign && f.outcome == Unknown {
-			if stops == unknownPosition {
-				stops = stopsAt(body, f.err)
-			}
-			f.outcome = partly(n, stops, c.tx)
+			f.outcome = sent.outcome(n, f.err)
 		}
 		if c.h.fanout.Load() {
 			if !c.tx && c.reach.stamped(err) { // a transaction is sent to one node, as a whole

@@ -623,7 +623,7 @@ func (e *typedError) Unwrap() error { return e.error }
 type gateError struct{ open chan struct{} }
 
 func (e *gateError) Error() string { return "the node is unreachable" }
-func (e *gateError) Wait(ctx context.Context) error {
+func (e *gateError) Wait(ctx context.Context, _ time.Duration) error {
 	select {
 	case <-e.open:
 		return nil

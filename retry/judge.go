@@ -91,12 +91,23 @@ func (h *Hook) kept(ctx context.Context, cmd redis.Cmder, err error) error {
 	return err
 }
 
-// partly says what a foreign error means for command i of a pipeline whose connection may have been
-// written to. at is the first command that cannot be written, if there is one: it and all after it
-// were not sent, and those before it were if they did not fit into go-redis's buffer. Without EXEC,
-// nothing of a transaction is executed.
-func partly(i, at int, tx bool) Outcome {
-	if at >= 0 && (i >= at || tx) {
+// partial is a pipeline that ended with a foreign error and whose connection may have been written to.
+// The first command that cannot be written, if there is one, and all after it were not sent, and those
+// before it were if they did not fit into go-redis's buffer. Without EXEC, nothing of a transaction is
+// executed.
+type partial struct {
+	cmds   []redis.Cmder
+	tx     bool
+	looked bool
+	at     int // see stopsAt, which calls code of the caller's: it is asked once
+}
+
+// outcome returns that of command i, given the error.
+func (p *partial) outcome(i int, err error) Outcome {
+	if !p.looked {
+		p.looked, p.at = true, stopsAt(p.cmds, err)
+	}
+	if p.at >= 0 && (i >= p.at || p.tx) {
 		return NotSent
 	}
 	return Unknown
@@ -129,7 +140,7 @@ func (h *Hook) ofCallersCodeIn(ctx context.Context, cmds []redis.Cmder, err erro
 	}
 	var u unsent
 	if !errors.As(err, &u) && attempt.WroteNothing(ctx) {
-		return setCode(cmds, err, &codeError{f.err, false})
+		return replace(cmds, err, &codeError{f.err, false})
 	}
 	if f.foreign || f.outcome == Unknown || !slices.ContainsFunc(cmds, command.RunsCallersCode) {
 		return err
@@ -143,17 +154,7 @@ func (h *Hook) ofCallersCodeIn(ctx context.Context, cmds []redis.Cmder, err erro
 	} else if sent = h.mayBeSent(f.err, cut); stopsAt(cmds, f.err) < 0 && !(sent && (holdsNoRetry(cmds) || h.isStrange(ctx, f))) {
 		return err
 	}
-	return setCode(cmds, err, &codeError{f.err, sent})
-}
-
-// setCode sets code on those of cmds that have err.
-func setCode(cmds []redis.Cmder, err error, code *codeError) error {
-	for _, cmd := range cmds {
-		if errtext.Same(cmd.Err(), err) {
-			cmd.SetErr(code)
-		}
-	}
-	return code
+	return replace(cmds, err, &codeError{f.err, sent})
 }
 
 // isStrange reports whether f, which says that nothing was sent, cannot be of this client: its connections
@@ -170,8 +171,6 @@ func (h *Hook) isStrange(ctx context.Context, f failure) bool {
 	var op *net.OpError
 	return errors.As(f.err, &op) && op.Op == "dial"
 }
-
-const unknownPosition = -2 // stopsAt was not asked yet, because it calls code of the caller's
 
 // stopsAt returns the position of the first command that cannot be written because of err, or -1.
 func stopsAt(cmds []redis.Cmder, err error) int {

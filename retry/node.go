@@ -239,7 +239,7 @@ func (n *nodeHook) final(ctx context.Context, cmds []redis.Cmder, tx bool, err e
 	}
 	lost := OutcomeOf(err) == Unknown
 	var first error
-	stops := unknownPosition
+	sent := partial{cmds: body, tx: tx}
 	for i, cmd := range body {
 		e := cmd.Err()
 		if e == nil && tx && lost {
@@ -249,10 +249,7 @@ func (n *nodeHook) final(ctx context.Context, cmds []redis.Cmder, tx bool, err e
 			continue
 		}
 		if f := judge(e); f.foreign {
-			if stops == unknownPosition {
-				stops = stopsAt(body, f.err)
-			}
-			if e = f.err; !(f.coded && f.outcome == NotSent) && partly(i, stops, tx) == Unknown {
+			if e = f.err; !(f.coded && f.outcome == NotSent) && sent.outcome(i, e) == Unknown {
 				e = n.h.unknown(ctx, cmd, e, 1)
 			}
 		} else {
@@ -299,15 +296,8 @@ func withoutGuards(cmds []redis.Cmder) []redis.Cmder {
 	return slices.DeleteFunc(slices.Clone(cmds), isGuard)
 }
 
-// holdsNoRetry reports whether one of cmds writes its reply to a writer of the caller's.
-func holdsNoRetry(cmds []redis.Cmder) bool {
-	for _, cmd := range cmds {
-		if cmd.NoRetry() {
-			return true
-		}
-	}
-	return false
-}
+// holdsNoRetry reports whether the reply of one of cmds goes to a writer or buffer of the caller's.
+func holdsNoRetry(cmds []redis.Cmder) bool { return slices.ContainsFunc(cmds, redis.Cmder.NoRetry) }
 
 func firstErr(cmds []redis.Cmder) error {
 	for _, cmd := range cmds {

@@ -44,14 +44,10 @@ type (
 	// command was written, and false if some were.
 	unsent interface{ Unsent() bool }
 	// waiter is the error of a node that is known to be unreachable. Wait returns nil when the
-	// node may be tried again, and an error if ctx ends first.
+	// node may be tried again, and an error if ctx ends first. Before pause is over, it may be tried
+	// again only if it is reachable, and not because one of its open connections is free.
 	waiter interface {
-		Wait(ctx context.Context) error
-	}
-	// pausing is a waiter whose node may have connections that become free before it is reachable.
-	// WaitAfter returns nil for one of these, too, but only after the pause.
-	pausing interface {
-		WaitAfter(ctx context.Context, pause time.Duration) error
+		Wait(ctx context.Context, pause time.Duration) error
 	}
 	// hidden is an error that go-redis must not recognise, so that it repeats nothing by itself.
 	// Real returns the error that the caller is to see.

@@ -16,9 +16,12 @@ import (
 // gone is the error of a node that never comes back.
 type gone struct{}
 
-func (gone) Error() string                  { return "away" }
-func (gone) Unsent() bool                   { return true }
-func (gone) Wait(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }
+func (gone) Error() string { return "away" }
+func (gone) Unsent() bool  { return true }
+func (gone) Wait(ctx context.Context, _ time.Duration) error {
+	<-ctx.Done()
+	return ctx.Err()
+}
 
 // The call that is the probe of an open breaker ends with it, too. It went on
 // waiting, was the next probe, and the next, until UnreachableLimit.

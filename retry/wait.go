@@ -94,12 +94,7 @@ func (h *Hook) waitGate(ctx context.Context, gate waiter, p *progress, f failure
 		wctx, cancel = context.WithTimeout(ctx, max(limit, wait))
 		defer cancel()
 	}
-	var err error
-	if g, ok := gate.(pausing); ok {
-		err = g.WaitAfter(wctx, wait)
-	} else {
-		err = gate.Wait(wctx)
-	}
+	err := gate.Wait(wctx, wait)
 	switch {
 	case err == nil || ctx.Err() == nil && wctx.Err() != nil:
 		return true, nil

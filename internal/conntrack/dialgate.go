@@ -74,12 +74,9 @@ func (e *GateError) Away(node string) bool {
 	return (node == "" || node == e.Node) && e.gate.n.Health() == hooks.Unreachable
 }
 
-// Wait returns nil when the node may be tried again, because it is reachable or one of its open
-// connections is free, or the error of ctx. It is safe for concurrent use.
-func (e *GateError) Wait(ctx context.Context) error { return e.WaitAfter(ctx, 0) }
-
-// WaitAfter is Wait, but for that long it waits only until the node is reachable.
-func (e *GateError) WaitAfter(ctx context.Context, pause time.Duration) error {
+// Wait returns nil when the node may be tried again, because it is reachable or, after the pause, one of
+// its open connections is free; or the error of ctx. It is safe for concurrent use.
+func (e *GateError) Wait(ctx context.Context, pause time.Duration) error {
 	e.gate.touch()
 	outage := e.gate.n.health.at.Load()
 	outage.waiting.Add(1)

@@ -37,7 +37,7 @@ func (l *Lease) Take(ctx context.Context, rdb *redis.Client) error {
 			limit, cancel = context.WithTimeout(ctx, rdb.Options().PoolTimeout)
 			defer cancel()
 		}
-		if gate.Wait(limit) != nil || l.pool.Client.Closed() {
+		if gate.Wait(limit, 0) != nil || l.pool.Client.Closed() {
 			return err
 		}
 	}
