@@ -79,7 +79,7 @@ func (n *Node) open(ctx context.Context, network, addr string) (*Conn, error) {
 			return nil, typed(&hooks.ConnError{Op: OpDial, Node: addr, Err: err})
 		}
 	}
-	if err := n.maxClients.check(addr, time.Duration(n.t.now())); err != nil {
+	if err := n.health.mayDial(addr); err != nil {
 		return nil, err
 	}
 	endsEarly := n.endsEarly(ctx)

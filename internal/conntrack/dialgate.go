@@ -23,7 +23,6 @@ type gate struct {
 
 	mu    sync.Mutex
 	open  chan struct{}   // closed when the node is reachable again; nil while it is reachable
-	since time.Time       // when it became unreachable
 	asked time.Time       // when a connection was last wanted
 	free  chan struct{}   // received from by those that wait for the node, see offer
 	ctx   context.Context // ends with the node
@@ -49,7 +48,7 @@ const (
 // GateError says that a node is unreachable: the dial was not tried.
 type GateError struct {
 	Node  string
-	Since time.Time // when it became unreachable
+	Since time.Time // when its trouble began
 	Err   error     // error of the last dial
 	gate  *gate
 	open  chan struct{}
@@ -141,7 +140,8 @@ func (e *awayError) Unwrap() error    { return e.error }
 func (e *awayError) Away(string) bool { return e.node.Health() == hooks.Unreachable }
 
 func (g *gate) errLocked() error {
-	e := &GateError{Node: g.n.addr, Since: g.since, Err: g.n.health.why(), gate: g, open: g.open}
+	e := &GateError{Node: g.n.addr, gate: g, open: g.open}
+	e.Since, e.Err = g.n.health.trouble()
 	if g.n.noWait {
 		return &unreachableError{e}
 	}
@@ -158,7 +158,6 @@ func (g *gate) shut(cause error) error {
 	g.n.health.become(hooks.Unreachable, cause)
 	g.asked = time.Now()
 	if g.open == nil {
-		g.since = g.asked
 		g.open = make(chan struct{})
 		go g.probe()
 		if !g.n.noWait {

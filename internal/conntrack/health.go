@@ -34,6 +34,7 @@ type health struct {
 	mu     sync.Mutex
 	since  time.Time // when the trouble began
 	cause  error
+	full   fullServer
 	closed bool
 }
 
@@ -84,7 +85,7 @@ func (h *health) movesTo(addr string) {
 func (h *health) connected(remote string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if hooks.Health(h.is.Load()) == hooks.Healthy && !h.closed {
+	if h.state() == hooks.Healthy && !h.closed {
 		h.movesTo(local(remote))
 	}
 }
@@ -99,7 +100,7 @@ func (h *health) close() {
 	h.closed = true
 	o := h.at.Load()
 	o.logging.Lock()
-	if hooks.Health(h.is.Load()) != hooks.Healthy {
+	if h.state() != hooks.Healthy {
 		if o.troubled--; o.troubled == 0 {
 			o.logged = hooks.Healthy
 		}
@@ -118,7 +119,9 @@ func local(addr string) string {
 }
 
 // Health returns the node's current state. Safe for concurrent use.
-func (n *Node) Health() hooks.Health { return hooks.Health(n.health.is.Load()) }
+func (n *Node) Health() hooks.Health { return n.health.state() }
+
+func (h *health) state() hooks.Health { return hooks.Health(h.is.Load()) }
 
 // HealthChanges counts how often each state was entered, by its name.
 func (n *Node) HealthChanges() map[string]uint64 {
@@ -196,14 +199,14 @@ func (h *health) handshakeFailed(err error, late bool, sent time.Duration) {
 // become changes the state. It may be called from anywhere: neither logger nor handler runs before
 // it has returned.
 func (h *health) become(to hooks.Health, cause error) {
-	if from := hooks.Health(h.is.Load()); from != to || to != hooks.Healthy {
+	if from := h.state(); from != to || to != hooks.Healthy {
 		h.change(from, to, cause) // if another goroutine was faster, its state stands
 	}
 }
 
 // change is become, if the current state is from.
 func (h *health) change(from, to hooks.Health, cause error) {
-	if hooks.Health(h.is.Load()) != from {
+	if h.state() != from {
 		return
 	}
 	h.mu.Lock()
@@ -211,7 +214,7 @@ func (h *health) change(from, to hooks.Health, cause error) {
 	if cause != nil {
 		h.cause = cause
 	}
-	if hooks.Health(h.is.Load()) != from || h.n.t.closed.Load() || h.closed {
+	if h.state() != from || h.n.t.closed.Load() || h.closed {
 		return
 	}
 	now := h.n.t.Now()
@@ -238,6 +241,7 @@ func (h *health) change(from, to hooks.Health, cause error) {
 	}
 	h.is.Store(uint32(to))
 	h.changes[to].Add(1)
+	h.full = fullServer{}
 	e := entry{Event: hooks.Event{Kind: hooks.HealthChanged, Time: now, Node: h.n.dialed(), Health: to, Err: h.cause}, level: slog.LevelWarn}
 	if to == hooks.Healthy {
 		e.Took, e.Err = now.Sub(h.since), nil
@@ -299,17 +303,17 @@ func innermost(err error) string {
 	return err.Error()
 }
 
-// why returns what is wrong.
-func (h *health) why() error {
+// trouble returns since when something is wrong, and what.
+func (h *health) trouble() (since time.Time, cause error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return h.cause
+	return h.since, h.cause
 }
 
 // fail counts a call that failed while the node was in trouble. Calls of a cluster or ring may
 // continue on another node, and are counted by CallFailed.
 func (h *health) fail(hook *Hook, err error) {
-	if hooks.Health(h.is.Load()) != hooks.Healthy && !hook.Inner && !hook.Uncounted && !isReply(err) {
+	if h.state() != hooks.Healthy && !hook.Inner && !hook.Uncounted && !isReply(err) {
 		h.at.Load().failed.Add(1)
 	}
 }

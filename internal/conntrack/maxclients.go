@@ -5,22 +5,17 @@ import (
 	"fmt"
 	"io"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/lifeguard-redis/lifeguard/hooks"
 )
 
-// maxClients remembers that the server refused a connection because of its maxclients. Until it accepts
-// one again, one dial at a time tries; the others get the server's last reply, so that callers who
-// retry do not add load to such a server.
-type maxClients struct {
-	is atomic.Bool
-
-	mu    sync.Mutex
+// fullServer is the part of a node's health record that is known while a server refuses connections
+// because of its maxclients: one dial at a time tries, the others get the server's last reply, so that
+// callers who retry do not add load to such a server. Guarded by the record's lock.
+type fullServer struct {
 	addr  string
-	reply []byte        // the server's last reply
+	reply []byte        // the server's last reply, nil if it refuses for another reason
 	next  time.Duration // no dial before, on the tracker's clock
 	pause time.Duration // between two dials
 }
@@ -30,35 +25,40 @@ const (
 	refusedLast  = 250 * time.Millisecond
 )
 
-// refused records the reply of a server at addr that has reached its maxclients.
-func (f *maxClients) refused(addr string, reply []byte, now time.Duration) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if !f.is.Load() || f.addr != addr {
-		f.addr, f.pause, f.next = addr, refusedFirst, now+refusedFirst
+// refuses records the first reply on c if the server accepts no new connections.
+func (c *Conn) refuses(b []byte) {
+	if !isFull(b) {
+		return
 	}
-	f.reply = bytes.Clone(reply)
-	f.is.Store(true)
+	h := &c.node.health
+	h.become(hooks.Refusing, refused(b[1:]))
+	if c.sentinel() {
+		return
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	switch {
+	case !isMaxClients(b) || h.state() != hooks.Refusing:
+		h.full = fullServer{}
+		return
+	case h.full.reply == nil || h.full.addr != c.addr:
+		h.full = fullServer{addr: c.addr, pause: refusedFirst, next: time.Duration(c.node.t.now()) + refusedFirst}
+	}
+	h.full.reply = bytes.Clone(b)
 }
 
-// accepted records that the server accepted a connection.
-func (f *maxClients) accepted() {
-	if f.is.Load() {
-		f.is.Store(false)
-	}
-}
-
-// check returns a maxClientsError for a dial that must not be tried now.
-func (f *maxClients) check(addr string, now time.Duration) error {
-	if !f.is.Load() {
+// mayDial returns a maxClientsError for a dial that must not be tried now.
+func (h *health) mayDial(addr string) error {
+	if h.state() != hooks.Refusing {
 		return nil
 	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if !f.is.Load() || f.addr != addr {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	f := &h.full
+	if f.reply == nil || f.addr != addr {
 		return nil
 	}
-	if now >= f.next {
+	if now := time.Duration(h.n.t.now()); now >= f.next {
 		f.pause = min(2*f.pause, refusedLast)
 		f.next = now + f.pause
 		return nil
@@ -105,15 +105,4 @@ func (r *refusedDial) Read(b []byte) (int, error) {
 // isMaxClients recognises the first reply of a server that has reached its maxclients.
 func isMaxClients(b []byte) bool {
 	return len(b) > 0 && b[0] == '-' && bytes.Contains(b, []byte("max number of clients"))
-}
-
-// refuses records the first reply on c if the server accepts no new connections.
-func (c *Conn) refuses(b []byte) {
-	if !isFull(b) {
-		return
-	}
-	if isMaxClients(b) && !c.sentinel() {
-		c.node.maxClients.refused(c.addr, b, time.Duration(c.node.t.now()))
-	}
-	c.node.health.become(hooks.Refusing, refused(b[1:]))
 }

@@ -38,19 +38,18 @@ type Node struct {
 	installed atomic.Pointer[installed]    // our hook on client
 	leasing   atomic.Pointer[redis.Client] // makes the Conns of leases, see Conn
 
-	sweeping   atomic.Int32
-	began      atomic.Uint64 // times that maintenance took a slot, for one round trip
-	over       atomic.Uint64 // times that it returned it
-	dialing    atomic.Int32
-	dials      atomic.Uint64
-	opened     atomic.Uint64
-	failures   atomic.Uint64
-	visits     atomic.Uint64 // connections that maintenance has visited
-	closes     closeCounters
-	dialTook   atomic.Pointer[func(time.Duration)]
-	lastDial   atomic.Pointer[DialFailure]
-	maxClients maxClients
-	health     health
+	sweeping atomic.Int32
+	began    atomic.Uint64 // times that maintenance took a slot, for one round trip
+	over     atomic.Uint64 // times that it returned it
+	dialing  atomic.Int32
+	dials    atomic.Uint64
+	opened   atomic.Uint64
+	failures atomic.Uint64
+	visits   atomic.Uint64 // connections that maintenance has visited
+	closes   closeCounters
+	dialTook atomic.Pointer[func(time.Duration)]
+	lastDial atomic.Pointer[DialFailure]
+	health   health
 
 	setup    <-chan struct{} // see DialAfter, nil for none
 	movingAt atomic.Int64    // when the server last asked for connections to move, 0: never

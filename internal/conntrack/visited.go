@@ -35,7 +35,6 @@ func (c *Conn) visited(v *visit, n int) (int, error) {
 			c.node.reached(c.addr)
 		}
 		c.node.lastDial.Store(nil)
-		c.node.maxClients.accepted()
 		c.node.health.become(hooks.Healthy, nil)
 		return n, nil
 	case visitAbandon:
