@@ -145,6 +145,39 @@ func TestAnOutageOfANodeSaysHowManyCallsWaited(t *testing.T) {
 	require.Regexp(t, regexp.MustCompile(`redis `+regexp.QuoteMeta(d.addr)+` reachable again after .*, [456] calls waited, 2 failed`), log.text())
 }
 
+// The master that a Sentinel names has no gate, but its outage is told in the same two lines.
+func TestAnOutageOfAMasterOfSentinelsIsTwoLines(t *testing.T) {
+	t.Parallel()
+	master, opt := redistest.StartOneSentinel(t)
+	var log journal
+	c, err := managed.NewFailover(opt, log.option(), managed.WithBlockingPool(2))
+	require.NoError(t, err)
+	defer c.Close()
+	require.NoError(t, c.Incr(t.Context(), "n").Err())
+	require.ErrorIs(t, c.BLPop(t.Context(), time.Second, "none").Err(), redis.Nil)
+	master.Kill()
+	var wg sync.WaitGroup
+	for i := range 6 {
+		wg.Go(func() {
+			limit := 20 * time.Second
+			if i < 2 {
+				limit = 100 * time.Millisecond
+			}
+			if err := c.Incr(deadline(t, limit), "n").Err(); (err != nil) != (i < 2) {
+				t.Errorf("a ctx of %v: %v", limit, err)
+			}
+		})
+	}
+	require.Error(t, c.BLPop(deadline(t, 200*time.Millisecond), time.Second, "none").Err())
+	time.Sleep(300 * time.Millisecond)
+	master.Restart()
+	wg.Wait()
+	require.ErrorIs(t, c.BLPop(deadline(t, soon), time.Second, "none").Err(), redis.Nil)
+	redistest.Eventually(t, "the log says that it is over", soon, func() bool { return log.count("reachable again") > 0 })
+	require.Equalf(t, 2, strings.Count(log.text(), "\n"), "%s", log.text())
+	require.Regexp(t, regexp.MustCompile(`redis `+regexp.QuoteMeta(master.Addr())+` reachable again after .*, [4567] calls waited, 3 failed`), log.text())
+}
+
 // A node that comes and goes does not fill the log.
 func TestANodeThatComesAndGoesIsNoFloodOfLines(t *testing.T) {
 	t.Parallel()

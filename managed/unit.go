@@ -271,6 +271,9 @@ func (u *unit) repeating(a retry.Attempt) {
 	if a.Reason == retry.ReasonReadOnly {
 		u.keep.ReadOnly() // the next attempt must get a new connection
 	}
+	if a.Number == 1 && a.Reason == retry.ReasonDial && a.Wait > 0 {
+		u.node.CallWaits() // for a master that Sentinels name; others are waited for at the gate, which counts
+	}
 }
 
 // close closes the clients.

@@ -45,7 +45,7 @@ type outage struct {
 	nodes    int           // that share it; guarded by the tracker
 	troubled int           // of them, those that are not healthy; guarded by logging
 	waiting  atomic.Int64  // calls that wait for the server to recover
-	again    atomic.Int64  // calls of a client of several nodes that were tried again during this trouble
+	again    atomic.Int64  // calls that were tried again during this trouble, see CallWaits
 	failed   atomic.Uint64 // calls that failed during this trouble
 
 	logging  sync.Mutex
@@ -318,15 +318,15 @@ func (h *health) fail(hook *Hook, err error) {
 	}
 }
 
-// CallWaits counts a call of a client of several nodes that failed here and is tried again, if the
-// node is in trouble. Call it once for each call.
+// CallWaits counts a call that failed here and is tried again without waiting at the gate, if the node
+// is in trouble. Call it once for each call.
 func (n *Node) CallWaits() {
 	if n.Health() != hooks.Healthy {
 		n.health.at.Load().again.Add(1)
 	}
 }
 
-// CallFailed counts a call of such a client that ended with an error of a connection to the node.
+// CallFailed counts a call of a client of several nodes that ended with an error of a connection to the node.
 func (n *Node) CallFailed() {
 	if n.Health() != hooks.Healthy {
 		n.health.at.Load().failed.Add(1)
