@@ -103,10 +103,10 @@ func (u *detection) compare(n *Node, c *conntrack.Conn) (dead bool) {
 			return false
 		}
 		heard, killed := n.killPinged(begin, later)
-		<-answer
-		if !killed {
-			return false
+		if !killed { // its own PING was sent later: compare again
+			continue
 		}
+		<-answer
 		u.dead.Store(&deadSibling{heard, tracker.Elapsed()})
 		n.eachIdle(func(x *conntrack.Conn, v conntrack.View) {
 			if v.Heard <= heard {
