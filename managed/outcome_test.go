@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -145,9 +146,9 @@ func warm(t testing.TB, c *managed.Client, n int) {
 
 var errMine = errors.New("mine")
 
-type refusingLimiter struct{}
+type refusingLimiter struct{ err error }
 
-func (refusingLimiter) Allow() error       { return errMine }
+func (l refusingLimiter) Allow() error     { return l.err }
 func (refusingLimiter) ReportResult(error) {}
 
 type refusingHook struct{}
@@ -181,7 +182,7 @@ func TestAnErrorOfTheUsersOwnComesBackAsItIsAndNothingWasSent(t *testing.T) {
 			o.CredentialsProviderContext = func(context.Context) (string, string, error) { return "", "", errMine }
 		},
 		"OnConnect": func(o *redis.Options) { o.OnConnect = func(context.Context, *redis.Conn) error { return errMine } },
-		"Limiter":   func(o *redis.Options) { o.Limiter = refusingLimiter{} },
+		"Limiter":   func(o *redis.Options) { o.Limiter = refusingLimiter{errMine} },
 		"hook":      nil,
 	} {
 		for how, call := range increments {
@@ -214,6 +215,25 @@ func TestAnErrorOfTheUsersOwnComesBackAsItIsAndNothingWasSent(t *testing.T) {
 		return nil
 	})
 	require.True(t, err == errMine, "%T %v", err, err)
+}
+
+// Also if the error looks like that of a connection.
+func TestWhatALimiterRefusesIsNeverUnknown(t *testing.T) {
+	s := redistest.Start(t)
+	for _, refusal := range []error{io.EOF, net.ErrClosed, os.ErrDeadlineExceeded, &net.OpError{Op: "read", Err: errMine}} {
+		for how, call := range increments {
+			t.Run(refusal.Error()+"/"+how, func(t *testing.T) {
+				t.Parallel()
+				opt := s.Options()
+				opt.Limiter = refusingLimiter{refusal}
+				c := client(t, opt)
+				err := call(deadline(t, 100*time.Millisecond), c)
+				require.ErrorIs(t, err, refusal)
+				require.Equal(t, retry.NotSent, retry.OutcomeOf(err), "%T %v", err, err)
+				require.Zero(t, c.Stats().UnknownOutcomes)
+			})
+		}
+	}
 }
 
 func TestWhatAHandshakeIsAnsweredWithSaysThatNothingWasSent(t *testing.T) {

@@ -193,7 +193,6 @@ func (n *nodeHook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Pro
 			n.breaker.record(f)
 		}
 		if open := n.breaker.stillOpen(f); open != nil {
-			_ = command.SetErrs(cmds, nil)
 			return refusePipeline(cmds, open, outer)
 		}
 		if f, ok := refusedBefore(ctx, n.name, err, cmds...); ok {
@@ -221,11 +220,11 @@ func (n *nodeHook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Pro
 	}
 }
 
-// refusePipeline returns the error of a pipeline that the breaker refuses. If an outer hook sent the
-// pipeline, it sets the errors of the commands; if not, they are set here.
+// refusePipeline sets the error of the commands of a pipeline that the breaker refuses, and returns it: a
+// ring sets none. outer: an outer hook sent the pipeline.
 func refusePipeline(cmds []redis.Cmder, err error, outer bool) error {
 	if outer {
-		return &nodeError{real: err, open: true}
+		err = &nodeError{real: err, open: true}
 	}
 	return command.SetErrs(cmds, err)
 }

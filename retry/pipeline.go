@@ -1,6 +1,7 @@
 package retry
 
 import (
+	"cmp"
 	"context"
 	"errors"
 
@@ -84,7 +85,7 @@ func (c *pipeCall) goOn(err error) error {
 	p, base := progress{tries: 1}, c.ctx
 	c.marks = attempt.MarksOf(c.ctx)
 	if c.marks&attempt.First != 0 {
-		return attempt.Reveal(err)
+		return cmp.Or(firstErr(c.body), err) // not revealed: it may say that nothing was sent
 	}
 	c.last = err
 	c.unsure = make([]error, len(c.body))

@@ -24,7 +24,7 @@ func (h *Hook) pause(ctx context.Context, p *progress, f failure, a Attempt) (bo
 		}
 		if p.idle+p.evicted == 0 {
 			p.since = time.Now()
-		} else if !hasDeadline && time.Since(p.since) >= UnreachableLimit {
+		} else if !hasDeadline && time.Since(p.since) >= h.unreachableLimit() {
 			return false, f.err
 		}
 		if f.kind == notReady {
@@ -71,6 +71,15 @@ func (h *Hook) pause(ctx context.Context, p *progress, f failure, a Attempt) (bo
 	return sleep(ctx, wait, f.err)
 }
 
+// unreachableLimit bounds how long a call without a deadline waits. Where a ring has no shard left, or no
+// Sentinel answers, there is no node whose breaker could end the wait.
+func (h *Hook) unreachableLimit() time.Duration {
+	if h.fanout.Load() && h.breaker != nil {
+		return min(h.breaker.after, UnreachableLimit)
+	}
+	return UnreachableLimit
+}
+
 // waitGate waits until the owner of gate reports that the node may be tried again.
 func (h *Hook) waitGate(ctx context.Context, gate waiter, p *progress, f failure, wait time.Duration, hasDeadline bool) (bool, error) {
 	wctx, limit := ctx, time.Duration(0)
@@ -84,7 +93,7 @@ func (h *Hook) waitGate(ctx context.Context, gate waiter, p *progress, f failure
 		}
 	}
 	if !hasDeadline {
-		rest := max(UnreachableLimit-time.Since(p.since), time.Millisecond)
+		rest := max(h.unreachableLimit()-time.Since(p.since), time.Millisecond)
 		if limit == 0 || rest < limit {
 			limit = rest
 		}

@@ -2,10 +2,13 @@ package slotmap
 
 import (
 	"context"
+	"net"
 	"sync"
 	"sync/atomic"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/lifeguard-redis/lifeguard/internal/errtext"
 )
 
 // Map is the slot map of one client. A nil *Map is that of a client without one, a ring for
@@ -75,8 +78,12 @@ func (m *Map) Await(ctx context.Context) error {
 // noMapError is the error of a command whose ctx ended before its node was known: it was not sent.
 type noMapError struct{ err error }
 
+var _ net.Error = (*noMapError)(nil)
+
 func (e *noMapError) Error() string {
 	return "lifeguard/managed: not sent, no server or Sentinel has given the map of the cluster yet: " + e.err.Error()
 }
-func (e *noMapError) Unwrap() error { return e.err }
-func (e *noMapError) Unsent() bool  { return true }
+func (e *noMapError) Unwrap() error   { return e.err }
+func (e *noMapError) Unsent() bool    { return true }
+func (e *noMapError) Timeout() bool   { return errtext.IsTimeout(e.err) }
+func (e *noMapError) Temporary() bool { return e.Timeout() }
