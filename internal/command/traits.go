@@ -54,8 +54,10 @@ func RunsScript(cmd redis.Cmder) bool { return has(first(cmd), script) }
 
 // Writes reports whether a server that has executed the command accepts writes, or most probably
 // does: most scripts write.
-func Writes(cmd redis.Cmder) bool {
-	name := first(cmd)
+func Writes(cmd redis.Cmder) bool { return WritesByName(first(cmd)) }
+
+// WritesByName is Writes for the name of a command.
+func WritesByName(name string) bool {
 	if name == "" || all.flags[slot(name)]&(write|script) == 0 {
 		return false
 	}

@@ -34,6 +34,9 @@ func (s *Scanner) Feed(b []byte) { s.s.feed(b) }
 // Last is the name of the last command.
 func (s *Scanner) Last() string { return unpackName(s.s.last, s.s.more) }
 
+// Wrote reports whether a command may have written.
+func (s *Scanner) Wrote() bool { return s.s.wrote }
+
 // Left is what is left on the connection, in words.
 func (s *Scanner) Left() string {
 	var words []string

@@ -206,7 +206,7 @@ func (s *scope) run(ctx context.Context, cmd redis.Cmder, watch bool) error {
 	if err != nil {
 		return r.failed(ctx, h, err)
 	}
-	if !n.tookWrites.Load() {
+	if n.writes.Load() == writeSent {
 		n.sawWrite(cmd)
 	}
 	return nil
@@ -255,7 +255,7 @@ func (r *running) failed(ctx context.Context, h *Hook, err error) error {
 //go:noinline
 func (n *Node) sawWrite(cmd redis.Cmder) {
 	if command.Writes(cmd) {
-		n.tookWrites.Store(true)
+		n.writes.Store(writeTaken)
 	}
 }
 
@@ -304,7 +304,7 @@ func (h *Hook) fail(ctx context.Context, err error, after time.Duration) error {
 
 // TookWrites reports whether the node has executed a write, so that a READONLY means that its role
 // has changed. ForgetWrites resets it.
-func (n *Node) TookWrites() bool { return n.tookWrites.Load() }
+func (n *Node) TookWrites() bool { return n.writes.Load() == writeTaken }
 
 // ForgetWrites makes TookWrites false until the next write.
-func (n *Node) ForgetWrites() { n.tookWrites.Store(false) }
+func (n *Node) ForgetWrites() { n.writes.Store(noWrite) }

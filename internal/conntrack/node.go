@@ -69,8 +69,16 @@ type Node struct {
 	patient        atomic.Int64 // calls of Acquire whose dial or PING may go on without them
 	pinned         atomic.Int64 // pipelines under way on Conns and transactions of callers
 	main, pipeline demand
-	tookWrites     atomic.Bool
+	writes         atomic.Uint32 // one of the constants below
 }
+
+// What is known about writes on a node. Only writeSent makes the hooks look for a write that was
+// executed: clients that only read need not look through each of their pipelines.
+const (
+	noWrite uint32 = iota
+	writeSent
+	writeTaken
+)
 
 // Upkeep is how a node calls its maintenance. The functions may be called from any goroutine and
 // under go-redis's locks; they must not block or call go-redis.

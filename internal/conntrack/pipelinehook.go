@@ -162,8 +162,8 @@ func (s *pipeScope) send(ctx context.Context, cmds []redis.Cmder, onLease bool) 
 	} else {
 		err = s.next(ctx, cmds)
 	}
-	if !n.tookWrites.Load() && tookWrite(cmds) {
-		n.tookWrites.Store(true)
+	if n.writes.Load() == writeSent && tookWrite(cmds) {
+		n.writes.Store(writeTaken)
 	}
 	if err != nil {
 		return r.failed(ctx, h, cmds, err)

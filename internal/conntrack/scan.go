@@ -30,6 +30,7 @@ type scanner struct {
 	begun  uint32               // commands
 	reauth bool                 // the AUTH is go-redis's own, with new credentials of the same user
 	state  command.SessionState // state that the commands left
+	wrote  bool                 // a command that writes was among them, or may have been
 	last   uint64               // first 8 bytes of the last command's name, as written
 	more   uint64               // the next 8
 }
@@ -103,6 +104,9 @@ func (s *scanner) whole(b []byte) (done int) {
 				name, rest := le64(b[at:])&firstBytes(n), le64(b[at+8:])&firstBytes(n-8)
 				if isStateful(name) {
 					break
+				}
+				if name != s.last || rest != s.more {
+					s.look(b[at:], n)
 				}
 				last, more = name, rest
 				headArgs, headLen = args, at+n+2-done
@@ -213,9 +217,20 @@ func (s *scanner) argDone() {
 func (s *scanner) named() {
 	s.nameN = min(s.nameN, s.size)
 	clear(s.name[s.nameN:])
-	s.last = le64(s.name[:8])
-	s.more = le64(s.name[8:])
+	last, more := le64(s.name[:8]), le64(s.name[8:])
+	if last != s.last || more != s.more {
+		s.look(s.name[:], s.size)
+	}
+	s.last, s.more = last, more
 	s.want = isStateful(s.last)
+}
+
+// look finds out whether the command whose name has size bytes, at the start of b, may write. One
+// with the name of the command before need not be looked at.
+func (s *scanner) look(b []byte, size int) {
+	if !s.wrote {
+		s.wrote = size > len(s.name) || command.WritesByName(string(b[:size]))
+	}
 }
 
 // apply records what state the command that just ended leaves on its connection.
@@ -228,7 +243,7 @@ func (s *scanner) apply() {
 }
 
 func (s *scanner) lose() {
-	s.lost = true
+	s.lost, s.wrote = true, true
 	s.state |= command.Untracked
 }
 

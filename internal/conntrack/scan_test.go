@@ -140,6 +140,24 @@ func TestTheScannerSeesTheSameHoweverARequestIsCut(t *testing.T) {
 	}
 }
 
+func TestTheScannerSeesWritesHoweverTheyAreCut(t *testing.T) {
+	for in, want := range map[string]bool{
+		"GET a": false, "PING": false, "GET set; EXISTS incr; MULTI; ZRANGEBYSCORE a 0 1; EXEC": false, "GEORADIUS_RO a 1 1 1 m": false,
+		"SET a b": true, "get a; get b; incr c": true, "WATCH a; MULTI; get b; zremrangebyscore a 0 1; EXEC": true,
+		"GEORADIUSBYMEMBER a b 1 m STORE c": true, "EVAL x 0": true, "PING a; DEL b": true,
+	} {
+		b := tableRequest(in)
+		for cut := range b {
+			s := conntrack.NewScanner()
+			s.Feed(b[:cut])
+			s.Feed(b[cut:])
+			if s.Wrote() != want {
+				t.Errorf("%q cut at %d: a write was seen: %v, want %v", in, cut, s.Wrote(), want)
+			}
+		}
+	}
+}
+
 func TestTheScannerGetsOverLargeValuesAndLongPipelines(t *testing.T) {
 	s := conntrack.NewScanner()
 	big := strings.Repeat("*1\r\n$5\r\nMULTI\r\n", 100_000)

@@ -69,6 +69,9 @@ func (c *Conn) follow(b []byte) {
 	} else {
 		c.unset(fMany)
 	}
+	if s.wrote && c.node.writes.Load() == noWrite {
+		c.node.writes.CompareAndSwap(noWrite, writeSent)
+	}
 	c.name[0].Store(s.last)
 	if s.more != 0 || c.name[1].Load() != 0 {
 		c.name[1].Store(s.more)
