@@ -95,8 +95,10 @@ func (h *Hook) run(ctx context.Context, cmd redis.Cmder, next redis.ProcessHook,
 	}
 	h.count.calls.Add(1)
 	h.policy.Budget.deposit(1)
-	if h.fanout.Load() && command.RunsScript(cmd) {
-		ctx = attempt.With(ctx, attempt.Script)
+	if h.fanout.Load() {
+		if ctx = attempt.Lone(ctx); command.RunsScript(cmd) {
+			ctx = attempt.With(ctx, attempt.Script)
+		}
 	}
 	if h.policy.PerAttempt > 0 || !h.breaker.clean() {
 		return h.watched(ctx, cmd, next, kept)

@@ -159,6 +159,12 @@ func (n *nodeHook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Pro
 			}
 			r.node.Store(true)
 		}
+		if !outer && attempt.IsLone(ctx) {
+			if err := cmds[0].Err(); errors.Is(err, redis.ErrPoolTimeout) {
+				return err // as above: a cluster tries again
+			}
+			outer = true
+		}
 		// A cluster sends ASKING ahead of the pipeline.
 		outer = outer || command.Args(cmds[0].Args()).Is(0, "asking")
 		_ = command.SetErrs(cmds, nil) // of an earlier attempt: go-redis keeps the first error
