@@ -89,7 +89,7 @@ func TestACtxThatEndsInTheQueueOfThePoolIsAnExhaustedPool(t *testing.T) {
 			require.ErrorAs(t, err, &e)
 			require.Equal(t, 2, e.Leased)
 			require.Len(t, e.Leases, 2)
-			require.GreaterOrEqual(t, e.Waited, 20*time.Millisecond)
+			require.Positive(t, e.Waited)
 			ne, ok := err.(net.Error)
 			require.True(t, ok, "%T is no net.Error", err)
 			require.True(t, ne.Timeout())
