@@ -1,9 +1,11 @@
 package managed_test
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -325,4 +327,76 @@ func TestAnEventHandlerMayUseTheClientAndMayPanic(t *testing.T) {
 	}
 	within(t, "the handler has run", func() { <-done })
 	redistest.Eventually(t, "the panics are logged", soon, func() bool { return log.count("handler panicked") == 2 })
+}
+
+// panicky is an argument, and a destination of a reply, that panics.
+type panicky struct{}
+
+func (panicky) MarshalBinary() ([]byte, error) { panic("marshal") }
+func (panicky) Write([]byte) (int, error)      { panic("write") }
+
+// After a panic half a command may have been written to the connection, or half a reply read.
+func TestAPanicOfTheCallersCodeOnALeaseClosesItsConnectionAndFreesItsSlot(t *testing.T) {
+	s, cluster := redistest.Start(t), redistest.StartOneNodeCluster(t)
+	ctx, ev := t.Context(), &events{}
+	ring, err := managed.NewRingClient(&redis.RingOptions{Addrs: map[string]string{"a": s.Addr()}, PoolSize: 1, PoolTimeout: time.Second}, ev.option())
+	require.NoError(t, err)
+	defer ring.Close()
+	hooked := client(t, sized(s, 1, time.Second), ev.option())
+	hooked.AddHook(ctxHook{func(context.Context) {}})
+	large := strings.Repeat("x", 100<<10)
+	clients := map[string]redis.UniversalClient{
+		"client":             client(t, sized(s, 1, time.Second), ev.option()),
+		"client with a hook": hooked,
+		"ring":               ring,
+		"cluster":            clusterClient(t, &redis.ClusterOptions{Addrs: []string{cluster.Addr()}, PoolSize: 1, PoolTimeout: time.Second}, ev.option()),
+	}
+	panics := 0
+	for what, run := range map[string]func(*managed.Conn) error{
+		"command": func(c *managed.Conn) error { return c.Set(ctx, "k", panicky{}, 0).Err() },
+		"reply": func(c *managed.Conn) error {
+			return c.Process(ctx, redis.NewRawWriteToCmd(ctx, panicky{}, "get", "large"))
+		},
+		"pipeline": func(c *managed.Conn) error {
+			_, err := c.Pipelined(ctx, func(p redis.Pipeliner) error { p.Get(ctx, "large"); return p.Set(ctx, "k", panicky{}, 0).Err() })
+			return err
+		},
+		"transaction": func(c *managed.Conn) error {
+			_, err := c.TxPipelined(ctx, func(p redis.Pipeliner) error { return p.Set(ctx, "k", panicky{}, 0).Err() })
+			return err
+		},
+		"command after WATCH": func(c *managed.Conn) error {
+			return cmp.Or(c.Do(ctx, "watch", "k").Err(), c.Set(ctx, "k", panicky{}, 0).Err())
+		},
+	} {
+		for kind, c := range clients {
+			require.NoError(t, c.Set(ctx, "large", large, 0).Err())
+			require.Panics(t, func() {
+				switch c := c.(type) {
+				case *managed.Client:
+					_ = c.AcquireFunc(ctx, run)
+				case *managed.Ring:
+					_ = c.AcquireFunc(ctx, "large", run)
+				case *managed.ClusterClient:
+					_ = c.AcquireFunc(ctx, "large", run)
+				}
+			}, what, kind)
+			got, err := c.Get(ctx, "large").Result()
+			require.NoErrorf(t, err, "%s: %s", kind, what)
+			require.Truef(t, got == large, "%s: %s: another reply", kind, what)
+			panics++
+		}
+	}
+	redistest.Eventually(t, "all these connections are closed", soon, func() bool {
+		n := 0
+		for _, e := range ev.of(hooks.Closed) {
+			if e.Reason == hooks.ReasonError {
+				n++
+			}
+		}
+		return n == panics
+	})
+	for kind, c := range clients {
+		require.NoError(t, c.(interface{ CloseGracefully(context.Context) error }).CloseGracefully(deadline(t, soon)), kind)
+	}
 }

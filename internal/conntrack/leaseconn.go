@@ -107,12 +107,19 @@ func onLease(ctx context.Context, h *Hook, holder Holder, cmd redis.Cmder, next 
 	if h.Took != nil {
 		start = h.Node.t.now()
 	}
+	ended := false
+	defer func() {
+		if !ended {
+			holder.Panicked(ctx, w)
+		}
+	}()
 	err = next(ctx, cmd)
 	if err != nil && err != redis.Nil {
 		if err = attempt.Reveal(err); h.Kept != nil && holder.Wrote(w) {
 			err = h.Kept(ctx, cmd, err)
 		}
 	}
+	ended = true
 	err = holder.End(ctx, w, err)
 	if h.Took != nil {
 		h.Took(cmd, time.Duration(h.Node.t.now()-start))

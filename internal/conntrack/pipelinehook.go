@@ -124,12 +124,19 @@ func (s *pipeScope) run(ctx context.Context, cmds []redis.Cmder, holder Holder) 
 	if err != nil {
 		return command.SetErrs(cmds, err)
 	}
+	ended := false
+	defer func() {
+		if !ended {
+			holder.Panicked(ctx, w)
+		}
+	}()
 	ctx = attempt.WithWrote(ctx, func() bool { return holder.Wrote(w) })
 	if err = s.send(ctx, cmds, true); err != nil {
 		for _, cmd := range cmds {
 			holder.Seen(cmd.Err())
 		}
 	}
+	ended = true
 	return holder.End(ctx, w, err)
 }
 

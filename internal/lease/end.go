@@ -54,12 +54,12 @@ func (l *Lease) settle() {
 		reason = hooks.ReasonLeak
 	case hasState && !undoable:
 		reason = hooks.ReasonSessionState
+	case l.Tracked.Evicting():
+		reason = l.Tracked.Info().Closing
 	case hasState:
 		if err := conntrack.Undo(l.Conn, l.Tracked); err != nil {
 			reason = hooks.ReasonSessionState
 		}
-	case l.Tracked.Evicting():
-		reason = l.Tracked.Info().Closing
 	}
 	if reason != "" {
 		conntrack.Discard(l.Conn, l.Tracked, reason)

@@ -178,6 +178,15 @@ func (l *Lease) End(ctx context.Context, w conntrack.Interruptions, err error) e
 	return err
 }
 
+// Panicked implements conntrack.Holder. What of the command was written, and what of its reply was
+// read, is unknown: Release closes the connection.
+func (l *Lease) Panicked(ctx context.Context, w conntrack.Interruptions) {
+	l.stopped(w.Command, ctx)
+	l.stopped(w.Lease, l.ctx)
+	l.Tracked.Evict(hooks.ReasonError)
+	l.done()
+}
+
 // Wrote implements conntrack.Holder.
 func (l *Lease) Wrote(w conntrack.Interruptions) bool { return l.Tracked.Written() != w.Written }
 
