@@ -50,6 +50,7 @@ type outage struct {
 
 	logging  sync.Mutex
 	logged   hooks.Health // the problem that was logged, Healthy for none
+	name     string       // of the server in that line
 	loggedAt time.Time
 	waited   int64 // calls that were waiting when the server recovered
 }
@@ -251,7 +252,7 @@ func (h *health) change(from, to hooks.Health, cause error) {
 	switch {
 	case to == hooks.Healthy || to == hooks.Recovering:
 		if o.logged != hooks.Healthy {
-			e.line, e.level = o.endLine(e.Node, now.Sub(h.since)), slog.LevelInfo
+			e.line, e.level = o.endLine(h.nameAtEnd(o), now.Sub(h.since)), slog.LevelInfo
 			o.logged = hooks.Healthy
 		}
 	default:
@@ -265,8 +266,18 @@ func (h *health) beginLine(o *outage, what hooks.Health, now time.Time) string {
 	if o.logged == what || !o.loggedAt.IsZero() && now.Sub(o.loggedAt) < troubleApart {
 		return ""
 	}
-	o.logged, o.loggedAt = what, now
-	return fmt.Sprintf("lifeguard: redis %s %s: %s", h.n.dialed(), what, innermost(h.cause))
+	o.logged, o.loggedAt, o.name = what, now, h.n.dialed()
+	return fmt.Sprintf("lifeguard: redis %s %s: %s", o.name, what, innermost(h.cause))
+}
+
+// nameAtEnd returns the name of the server for the line about the end: as in that about the
+// beginning, which a node that knows it by another name may have logged. Sentinels may have named
+// another master since.
+func (h *health) nameAtEnd(o *outage) string {
+	if h.n.resolves {
+		return h.n.dialed()
+	}
+	return o.name
 }
 
 // endLine returns the log line for the end of a trouble.

@@ -107,6 +107,18 @@ func TestTheOutageOfANodeThatIsClosedEndsWithIt(t *testing.T) {
 	redistest.Eventually(t, "the next one is logged", soon, func() bool { return strings.Count(log.String(), "unreachable: no way") == 2 })
 }
 
+// The node that sees the end may know the server by another name than the one that saw the beginning.
+func TestBothLinesAboutAnOutageHaveTheSameName(t *testing.T) {
+	nodes, way, log, _ := sameServer(t, "redis.test:1", "192.0.2.1:1")
+	recovered(t, way, nodes...)
+	outage(t, way, nodes...)
+	nodes[0].Close()
+	recovered(t, way, nodes[1])
+	redistest.Eventually(t, "the log says that it is over", soon, func() bool { return strings.Contains(log.String(), "reachable again") })
+	require.Contains(t, log.String(), "redis redis.test:1 unreachable")
+	require.Contains(t, log.String(), "redis redis.test:1 reachable again")
+}
+
 // Sentinels may know a server by its name and by its address.
 func TestAnOutageOfAServerWithANameAndAnAddressIsTwoLines(t *testing.T) {
 	nodes, way, log, _ := sameServer(t, "redis.test:1", "192.0.2.1:1")
