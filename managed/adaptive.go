@@ -83,7 +83,8 @@ func (n batchNode) Unreachable() error {
 	return nil
 }
 
-func (n batchNode) NoneFree(waited time.Duration) error {
+func (n batchNode) NoneFree(waited time.Duration, commands int) error {
+	n.u.pool.TimedOut(commands, waited)
 	return attempt.Reveal(n.u.noneFree(redis.ErrPoolTimeout, waited))
 }
 

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -47,4 +48,41 @@ func TestABatchThatWaitsForAHandshakeEndsWithItsCallerAndIsNotSent(t *testing.T)
 	within(t, "the others are served", others.Wait)
 	require.Equal(t, "1", s.Admin().Get(t.Context(), "n").Val())
 	require.Equal(t, "5", s.Admin().Get(t.Context(), "others").Val())
+}
+
+// However a call's wait for a connection ends, it is counted once.
+func TestCallsOfAdaptiveThatGetNoConnectionAreCountedAsThoseOfDirectCalls(t *testing.T) {
+	s := redistest.Start(t)
+	for how, limits := range map[string]struct{ pool, ctx time.Duration }{
+		"PoolTimeout": {100 * time.Millisecond, soon},
+		"ctx":         {soon, 100 * time.Millisecond},
+	} {
+		for kind, of := range map[string]func(*managed.Client) redis.UniversalClient{
+			"direct":   func(c *managed.Client) redis.UniversalClient { return c },
+			"adaptive": func(c *managed.Client) redis.UniversalClient { return c.Adaptive(managed.AlwaysBatch) },
+		} {
+			t.Run(how+" "+kind, func(t *testing.T) {
+				opt := sized(s, 1, limits.pool)
+				opt.PipelinePoolSize = -1
+				c := client(t, opt)
+				held := must(c.Acquire(t.Context()))
+				defer held.Release()
+				before, calls := c.Stats(), of(c)
+				var wg sync.WaitGroup
+				for range 5 {
+					wg.Go(func() { assert.ErrorIs(t, calls.Incr(deadline(t, limits.ctx), "n").Err(), redis.ErrPoolTimeout) })
+				}
+				wg.Wait()
+				after, byCtx := c.Stats(), 0
+				if how == "ctx" {
+					byCtx = 5
+				}
+				assert.EqualValues(t, 5, after.PoolTimeouts-before.PoolTimeouts)
+				assert.EqualValues(t, 5, after.Waits-before.Waits)
+				assert.EqualValues(t, byCtx, after.PoolTimeoutsCtx)
+				assert.GreaterOrEqual(t, after.WaitTime-before.WaitTime, 400*time.Millisecond)
+				assert.EqualValues(t, 5, after.Wait.Count-before.Wait.Count)
+			})
+		}
+	}
 }

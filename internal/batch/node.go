@@ -25,10 +25,10 @@ type Node interface {
 	Connect() error
 
 	// Unreachable returns the error of a command that is not sent because the server is
-	// unreachable; nil if it is not. NoneFree returns that of a command that has waited for a
-	// connection in vain, and Failed turns the error of a call into the one for its caller.
+	// unreachable; nil if it is not. NoneFree counts n commands that have waited for a
+	// connection in vain and returns their error, and Failed turns the error of a call into the one for its caller.
 	Unreachable() error
-	NoneFree(waited time.Duration) error
+	NoneFree(waited time.Duration, n int) error
 	Failed(ctx context.Context, err error, after time.Duration) error
 
 	Closed() bool

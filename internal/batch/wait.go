@@ -25,7 +25,7 @@ func (b *batcher) awaitConnection() {
 			return
 		}
 		if err := n.Unreachable(); err != nil {
-			b.failNext(err)
+			b.fail(x, err)
 			continue
 		}
 		if n.HasIdle() {
@@ -34,7 +34,7 @@ func (b *batcher) awaitConnection() {
 		if n.HasRoom() {
 			err := n.Connect()
 			if _, evicted := conntrack.RefusedFor(err); err != nil && !evicted {
-				b.failNext(err)
+				b.fail(x, err)
 				continue
 			}
 			if n.HasIdle() {
@@ -42,7 +42,9 @@ func (b *batcher) awaitConnection() {
 			}
 		}
 		if time.Since(x.began) >= limit {
-			b.failNext(n.NoneFree(limit))
+			if b.takeNext(x) {
+				x.fail(n.NoneFree(limit, x.waiting))
+			}
 			continue
 		}
 		<-tick.C
@@ -53,18 +55,27 @@ func (b *batcher) awaitConnection() {
 func (b *batcher) next() *batch {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	return b.first()
+}
+
+// first is next with the lock held.
+func (b *batcher) first() *batch {
 	if len(b.full) > 0 {
 		return b.full[0]
 	}
 	return b.open
 }
 
-// failNext ends the next batch with err.
-func (b *batcher) failNext(err error) {
+// takeNext takes x, if it is still the next batch: another goroutine may have taken it.
+func (b *batcher) takeNext(x *batch) bool {
 	b.mu.Lock()
-	x := b.pop()
-	b.mu.Unlock()
-	if x != nil {
+	defer b.mu.Unlock()
+	return b.first() == x && b.pop() != nil
+}
+
+// fail ends x with err, if it is still the next batch.
+func (b *batcher) fail(x *batch, err error) {
+	if b.takeNext(x) {
 		x.fail(err)
 	}
 }

@@ -17,8 +17,9 @@ import (
 type meter struct {
 	Dial, Wait, Command monitor.Histogram
 
-	givenUp atomic.Uint64 // waits for a connection that ended with their ctx
+	inVain  atomic.Uint64 // waits for a connection that got none, except those that go-redis counts
 	lost    atomic.Int64  // total duration of these, ns
+	givenUp atomic.Uint64 // of them, those that ended with their ctx
 
 	crowded atomic.Uint32 // commands that were answered while others waited
 
@@ -79,6 +80,12 @@ func (p *Pool) recordWaits() {
 // count these.
 func (p *Pool) GaveUp(after time.Duration) {
 	p.givenUp.Add(1)
-	p.lost.Add(int64(after))
-	p.Wait.Record(after)
+	p.TimedOut(1, after)
+}
+
+// TimedOut counts n commands that waited for PoolTimeout before go-redis got them.
+func (p *Pool) TimedOut(n int, after time.Duration) {
+	p.inVain.Add(uint64(n))
+	p.lost.Add(int64(n) * int64(after))
+	p.Wait.RecordN(after, uint32(n))
 }

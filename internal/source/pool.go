@@ -45,9 +45,9 @@ func (s *sampled) fill(n *monitor.Numbers) {
 	}
 	n.HealthChanges = node.HealthChanges()
 	n.Leaks = s.Leases.Leaks.Load()
-	gaveUp := s.givenUp.Load()
-	n.PoolTimeoutsCtx = gaveUp
-	n.Waits, n.PoolTimeouts, n.WaitTime = n.Waits+gaveUp, n.PoolTimeouts+gaveUp, n.WaitTime+time.Duration(s.lost.Load())
+	inVain := s.inVain.Load()
+	n.PoolTimeoutsCtx = s.givenUp.Load()
+	n.Waits, n.PoolTimeouts, n.WaitTime = n.Waits+inVain, n.PoolTimeouts+inVain, n.WaitTime+time.Duration(s.lost.Load())
 	n.Dial, n.Wait, n.Hold, n.Command = s.Dial.Snapshot(), s.Wait.Snapshot(), s.Leases.Hold.Snapshot(), s.Command.Snapshot()
 	if s.Breaker != nil && s.Breaker.BreakerOpen() {
 		n.BreakersOpen = 1
