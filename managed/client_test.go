@@ -485,3 +485,50 @@ func TestAServerCanBeToldToQuit(t *testing.T) {
 	require.NoError(t, c.ShutdownNoSave(t.Context()).Err())
 	require.Zero(t, c.RetryStats().UnknownOutcomes)
 }
+
+// Transactions and clones work on options of their own: what go-redis records
+// there during a handshake is not known to the client's other connections, the first of which still
+// has to shake hands alone. Only the race detector sees it if it does not.
+func TestFirstHandshakesWithOtherOptionsLetNoOthersRace(t *testing.T) {
+	ctx, s := t.Context(), redistest.Start(t)
+	incr := func(p redis.Pipeliner) error { return p.Incr(ctx, "n").Err() }
+	begun := func(fn func(*redis.Tx) error, keys ...string) *managed.Client {
+		c := client(t, s.Options())
+		require.NoError(t, c.Watch(ctx, fn, keys...))
+		return c
+	}
+	for name, start := range map[string]func() *managed.Client{
+		"WATCH":                     func() *managed.Client { return begun(func(*redis.Tx) error { return nil }, "k") },
+		"transaction without WATCH": func() *managed.Client { return begun(func(tx *redis.Tx) error { return tx.Incr(ctx, "n").Err() }) },
+		"its pipeline": func() *managed.Client {
+			return begun(func(tx *redis.Tx) error { _, err := tx.Pipelined(ctx, incr); return err })
+		},
+		"a clone of the client": func() *managed.Client {
+			c := client(t, s.Options())
+			c.WithTimeout(time.Second).Incr(ctx, "n")
+			return c
+		},
+		"the client that was cloned": func() *managed.Client {
+			c := client(t, s.Options())
+			d := c.WithTimeout(time.Second)
+			c.Incr(ctx, "n")
+			return d
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for range 20 {
+				c := start()
+				var callers, held sync.WaitGroup
+				held.Add(4)
+				for range 4 {
+					callers.Go(func() {
+						assert.NoError(t, c.AcquireFunc(ctx, func(*managed.Conn) error { held.Done(); held.Wait(); return nil }))
+					})
+					callers.Go(func() { assert.NoError(t, c.Incr(ctx, "n").Err()) })
+				}
+				callers.Wait()
+				require.NoError(t, c.Close())
+			}
+		})
+	}
+}

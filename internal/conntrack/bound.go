@@ -35,17 +35,30 @@ func (b *boundCtx) of(v *visit, ctx context.Context) context.Context {
 	return b
 }
 
-// bind is called for the commands on a Conn. If ctx is a bound one and the command begins a
-// handshake, a visit passes ctx to the connection below. Where that fails, so does the handshake.
-func bind(ctx context.Context, cmd redis.Cmder, next redis.ProcessHook) {
-	if args := cmd.Args(); len(args) == 0 || args[0] != "hello" || ctx.Value(boundKey{}) == nil {
+// bind is called for the commands on a Conn. If the command begins a handshake, a visit tells the
+// connection below whose it is, and passes a bound ctx to it. Where that fails, so does the handshake.
+func (in *installed) bind(ctx context.Context, cmd redis.Cmder, next redis.ProcessHook) {
+	if args := cmd.Args(); len(args) == 0 || args[0] != "hello" {
+		return
+	}
+	bound, turn := ctx.Value(boundKey{}) != nil, in.turnOf(ctx)
+	if !bound && turn == in.Node.first {
 		return
 	}
 	v := newVisit(visitBound)
 	defer v.done()
-	if next(context.Background(), v.cmd) == nil && v.conn != nil {
+	v.turn = turn
+	if next(context.Background(), v.cmd) == nil && v.conn != nil && bound {
 		v.conn.bind(originalCtx(ctx))
 	}
+}
+
+// turnOf returns the first handshake that one with ctx may be, or has to wait for; nil for none.
+func (in *installed) turnOf(ctx context.Context) *firstHandshake {
+	if ctx.Value(txKey{}) != nil {
+		return nil
+	}
+	return in.first
 }
 
 // binding is what ends a handshake together with a ctx.

@@ -44,9 +44,10 @@ type Conn struct {
 	leased     atomic.Bool
 	cause      atomic.Pointer[error] // of an interruption
 	closedFor  atomic.Pointer[closeReason]
-	first      atomic.Bool  // its handshake is the first one of its node
-	writeBy    atomic.Int64 // the write deadline that was asked for, as in limit
-	writes     limit        // the write deadline in force on the connection below
+	turn       *firstHandshake // that its handshake may be, or has to wait for; nil: none
+	first      atomic.Bool     // its handshake is that one
+	writeBy    atomic.Int64    // the write deadline that was asked for, as in limit
+	writes     limit           // the write deadline in force on the connection below
 	reads      limit
 	seat       func() // gives back its place in the connection limit
 	closed     atomic.Bool

@@ -164,7 +164,7 @@ func (n *Node) endsEarly(ctx context.Context) bool {
 // track makes the tracked connection.
 func (n *Node) track(nc net.Conn, addr string, seat func()) *Conn {
 	now := n.t.now()
-	c := &Conn{Conn: nc, node: n, addr: addr, id: lastID.Add(1), created: now, spread: rand.Float64(), seat: seat, settled: make(chan struct{})}
+	c := &Conn{Conn: nc, node: n, turn: n.first, addr: addr, id: lastID.Add(1), created: now, spread: rand.Float64(), seat: seat, settled: make(chan struct{})}
 	c.lastUsed.Store(now)
 	c.writeBy.Store(unknown)
 	c.writes.forget()

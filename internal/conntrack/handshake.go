@@ -15,8 +15,9 @@ import (
 // firstHandshake lets the first handshake of a node finish before others begin. By default go-redis
 // tries CLIENT MAINT_NOTIFICATIONS and records in its options if a server does not know it; two
 // Conns that do so at once race, because each guards those options with a lock of its own
-// (redis.go, initConn, v9.23.0). Maintenance's client has a copy of the options: its handshake is
-// not the first one.
+// (redis.go, initConn, v9.23.0). A clone has a copy of the options, and so its own first handshake.
+// A transaction has a copy for itself alone, so its handshakes wait for nobody and tell nothing to
+// others, like those of maintenance's client.
 type firstHandshake struct {
 	done  atomic.Bool
 	turn  chan struct{} // holds one token
@@ -87,11 +88,11 @@ func (f *firstHandshake) leave(ok bool) {
 
 // endFirstHandshake ends the connection's part in the first handshake, once.
 func (c *Conn) endFirstHandshake(ok bool) {
-	if ok && !c.node.first.done.Load() {
-		c.node.first.done.Store(true) // even if another one is still running: it has been waited for long enough
+	if ok && c.turn != nil && !c.turn.done.Load() {
+		c.turn.done.Store(true) // even if another one is still running: it has been waited for long enough
 	}
 	if c.first.Load() && c.first.CompareAndSwap(true, false) {
-		c.node.first.leave(ok)
+		c.turn.leave(ok)
 	}
 }
 

@@ -74,10 +74,12 @@ type Hook struct {
 // that run around commands on leases if users is nil.
 func (h *Hook) Install(c *redis.Client, users, leases *UserHooks) {
 	in := &installed{Hook: h, client: c, users: users, leases: leases}
-	c.AddHook(in)
-	if h.Node != nil {
-		h.Node.installed.CompareAndSwap(nil, in)
+	if n := h.Node; n != nil {
+		if in.first = n.first; !n.installed.CompareAndSwap(nil, in) {
+			in.first = newFirstHandshake(c.Options())
+		}
 	}
+	c.AddHook(in)
 }
 
 // DialHook turns failed dials into failedDial connections, outside of all other hooks.
@@ -159,7 +161,7 @@ func (s *scope) process(ctx context.Context, cmd redis.Cmder) error {
 		}
 		return s.next(ctx, cmd)
 	}
-	bind(ctx, cmd, s.next)
+	s.in.bind(ctx, cmd, s.next)
 	ctx = originalCtx(ctx)
 	if s.users == nil || skip || command.IsHandshake(cmd) && repeated(ctx) {
 		return s.run(ctx, cmd, watch)

@@ -89,7 +89,7 @@ func (s *leaseScope) process(ctx context.Context, cmd redis.Cmder) error {
 		}
 		return s.next(ctx, cmd)
 	}
-	bind(ctx, cmd, s.next)
+	s.in.bind(ctx, cmd, s.next)
 	ctx = originalCtx(ctx)
 	if s.holder == nil {
 		return s.next(ctx, cmd)

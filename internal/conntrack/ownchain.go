@@ -14,6 +14,7 @@ import (
 type installed struct {
 	*Hook
 	client              *redis.Client
+	first               *firstHandshake // of those with its options
 	users, leases       *UserHooks
 	chains              atomic.Uint64 // the last number
 	commandChain        atomic.Uint64 // the last number of a chain for commands
@@ -78,6 +79,16 @@ func asks(cmds []redis.Cmder) (v *visit, tx bool) {
 // watchCtx marks the WATCH that begins a transaction.
 type watchCtx struct{ context.Context }
 
+func (w watchCtx) Value(key any) any {
+	if key == any(txKey{}) {
+		return true
+	}
+	return w.Context.Value(key)
+}
+
+// txKey marks what is done for a transaction of Watch, such as a handshake.
+type txKey struct{}
+
 func watches(ctx context.Context) bool {
 	_, ok := ctx.(watchCtx)
 	return ok
@@ -91,7 +102,28 @@ func WatchContext(ctx context.Context) context.Context { return watchCtx{ctx} }
 // Watching tells the hook of tx, whose transaction begins without a WATCH, that it is counted as a
 // whole. Nothing is sent.
 func Watching(ctx context.Context, tx *redis.Tx) {
+	tx.AddHook(txHook{})
 	v := newVisit(visitWhose)
 	defer v.done()
 	_ = tx.Process(watchCtx{ctx}, v.cmd)
+}
+
+// txHook marks the ctxs of such a transaction: its first command, or pipeline, may need a handshake.
+type txHook struct{}
+
+// DialHook implements redis.Hook.
+func (txHook) DialHook(redis.DialHook) redis.DialHook { return nil }
+
+// ProcessHook implements redis.Hook.
+func (txHook) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		return next(context.WithValue(ctx, txKey{}, true), cmd)
+	}
+}
+
+// ProcessPipelineHook implements redis.Hook.
+func (txHook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(ctx context.Context, cmds []redis.Cmder) error {
+		return next(context.WithValue(ctx, txKey{}, true), cmds)
+	}
 }

@@ -27,7 +27,7 @@ const (
 	visitAsk                      // ... and this one sends a PING, because the connection must be validated
 	visitUndo                     // undo the transaction or the watches that were left open
 	visitEnd                      // close the connection
-	visitBound                    // ctx ends the handshake that follows
+	visitBound                    // says whose handshake follows, and which ctx ends it
 	visitAbandon                  // close the connection: its handshake has panicked
 	visitWhose                    // reaches no connection: it identifies a client's own chain of hooks
 )
@@ -44,9 +44,10 @@ type visit struct {
 	conn     *Conn        // the connection that was visited
 	why      hooks.Reason // of visitAcquire and visitAsk: why the connection must be validated; "" if it need not be
 	holder   Holder
-	bound    bool          // of visitAcquire: its ctx ends a handshake
-	patience time.Duration // maximum wait for the reply to a real PING
-	only     *Conn         // the only connection to get a PING, nil: any that is due
+	bound    bool            // of visitAcquire: its ctx ends a handshake
+	patience time.Duration   // maximum wait for the reply to a real PING
+	turn     *firstHandshake // of visitBound: the one that its handshake may be, or has to wait for
+	only     *Conn           // the only connection to get a PING, nil: any that is due
 
 	came, cameTx uint64 // of visitWhose: the chains through which it came
 }
@@ -113,7 +114,7 @@ var restingVisits = sync.Pool{New: func() any {
 
 func newVisit(kind visitKind) *visit {
 	v := restingVisits.Get().(*visit)
-	v.kind, v.conn, v.pinged, v.why, v.holder, v.patience, v.only, v.apart, v.bound = kind, nil, false, "", nil, 0, nil, false, false
+	v.kind, v.conn, v.pinged, v.why, v.holder, v.patience, v.only, v.turn, v.apart, v.bound = kind, nil, false, "", nil, 0, nil, nil, false, false
 	v.came, v.cameTx = 0, 0
 	v.cmd.SetErr(nil)
 	v.cmd.SetVal("")
@@ -122,7 +123,7 @@ func newVisit(kind visitKind) *visit {
 
 func (v *visit) done() {
 	v.leave()
-	v.conn, v.holder, v.only = nil, nil, nil
+	v.conn, v.holder, v.only, v.turn = nil, nil, nil, nil
 	restingVisits.Put(v)
 }
 

@@ -16,6 +16,7 @@ func (c *Conn) visited(v *visit, n int) (int, error) {
 	v.leave()
 	switch v.kind {
 	case visitBound:
+		c.turn = v.turn
 		c.change(fWrote|fOutstanding|fReadSet, fCanned)
 		return n, nil
 	case visitReady:

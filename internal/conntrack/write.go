@@ -20,8 +20,8 @@ func (c *Conn) Write(b []byte) (int, error) {
 	}
 	if c.has(fReady) {
 		c.follow(b)
-	} else if c.out.Load() == 0 {
-		first, err := c.node.first.enter(c.node.t.now(), c.node.gate.ctx.Done(), c.boundTo(), timeOf(c.writeBy.Load()))
+	} else if c.out.Load() == 0 && c.turn != nil {
+		first, err := c.turn.enter(c.node.t.now(), c.node.gate.ctx.Done(), c.boundTo(), timeOf(c.writeBy.Load()))
 		if err != nil {
 			return 0, c.fail(OpWrite, err)
 		}
