@@ -50,6 +50,7 @@ func TestAcquiringAnIdleConnectionCostsNoNetworkTraffic(t *testing.T) {
 	opt.Addr, opt.PoolSize = p.Addr(), 1
 	c := client(t, opt)
 	require.NoError(t, c.Ping(t.Context()).Err())
+	redistest.Eventually(t, "the server was asked for maxclients and timeout", soon, func() bool { return calls(t, s, "config|get") >= 2 })
 	var requests atomic.Int32
 	p.OnRequest(func(int, []byte) redistest.Action { requests.Add(1); return redistest.Forward })
 	for range 100 {

@@ -84,7 +84,7 @@ func TestStatsAgreeWithTheServer(t *testing.T) {
 func TestHitsAreThoseOfCallers(t *testing.T) {
 	s := redistest.Start(t)
 	ctx := context.Background()
-	c := client(t, sized(s, 4, time.Second), managed.WithHeartbeat(20*time.Millisecond))
+	c := client(t, sized(s, 1, soon), managed.WithHeartbeat(20*time.Millisecond)) // one connection, so that nobody dials while a heartbeat has it
 	require.NoError(t, c.Ping(ctx).Err())
 	node := func() monitor.Numbers { return c.Stats().Nodes[0].Numbers }
 	require.Zero(t, node().Hits)
