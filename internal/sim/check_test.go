@@ -184,6 +184,7 @@ func (r *run) checkOwn(res Result) {
 	switch {
 	case errors.Is(res.Err, errMine) && res.Err != errMine && !errors.Is(res.Err, retry.ErrUnknownOutcome):
 		r.fail("own-error", res.Call.Kind, res.Token, 0, "the user's own error came back as %T: %v", res.Err, res.Err)
+	case r.hookedInside(res.Call) && errors.Is(res.Err, retry.ErrBreakerOpen): // it did not get there
 	case res.Call.Hooked && res.Err != errMine && res.Late == nil:
 		r.fail("own-error", res.Call.Kind, res.Token, 0, "a hook of the user's ended it, and its error is %v", res.Err)
 	}

@@ -122,6 +122,11 @@ type (
 	insideKey struct{}
 )
 
+// hookedInside reports whether a hook of the go-redis client inside ends a call that a hook ends.
+func (r *run) hookedInside(call Call) bool {
+	return call.Hooked && r.client.inside != nil && (call.Kind == "one" || call.Kind == "pipe") && len(call.Cmds)%2 == 1 && call.Cmds[0][0] != "blpop"
+}
+
 // refusingHook is a hook of the user's that sends nothing of the calls with that key.
 type refusingHook struct{ key any }
 

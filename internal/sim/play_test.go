@@ -146,7 +146,7 @@ func (r *run) call(call Call) {
 	}
 	if call.Hooked {
 		var key any = hookedKey{}
-		if r.client.inside != nil && (call.Kind == "one" || call.Kind == "pipe") && len(call.Cmds)%2 == 1 && call.Cmds[0][0] != "blpop" {
+		if r.hookedInside(call) {
 			key = insideKey{}
 		}
 		ctx = context.WithValue(ctx, key, true)
