@@ -14,13 +14,18 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/redis/go-redis/v9"
+	"go.opentelemetry.io/otel/sdk/metric"
+	"go.opentelemetry.io/otel/sdk/metric/metricdata"
 
 	"github.com/lifeguard-redis/lifeguard/hooks"
 	"github.com/lifeguard-redis/lifeguard/internal/conntrack"
 	"github.com/lifeguard-redis/lifeguard/internal/redistest"
 	"github.com/lifeguard-redis/lifeguard/managed"
 	"github.com/lifeguard-redis/lifeguard/monitor/dashboard"
+	"github.com/lifeguard-redis/lifeguard/monitor/otel"
+	"github.com/lifeguard-redis/lifeguard/monitor/prom"
 )
 
 // call is a way to use a client: by a bare one, and by a managed one.
@@ -228,7 +233,7 @@ func TestADistantServerIsMeasuredBesideTheBareClient(t *testing.T) {
 	}
 }
 
-// idleHook is the part of a tracing hook that the client pays for.
+// idleHook is the part of a hook that the client pays for.
 type idleHook struct{}
 
 func (idleHook) DialHook(next redis.DialHook) redis.DialHook { return next }
@@ -274,14 +279,32 @@ func TestEachFeatureIsMeasuredBesideTheBareClient(t *testing.T) {
 			}
 		}
 	}()
-	scraped := newTrio(t, opt, x.key).managed
+	scraped, collected := newTrio(t, opt, x.key).managed, newTrio(t, opt, x.key).managed
+	collector, err := prom.NewCollector(scraped.PoolMonitor(), "bench")
+	if err != nil {
+		t.Fatal(err)
+	}
+	registry := prometheus.NewPedanticRegistry()
+	registry.MustRegister(collector)
+	producer, err := otel.NewProducer(collected.PoolMonitor(), "bench")
+	if err != nil {
+		t.Fatal(err)
+	}
+	reader := metric.NewManualReader(metric.WithProducer(producer))
+	provider := metric.NewMeterProvider(metric.WithReader(reader))
+	defer func() { _ = provider.Shutdown(ctx) }()
 	stop := make(chan struct{})
 	defer close(stop)
-	go func() { // reads what a Prometheus collector reads
-		m, every := scraped.PoolMonitor(), time.NewTicker(time.Second)
+	go func() {
+		every := time.NewTicker(time.Second)
 		defer every.Stop()
 		for {
-			_, _, _ = m.Advice(), m.Alerts(), m.Stats()
+			if _, err := registry.Gather(); err != nil {
+				t.Error(err)
+			}
+			if err := reader.Collect(ctx, &metricdata.ResourceMetrics{}); err != nil {
+				t.Error(err)
+			}
 			select {
 			case <-every.C:
 			case <-stop:
@@ -298,7 +321,7 @@ func TestEachFeatureIsMeasuredBesideTheBareClient(t *testing.T) {
 		for _, f := range []struct {
 			name string
 			c    redis.Cmdable
-		}{{"tracked connections", tracked}, {"+ retry and monitor: a managed client", x.managed}, {"+ an event handler", heard}, {"+ the page open", shown}, {"+ its statistics read each second, as by Prometheus", scraped}, {"+ a hook that does nothing, as OTel adds one", hooked}} {
+		}{{"tracked connections", tracked}, {"+ retry and monitor: a managed client", x.managed}, {"+ an event handler", heard}, {"+ the page open", shown}, {"+ a Prometheus collector, gathered each second", scraped}, {"+ an OTel producer, collected each second", collected}, {"+ a hook that does nothing", hooked}} {
 			get := func() error { return f.c.Get(ctx, x.key).Err() }
 			rs := pair(loop(t, n, x.ways["get"].bare(x.bare)), loop(t, n, get), loop(t, n, x.ways["get"].bare(x.control)))
 			fmt.Fprintf(&table, "| %s, %s | %s | %s | %s | %s | %s |\n", f.name, goroutines(n), estimated(rs, throughput).ratio(), estimated(rs, noise).ratio(),
