@@ -4,7 +4,9 @@ import (
 	"context"
 	"net"
 	"testing"
+	"time"
 
+	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
 	"github.com/lifeguard-redis/lifeguard/internal/redistest"
@@ -52,5 +54,28 @@ func TestACommandThatIsAloneInABatchOfAClusterIsRepeatedLikeOthers(t *testing.T)
 				require.EqualValues(t, 1, sent.Load())
 			}
 		}
+	}
+}
+
+// go-redis repeats it where it finds no free connection.
+func TestACommandThatIsAloneInABatchOfAClusterWaitsForThePoolOnce(t *testing.T) {
+	cl := redistest.StartCluster(t, "redis-server", 3, 0)
+	opt := cl.Options()
+	opt.PoolSize, opt.PipelinePoolSize, opt.PoolTimeout = 1, -1, 2*time.Second
+	for _, hooked := range []bool{false, true} {
+		c := clusterClient(t, opt)
+		if hooked {
+			c.AddHook(newHeldDials()) // its hooks pass everything on
+		}
+		batched, err := c.Batched()
+		require.NoError(t, err)
+		held, err := c.Acquire(t.Context(), cl.Key(0, "k"))
+		require.NoError(t, err)
+		cmd := redis.NewIntCmd(t.Context(), "incr", cl.Key(0, "k"))
+		began := time.Now()
+		require.ErrorIs(t, batched.Process(t.Context(), cmd), redis.ErrPoolTimeout)
+		require.Less(t, redistest.Took(began), 4*time.Second)
+		held.Release()
+		require.NoError(t, batched.Process(t.Context(), cmd))
 	}
 }

@@ -141,7 +141,7 @@ func (o *outer) ProcessHook(send redis.ProcessHook) redis.ProcessHook {
 		if users == nil || skip {
 			return run(ctx, cmd)
 		}
-		return users(attempt.Lone(ctx), cmd)
+		return users(attempt.Single(ctx), cmd)
 	}
 }
 

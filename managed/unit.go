@@ -272,7 +272,7 @@ func (u *unit) repeating(a retry.Attempt) {
 		u.keep.ReadOnly() // the next attempt must get a new connection
 	}
 	if a.Number == 1 && a.Reason == retry.ReasonDial && a.Wait > 0 {
-		u.node.CallWaits() // for a master that Sentinels name; others are waited for at the gate, which counts
+		u.node.CallWaits() // of a master that Sentinels name; calls to others wait at the gate, which counts them
 	}
 }
 

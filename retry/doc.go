@@ -51,6 +51,6 @@
 //
 // While a node is unreachable, nothing is sent, so trying costs neither an attempt nor budget. The
 // wait ends at the deadline of ctx, when the node's breaker opens, or, for a ctx without a
-// deadline, after [UnreachableLimit] (of a client of several nodes: after BreakerPolicy.After). A wait that would outlast ctx is not started: the caller gets
+// deadline, after [UnreachableLimit]. A wait that would outlast ctx is not started: the caller gets
 // the last error at once. The wait for a pool connection is go-redis's own, and is not repeated.
 package retry

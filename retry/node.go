@@ -159,8 +159,8 @@ func (n *nodeHook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Pro
 			}
 			r.node.Store(true)
 		}
-		if !outer && attempt.IsLone(ctx) {
-			if err := cmds[0].Err(); errors.Is(err, redis.ErrPoolTimeout) {
+		if !outer && len(cmds) == 1 && attempt.IsSingle(ctx) {
+			if err := cmds[0].Err(); errors.Is(attempt.Reveal(err), redis.ErrPoolTimeout) {
 				return err // as above: a cluster tries again
 			}
 			outer = true

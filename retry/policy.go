@@ -10,8 +10,8 @@ const (
 	// DefaultMaxAttempts is how many times a command is sent at most, including the first.
 	DefaultMaxAttempts = 8
 	// UnreachableLimit bounds how long a call without a deadline waits for an unreachable node, if
-	// no breaker ends the wait sooner. On a client of several nodes BreakerPolicy.After bounds it, too:
-	// if no node is known there is none whose breaker could open.
+	// no breaker ends the wait sooner. Where a client of several nodes knows none, there is no breaker,
+	// and BreakerPolicy.After is the limit.
 	UnreachableLimit = 30 * time.Second
 )
 

@@ -92,12 +92,15 @@ const textOldReadOnly = ": -READONLY You can't write against a read only replica
 // retry for it has. It is "" for other replies and other errors. A script can return a reply of its
 // own that looks like a refusal.
 func Refusal(err error) Reason {
+	if err = attempt.Reveal(err); err == nil || err == redis.Nil {
+		return ""
+	}
 	var noRoom *refusedError
 	if errors.As(err, &noRoom) {
 		return ReasonMaxClients
 	}
 	var answer redis.Error
-	if err = attempt.Reveal(err); err == nil || err == redis.Nil || !errors.As(err, &answer) {
+	if !errors.As(err, &answer) {
 		return ""
 	}
 	if r := refusalOf(answer.Error()); r != nil {

@@ -24,7 +24,7 @@ func (h *Hook) pause(ctx context.Context, p *progress, f failure, a Attempt) (bo
 		}
 		if p.idle+p.evicted == 0 {
 			p.since = time.Now()
-		} else if !hasDeadline && time.Since(p.since) >= h.unreachableLimit() {
+		} else if !hasDeadline && time.Since(p.since) >= h.unreachableLimit(f) {
 			return false, f.err
 		}
 		if f.kind == notReady {
@@ -73,8 +73,8 @@ func (h *Hook) pause(ctx context.Context, p *progress, f failure, a Attempt) (bo
 
 // unreachableLimit bounds how long a call without a deadline waits. Where a ring has no shard left, or no
 // Sentinel answers, there is no node whose breaker could end the wait.
-func (h *Hook) unreachableLimit() time.Duration {
-	if h.fanout.Load() && h.breaker != nil {
+func (h *Hook) unreachableLimit(f failure) time.Duration {
+	if h.fanout.Load() && h.breaker != nil && f.outcome == NotSent && f.reason == ReasonDial {
 		return min(h.breaker.after, UnreachableLimit)
 	}
 	return UnreachableLimit
@@ -93,7 +93,7 @@ func (h *Hook) waitGate(ctx context.Context, gate waiter, p *progress, f failure
 		}
 	}
 	if !hasDeadline {
-		rest := max(h.unreachableLimit()-time.Since(p.since), time.Millisecond)
+		rest := max(h.unreachableLimit(f)-time.Since(p.since), time.Millisecond)
 		if limit == 0 || rest < limit {
 			limit = rest
 		}

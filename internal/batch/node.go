@@ -26,7 +26,8 @@ type Node interface {
 
 	// Unreachable returns the error of a command that is not sent because the server is
 	// unreachable; nil if it is not. NoneFree counts n commands that have waited for a
-	// connection in vain and returns their error, and Failed turns the error of a call into the one for its caller.
+	// connection in vain and returns their error, and Failed turns the error of a call into the one for its
+	// caller.
 	Unreachable() error
 	NoneFree(waited time.Duration, n int) error
 	Failed(ctx context.Context, err error, after time.Duration) error

@@ -141,7 +141,9 @@ func (e *awayError) Away(string) bool { return e.node.Health() == hooks.Unreacha
 
 func (g *gate) errLocked() error {
 	e := &GateError{Node: g.n.addr, gate: g, open: g.open}
-	e.Since, e.Err = g.n.health.trouble()
+	if e.Since, e.Err = g.n.health.trouble(); e.Since.IsZero() {
+		e.Since = time.Now() // the client is being closed: no trouble is recorded any more
+	}
 	if g.n.noWait {
 		return &unreachableError{e}
 	}

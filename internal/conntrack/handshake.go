@@ -16,8 +16,8 @@ import (
 // tries CLIENT MAINT_NOTIFICATIONS and records in its options if a server does not know it; two
 // Conns that do so at once race, because each guards those options with a lock of its own
 // (redis.go, initConn, v9.23.0). A clone has a copy of the options, and so its own first handshake.
-// A transaction has a copy for itself alone, so its handshakes wait for nobody and tell nothing to
-// others, like those of maintenance's client.
+// A transaction has a copy for itself alone: its handshakes wait for nobody and tell nothing to others.
+// Those of maintenance's client wait, but tell nothing either.
 type firstHandshake struct {
 	done  atomic.Bool
 	turn  chan struct{} // holds one token

@@ -242,7 +242,9 @@ func (h *health) change(from, to hooks.Health, cause error) {
 	}
 	h.is.Store(uint32(to))
 	h.changes[to].Add(1)
-	h.full = fullServer{}
+	if to == hooks.Healthy {
+		h.full = fullServer{}
+	}
 	e := entry{Event: hooks.Event{Kind: hooks.HealthChanged, Time: now, Node: h.n.dialed(), Health: to, Err: h.cause}, level: slog.LevelWarn}
 	if to == hooks.Healthy {
 		e.Took, e.Err = now.Sub(h.since), nil
@@ -332,7 +334,7 @@ func (h *health) fail(hook *Hook, err error) {
 // CallWaits counts a call that failed here and is tried again without waiting at the gate, if the node
 // is in trouble. Call it once for each call.
 func (n *Node) CallWaits() {
-	if n.Health() != hooks.Healthy {
+	if n.noWait && n.Health() != hooks.Healthy {
 		n.health.at.Load().again.Add(1)
 	}
 }

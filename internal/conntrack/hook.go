@@ -74,12 +74,16 @@ type Hook struct {
 // that run around commands on leases if users is nil.
 func (h *Hook) Install(c *redis.Client, users, leases *UserHooks) {
 	in := &installed{Hook: h, client: c, users: users, leases: leases}
-	if n := h.Node; n != nil {
-		if in.first = n.first; !n.installed.CompareAndSwap(nil, in) {
+	n := h.Node
+	if n != nil {
+		if in.first = n.first; n.installed.Load() != nil {
 			in.first = newFirstHandshake(c.Options())
 		}
 	}
 	c.AddHook(in)
+	if n != nil {
+		n.installed.CompareAndSwap(nil, in) // from now on the DialHook above replaces errors
+	}
 }
 
 // DialHook turns failed dials into failedDial connections, outside of all other hooks.

@@ -38,7 +38,7 @@ func (c *Conn) refuses(b []byte) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	switch {
-	case !isMaxClients(b) || h.state() != hooks.Refusing:
+	case !isMaxClients(b) || h.state() == hooks.Healthy:
 		h.full = fullServer{}
 		return
 	case h.full.reply == nil || h.full.addr != c.addr:
@@ -49,7 +49,7 @@ func (c *Conn) refuses(b []byte) {
 
 // mayDial returns a maxClientsError for a dial that must not be tried now.
 func (h *health) mayDial(addr string) error {
-	if h.state() != hooks.Refusing {
+	if h.state() == hooks.Healthy {
 		return nil
 	}
 	h.mu.Lock()

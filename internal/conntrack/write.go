@@ -25,7 +25,9 @@ func (c *Conn) Write(b []byte) (int, error) {
 		if err != nil {
 			return 0, c.fail(OpWrite, err)
 		}
-		c.first.Store(first)
+		if c.first.Store(first); first && c.closed.Load() {
+			c.endFirstHandshake(false) // closed meanwhile
+		}
 	}
 	return c.send(b)
 }
