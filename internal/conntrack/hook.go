@@ -20,7 +20,7 @@ type Holder interface {
 	// End is called after it and returns the error for the caller.
 	End(ctx context.Context, w Interruptions, err error) error
 	// Panicked is called instead of End if code of the caller's, such as a MarshalBinary, panics.
-	Panicked(ctx context.Context, w Interruptions)
+	Panicked(w Interruptions)
 	// Seen is called with the error of each command of a pipeline that failed, before End.
 	Seen(err error)
 	// Wrote reports whether something was written to the connection since Begin.

@@ -98,31 +98,49 @@ func (s *leaseScope) process(ctx context.Context, cmd redis.Cmder) error {
 }
 
 // onLease runs a command on a lease.
-func onLease(ctx context.Context, h *Hook, holder Holder, cmd redis.Cmder, next redis.ProcessHook) error {
-	w, err := holder.Begin(ctx)
-	if err != nil {
+func onLease(ctx context.Context, h *Hook, holder Holder, cmd redis.Cmder, next redis.ProcessHook) (err error) {
+	r := runningLease{holder: holder}
+	if r.w, err = holder.Begin(ctx); err != nil {
 		return err
 	}
 	var start int64
 	if h.Took != nil {
 		start = h.Node.t.now()
 	}
-	ended := false
-	defer func() {
-		if !ended {
-			holder.Panicked(ctx, w)
-		}
-	}()
+	defer r.unlessEnded()
 	err = next(ctx, cmd)
 	if err != nil && err != redis.Nil {
-		if err = attempt.Reveal(err); h.Kept != nil && holder.Wrote(w) {
-			err = h.Kept(ctx, cmd, err)
-		}
+		err = r.failed(ctx, h, cmd, err)
 	}
-	ended = true
-	err = holder.End(ctx, w, err)
+	r.ended = true
+	err = r.holder.End(ctx, r.w, err)
 	if h.Took != nil {
 		h.Took(cmd, time.Duration(h.Node.t.now()-start))
 	}
 	return err
+}
+
+// runningLease is a command or pipeline that is being run on a lease. A closure would take more stack.
+type runningLease struct {
+	holder Holder
+	w      Interruptions
+	ended  bool
+}
+
+// failed turns the error of a command into the one for the caller. It is not inlined, to keep the stack
+// frame of onLease small; see Hook.Process of package retry.
+//
+//go:noinline
+func (r *runningLease) failed(ctx context.Context, h *Hook, cmd redis.Cmder, err error) error {
+	if err = attempt.Reveal(err); h.Kept != nil && r.holder.Wrote(r.w) {
+		err = h.Kept(ctx, cmd, err)
+	}
+	return err
+}
+
+// unlessEnded is deferred: code of the caller's may panic.
+func (r *runningLease) unlessEnded() {
+	if !r.ended {
+		r.holder.Panicked(r.w)
+	}
 }

@@ -120,23 +120,26 @@ func (s *pipeScope) run(ctx context.Context, cmds []redis.Cmder, holder Holder) 
 	if holder == nil {
 		return s.send(ctx, cmds, false)
 	}
+	return s.runOnLease(ctx, cmds, holder)
+}
+
+// runOnLease is not inlined, to keep the stack frame of run small; see Hook.Process of package retry.
+//
+//go:noinline
+func (s *pipeScope) runOnLease(ctx context.Context, cmds []redis.Cmder, holder Holder) error {
 	w, err := holder.Begin(ctx)
 	if err != nil {
 		return command.SetErrs(cmds, err)
 	}
-	ended := false
-	defer func() {
-		if !ended {
-			holder.Panicked(ctx, w)
-		}
-	}()
+	r := runningLease{holder, w, false}
+	defer r.unlessEnded()
 	ctx = attempt.WithWrote(ctx, func() bool { return holder.Wrote(w) })
 	if err = s.send(ctx, cmds, true); err != nil {
 		for _, cmd := range cmds {
 			holder.Seen(cmd.Err())
 		}
 	}
-	ended = true
+	r.ended = true
 	return holder.End(ctx, w, err)
 }
 

@@ -180,9 +180,12 @@ func (l *Lease) End(ctx context.Context, w conntrack.Interruptions, err error) e
 
 // Panicked implements conntrack.Holder. What of the command was written, and what of its reply was
 // read, is unknown: Release closes the connection.
-func (l *Lease) Panicked(ctx context.Context, w conntrack.Interruptions) {
-	l.stopped(w.Command, ctx)
-	l.stopped(w.Lease, l.ctx)
+func (l *Lease) Panicked(w conntrack.Interruptions) {
+	for _, stop := range []func() bool{w.Command, w.Lease} {
+		if stop != nil {
+			stop() // where that is too late, the connection is interrupted already or about to be
+		}
+	}
 	l.Tracked.Evict(hooks.ReasonError)
 	l.done()
 }
