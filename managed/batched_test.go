@@ -10,8 +10,26 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/lifeguard-redis/lifeguard/internal/redistest"
+	"github.com/lifeguard-redis/lifeguard/managed"
 	"github.com/lifeguard-redis/lifeguard/retry"
 )
+
+// batchingClusters are clients of a cluster without and with hooks of a user's, and what batches their
+// commands.
+func batchingClusters(t *testing.T, opt *redis.ClusterOptions) map[*managed.ClusterClient]*redis.AutoPipeliner {
+	t.Helper()
+	clients := map[*managed.ClusterClient]*redis.AutoPipeliner{}
+	for range 2 {
+		c := clusterClient(t, opt)
+		if len(clients) > 0 {
+			c.AddHook(newHeldDials()) // its hooks pass everything on
+		}
+		batched, err := c.Batched()
+		require.NoError(t, err)
+		clients[c] = batched
+	}
+	return clients
+}
 
 // go-redis sends it to its node as a pipeline of one, which nothing else does that goes through the
 // hooks of a single command.
@@ -26,13 +44,7 @@ func TestACommandThatIsAloneInABatchOfAClusterIsRepeatedLikeOthers(t *testing.T)
 		}
 		return (&net.Dialer{}).DialContext(ctx, network, addr)
 	}
-	for _, hooked := range []bool{false, true} {
-		c := clusterClient(t, opt)
-		if hooked {
-			c.AddHook(newHeldDials()) // its hooks pass everything on
-		}
-		batched, err := c.Batched()
-		require.NoError(t, err)
+	for _, batched := range batchingClusters(t, opt) {
 		for command, do := range map[string]func(context.Context) error{
 			"set":  func(ctx context.Context) error { return batched.Set(ctx, key, 1, 0).Err() },
 			"zrem": func(ctx context.Context) error { return batched.ZRem(ctx, key, "a").Err() },
@@ -62,13 +74,7 @@ func TestACommandThatIsAloneInABatchOfAClusterWaitsForThePoolOnce(t *testing.T) 
 	cl := redistest.StartCluster(t, "redis-server", 3, 0)
 	opt := cl.Options()
 	opt.PoolSize, opt.PipelinePoolSize, opt.PoolTimeout = 1, -1, 2*time.Second
-	for _, hooked := range []bool{false, true} {
-		c := clusterClient(t, opt)
-		if hooked {
-			c.AddHook(newHeldDials()) // its hooks pass everything on
-		}
-		batched, err := c.Batched()
-		require.NoError(t, err)
+	for c, batched := range batchingClusters(t, opt) {
 		held, err := c.Acquire(t.Context(), cl.Key(0, "k"))
 		require.NoError(t, err)
 		cmd := redis.NewIntCmd(t.Context(), "incr", cl.Key(0, "k"))

@@ -96,10 +96,8 @@ func (h *Hook) run(ctx context.Context, cmd redis.Cmder, next redis.ProcessHook,
 	h.count.calls.Add(1)
 	h.policy.Budget.deposit(1)
 	if h.fanout.Load() {
-		if ctx = attempt.Single(ctx); attempt.IsSingle(ctx) {
-			cmd.SetErr(nil) // of an earlier use: a node's hook looks at it
-		}
-		if command.RunsScript(cmd) {
+		cmd.SetErr(nil) // of an earlier use: a node's hook looks at it
+		if ctx = attempt.Single(ctx); command.RunsScript(cmd) {
 			ctx = attempt.With(ctx, attempt.Script)
 		}
 	}
